@@ -1,0 +1,54 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from mmctl.cli import database, evaluating, plugins, reading, recipes, training
+
+app = typer.Typer(
+    name="mmctl",
+    help="Semi-supervised image classification from one recipe: train, compare, resume, evaluate.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (training, evaluating, reading, recipes, plugins, database):
+    module.add(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mmctl import __version__
+
+        typer.echo(f"mmctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command; a user's mistake ends with one message and the exit code of errors.py."""
+    from mmctl.errors import MmctlError
+
+    try:
+        app(args=list(args) if args is not None else None)
+    except MmctlError as error:
+        if os.environ.get("MMCTL_DEBUG"):
+            raise
+        print(f"mmctl: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `mmctl ls | head -1`: the reader has gone, which is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,1 @@
+"""Built-in launchers: one family a file; each is found by its mark, nothing is imported here."""

@@ -1,0 +1,181 @@
+"""Public: the tensor operations that methods share, right on one process and on many.
+
+B batch, K classes, U unlabelled batch, N memory. A "global" batch is the batch over all ranks; rank r of W
+holds its rows r, r+W, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.random import Generator
+from torch import Tensor
+
+from mmctl.plugin import Output
+
+
+def rank() -> int:
+    """This process's number, 0 when alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes share the run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def mine(t: Any) -> Any:
+    """This rank's part of a global array."""
+    return t[rank() :: world()] if world() > 1 else t
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows in global order; the backward pass sums the ranks' gradients of each row."""
+
+    @staticmethod
+    def forward(ctx: Any, t_B: Tensor) -> Tensor:
+        parts = [torch.empty_like(t_B) for _ in range(world())]
+        dist.all_gather(parts, t_B.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad_B: Tensor) -> Tensor:
+        grad_B = grad_B.contiguous()
+        dist.all_reduce(grad_B)
+        return mine(grad_B)  # type: ignore[no-any-return]
+
+
+class _Total(torch.autograd.Function):
+    """Sum over ranks; the backward pass sums the ranks' gradients too."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        t = t.clone()
+        dist.all_reduce(t)
+        return t
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def gather(t_B: Tensor) -> Tensor:
+    """The global batch, in global order; differentiable."""
+    return _Gather.apply(t_B) if world() > 1 else t_B  # type: ignore[no-any-return, no-untyped-call]
+
+
+def total(t: Tensor) -> Tensor:
+    """Sum over ranks of what each holds; differentiable."""
+    return _Total.apply(t) if world() > 1 else t  # type: ignore[no-any-return, no-untyped-call]
+
+
+def global_mean(t_B: Tensor) -> Tensor:
+    """Mean over axis 0 of the global batch, the same value on every rank."""
+    return total(t_B.sum(0)) / (len(t_B) * world()) if world() > 1 else t_B.mean(0)
+
+
+def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
+    """p^(1/T), renormalised; T = 1 changes nothing. In the log domain, so that nothing underflows to 0/0."""
+    if temperature == 1:
+        return p_BK
+    tiny = torch.finfo(p_BK.dtype).tiny
+    return (p_BK.clamp_min(tiny).log() / temperature).softmax(-1)
+
+
+def hard(p_BK: Tensor) -> Tensor:
+    """One-hot of the most probable class (the first of equals)."""
+    return torch.nn.functional.one_hot(p_BK.argmax(-1), p_BK.shape[-1]).to(p_BK.dtype)
+
+
+def follow(buffer: Tensor, value: Tensor, momentum: float) -> None:
+    """buffer <- momentum * buffer + (1 - momentum) * value, in place."""
+    buffer.lerp_(value.detach().to(buffer.dtype), 1 - momentum)
+
+
+def join(outputs: Sequence[Output], targets: Sequence[Tensor]) -> tuple[Output, Tensor]:
+    """Views end to end, as one batch and its targets."""
+    if len(outputs) == 1:
+        return outputs[0], targets[0]
+    out = Output(torch.cat([o.logits for o in outputs]), torch.cat([o.emb for o in outputs]))
+    return out, torch.cat(list(targets))
+
+
+def mixing(
+    rng: Generator,
+    sizes: Sequence[int],
+    alpha: float,
+    per: Literal["sample", "batch"] = "sample",
+    near: bool = True,
+) -> dict[str, np.ndarray]:
+    """MixUp's draws for branches of these global sizes: `lam`, and `partner`, one permutation over all of them.
+
+    near: lambda <- max(lambda, 1 - lambda), so that a mixed image stays nearer to its own branch (MixMatch).
+    """
+    n = sum(sizes)
+    lam = rng.beta(alpha, alpha, n if per == "sample" else 1)
+    lam = np.broadcast_to(np.maximum(lam, 1 - lam) if near else lam, (n,))
+    return {"lam": lam.astype(np.float32), "partner": rng.permutation(n)}
+
+
+def mix(
+    xs: Sequence[Tensor], ys: Sequence[Tensor], draws: dict[str, Tensor]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Eq. 9: lambda * own + (1 - lambda) * partner, images and targets alike, branch by branch."""
+    lam, partner = draws["lam"], draws["partner"]
+    all_x, all_y = torch.cat([gather(x) for x in xs]), torch.cat([gather(y) for y in ys])
+    mixed_x: list[Tensor] = []
+    mixed_y: list[Tensor] = []
+    start = 0
+    for x, y in zip(xs, ys, strict=True):
+        stop = start + len(x) * world()
+        own, other = mine(lam[start:stop]), mine(partner[start:stop])
+        own_x = own.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+        own_y = own.to(y.dtype).view(-1, *[1] * (y.dim() - 1))
+        mixed_x.append(torch.lerp(all_x[other], x, own_x))
+        mixed_y.append(torch.lerp(all_y[other], y, own_y))
+        start = stop
+    return tuple(mixed_x), tuple(mixed_y)
+
+
+_MIX = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)
+
+
+def _hash32(t: Tensor) -> Tensor:
+    """A good 32-bit integer hash (the finaliser of MurmurHash3), in int64 arithmetic masked to 32 bits."""
+    mask = 0xFFFFFFFF
+    t = t & mask
+    t = ((t ^ (t >> 16)) * _MIX[1]) & mask
+    t = ((t ^ (t >> 13)) * _MIX[2]) & mask
+    return t ^ (t >> 16)
+
+
+def normal(seed_U: Tensor, shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers, U x shape, hashed from one integer a sample: no generator, the same on any device.
+
+    Box-Muller on two hashed 24-bit uniforms.
+    """
+    n = int(np.prod(shape))
+    low = _hash32(seed_U & 0xFFFFFFFF)
+    high = _hash32((seed_U >> 32) ^ 0x5BD1E995)
+    key = _hash32(low ^ (high * _MIX[0]))[:, None]
+    at = torch.arange(n, device=seed_U.device, dtype=torch.int64)[None]
+    first = _hash32(key + at * _MIX[0])
+    second = _hash32(first ^ (key * _MIX[1]) ^ 0x68E31DA4)
+    u1 = ((first >> 8).to(torch.float32) + 0.5) * 2**-24
+    u2 = (second >> 8).to(torch.float32) * 2**-24
+    z = (-2 * u1.log()).sqrt() * (2 * torch.pi * u2).cos()
+    return z.view(len(seed_U), *shape)
+
+
+def remember(memory_N: Tensor, index_U: Tensor, value_U: Tensor) -> None:
+    """memory[index] <- value over all ranks; of rows that occur twice the last one wins, on every device."""
+    index, value = gather(index_U), gather(value_U)
+    same = index[:, None] == index[None, :]
+    last = (same * torch.arange(1, len(index) + 1, device=index.device)).argmax(1)
+    memory_N.index_copy_(0, index, value[last].to(memory_N.dtype))
