@@ -1,0 +1,145 @@
+"""`mmctl plugins`: which components there are, and what one of them takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mmctl.registry import Entry, Index
+
+group = typer.Typer(help="List and explain components.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands to the app."""
+    app.add_typer(group, name="plugins")
+
+
+@group.command("list")
+def list_(
+    kind: str | None = typer.Option(None, "--kind", metavar="KIND", help="One kind alone."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List all components: the package's, those of plugins/, and installed ones. Imports none of them."""
+    import json
+
+    from mmctl.registry import Index
+
+    rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("KIND", "NAME", "FROM", "SUMMARY", box=box.SIMPLE_HEAD)
+    for row in rows:
+        words = f"broken: {row['broken']}" if row["broken"] else row["summary"]
+        table.add_row(*(escape(str(text)) for text in (row["kind"] or "-", row["name"], row["from"], words)))
+    Console().print(table)
+
+
+def _kind(kind: str | None) -> str:
+    from mmctl.errors import UserError, suggest
+    from mmctl.lines import printable
+    from mmctl.plugin import KINDS
+
+    if kind is None or kind in KINDS:
+        return kind or ""
+    raise UserError(f'no kind "{printable(kind)}".{suggest(kind, KINDS)} Kinds: {", ".join(KINDS)}.')
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    from mmctl.lines import printable, shown
+
+    return {
+        "kind": entry.kind,
+        "name": printable(entry.name if entry.origin == "mmctl" else entry.qualified),
+        "origin": entry.origin,
+        "version": entry.version,
+        "from": printable(entry.place),
+        "file": shown(entry.file) if entry.file else None,
+        "line": entry.line,
+        "sha256": entry.sha256,
+        "summary": printable(entry.summary),
+        "broken": printable(entry.broken) if entry.broken else None,
+    }
+
+
+@group.command()
+def show(
+    name: str = typer.Argument(..., metavar="NAME", help="A component, `fuzzy` or `mmctl:fuzzy`."),
+    kind: str | None = typer.Option(None, "--kind", metavar="KIND", help="Its kind, where two kinds share a name."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Explain one component: its parameters, what mmctl supplies, and a recipe's table to paste."""
+    import inspect
+    import json
+
+    from mmctl.params import parameters
+    from mmctl.registry import Index
+
+    index = Index()
+    entry = _find(index, name, _kind(kind))
+    component, shape = index.load(entry), index.shape(entry)
+    rows = parameters(shape.model)
+    doc = inspect.getdoc(component) or ""
+    if as_json:
+        about = {"qualified": entry.qualified, "doc": doc, "supplied": list(shape.supplied)}
+        typer.echo(json.dumps({**_row(entry), **about, "parameters": [r._asdict() for r in rows]}, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    place = f"{_row(entry)['file']}:{entry.line}" if entry.file else entry.module
+    typer.echo(f"{entry.kind} {entry.qualified}  ({place})\n\n{doc.split('Args:')[0].strip() or 'No documentation.'}\n")
+    typer.echo(f"supplied by mmctl: {', '.join(shape.supplied) or 'nothing'}")
+    if rows:
+        table = Table("PARAMETER", "TYPE", "DEFAULT", "BOUNDS", "MEANING", box=box.SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        Console().print(table)
+    else:
+        typer.echo("no parameters\n")
+    typer.echo(_paste(entry, [(row.name, row.default) for row in rows], component))
+
+
+def _find(index: Index, name: str, kind: str) -> Entry:
+    from mmctl.errors import PluginError, suggest
+    from mmctl.lines import printable
+    from mmctl.plugin import KINDS
+
+    if kind:
+        return index.find(kind, name)
+    short = name.rpartition(":")[2]
+    kinds = [
+        k for k in KINDS if any(e.kind == k and name in (short, e.qualified) and e.name == short for e in index.entries)
+    ]
+    if len(kinds) == 1:
+        return index.find(kinds[0], name)
+    if kinds:
+        raise PluginError(f'"{printable(name)}" is of several kinds: say --kind {" or --kind ".join(kinds)}.')
+    known = dict.fromkeys(spelling for e in index.entries for spelling in (e.name, e.qualified))
+    raise PluginError(f'no component "{printable(name)}".{suggest(name, known)} All: mmctl plugins list.')
+
+
+def _paste(entry: Entry, values: list[tuple[str, str]], component: Any) -> str:
+    """The component's table as it stands in a recipe, defaults written out."""
+    from mmctl.lines import literal
+
+    slots = {"augment": ".weak", "loss": ".TERM"}
+    lines = [f"[{entry.kind}{slots.get(entry.kind, '')}]", f"name = {literal(_row(entry)['name'])}"]
+    for name, default in values:
+        unset = {"required": f"# {name} = ...  (required)", "-": f"# {name} = ..."}
+        lines.append(unset.get(default, f"{name} = {default}"))
+    if entry.kind == "method":
+        for slot, term in getattr(component, "slots", {}).items():
+            lines += ["", f"[loss.{slot}]"] + ([f"name = {literal(term.loss)}"] if term.loss else [])
+            lines += [f"weight = {literal(term.weight)}", f"rampup = {literal(term.rampup)}"]
+    return "\n".join(lines)

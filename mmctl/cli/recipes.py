@@ -1,0 +1,136 @@
+"""`mmctl recipe`: check a recipe, show what it comes to, write the schema that editors read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mmctl.recipe import Recipe
+
+group = typer.Typer(help="Check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands to the app."""
+    app.add_typer(group, name="recipe")
+
+
+@group.command()
+def validate(
+    files: list[str] = typer.Argument(..., metavar="FILE...", help="Recipes, by path or name."),
+    sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
+    fast: bool = typer.Option(False, "--fast", help="Text, tables and names alone; imports no component."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Check recipes: every fault at once, each with its file and line.
+
+    mmctl recipe validate recipes/*.toml --fast
+    """
+    import json
+
+    from mmctl import recipe
+    from mmctl.errors import RecipeError
+    from mmctl.registry import Index
+
+    index = Index()
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            recipe.check(file, sets, index, fast)
+            rows.append({"recipe": file, "ok": True, "problems": []})
+        except RecipeError as error:
+            rows.append({"recipe": file, "ok": False, "problems": list(error.problems)})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    for row in rows if not as_json else ():
+        for problem in row["problems"]:
+            typer.echo(problem, err=True)
+        if row["ok"]:
+            typer.echo(f"{row['recipe']}: ok")
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(RecipeError.exit_code)
+
+
+@group.command()
+def show(
+    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name."),
+    sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON: the data, and the origin of each value."),
+) -> None:
+    """Print the recipe with everything it extends and every default, and where each value is from.
+
+    mmctl recipe show digits --set labeler.name=softmax
+    """
+    import json
+
+    from mmctl import recipe
+
+    made = recipe.load(file, sets)
+    if as_json:
+        origins = {key: made.origin(path) for key, path in _keys(made.data)}
+        typer.echo(json.dumps({"recipe": made.data, "origins": origins, "cell": made.cell}, indent=2))
+    else:
+        typer.echo(_commented(made))
+
+
+def _keys(data: dict[str, Any], at: tuple[str, ...] = ()) -> list[tuple[str, tuple[str, ...]]]:
+    """All values of a recipe as (dotted key, path)."""
+    from mmctl.lines import dotted
+
+    found = []
+    for key, value in data.items():
+        path = (*at, key)
+        found += _keys(value, path) if _is_table(path, value) else [(dotted(path), path)]
+    return found
+
+
+def _is_table(path: tuple[str, ...], value: object) -> bool:
+    """Whether a value is written under a header of its own; a parameter that is a table goes in one line."""
+    return isinstance(value, dict) and (len(path) == 1 or (len(path) == 2 and path[0] in ("loss", "augment")))
+
+
+def _commented(made: Recipe) -> str:
+    """TOML with a comment behind each value."""
+    from mmctl.lines import dotted, literal
+
+    lines: list[tuple[str, str]] = []
+
+    def table(data: dict[str, Any], at: tuple[str, ...]) -> None:
+        inner = {key: value for key, value in data.items() if _is_table((*at, key), value)}
+        values = {key: value for key, value in data.items() if key not in inner}
+        if at and (values or not inner):
+            lines.extend([("", ""), (f"[{dotted(at)}]", "")])
+        lines.extend((f"{dotted((k,))} = {literal(v)}", f"# {made.origin((*at, k))}") for k, v in values.items())
+        for key, value in inner.items():
+            table(value, (*at, key))
+
+    table(made.data, ())
+    width = min(44, max(len(line) for line, comment in lines if comment))
+    return "\n".join(f"{line:<{width}}  {comment}".rstrip() for line, comment in lines)
+
+
+@group.command()
+def schema(
+    out: Path | None = typer.Option(None, "--out", "-o", metavar="FILE", help="Write to a file instead."),
+) -> None:
+    """Print the JSON schema of recipes with all installed components, for completion in editors.
+
+    mmctl recipe schema --out recipes/recipe.schema.json, and `#:schema recipe.schema.json` as a recipe's first line.
+    """
+    import json
+
+    from mmctl.recipe_schema import recipe_schema
+    from mmctl.registry import Index
+
+    made, broken = recipe_schema(Index())
+    for message in broken:
+        typer.echo(f"left out: {message}", err=True)
+    text = json.dumps(made, indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n", "utf-8")
+        typer.echo(f"wrote {out}")

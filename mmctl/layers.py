@@ -1,0 +1,220 @@
+"""What a recipe is made of: its parents, itself, and --set, laid over each other; and where each value is from."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmctl import project
+from mmctl.errors import RecipeError, suggest
+from mmctl.lines import MAX_LINE, Path_, Problem, Source, dotted, faults, got, key_path, printable, read, shown
+from mmctl.settings import COMPONENTS
+
+MAX_PARENTS = 8
+SET = "--set"
+
+
+class Origin(NamedTuple):
+    """Where a value was written; line 0 = on the command line."""
+
+    label: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.label}:{self.line}" if self.line else self.label
+
+
+@dataclass
+class Layers:
+    """The merged data of a recipe and the origin of every table and value in it."""
+
+    source: Source
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Path_, Origin] = field(default_factory=dict)
+
+    def origin(self, path: Path_) -> Origin:
+        """Where a key, or what is left of its path, was written."""
+        while path and path not in self.origins:
+            path = path[:-1]
+        return self.origins.get(path, Origin(self.source.label, 1))
+
+    def lay(self, data: Mapping[str, Any], where: Callable[[Path_], Origin]) -> None:
+        """Lay a further layer over this one: tables merge key by key, all else replaces."""
+        self._merge(self.data, data, where, ())
+
+    def _merge(self, into: dict[str, Any], new: Mapping[str, Any], where: Callable[[Path_], Origin], at: Path_) -> None:
+        if is_component(at) and "name" in new and not same_name(into.get("name"), new["name"]):
+            into.clear()  # the old component's parameters would trip the new one
+            self._forget(at)
+        self.origins.setdefault(at, where(at))
+        for key, value in new.items():
+            path = (*at, key)
+            if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
+                if key not in into:
+                    self._forget(path)
+                self._merge(into.setdefault(key, {}), value, where, path)
+            else:
+                self._forget(path)
+                into[key] = copy.deepcopy(value)
+                self.origins[path] = where(path)
+
+    def _forget(self, at: Path_) -> None:
+        for path in [p for p in self.origins if p[: len(at)] == at]:
+            del self.origins[path]
+
+    def copy(self) -> Layers:
+        """A copy that can be laid over."""
+        return Layers(self.source, copy.deepcopy(self.data), dict(self.origins))
+
+
+def is_component(path: Path_) -> bool:
+    """Whether a table names a component."""
+    return (len(path) == 1 and path[0] in COMPONENTS) or (len(path) == 2 and path[0] in ("loss", "augment"))
+
+
+def same_name(old: object, new: object) -> bool:
+    """Whether two names mean one component: `fuzzy` and `mmctl:fuzzy` may."""
+    if not isinstance(old, str) or not isinstance(new, str):
+        return old == new
+    short = ":" not in old or ":" not in new
+    return old == new or (short and old.rpartition(":")[2] == new.rpartition(":")[2])
+
+
+def open_recipe(given: str | Path) -> Path:
+    """The file of a recipe given by path or by name (`digits`, `methods/fixmatch`)."""
+    path = Path(given)
+    try:
+        if path.is_file():
+            return path
+        found = _among(str(given), ())
+    except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
+        found = None
+    if found is None:
+        raise RecipeError([_missing(str(given))])
+    return found
+
+
+def layers(path: Path) -> Layers:
+    """A recipe file over all its parents."""
+    chain: list[tuple[Path, Source]] = []
+    here: Path | None = path
+    while here is not None:
+        if len(chain) > MAX_PARENTS:
+            raise _extends(chain[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
+        if any(_same(here, seen) for seen, _ in chain):
+            way = " -> ".join(shown(p) for p in [*(p for p, _ in chain), here])
+            raise _extends(chain[-1][1], f"goes round in a circle: {way}")
+        chain.append((here, read(here)))
+        here = _parent(*chain[-1])
+    made = Layers(chain[0][1])
+    for _, source in reversed(chain):
+        own = {key: value for key, value in source.data.items() if key != "extends"}
+        made.lay(own, lambda at, source=source: Origin(source.label, source.line(at)))  # type: ignore[misc]
+    return made
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+def _extends(source: Source, message: str) -> RecipeError:
+    return RecipeError([str(Problem(source.label, source.line(("extends",)), "extends", message))])
+
+
+def _parent(path: Path, source: Source) -> Path | None:
+    given = source.data.get("extends")
+    if given is None:
+        return None
+    if not isinstance(given, str) or not given:
+        raise _extends(source, f'must be one recipe in quotes, such as "base/marginmix.toml" (got {got(given)})')
+    try:
+        found = _among(given, (path.parent,), besides=path)
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        raise _extends(source, _missing(given))
+    return found
+
+
+def folders() -> tuple[Path, ...]:
+    """Where recipes are looked for by name: the project's, then those shipped with mmctl."""
+    package = Path(__file__).parent
+    shipped = package / "shipped" if (package / "shipped").is_dir() else package.parent / "recipes"
+    mine = project.root() / "recipes"
+    return (mine,) if mine.resolve() == shipped.resolve() else (mine, shipped)
+
+
+def _among(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
+    """The first file of that name; a recipe may extend the shipped one that bears its own name."""
+    name = given if given.endswith(".toml") else f"{given}.toml"
+    found = [folder / name for folder in (*first, *folders()) if (folder / name).is_file()]
+    other = [path for path in found if besides is None or not _same(path, besides)]
+    return (other or found or [None])[0]  # type: ignore[list-item]
+
+
+def known_recipes() -> list[str]:
+    """The names of all recipes that can be given without a path."""
+    names = (str(f.relative_to(d).with_suffix("")) for d in folders() for f in sorted(d.rglob("*.toml")))
+    return list(dict.fromkeys(names))
+
+
+def _missing(given: str) -> str:
+    names = known_recipes()
+    stem = given.removesuffix(".toml").removeprefix("recipes/")
+    by_last = {name.rpartition("/")[2]: name for name in reversed(names)}
+    hint = suggest(stem, names) or suggest(stem.rpartition("/")[2], by_last)
+    for last, name in by_last.items():
+        hint = hint.replace(f'"{last}"', f'"{name}"')
+    if not hint:
+        hint = f" Known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}." if names else ""
+    return f'no recipe "{printable(given[:80])}", neither as a file nor by name.{hint}'
+
+
+def settings_of(sets: Sequence[str]) -> dict[str, Any]:
+    """`--set a.b=VALUE` words as one layer: a TOML value, or a bare word that is taken as text."""
+    made: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for word in sets:
+        key, equals, value = word.partition("=")
+        path = key_path(key)
+        if not equals or path is None or len(word) > MAX_LINE:
+            problems.append(Problem(SET, 0, printable(word[:80]), "must be KEY=VALUE, such as train.steps=2000"))
+        elif path[0] == "extends":
+            problems.append(Problem(SET, 0, "extends", "can be given in a file only"))
+        else:
+            table = made
+            for part in path[:-1]:
+                inner = table.setdefault(part, {})
+                if not isinstance(inner, dict):
+                    inner = table[part] = {}
+                table = inner
+            meant = _value(value.strip())
+            faulty = faults({path[-1]: meant})
+            problems += [Problem(SET, 0, dotted((*path[:-1], *at)), text) for at, text in faulty]
+            if isinstance(meant, dict) and isinstance(table.get(path[-1]), dict):
+                table[path[-1]].update(meant)
+            else:
+                table[path[-1]] = meant
+    problems += [] if problems else [Problem(SET, 0, dotted(at), text) for at, text in faults(made)]
+    if problems:
+        raise RecipeError(map(str, problems))
+    return made
+
+
+def _value(text: str) -> Any:
+    try:
+        data = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return data["value"] if list(data) == ["value"] else text
+
+
+def laid(base: Layers, sets: Sequence[str]) -> Layers:
+    """The layers with these --set words on top."""
+    made = base.copy()
+    made.lay(settings_of(sets), lambda at: Origin(SET, 0))
+    return made

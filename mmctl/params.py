@@ -1,0 +1,238 @@
+"""What a component takes: the arguments that mmctl supplies, and a checked model of its recipe parameters.
+
+The signature is the schema: arguments before `*` are supplied, those after it are parameters whose types,
+bounds and defaults are read here; the docstring's `Args:` says what they mean.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+
+from mmctl.errors import PluginError
+from mmctl.lines import got, literal
+from mmctl.plugin import SUPPLIED
+from mmctl.wording import Fault, faults_of
+
+OWN = {"dataset": ("name", "root"), "augment": ("name", "after"), "loss": ("name", "weight", "rampup", "ramp")}
+"""Keys of a component's table that are mmctl's and never the component's; `name` for every other kind."""
+
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), validate_by_name=False)
+
+
+class Parameter(NamedTuple):
+    """One recipe parameter as people read it."""
+
+    name: str
+    type: str
+    default: str
+    bounds: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a component is called."""
+
+    supplied: tuple[str, ...]
+    model: type[BaseModel]
+
+
+def own_keys(kind: str) -> tuple[str, ...]:
+    """The keys of a component's table that are mmctl's."""
+    return OWN.get(kind, ("name",))
+
+
+def shape(component: Callable[..., Any], kind: str) -> Shape:
+    """The shape of a marked component; PluginError says how it breaks the star rule."""
+    supplied: list[str] = []
+    fields: dict[str, Any] = {}
+    meanings = meaning(component)
+    for p in _parameters(component):
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+            raise PluginError(f"takes {'**' if p.kind is p.VAR_KEYWORD else '*'}{p.name}, which would swallow typos")
+        if p.kind is p.KEYWORD_ONLY:
+            if p.name in SUPPLIED[kind] or p.name in own_keys(kind):
+                whose = "supplied by mmctl; put it before the *" if p.name in SUPPLIED[kind] else "a key of mmctl's own"
+                raise PluginError(f"parameter {p.name} is {whose}")
+            annotation = _annotation(component, p)
+            default = ... if p.default is p.empty else p.default
+            # The alias lets a parameter bear a name that BaseModel uses itself, such as `copy`.
+            fields[f"p_{p.name}"] = (annotation, Field(default, alias=p.name, description=meanings.get(p.name)))
+        elif p.name not in SUPPLIED[kind]:
+            supply = ", ".join(SUPPLIED[kind]) or "nothing"
+            raise PluginError(f"{p.name} stands before the *, but mmctl supplies {supply}; put it after a *")
+        elif p.kind is p.POSITIONAL_ONLY:
+            raise PluginError(f"{p.name} is positional only; take the / out")
+        elif inspect.isclass(component) and hasattr(component, p.name):
+            raise PluginError(f"class attribute {p.name} would hide what mmctl supplies under that name; rename it")
+        else:
+            supplied.append(p.name)
+    try:
+        model: type[BaseModel] = create_model(getattr(component, "__name__", kind), __config__=CONFIG, **fields)
+    except (PydanticUserError, TypeError) as error:
+        raise PluginError(f"a parameter has a type that cannot be checked: {str(error).splitlines()[0]}") from error
+    _try_defaults(model)
+    return Shape(tuple(supplied), model)
+
+
+def _parameters(component: Callable[..., Any]) -> list[inspect.Parameter]:
+    if getattr(getattr(component, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+        return []  # a module without a constructor of its own takes nothing, whatever nn.Module's says
+    try:
+        return list(inspect.signature(component).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise PluginError("has no signature that can be read") from error
+
+
+def _annotation(component: Callable[..., Any], p: inspect.Parameter) -> Any:
+    """The type of a parameter; text (`from __future__ import annotations`) is evaluated where it was written."""
+    if p.annotation is p.empty:
+        raise PluginError(f"parameter {p.name} has no type")
+    if not isinstance(p.annotation, str):
+        return p.annotation
+    function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
+    names = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules[component.__module__])
+    try:
+        return eval(p.annotation, dict(names))
+    except Exception as error:
+        raise PluginError(f"the type of parameter {p.name}, {p.annotation}, cannot be evaluated: {error}") from error
+
+
+def _try_defaults(model: type[BaseModel]) -> None:
+    """Each default must be a value that a recipe could hold, and come back as itself."""
+    given = defaults(model)
+    try:
+        json.dumps(given)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"a default cannot be written in a recipe: {error}") from error
+    for at, message in check(model, {})[1]:
+        if at[0] in given:
+            raise PluginError(f"the default of parameter {at[0]} is not allowed by its own type: {message}")
+
+
+def values(checked: BaseModel) -> dict[str, Any]:
+    """Python values by parameter name, as the component takes them."""
+    fields = type(checked).model_fields
+    return {str(field.alias or name): getattr(checked, name) for name, field in fields.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as TOML can hold it; keys of None are left out."""
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, BaseModel):
+        return plain(values(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The parameters that have a default other than None, as TOML holds them."""
+    fields = [(str(f.alias or n), f) for n, f in model.model_fields.items()]
+    return {name: plain(f.default) for name, f in fields if not f.is_required() and f.default is not None}
+
+
+def check(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel | None, list[Fault]]:
+    """The table as a model, or every fault in it.
+
+    By way of JSON: in strict mode that refuses "1", true and 1.0 for an integer, but takes a list for a tuple,
+    text for a path and 1 for a float, which is what TOML can write.
+    """
+    # Defaults go the same way as values, so that a float's default of 1 is the 1.0 that a written recipe loads as.
+    full = defaults(model) | dict(table)
+    try:
+        checked = model.model_validate_json(json.dumps(full), strict=True)
+    except ValidationError as error:
+        return None, faults_of(model, full, error)
+    faults: list[Fault] = []
+    for name, value in values(checked).items():
+        # Two holes in pydantic's strictness: Literal[1] takes true, and Any takes nan.
+        if isinstance(table.get(name), bool) and type(value) in (int, float):
+            faults.append(((name,), f"must be a number (got {got(table[name])})"))
+        elif isinstance(value, Mapping | list):
+            faults += [((name, *at), "must be finite") for at in _not_finite(value)]
+    return (None if faults else checked), faults
+
+
+def _not_finite(value: Any) -> list[tuple[str | int, ...]]:
+    if isinstance(value, float):
+        return [] if math.isfinite(value) else [()]
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    return [(key, *at) for key, item in pairs for at in _not_finite(item)]
+
+
+def meaning(component: Callable[..., Any]) -> dict[str, str]:
+    """The sentences of the docstring's `Args:`, by parameter."""
+    doc = inspect.getdoc(component) or ""
+    section = re.search(r"^Args:[ \t]*\n((?:[ \t]+.*\n?|[ \t]*\n)+)", doc, re.M)
+    if not section:
+        return {}
+    body = inspect.cleandoc("\n" + section[1])
+    found = re.findall(r"^(\w+)(?:[ \t]*\([^)\n]*\))?:[ \t]*((?:.*)(?:\n[ \t]+.*)*)", body, re.M)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of the parameters, plain enough for editors: no titles, no nulls."""
+    made = model.model_json_schema(by_alias=True)
+    for name, about in made.get("properties", {}).items():
+        about.pop("title", None)
+        if "anyOf" in about:
+            kept = [part for part in about["anyOf"] if part != {"type": "null"}]
+            about.pop("anyOf")
+            about.update(kept[0] if len(kept) == 1 else {"anyOf": kept})
+        if about.get("default", 0) is None:
+            del about["default"]
+        made["properties"][name] = about
+    made.pop("title", None)
+    made.pop("description", None)
+    return made
+
+
+def parameters(model: type[BaseModel]) -> list[Parameter]:
+    """The parameters as `plugins show` lists them."""
+    made = schema(model)
+    required = made.get("required", ())
+    rows = []
+    for name, field in ((str(f.alias or n), f) for n, f in model.model_fields.items()):
+        about, value = made["properties"][name], field.default
+        if about.get("type") == "number" and isinstance(value, int):
+            value = float(value)
+        default = "required" if name in required else "-" if value is None else literal(plain(value))
+        bounds = ", ".join(dict.fromkeys(b for part in about.get("anyOf", [about]) for b in _bounds(part)))
+        rows.append(Parameter(name, _type(about), default, bounds, str(about.get("description", ""))))
+    return rows
+
+
+def _type(about: dict[str, Any]) -> str:
+    if "anyOf" in about:
+        return " | ".join(_type(part) for part in about["anyOf"])
+    if "enum" in about or "const" in about:
+        return " | ".join(literal(value) for value in about.get("enum", [about.get("const")]))
+    kind = str(about.get("type", "any"))
+    if kind == "array":
+        inner: list[dict[str, Any]] = about.get("prefixItems") or [about.get("items") or {}]
+        return f"list[{', '.join(_type(part) for part in inner)}]"
+    return {"number": "float", "integer": "int", "string": "str", "boolean": "bool", "object": "table"}.get(kind, kind)
+
+
+def _bounds(about: dict[str, Any]) -> list[str]:
+    signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    return [f"{sign} {about[key]}" for key, sign in signs.items() if key in about]

@@ -1,0 +1,297 @@
+"""A name becomes a component: one index over the package, plugins/ and installed distributions.
+
+Nothing is imported to build the index: files are read as text and searched for marks by one regular
+expression, installed components are known by their entry points. A component is imported when it is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mmctl
+from mmctl import project
+from mmctl.errors import PluginError, suggest
+from mmctl.lines import printable, shown
+from mmctl.params import Shape, shape
+from mmctl.plugin import KINDS
+
+FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
+"""Folder of the package, and (behind `mmctl.`) entry point group, of each kind."""
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+SOURCES = ("off", "local", "all")
+
+_MARK = re.compile(
+    rf"""
+    ^@(?:[\w.]+\.)?(?P<kind>{"|".join(KINDS)})\(\s*["'](?P<name>[^"'\n]*)["']\s*,?\s*\)[^\n]*\n   # the mark
+    (?:[@\#)\s][^\n]*\n|\n)*?                                                     # other decorators, comments
+    (?:class|def)[ ]+(?P<attr>\w+)
+    (?:(?:(?!:[ \t]*(?:\#[^\n]*)?\n|\n[^\s)])[\s\S])*:[ \t]*(?:\#[^\n]*)?\n       # up to the end of its signature
+       \s+[rR]?(?:\"\"\"|'''|"|')\s*(?P<summary>[^\n]*))?                         # the first line of its docstring
+    """,
+    re.M | re.X,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One component as the index knows it, before it is imported."""
+
+    kind: str
+    name: str
+    origin: str  # "mmctl", "plugins", or a distribution's name
+    module: str
+    attr: str
+    file: Path | None = None
+    line: int = 0
+    summary: str = ""
+    version: str | None = None  # of the distribution; None for plugins/
+    sha256: str | None = None  # of the file, for plugins/ alone
+    broken: str | None = None  # what is known to be wrong without importing it
+
+    @property
+    def qualified(self) -> str:
+        """The name that is never ambiguous."""
+        return f"{self.origin}:{self.name}"
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, for people: `plugins/paper.py:12`, `mmctl-proto 0.3`."""
+        if self.origin == "plugins" and self.file:
+            return f"{shown(self.file)}:{self.line}" if self.line else shown(self.file)
+        return f"{self.origin} {self.version}" if self.version else self.origin
+
+
+class Index:
+    """All components that can be named; built when first asked.
+
+    sources: "off" = the package alone, "local" = and plugins/, "all" = and installed ones ($MMCTL_PLUGINS).
+    """
+
+    def __init__(self, plugins: Path | None = None, sources: str | None = None) -> None:
+        self.sources = sources or os.environ.get("MMCTL_PLUGINS") or "all"
+        if self.sources not in SOURCES:
+            raise PluginError(f'MMCTL_PLUGINS is "{printable(self.sources)}"; it can be off, local or all')
+        self.plugins = (plugins or project.plugins_dir()).absolute()
+        self._shapes: dict[tuple[str, str], tuple[Callable[..., Any], Shape]] = {}
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every component, by kind, origin and name; broken ones say why."""
+        found = list(_package())
+        if self.sources != "off":
+            found += _local(self.plugins)
+        if self.sources == "all":
+            found += _installed()
+        found = [_checked(entry, found) for entry in found]
+        kinds, origins = ("", *KINDS), {"mmctl": 0, "plugins": 1}
+        return tuple(sorted(found, key=lambda e: (kinds.index(e.kind), origins.get(e.origin, 2), e.origin, e.name)))
+
+    def names(self, kind: str) -> list[str]:
+        """The names to write for a kind: short for mmctl's own, qualified for others."""
+        return [e.name if e.origin == "mmctl" else e.qualified for e in self.entries if e.kind == kind]
+
+    def find(self, kind: str, name: str, home: str | None = None) -> Entry:
+        """The one component of that kind and name; home: the origin that wins where several have a short name."""
+        origin, _, short = name.rpartition(":")
+        found = [e for e in self.entries if (e.kind, e.name) == (kind, short) and origin in ("", e.origin)]
+        origins = {e.origin for e in found}
+        for first in (home, "mmctl") if home and len(origins) > 1 else ():
+            if first in origins:
+                found, origins = [e for e in found if e.origin == first], {first}
+        if not found:
+            raise PluginError(self._unknown(kind, name))
+        if len(origins) > 1:
+            each = " and ".join(f"{e.qualified} ({e.place})" for e in found)
+            raise PluginError(f'{kind} "{name}" is ambiguous: {each}. Write one of these names in full.')
+        if found[0].broken:
+            raise PluginError(f"{kind} {found[0].qualified} cannot be used: {found[0].broken}")
+        return found[0]
+
+    def _unknown(self, kind: str, name: str) -> str:
+        word = printable(name)
+        others = [e for e in self.entries if e.kind and e.kind != kind and name in (e.name, e.qualified)]
+        if others:
+            return f'"{word}" is {article(others[0].kind)}, not {article(kind)}.{self._known(kind)}'
+        close = {n: f'"{n}"' for n in self._spellings(kind)}
+        for other in KINDS:
+            for n in self._spellings(other):
+                close.setdefault(n, f'"{n}" ({article(other)})')
+        hint = suggest(name, close)
+        for n in sorted(close, key=len, reverse=True):
+            hint = hint.replace(f'"{n}"', close[n]) if close[n] != f'"{n}"' else hint
+        make = f" New one: mmctl plugins new NAME --kind {kind}."
+        return f'no {kind} "{word}".{hint}{self._known(kind)}{make}'
+
+    def _spellings(self, kind: str) -> Iterator[str]:
+        for e in self.entries:
+            if e.kind == kind:
+                yield e.name
+                if e.origin != "mmctl":
+                    yield e.qualified
+
+    def _known(self, kind: str) -> str:
+        off = "" if self.sources == "all" else f" (MMCTL_PLUGINS={self.sources})"
+        return f" Known: {', '.join(self.names(kind)) or 'none'}{off}."
+
+    def load(self, entry: Entry) -> Callable[..., Any]:
+        """The component itself; whatever its import does wrong is a PluginError."""
+        return self._loaded(entry)[0]
+
+    def shape(self, entry: Entry) -> Shape:
+        """What the component is supplied with and which parameters it has."""
+        return self._loaded(entry)[1]
+
+    def _loaded(self, entry: Entry) -> tuple[Callable[..., Any], Shape]:
+        key = (entry.kind, entry.qualified)
+        if key not in self._shapes:
+            component = _import(entry)
+            try:
+                self._shapes[key] = component, shape(component, entry.kind)
+            except PluginError as error:
+                raise PluginError(f"{entry.kind} {entry.qualified} ({entry.place}): {error}") from error
+        return self._shapes[key]
+
+
+def article(kind: str) -> str:
+    """`a loss`, `an augment`."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def marks(text: str) -> Iterator[Entry]:
+    """The marks of a source text; origin and module are for the caller to fill in."""
+    for m in _MARK.finditer(text):
+        summary = re.split(r"\"\"\"|'''|[\"']\s*$", m["summary"] or "")[0].strip()
+        yield Entry(m["kind"], m["name"], "", "", m["attr"], None, text.count("\n", 0, m.start()) + 1, summary)
+
+
+def _package() -> Iterator[Entry]:
+    root = Path(mmctl.__file__).parent
+    for folder in FOLDERS.values():
+        for file in sorted((root / folder).glob("[!_]*.py")):
+            for entry in marks(file.read_text("utf-8")):
+                module = f"mmctl.{folder}.{file.stem}"
+                yield replace(entry, origin="mmctl", module=module, file=file, version=mmctl.__version__)
+
+
+def _local(folder: Path) -> Iterator[Entry]:
+    for file in sorted(folder.glob("[!_]*.py")):
+        try:
+            raw = file.read_bytes()
+            text = raw.decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
+            continue
+        wrong = None if file.stem.isidentifier() else "its file name cannot be imported; use letters, digits and _"
+        module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
+        for entry in marks(text):
+            yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
+
+
+def _installed() -> Iterator[Entry]:
+    from importlib.metadata import entry_points
+
+    for kind, folder in FOLDERS.items():
+        for point in entry_points(group=f"mmctl.{folder}"):
+            origin = re.sub(r"[-_.]+", "-", point.dist.name).lower() if point.dist else "unknown"
+            version = point.dist.version if point.dist else None
+            file = _source(point.module)
+            entry = Entry(kind, point.name, origin, point.module, point.attr, file, version=version)
+            if not point.attr:
+                entry = replace(entry, broken=f'its entry point "{point.value}" names no object')
+            elif file is None and point.module not in sys.modules:
+                entry = replace(entry, broken=f"its module {point.module} is not to be found")
+            elif file and file.suffix == ".py":
+                for mark in marks(file.read_text("utf-8", errors="replace")):
+                    if mark.attr == point.attr:
+                        entry = replace(entry, line=mark.line, summary=mark.summary)
+            yield entry
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without importing its packages."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for folder in spec.submodule_search_locations or ():
+        base = Path(folder, *rest)
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _checked(entry: Entry, all_: Iterable[Entry]) -> Entry:
+    """The entry, marked broken if its name is bad or twice in one origin."""
+    if entry.broken:
+        return entry
+    if not NAME.fullmatch(entry.name):
+        name = printable(entry.name)
+        return replace(entry, broken=f'"{name}" is no name: small letters, digits and _, a letter first')
+    key = (entry.kind, entry.name, entry.origin)
+    twins = [e for e in all_ if (e.kind, e.name, e.origin) == key]
+    if len(twins) > 1:
+        where = " and ".join(f"{shown(e.file)}:{e.line}" if e.file else f"{e.module}:{e.attr}" for e in twins)
+        return replace(entry, broken=f"the name is given twice, in {where}")
+    return entry
+
+
+def _import(entry: Entry) -> Callable[..., Any]:
+    try:
+        module = _local_module(entry) if entry.origin == "plugins" else importlib.import_module(entry.module)
+        component: Any = module
+        for part in entry.attr.split("."):
+            component = getattr(component, part)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a plugin that calls sys.exit() must not end mmctl in silence
+        raise PluginError(failure(entry, error, "cannot be imported")) from error
+    mark = vars(component).get("__mmctl__") if hasattr(component, "__dict__") else None
+    if mark != (entry.kind, entry.name):
+        said = f"is marked as {mark[0]} {mark[1]}" if mark else "bears no mark"
+        raise PluginError(f"{entry.kind} {entry.qualified} ({entry.place}): {entry.module}:{entry.attr} {said}")
+    return component  # type: ignore[no-any-return]
+
+
+def _local_module(entry: Entry) -> ModuleType:
+    """The module mmctl.local.<file>, looked for in the folder that this index was made from."""
+    import mmctl.local
+
+    assert entry.file is not None
+    folder = str(entry.file.parent)
+    if list(mmctl.local.__path__)[-1] != folder:
+        mmctl.local.__path__[:] = [mmctl.local.__path__[0], folder]
+        for name in [n for n in sys.modules if n.startswith("mmctl.local.")]:
+            del sys.modules[name]  # of another project
+        importlib.invalidate_caches()
+    return importlib.import_module(entry.module)
+
+
+def failure(entry: Entry, error: BaseException, what: str) -> str:
+    """One paragraph on a plugin that raised: the exception's last line, file and line in the plugin."""
+    said = printable("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
+    where = ""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        where = f" ({shown(Path(error.filename))}:{error.lineno})"
+    elif entry.file:
+        at = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == entry.file]
+        where = f" ({shown(entry.file)}:{at[-1]})" if at else f" ({shown(entry.file)})"
+    return f"{entry.kind} {entry.qualified} {what}: {said}{where}. Set MMCTL_DEBUG=1 for the traceback."

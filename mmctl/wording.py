@@ -1,0 +1,132 @@
+"""Pydantic's errors in our words: where in the table, what it must be, what was got, what was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mmctl.errors import suggest
+from mmctl.lines import got
+
+Fault = tuple[tuple[str | int, ...], str]
+"""Where in a table, and what is wrong there."""
+
+FAMILIAR = {
+    "epochs": ("train", "steps"),
+    "iterations": ("train", "steps"),
+    "batch_size": ("train", "batch"),
+    "learning_rate": ("optimizer", "lr"),
+    "wd": ("optimizer", "weight_decay"),
+    "ema": ("average", "decay"),
+    "ema_decay": ("average", "decay"),
+    "num_labels": ("split", "labels"),
+    "model": ("backbone", "name"),
+}
+"""What other programs call a key of ours."""
+
+
+def faults_of(model: type[BaseModel], table: Mapping[str, Any], error: ValidationError) -> list[Fault]:
+    """Pydantic's errors as ours: one for a place, in words; a union's members are joined by `or`."""
+    places: dict[tuple[str | int, ...], list[tuple[str, str]]] = {}
+    values_: dict[tuple[str | int, ...], Any] = {}
+    for e in error.errors(include_url=False):
+        at, value = _place(table, e["loc"], e["type"])
+        if e["type"] == "extra_forbidden":
+            names = [str(f.alias or n) for n, f in model.model_fields.items()] if len(at) == 1 else []
+            places.setdefault(at, []).append(("", "unknown key" + semicolon(suggest(str(at[-1]), names))))
+        elif e["type"] == "missing":
+            short = isinstance(e["loc"][-1], int)  # a list for a tuple lacks its last values
+            places.setdefault(at, []).append(("", "has too few values" if short else "is required"))
+        else:
+            values_[at] = value
+            sort = "type" if e["type"].endswith(("_type", "_parsing", "_from_float")) else "bound"
+            sort = "" if e["type"] == "literal_error" else sort
+            places.setdefault(at, []).append((sort, _words(e["type"], e.get("ctx", {}), e["msg"])))
+    faults: list[Fault] = []
+    for at, said in places.items():
+        bound = any(sort == "bound" for sort, _ in said)
+        words = list(dict.fromkeys(text for sort, text in said if not (bound and sort == "type")))
+        text = " or ".join([words[0], *(word.removeprefix("must be ") for word in words[1:])])
+        if at in values_:
+            known = re.findall(r'"([^"]*)"', text)
+            hint = semicolon(suggest(values_[at], known)) if isinstance(values_[at], str) else ""
+            text += f" (got {got(values_[at])}){hint}"
+        faults.append((at, text))
+    return faults
+
+
+def semicolon(hint: str) -> str:
+    """A hint of errors.suggest as the second half of a sentence."""
+    return hint.replace(" Did", "; did", 1)
+
+
+def _place(table: Any, loc: tuple[str | int, ...], kind: str) -> tuple[tuple[str | int, ...], Any]:
+    """The part of pydantic's path that is in the data: it puts the names of union members between."""
+    at: list[str | int] = []
+    value = table
+    for n, part in enumerate(loc):
+        if isinstance(value, Mapping) and part in value:
+            at.append(part)
+            value = value[str(part)]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            at.append(part)
+            value = value[part]
+        elif kind == "missing" and n == len(loc) - 1 and isinstance(part, str):
+            at.append(part)
+    return tuple(at), value
+
+
+_TYPES = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "string_type": "a text in quotes",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "path_type": "a path in quotes",
+    "finite_number": "finite",
+}
+_BOUNDS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+
+
+def _words(kind: str, ctx: Mapping[str, Any], message: str) -> str:
+    if kind == "literal_error":
+        expected = ctx["expected"].replace("'", '"')
+        return f"must be one of {expected}" if " or " in expected else f"must be {expected}"
+    if kind in ("too_short", "too_long"):
+        least = "min_length" in ctx
+        return f"must hold at {'least' if least else 'most'} {ctx['min_length' if least else 'max_length']} values"
+    for key, words in _BOUNDS.items():
+        if key in ctx:
+            return f"must be {words} {ctx[key]:g}" if isinstance(ctx[key], float) else f"must be {words} {ctx[key]}"
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:].replace("nput should", "must").replace("tring should", "must")
+
+
+def meant(word: str, here: str, known: Sequence[str], tables: Mapping[str, Sequence[str]]) -> str:
+    """What an unknown key of table `here` may have meant: a key of that table, or of another."""
+    if word in FAMILIAR:
+        table, key = FAMILIAR[word]
+        return f'; here it is "{key}"' if table == here else f'; [{table}] has "{key}"'
+    elsewhere = {table: keys for table, keys in tables.items() if table != here}
+    exact = [f"[{table}]" for table, keys in elsewhere.items() if word in keys]
+    if exact and word != "name":
+        return f'; {" and ".join(exact[:2])} {"has" if len(exact) == 1 else "have"} "{word}"'
+    if hint := suggest(word, known):
+        return semicolon(hint)
+    others = {key: table for table, keys in elsewhere.items() for key in keys}
+    if close := difflib.get_close_matches(word, others, n=1, cutoff=0.5):
+        return f'; [{others[close[0]]}] has "{close[0]}"'
+    return f"; known: {', '.join(known)}" if known else ""
