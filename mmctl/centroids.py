@@ -1,0 +1,163 @@
+"""Class centroids in the embedding: the state that labels, margin losses and the centroid predictor share.
+
+B batch, D embedding, K classes, N labelled images. One geometry for all three: whether embeddings and centroids are
+scaled to length 1, and whether a distance is squared, is the recipe's [centroids] table and stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmctl import ops
+from mmctl.errors import UserError
+from mmctl.model import Model
+
+EPS = 1e-6  # below this length an embedding has no direction; the default of 1e-12 gives gradients of 1e12 there
+
+
+class Settings(Protocol):
+    """The recipe's [centroids] table."""
+
+    @property
+    def estimator(self) -> str: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def every(self) -> int: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def network(self) -> str: ...
+    @property
+    def member(self) -> str: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def distance(self) -> str: ...
+
+
+class Centroids(nn.Module):
+    """Eq. 1 with the estimators and geometries that the paper leaves open.
+
+    running: Wen et al.'s damped mean, c += rate * n / (1 + n) * (m - c). ema: c += rate * (m - c).
+    batch: the mean of the last batch that had the class. memory: the mean of each labelled image's last embedding.
+    learned: a parameter with its own learning rate `rate`. exact: refitted by `refit` between steps.
+    """
+
+    mean_KD: Tensor
+    seen_K: Tensor
+
+    def __init__(self, num_classes: int, embed_dim: int, settings: Settings, num_labeled: int = 0) -> None:
+        super().__init__()
+        self.num_classes, self.embed_dim = num_classes, embed_dim
+        self.estimator, self.rate = settings.estimator, settings.rate
+        self.every, self.images, self.network = settings.every, settings.images, settings.network
+        self.unit_member, self.unit_norm = settings.member == "unit", settings.norm == "unit"
+        self.squared_loss = settings.distance == "squared"
+        if self.estimator == "learned":
+            if not self.unit_norm:
+                raise UserError(
+                    'centroids.estimator = "learned" needs centroids.norm = "unit": the margin loss pushes raw '
+                    "learned centroids away without bound (their length passes 1e6 within 100 steps)."
+                )
+            self.mean_KD = nn.Parameter(torch.randn(num_classes, embed_dim))
+            self.optim = {"lr": self.rate, "momentum": 0.0, "weight_decay": 0.0}
+        else:
+            self.register_buffer("mean_KD", torch.zeros(num_classes, embed_dim))
+        self.register_buffer("seen_K", torch.full((num_classes,), self.estimator == "learned"))
+        if self.estimator == "memory":
+            self.register_buffer("memory_ND", torch.zeros(num_labeled, embed_dim))
+            self.register_buffer("target_NK", torch.zeros(num_labeled, num_classes))
+
+    @property
+    def per_step(self) -> bool:
+        """Whether each training step has to show labelled images to `update`."""
+        return self.estimator in ("running", "ema", "batch", "memory")
+
+    def member(self, emb_BD: Tensor) -> Tensor:
+        """The embedding as distances see it: on the unit sphere, or as it is."""
+        return F.normalize(emb_BD, dim=-1, eps=EPS) if self.unit_member else emb_BD
+
+    def centers(self) -> Tensor:
+        """The centroids as distances see them, KD; a constant (eq. 11) unless they are learned."""
+        mean = self.mean_KD if self.estimator == "learned" else self.mean_KD.detach()
+        return F.normalize(mean, dim=-1, eps=EPS) if self.unit_norm else mean
+
+    def squared(self, emb_BD: Tensor) -> Tensor:
+        """Squared distances BK of the embeddings to all centroids (those of unseen classes mean nothing)."""
+        e, c = self.member(emb_BD), self.centers().to(emb_BD.dtype)
+        return e.square().sum(-1, keepdim=True) + c.square().sum(-1) - 2 * e @ c.T
+
+    def distance(self, emb_BD: Tensor) -> Tensor:
+        """Distances BK as the margin loss takes them; finite, and with a finite gradient, even at zero."""
+        if self.squared_loss:
+            return self.squared(emb_BD)
+        # The square root of `squared` has no gradient at zero; the norm of the difference has the zero one.
+        difference = self.member(emb_BD)[:, None] - self.centers().to(emb_BD.dtype)
+        return torch.linalg.vector_norm(difference, dim=-1)  # type: ignore[no-any-return]
+
+    def membership(self, emb_BD: Tensor) -> Tensor:
+        """Eq. 6: 1 / sum_j (d_c / d_j)^2 = softmax_c(-log d_c^2), without its 0/0; unseen classes get none, BK."""
+        log = self.squared(emb_BD).clamp_min(EPS**2).log()
+        # With no class seen all are equal: a uniform answer rather than NaN.
+        hidden = ~self.seen_K & self.seen_K.any()
+        return torch.softmax((-log * self.seen_K.any()).masked_fill(hidden, -torch.inf), -1)
+
+    @torch.no_grad()
+    def update(self, emb_BD: Tensor, target_BK: Tensor, index_B: Tensor | None = None) -> None:
+        """Eq. 1 for one batch of labelled embeddings, by the chosen estimator; absent classes keep their centroid."""
+        if not self.per_step:
+            return
+        if self.estimator == "memory":
+            assert index_B is not None
+            ops.remember(self.memory_ND, index_B, self.member(emb_BD))  # type: ignore[arg-type]
+            ops.remember(self.target_NK, index_B, target_BK)  # type: ignore[arg-type]
+            n_K, sum_KD = self.target_NK.sum(0), self.target_NK.T @ self.memory_ND  # type: ignore[operator]
+        else:
+            n_K, sum_KD = _sums(self.member(emb_BD), target_BK)
+        mean_KD = sum_KD / n_K.clamp_min(1e-12)[:, None]
+        if self.estimator == "running":
+            rate_K = self.rate * n_K / (1 + n_K)
+        elif self.estimator == "ema":
+            rate_K = torch.full_like(n_K, self.rate)
+        else:
+            rate_K = torch.ones_like(n_K)
+        rate_K = torch.where(self.seen_K, rate_K, 1.0) * (n_K > 0)
+        self.mean_KD.lerp_(mean_KD, rate_K[:, None])
+        self.seen_K.logical_or_(n_K > 0)
+
+    @torch.no_grad()
+    def refit(self, net: Model, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Exact means by `net` in eval mode over (normalised images BCHW, targets BK), in place."""
+        n_K = torch.zeros_like(self.seen_K, dtype=self.mean_KD.dtype)
+        sum_KD = torch.zeros_like(self.mean_KD)
+        for x_BCHW, target_BK in batches:
+            n, s = _sums(self.member(net(x_BCHW, bn="running").emb), target_BK)
+            n_K, sum_KD = n_K + n, sum_KD + s
+        self.mean_KD.copy_(torch.where((n_K > 0)[:, None], sum_KD / n_K.clamp_min(1e-12)[:, None], self.mean_KD))
+        self.seen_K.logical_or_(n_K > 0)
+
+    def signals(self) -> dict[str, Tensor]:
+        """What shows a collapse early: mean pairwise cosine (1 = all centroids coincide), lengths, unseen classes."""
+        mean = self.mean_KD.detach()
+        unit, length, seen = F.normalize(mean, dim=-1, eps=EPS), mean.norm(dim=-1), self.seen_K.to(mean.dtype)
+        pairs = seen.sum() * (seen.sum() - 1)
+        both = seen[:, None] * seen
+        cosine = ((unit @ unit.T) * both).sum() - seen.sum()
+        return {
+            "centroid_cosine": cosine / pairs.clamp_min(1),
+            "centroid_length_min": length.masked_fill(~self.seen_K, torch.inf).amin(),
+            "centroid_length_max": (length * seen).amax(),
+            "centroids_unseen": (1 - seen).mean(),
+        }
+
+
+def _sums(emb_BD: Tensor, target_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and summed embeddings per class over all ranks: sums before means, so that ranks agree."""
+    target_BK = target_BK.to(emb_BD.dtype)
+    return ops.total(target_BK.sum(0)), ops.total(target_BK.T @ emb_BD)

@@ -1,0 +1,92 @@
+"""How good a network is on some images: by its head, and by distance to the class centroids.
+
+B batch, K classes, N images.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmctl.centroids import Centroids
+from mmctl.loader import Pictures
+from mmctl.model import Model
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one predictor on one split; shares are in 0..1."""
+
+    metrics: dict[str, float]
+    per_class: list[float | None]  # recall; None = the split has no image of the class
+    confusion: list[list[int]]  # [true][predicted]
+    n: int
+
+
+class Cut(Exception):
+    """Evaluation was cut short by a signal."""
+
+
+@torch.no_grad()
+def evaluate(
+    net: Model,
+    pictures: Pictures,
+    centroids: Centroids,
+    labeled: Pictures,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, Scores], float]:
+    """Scores of the `head` and of the `centroid` predictor in one pass, and how often the two agree.
+
+    Centroids are refitted with this very network, in eval mode, on a copy: those of training belong to another.
+    """
+    own = copy.deepcopy(centroids).requires_grad_(False)
+    own.refit(net, _watched(labeled.few(centroids.images), stop))
+    logits, distances, targets = [], [], []
+    for x_BCHW, target_BK in _watched(pictures, stop):
+        out = net(x_BCHW, bn="running")
+        logits.append(out.logits.cpu())
+        far = own.squared(out.emb).masked_fill(~own.seen_K, torch.inf)
+        distances.append(far.cpu())
+        targets.append(target_BK.argmax(-1).cpu())
+    target_N = torch.cat(targets)
+    head_NK, near_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)
+    agreement = (head_NK.argmax(-1) == near_NK.argmax(-1)).double().mean().item()
+    return {"head": score(head_NK, target_N), "centroid": score(near_NK, target_N)}, agreement
+
+
+def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-untyped-def]
+    for batch in pictures:
+        if stop():
+            raise Cut
+        yield batch
+
+
+def score(logp_NK: Tensor, target_N: Tensor, bins: int = 15) -> Scores:
+    """All figures from log-probabilities and true classes, in float64."""
+    logp, target = logp_NK.double().numpy(), target_N.numpy()
+    n, k = logp.shape
+    predicted = logp.argmax(1)
+    confusion = np.bincount(target * k + predicted, minlength=k * k).reshape(k, k)
+    true, said, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    present = true > 0
+    recall = right / np.maximum(true, 1)
+    f1 = 2 * right / np.maximum(true + said, 1)
+    top = np.exp(logp.max(1))
+    correct = predicted == target
+    which = np.minimum((top * bins).astype(int), bins - 1)
+    gaps = [abs(correct[which == b].mean() - top[which == b].mean()) * (which == b).mean() for b in np.unique(which)]
+    metrics = {
+        "accuracy": float(correct.mean()),
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "nll": float(-logp[np.arange(n), target].mean()),
+        "ece": float(sum(gaps)),
+        "largest_class": float(said.max() / n),
+    }
+    per_class = [float(r) if p else None for r, p in zip(recall, present, strict=True)]
+    return Scores(metrics, per_class, confusion.tolist(), n)

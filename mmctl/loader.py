@@ -1,0 +1,293 @@
+"""Step -> Plan -> Batch: everything random or scheduled in a step is a pure function of (seed, step).
+
+B labelled batch, U unlabelled batch, C channels, H height, W width, K classes, N images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator, Philox
+from torch import Tensor
+
+from mmctl import ops
+from mmctl.plugin import Batch, Images, Split
+
+
+def key(seed: int, stream: str) -> int:
+    """128 bits that name one stream of random numbers of a run."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=16).digest(), "little")
+
+
+def generator(seed: int, stream: str, step: int) -> Generator:
+    """The numbers of one stream at one step.
+
+    The step is the counter's top word: in the low word, step s + 1 would repeat the numbers of step s, shifted by four.
+    """
+    return Generator(Philox(key=key(seed, stream), counter=[0, 0, 0, step]))
+
+
+@dataclass
+class Plan:
+    """All of a step that is decided on the host; numpy arrays of this rank's rows, draws of the global batch."""
+
+    step: int
+    index_x: np.ndarray  # B, rows of split.labeled
+    index_u: np.ndarray  # U, rows of split.unlabeled
+    view_draws: dict[str, dict[str, dict[str, np.ndarray]]]  # "x0" -> policy -> arrays
+    draws: dict[str, Any]
+    pixels: dict[str, np.ndarray] = field(default_factory=dict)  # gathered here when they do not live on the device
+    lr: float = 0.0
+    share: float = 0.0
+    weight: dict[str, float] = field(default_factory=dict)
+
+
+class Order:
+    """Which rows a step takes: an endless sequence of permutations of n rows."""
+
+    def __init__(self, n: int, batch: int, seed: int, stream: str, straddle: bool) -> None:
+        # Without straddling an epoch drops its tail, so that no row comes twice in a batch.
+        self.n, self.batch, self.seed, self.stream = n, batch, seed, stream
+        self.straddle = straddle or n < batch
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def _epoch(self, e: int) -> np.ndarray:
+        if e not in self._epochs:
+            self._epochs = {k: v for k, v in self._epochs.items() if k >= e - 1}
+            self._epochs[e] = generator(self.seed, self.stream, e).permutation(self.n)
+        return self._epochs[e]
+
+    def rows(self, step: int) -> np.ndarray:
+        """The global batch of this step."""
+        if not self.straddle:
+            e, r = divmod(step, self.n // self.batch)
+            return self._epoch(e)[r * self.batch : (r + 1) * self.batch]
+        first = step * self.batch
+        parts, at = [], first
+        while at < first + self.batch:
+            e, r = divmod(at, self.n)
+            stop = min(self.n, r + first + self.batch - at)
+            parts.append(self._epoch(e)[r:stop])
+            at += stop - r
+        return np.concatenate(parts)
+
+
+def one_hot(images: Images) -> np.ndarray:
+    """Targets as distributions, float32 NK; a row of zeros has no label."""
+    if images.targets.ndim == 2:
+        return images.targets.astype(np.float32)
+    out = np.zeros((len(images.targets), len(images.classes)), np.float32)
+    known = images.targets >= 0
+    out[known, images.targets[known]] = 1
+    return out
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Per-channel mean and standard deviation (0..1 scale) that images are normalised with."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(images: Images, backbone: Any) -> Norm:
+        """What the backbone's pretrained weights expect, else the moments of the training pixels."""
+        if getattr(backbone, "mean", None) is not None:
+            return Norm(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
+        n, channels = images.pixels.shape[:2]
+        counts = np.zeros((channels, 256))
+        for start in range(0, n, 4096):
+            chunk = np.asarray(images.pixels[start : start + 4096])
+            for c in range(channels):
+                counts[c] += np.bincount(chunk[:, c].ravel(), minlength=256)
+        share = counts / counts.sum(1, keepdims=True)
+        mean = share @ np.arange(256)
+        std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
+        return Norm(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+
+    def apply(self, x_BCHW: Tensor) -> Tensor:
+        """uint8 -> normalised float32, channels last."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=x_BCHW.device).view(-1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x_BCHW.device)
+        x = x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(shift.view(-1, 1, 1), x, scale)
+
+
+class Loader:
+    """Plans and batches of one run."""
+
+    def __init__(
+        self,
+        images: Images,
+        split: Split,
+        views: Mapping[str, Sequence[str]],
+        augments: Mapping[str, Any],
+        after: Mapping[str, str | None],
+        *,
+        norm: Norm,
+        batch: int,
+        unlabeled_batch: int,
+        seed: int,
+        device: torch.device,
+        draw: Callable[[Generator, int, int], dict[str, Any]] | None = None,
+    ) -> None:
+        self.norm, self.seed, self.device, self._draw = norm, seed, device, draw
+        self.views = {branch: tuple(views.get(branch, ())) for branch in ("x", "u")}
+        self.sizes = {"x": batch, "u": unlabeled_batch if self.views["u"] else 0}
+        self.augments = augments
+        self.chains = {name: chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
+        rows = {"x": split.labeled, "u": split.unlabeled}
+        self.rows = {b: torch.as_tensor(r, device=device) for b, r in rows.items()}
+        self.order = {
+            "x": Order(len(split.labeled), batch, seed, "labeled", straddle=True),
+            "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
+        }
+        self.resident = not isinstance(images.pixels, np.memmap)
+        self.pixels = torch.as_tensor(images.pixels).to(device) if self.resident else images.pixels
+        targets = torch.from_numpy(one_hot(images)).to(device)
+        self.target_NK = targets
+        # Hidden labels of the unlabelled pool, for scoring guesses alone: -1 where there is none.
+        self.hidden = torch.where(targets.sum(-1) > 0, targets.argmax(-1), -1)[self.rows["u"]]
+
+    def plan(self, step: int) -> Plan:
+        """Everything of step `step` that is decided on the host."""
+        index = {b: self.order[b].rows(step) if self.sizes[b] else np.zeros(0, np.int64) for b in ("x", "u")}
+        view_draws: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+        for branch, views in self.views.items():
+            for i, view in enumerate(views):
+                view_draws[f"{branch}{i}"] = {
+                    policy: self.augments[policy].draw(
+                        generator(self.seed, f"view/{branch}{i}/{policy}", step), self.sizes[branch]
+                    )
+                    for policy in self.chains[view]
+                }
+        draws = self._draw(generator(self.seed, "method", step), *self.sizes.values()) if self._draw else {}
+        plan = Plan(step, ops.mine(index["x"]), ops.mine(index["u"]), view_draws, draws)
+        if not self.resident:
+            for branch, at in (("x", plan.index_x), ("u", plan.index_u)):
+                plan.pixels[branch] = np.asarray(self.pixels[self.rows[branch].cpu().numpy()[at]])
+        return plan
+
+    def batch(self, plan: Plan) -> Batch:
+        """Gather, augment and normalise on the device."""
+        index = {"x": self._move(plan.index_x), "u": self._move(plan.index_u)}
+        shown: dict[str, tuple[Tensor, ...]] = {}
+        view_draws = _tensors(plan.view_draws, self._move)
+        for branch, views in self.views.items():
+            if not views:
+                shown[branch] = ()
+                continue
+            rows = self.rows[branch][index[branch]]
+            raw = self.pixels[rows] if self.resident else self._move(plan.pixels[branch])
+            outs = []
+            for i, view in enumerate(views):
+                x = raw
+                for policy in self.chains[view]:
+                    mine = {k: ops.mine(v) for k, v in view_draws[f"{branch}{i}"][policy].items()}
+                    x = self.augments[policy].apply(x, **mine)
+                outs.append(self.norm.apply(x))
+            shown[branch] = tuple(outs)
+        return Batch(
+            x=shown["x"],
+            u=shown["u"],
+            y=self.target_NK[self.rows["x"][index["x"]]],
+            index_x=index["x"],
+            index_u=index["u"],
+            step=torch.tensor(plan.step, device=self.device),
+            draws=_tensors(plan.draws, self._move),
+            view_draws=view_draws,
+        )
+
+    def _move(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+
+
+def chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The policies of a view, in the order in which they are applied; `clean` has none."""
+    if name == "clean":
+        return ()
+    parent = after.get(name)
+    return (*(chain(parent, after) if parent else ()), name)
+
+
+def _tensors(tree: Any, move: Callable[[np.ndarray], Tensor]) -> Any:
+    if isinstance(tree, dict):
+        return {k: _tensors(v, move) for k, v in tree.items()}
+    return move(tree) if isinstance(tree, np.ndarray) else tree
+
+
+class Pictures:
+    """Normalised images of some rows, a batch at a time, for evaluation and for centroids."""
+
+    def __init__(
+        self, images: Images, norm: Norm, device: torch.device, *, batch: int, rows: np.ndarray | None = None
+    ) -> None:
+        self.norm, self.device, self.batch = norm, device, batch
+        self.rows = np.arange(len(images.targets)) if rows is None else rows
+        target_NK = one_hot(images)[self.rows]
+        labelled = target_NK.sum(-1) > 0
+        self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
+        self.pixels = images.pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.rows), self.batch):
+            rows = self.rows[start : start + self.batch]
+            x = torch.as_tensor(self.pixels[rows]).to(self.device)
+            yield self.norm.apply(x), self.target_NK[start : start + self.batch].to(self.device)
+
+    def few(self, most: int) -> Pictures:
+        """At most that many, evenly spread over the rows."""
+        if len(self) <= most:
+            return self
+        chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
+        few = object.__new__(Pictures)
+        few.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
+        return few
+
+
+def prefetch(plan: Callable[[int], Plan], first: int, stop: int, ahead: int = 2) -> Iterator[Plan]:
+    """plan(first), ..., plan(stop - 1), made by a thread `ahead` steps before they are wanted; 0 = no thread."""
+    if not ahead:
+        yield from map(plan, range(first, stop))
+        return
+    made: queue.Queue[Plan | BaseException] = queue.Queue(ahead)
+    ended = threading.Event()
+
+    def put(item: Plan | BaseException) -> bool:
+        while not ended.is_set():
+            try:
+                made.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for step in range(first, stop):
+                if not put(plan(step)):
+                    return
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="mmctl-plan", daemon=True)
+    thread.start()
+    try:
+        for _ in range(first, stop):
+            item = made.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        thread.join()

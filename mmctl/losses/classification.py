@@ -1,0 +1,30 @@
+"""Losses on the predicted distribution. B batch, K classes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mmctl.ops import global_mean
+from mmctl.plugin import Output, loss
+
+
+@loss("soft_cross_entropy")
+def soft_cross_entropy():  # type: ignore[no-untyped-def]
+    """Cross-entropy to a distribution over the classes."""
+
+    def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        loss_B = -(target_BK * out.logits.log_softmax(-1)).sum(-1)
+        return global_mean(loss_B if weight_B is None else loss_B * weight_B)
+
+    return value
+
+
+@loss("brier")
+def brier():  # type: ignore[no-untyped-def]
+    """Squared error between predicted and target probabilities, mean over classes (MixMatch's unlabelled loss)."""
+
+    def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        loss_B = (out.probs - target_BK).square().mean(-1)
+        return global_mean(loss_B if weight_B is None else loss_B * weight_B)
+
+    return value

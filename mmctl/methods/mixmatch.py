@@ -1,0 +1,64 @@
+"""MixMatch (Berthelot et al., NeurIPS 2019)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import torch
+from numpy.random import Generator
+from pydantic import Field
+from torch import nn
+
+from mmctl.ops import join, mix, mixing
+from mmctl.plugin import Batch, Slot, Terms, method
+
+
+@method("mixmatch")
+class MixMatch(nn.Module):
+    """Guessed labels averaged over views and sharpened, everything mixed with everything (MixMatch).
+
+    Args:
+        num_views: Augmented views of each unlabelled image (K in the paper).
+        alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
+        per: One lambda per "sample" (the paper) or one per "batch" (the PyTorch port).
+        group: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        update: Which forwards update batch norm: the "first" mixed one (the paper), or "all", guesses
+            included (the PyTorch port).
+    """
+
+    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("brier", 75.0, 16_384)}
+    views = {"x": ("weak",), "u": ("weak", "weak")}
+    default_labeler = "softmax"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        labeler: nn.Module,
+        losses: SimpleNamespace,
+        *,
+        num_views: Annotated[int, Field(ge=1)] = 2,
+        alpha: Annotated[float, Field(gt=0)] = 0.75,
+        per: Literal["sample", "batch"] = "sample",
+        group: Literal["interleave", "joint", "each"] = "interleave",
+        update: Literal["first", "all"] = "first",
+    ) -> None:
+        super().__init__()
+        self.model, self.labeler, self.losses = model, labeler, losses
+        self.num_views, self.alpha, self.per, self.group, self.update = num_views, alpha, per, group, update
+        self.views = {"x": ("weak",), "u": ("weak",) * num_views}
+
+    def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
+        """MixUp's numbers over the labelled batch and all unlabelled views."""
+        return {"mix": mixing(rng, (x, *[u] * self.num_views), self.alpha, self.per)}
+
+    def step(self, batch: Batch) -> Terms:
+        """Guess, mix, one loss on the mixed labelled images and one on the mixed unlabelled ones."""
+        guessing, training = ("batch", "first") if self.update == "first" else ("update", "update")
+        with torch.no_grad():
+            guess = self.labeler(*self.model.branches(*batch.u, bn=guessing), batch=batch)  # type: ignore[operator]
+        xs, (y, *qs) = mix((*batch.x, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
+        x, *us = self.model.branches(*xs, bn=training, group=self.group)  # type: ignore[operator]
+        return Terms(
+            {"labeled": self.losses.labeled(x, y), "unlabeled": self.losses.unlabeled(*join(us, qs))}, guess=guess
+        )

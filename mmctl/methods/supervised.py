@@ -1,0 +1,41 @@
+"""Training on the labelled images alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+from numpy.random import Generator
+from pydantic import Field
+from torch import nn
+
+from mmctl.ops import mix, mixing
+from mmctl.plugin import Batch, Slot, Terms, method
+
+
+@method("supervised")
+class Supervised(nn.Module):
+    """The labelled images alone: the baseline that a semi-supervised method has to beat.
+
+    Args:
+        alpha: MixUp among the labelled images with lambda from Beta(alpha, alpha), eq. 9; 0 = without MixUp.
+    """
+
+    views = {"x": ("weak",)}
+    slots = {"labeled": Slot("soft_cross_entropy")}
+    default_labeler = None
+
+    def __init__(
+        self, model: nn.Module, losses: SimpleNamespace, *, alpha: Annotated[float, Field(ge=0)] = 0.0
+    ) -> None:
+        super().__init__()
+        self.model, self.losses, self.alpha = model, losses, alpha
+
+    def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
+        """MixUp's numbers for the step."""
+        return {"mix": mixing(rng, (x,), self.alpha)} if self.alpha else {}
+
+    def step(self, batch: Batch) -> Terms:
+        """Cross-entropy on (mixed) labelled images."""
+        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["mix"]) if self.alpha else (batch.x, (batch.y,))
+        return Terms({"labeled": self.losses.labeled(self.model(x, bn="update"), y)})

@@ -1,0 +1,121 @@
+"""The optimizer and the schedules: learning rate and loss weights are closed forms of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Settings(Protocol):
+    """The recipe's [optimizer] table."""
+
+    name: str
+    lr: float
+    momentum: float
+    nesterov: bool
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip: float | None
+
+
+def steps_of(amount: int | float, total: int) -> int:
+    """A length as the recipe gives it: an integer is steps, a fraction is of the run."""
+    return amount if isinstance(amount, int) else round(amount * total)
+
+
+def learning_rate(step: int, total: int, peak: float, name: str, warmup: int | float, final: float) -> float:
+    """The learning rate of step `step` (from 0): linear warm-up, then the named form."""
+    warm = steps_of(warmup, total)
+    if step < warm:
+        return peak * (step + 1) / warm
+    t = (step - warm) / max(1, total - warm)
+    if name == "cosine":
+        return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * t))
+    if name == "seven_sixteenths":  # FixMatch's
+        return peak * math.cos(7 * math.pi * t / 16)
+    return peak
+
+
+def ramp(step: int, total: int, weight: float, rampup: int | float, form: str) -> float:
+    """The weight of a loss term at step `step` (from 0): grows from 0 over `rampup`, then stays."""
+    length = steps_of(rampup, total)
+    if step >= length:
+        return weight
+    t = step / length
+    return weight * (t if form == "linear" else math.exp(-5 * (1 - t) ** 2))
+
+
+Named = Iterable[tuple[str, Tensor]]
+
+
+class Optimizer:
+    """torch's rule over named parameters, its slots made before the first step and addressed by name."""
+
+    def __init__(self, params: Mapping[str, nn.Parameter], own: Mapping[str, dict[str, float]], s: Settings) -> None:
+        """`own` gives some parameters a group of their own: name -> lr, momentum, weight_decay."""
+        self.params, self.clip, self.base = dict(params), s.clip, s.lr
+        groups: list[dict[str, Any]] = [
+            # Biases and batch-norm scales are no weights: decay would only shrink the signal.
+            {"names": [k for k, p in params.items() if k not in own and p.dim() > 1], "weight_decay": s.weight_decay},
+            {"names": [k for k, p in params.items() if k not in own and p.dim() <= 1], "weight_decay": 0.0},
+            *({"names": [k], **settings} for k, settings in own.items()),
+        ]
+        self.scale: list[float | None] = []
+        made: list[dict[str, Any]] = []
+        for group in groups:
+            names = group.pop("names")
+            if not names:
+                continue
+            if s.name != "sgd":
+                group.pop("momentum", None)
+            elif group.get("momentum") == 0:
+                group["nesterov"] = False
+            made.append({"params": [params[k] for k in names], **group})
+            # A group with a learning rate of its own keeps it; the schedule moves the others.
+            self.scale.append(group.get("lr"))
+        fused = all(p.is_cuda for p in params.values())
+        if s.name == "sgd":
+            nesterov = s.nesterov and s.momentum > 0
+            self.rule: torch.optim.Optimizer = torch.optim.SGD(
+                made, lr=s.lr, momentum=s.momentum, nesterov=nesterov, foreach=not fused, fused=fused or None
+            )
+        else:
+            rule = torch.optim.Adam if s.name == "adam" else torch.optim.AdamW
+            self.rule = rule(made, lr=s.lr, betas=s.betas, eps=s.eps, fused=True)
+        for p in self.params.values():
+            self._make_slots(p, s)
+        self.names = {id(p): k for k, p in self.params.items()}
+
+    def _make_slots(self, p: nn.Parameter, s: Settings) -> None:
+        # torch makes them at the first step; made now, load and resume see one set of names.
+        if s.name == "sgd":
+            group = next(g for g in self.rule.param_groups if any(q is p for q in g["params"]))
+            if group["momentum"]:
+                self.rule.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        else:
+            self.rule.state[p] = {
+                "step": torch.zeros((), dtype=torch.float32, device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+
+    def step(self, lr: float) -> None:
+        """Clip, step, and forget the gradients."""
+        for group, own in zip(self.rule.param_groups, self.scale, strict=True):
+            group["lr"] = lr if own is None else own
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(self.params.values()), self.clip, foreach=True)
+        self.rule.step()
+        self.rule.zero_grad(set_to_none=True)
+
+    def slots(self) -> Iterator[tuple[str, Tensor]]:
+        """Every slot by parameter name and slot name, in a fixed order."""
+        for name, p in self.params.items():
+            for slot, value in self.rule.state[p].items():
+                if isinstance(value, Tensor):
+                    yield f"{name}.{slot}", value

@@ -1,0 +1,263 @@
+"""The training loop, read top to bottom: the state of a run, one step, and the loop around it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmctl import ops
+from mmctl.alarms import Alarms
+from mmctl.centroids import Centroids
+from mmctl.errors import Diverged
+from mmctl.evaluate import Cut, Scores, evaluate
+from mmctl.loader import Loader, Pictures, Plan, generator, key, prefetch
+from mmctl.model import Average, Model, average_share
+from mmctl.optimizer import Optimizer, learning_rate, ramp
+from mmctl.plugin import Slot
+from mmctl.tally import Tally
+
+
+class Point(NamedTuple):
+    """Means of the training figures since the last point."""
+
+    step: int
+    values: dict[str, float]
+
+
+class Evaluated(NamedTuple):
+    """One network on one split."""
+
+    step: int
+    split: str
+    weights: str  # raw or ema
+    scores: dict[str, Scores]  # by predictor: head, centroid
+    agreement: float  # of the two
+
+
+class Alarm(NamedTuple):
+    """Something that a person should look at; `collapsed` ends the run where the recipe says so."""
+
+    step: int
+    kind: str
+    text: str
+    collapsed: bool
+
+
+class Saved(NamedTuple):
+    """The state after `step` steps, to be written before training goes on."""
+
+    step: int
+    reason: str  # periodic, last or interrupt
+
+
+Event = Point | Evaluated | Alarm | Saved | None
+
+
+@dataclass
+class Training:
+    """All that a run is made of. Everything that changes from step to step is reached by `tensors`."""
+
+    parts: dict[str, nn.Module]  # owners, in order: model, ema, centroids, labeler, loss.SLOT, augment.NAME, method
+    loader: Loader
+    settings: Any  # the recipe's train, eval, optimizer, schedule and average tables
+    slots: Mapping[str, Slot]
+    seed: int
+    device: torch.device
+    labeled: Pictures
+    splits: dict[str, Pictures]
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.steps: int = self.settings.train.steps
+        self.model: Model = self.parts["model"]  # type: ignore[assignment]
+        self.ema: Average | None = self.parts.get("ema")  # type: ignore[assignment]
+        self.centroids: Centroids = self.parts["centroids"]  # type: ignore[assignment]
+        self.method: Any = self.parts["method"]
+        self.owned = owned(self.parts)
+        params = {k: t for k, t in self.owned.items() if isinstance(t, nn.Parameter) and t.requires_grad}
+        self.params = list(params.values())
+        self.optimizer = Optimizer(params, own_groups(self.parts, params), self.settings.optimizer)
+        self.tally = Tally(self.centroids.num_classes, self.device)
+        weights = "raw" if self.ema is None else "ema"
+        split = next((s for s in ("val", "test") if s in self.splits), next(iter(self.splits), ""))
+        self.alarms = Alarms(self.steps, f"{split}/{weights}/head/largest_class")
+
+    @property
+    def nets(self) -> dict[str, Model]:
+        """The networks that are evaluated."""
+        return {"raw": self.model} if self.ema is None else {"raw": self.model, "ema": self.ema}
+
+    def plan(self, step: int) -> Plan:
+        """The loader's plan with what the schedules add."""
+        plan, s = self.loader.plan(step), self.settings
+        lr = s.schedule
+        plan.lr = learning_rate(step, self.steps, s.optimizer.lr, lr.name, lr.warmup, lr.final)
+        plan.share = average_share(step, s.average.kind, s.average.decay, s.average.warmup)
+        plan.weight = {k: ramp(step, self.steps, t.weight, t.rampup, t.ramp) for k, t in self.slots.items()}
+        return plan
+
+    def due(self, what: str) -> bool:
+        """Whether `log`, `eval` or `save` falls on the steps done so far: every n steps, and at the end."""
+        s = self.settings
+        every = {"log": s.train.log_every, "eval": s.eval.every, "save": s.train.save_every}[what]
+        return self.step == self.steps or self.step % every == 0
+
+    def refit_due(self) -> bool:
+        """Whether exact centroids are to be found again before the next step."""
+        return self.centroids.estimator == "exact" and self.step % self.centroids.every == 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that a checkpoint holds, by its owner's name."""
+        return {
+            **self.owned,
+            **{f"optimizer.{k}": t for k, t in self.optimizer.slots()},
+            **{f"tally.{k}": t for k, t in self.tally.tensors().items()},
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds beside its tensors."""
+        return {"tally": self.tally.names, "in_a_row": self.alarms.in_a_row, "told": self.alarms.told}
+
+    def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Take the facts of a checkpoint; gives the tensors that its own are to be copied into."""
+        self.step = step
+        self.tally.open(list(facts["tally"]))
+        self.alarms.in_a_row, self.alarms.told = facts["in_a_row"], list(facts["told"])
+        return self.tensors()
+
+
+def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> Iterator[Event]:
+    """From run.step to run.steps; yields what happened to whoever keeps the books, and None after every step."""
+    if run.step and run.due("eval"):
+        yield from scores(run, stop)  # a signal may have cut it short; it is pure, so its rows are the same
+    if ahead is None:
+        ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
+    for plan in prefetch(run.plan, run.step, run.steps, ahead):
+        rekey_global_generators(run.seed, run.step)  # for foreign code alone: dropout, drop path, plugins
+        if run.refit_due():
+            net = run.nets.get(run.centroids.network) or run.model
+            run.centroids.refit(net, run.labeled.few(run.centroids.images))
+        device_step(run, plan)
+        run.step += 1
+        collapsed = False
+        if run.due("log"):
+            point = Point(run.step, {"lr": plan.lr, **{f"train/{k}": v for k, v in run.tally.read().items()}})
+            point.values.update({f"train/{k}": v.item() for k, v in _centroid_signals(run).items()})
+            yield point
+            for alarm in run.alarms.point(run.step, point.values):
+                collapsed |= alarm[2]
+                yield Alarm(run.step, *alarm)
+        if run.due("eval"):
+            for event in scores(run, stop):
+                collapsed |= isinstance(event, Alarm) and event.collapsed
+                yield event
+        halt = stop() or (collapsed and run.settings.train.on_collapse == "stop")
+        if halt or run.due("save"):
+            run.tally.check()  # a state that is not finite is never saved
+            check_weights(run)
+            yield Saved(run.step, "last" if run.step == run.steps else "interrupt" if halt else "periodic")
+        if halt:
+            return
+        yield None
+
+
+def device_step(run: Training, plan: Plan) -> None:
+    """One step without a read from the device: what a CUDA graph would hold."""
+    run.model.calls.clear()
+    batch = run.loader.batch(plan)
+    terms = run.method.step(batch)
+    weighted = [plan.weight[k] * v for k, v in terms.losses.items() if run.slots[k].weight]
+    loss = torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
+    loss.backward()
+    average_gradients(run.params)
+    run.optimizer.step(plan.lr)
+    if run.ema is not None:
+        run.ema.follow(plan.share)
+    run.tally.add(plan.step, terms, loss, run.loader.hidden[batch.index_u])
+
+
+def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Every network on every split, by head and by centroid; nothing of it if stopped on the way."""
+    found: list[Evaluated] = []
+    try:
+        for split, pictures in run.splits.items():
+            for weights, net in run.nets.items():
+                found.append(
+                    Evaluated(run.step, split, weights, *evaluate(net, pictures, run.centroids, run.labeled, stop))
+                )
+    except Cut:
+        return
+    yield from found
+    values = {
+        f"{e.split}/{e.weights}/{p}/{m}": v for e in found for p, s in e.scores.items() for m, v in s.metrics.items()
+    }
+    for alarm in run.alarms.evaluated(values):
+        yield Alarm(run.step, *alarm)
+
+
+def _centroid_signals(run: Training) -> dict[str, Tensor]:
+    return run.centroids.signals() if bool(run.centroids.seen_K.any()) else {}
+
+
+def average_gradients(params: list[nn.Parameter]) -> None:
+    """Mean over ranks, in one message; nothing alone. No DistributedDataParallel: a step has several forwards."""
+    if ops.world() == 1:
+        return
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
+    flat = torch.cat([g.flatten() for g in grads]) / ops.world()
+    dist.all_reduce(flat)
+    for p, part in zip(params, torch.split(flat, [g.numel() for g in grads]), strict=True):
+        p.grad = part.view_as(p)
+
+
+def check_weights(run: Training) -> None:
+    """A loss can be finite and its gradient not: never save such weights."""
+    if not all(bool(torch.isfinite(p).all()) for p in run.params):
+        raise Diverged("a weight of the network", run.step - 1)
+
+
+def rekey_global_generators(seed: int, step: int) -> None:
+    """Seed the global generators from (seed, step): no state of theirs survives a step, so none has to be saved."""
+    number = int(generator(seed, "global", step).integers(2**32))
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
+def seed_initialisation(seed: int) -> None:
+    """The same start on every device: parts are made on the CPU after this, then moved."""
+    torch.manual_seed(key(seed, "init") % 2**63)
+    np.random.seed(key(seed, "init") % 2**32)
+    random.seed(key(seed, "init"))
+
+
+def owned(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Every persistent tensor once, under the first part that reaches it, by identity."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for owner, part in parts.items():
+        for name, tensor in part.state_dict(keep_vars=True).items():
+            if isinstance(tensor, Tensor) and id(tensor) not in seen:
+                seen.add(id(tensor))
+                found[f"{owner}.{name}"] = tensor
+    return found
+
+
+def own_groups(parts: Mapping[str, nn.Module], params: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Parameters of modules that carry an `optim` dict: their own learning rate, momentum and weight decay."""
+    names = {id(p): k for k, p in params.items()}
+    return {
+        names[id(p)]: module.optim  # type: ignore[misc]
+        for part in parts.values()
+        for module in part.modules()
+        if isinstance(getattr(module, "optim", None), dict)
+        for p in module.parameters(recurse=False)
+        if id(p) in names
+    }
