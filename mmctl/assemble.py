@@ -1,0 +1,174 @@
+"""A recipe and its data become the objects of a run, each built from what was built before it (the star rule).
+
+K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmctl import project
+from mmctl.centroids import Centroids
+from mmctl.errors import DataError, UserError
+from mmctl.loader import Loader, Norm, Pictures, one_hot
+from mmctl.model import Average, Model
+from mmctl.plugin import Images, Split
+from mmctl.recipe import Recipe
+from mmctl.split import make_split
+from mmctl.train import Training, seed_initialisation
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures of a run and the split of their labels."""
+
+    images: dict[str, Images]
+    split: Split
+    digest: str  # of every split's fingerprint
+
+
+def read_data(recipe: Recipe, split: Split | None = None) -> Data:
+    """The data set, and the split: the given one, or made by the recipe's rule."""
+    root = project.data_root(recipe.dataset_root, recipe.dataset_name)
+    images = recipe.build("dataset", known={"root": root})
+    if "train" not in images or not any(s in images for s in ("val", "test")):
+        raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
+    split = split or make_split(images["train"], recipe.split, recipe.seed)
+    text = "\n".join(f"{name} {part.fingerprint}" for name, part in sorted(images.items()))
+    return Data(images, split, hashlib.sha256(text.encode()).hexdigest())
+
+
+def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
+    """Every object of the run; the same numbers on every device, since parts are made on the CPU and then moved."""
+    seed_initialisation(recipe.seed)
+    images, split = data.images["train"], data.split
+    known = facts(recipe, images, split)
+    make = partial(recipe.build, known=known)
+    known["augments"] = augments = {}
+    for name in recipe.policies:
+        augments[name] = make("augment", name)
+    backbone = make("backbone")
+    known["embed_dim"] = backbone.embed_dim
+    norm = Norm.of(images, backbone)
+    model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
+    ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
+    known["model"], known["ema"] = model, ema or model  # without an average, the last network stands for it
+    centroids = Centroids(len(images.classes), backbone.embed_dim, recipe.centroids, len(split.labeled)).to(device)
+    known["centroids"] = centroids
+    known["prior_K"] = known["prior_K"].to(device)
+    losses = {slot: _on(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
+    known["losses"] = SimpleNamespace(**losses)
+    labeler = known["labeler"] = _on(make("labeler"), device)
+    method = known["method"] = _on(make("method"), device)
+    recipe.check_views(method.views)
+    parts: dict[str, Any] = {"model": model, "ema": ema, "centroids": centroids, "labeler": labeler}
+    parts |= {f"loss.{slot}": part for slot, part in losses.items()}
+    parts |= {f"augment.{name}": _on(part, device) for name, part in augments.items()}
+    parts["method"] = method
+    _check_sizes(recipe, split, method)
+    loader = Loader(
+        images, split, method.views, augments, recipe.after,
+        norm=norm, batch=recipe.train.batch, unlabeled_batch=recipe.train.unlabeled_batch,
+        seed=recipe.seed, device=device, draw=getattr(method, "draw", None),
+    )  # fmt: skip
+    labeled = Pictures(images, norm, device, batch=recipe.eval.batch, rows=split.labeled)
+    return Training(
+        {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
+        loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluated(recipe, data, norm, device),
+    )  # fmt: skip
+
+
+def evaluated(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> dict[str, Pictures]:
+    """The splits that the recipe evaluates and the data have; val is the official one, or carved from train."""
+    found: dict[str, Pictures] = {}
+    for name in recipe.eval.splits:
+        rows = data.split.val if name == "val" and len(data.split.val) else None
+        part = data.images["train"] if rows is not None else data.images.get(name)
+        if part is not None:
+            found[name] = Pictures(part, norm, device, batch=recipe.eval.batch, rows=rows)
+            if not len(found[name]):
+                raise DataError(f'split "{name}" has no picture with a label: leave it out of eval.splits.')
+    if not found:
+        have = sorted(data.images)
+        raise UserError(f"eval.splits = {recipe.eval.splits}: the data have none of these; they have {have}.")
+    return found
+
+
+def facts(recipe: Recipe, images: Images, split: Split) -> dict[str, Any]:
+    """What components may ask for before any of them is built."""
+    channels, height, width = (int(n) for n in images.pixels.shape[1:])
+    target_NK = one_hot(images)[split.labeled]
+    return {
+        "in_channels": channels,
+        "image_size": height if height == width else (height, width),
+        "num_classes": len(images.classes),
+        "num_labeled": len(split.labeled),
+        "num_unlabeled": len(split.unlabeled),
+        "prior_K": torch.from_numpy((target_NK.sum(0) / max(1.0, float(target_NK.sum()))).astype(np.float32)),
+        "steps": recipe.train.steps,
+    }
+
+
+def _on(part: Any, device: torch.device) -> Any:
+    return part.to(device) if isinstance(part, nn.Module) else part
+
+
+def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
+    if method.views.get("u") and not len(split.unlabeled):
+        raise DataError(
+            f"method {recipe.method_name} needs unlabelled pictures and the split leaves none: "
+            'set split.unlabeled = "all" (the labelled ones serve without their labels too) or lower split.labels.'
+        )
+    if method.views.get("u") and len(split.unlabeled) < recipe.train.unlabeled_batch:
+        raise DataError(
+            f"train.unlabeled_batch = {recipe.train.unlabeled_batch}, and only {len(split.unlabeled)} pictures are "
+            "unlabelled: lower it, or get more pictures."
+        )
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device that the recipe asks for; auto = CUDA where there is one."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError('train.device = "cuda": this machine has no CUDA device that torch can use; try "cpu".')
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def precision_of(wanted: str, device: torch.device) -> str:
+    """fp32 or bf16; auto = bf16 where a short probe shows that it is faster."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    x = torch.randn(16, 64, 24, 24).contiguous(memory_format=torch.channels_last)
+    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    times: dict[bool, float] = {}
+    with torch.no_grad():
+        for half in (True, False) * 3:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                start = time.perf_counter()
+                conv(x)
+                times[half] = min(times.get(half, 1e9), time.perf_counter() - start)
+    return "bf16" if times[True] < 0.8 * times[False] else "fp32"
+
+
+def threads_of(wanted: int | None) -> int:
+    """CPU threads of a run: the recipe's number, else every core; one where the cores are busy already.
+
+    Threads that wait for a descheduled partner make a shared machine several times slower than one thread each.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return wanted or (1 if os.getloadavg()[0] > cores / 2 else cores)
+
+
+DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}

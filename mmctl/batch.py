@@ -1,0 +1,63 @@
+"""Several runs: a launcher starts them, this tells how they go."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmctl.errors import PartFailed, Stopped
+from mmctl.recipe import Recipe
+from mmctl.run import last_scores, prepare
+from mmctl.stopping import Stop
+
+PAUSE = 0.2
+
+
+def batch(
+    recipes: Sequence[Recipe],
+    runs: Path,
+    *,
+    jobs: int = 0,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    note: str | None = None,
+) -> None:
+    """Run them all through the launcher of the first; PartFailed if some fail."""
+    sets = [f"launcher.slots={jobs}"] if jobs and recipes[0].data["launcher"]["name"] == "mmctl:local" else []
+    launcher = recipes[0].with_(sets).build("launcher")
+    slots = launcher.limits().slots
+    if slots > 1:
+        # Several runs share the cores: one thread each is the fastest way, and makes their numbers repeatable.
+        recipes = [r if r.train.threads or r.train.device == "cuda" else r.with_(["train.threads=1"]) for r in recipes]
+    folders = [prepare(r, runs, name=name, tags=tags, note=note) for r in recipes]
+    print(f"{len(folders)} runs, {min(slots, len(folders))} at a time", flush=True)
+    stop, cancelled = Stop(), False
+    ids = launcher.start(folders)
+    by_id = dict(zip(ids, folders, strict=True))
+    told: dict[str, str] = {}
+    while len(told) < len(ids):
+        for run, state in launcher.states(ids).items():
+            if state in ("completed", "failed", "interrupted") and run not in told:
+                told[run] = state
+                text = last_scores(by_id[run]) if state == "completed" else _why(by_id[run], state)
+                print(f"[{len(told)}/{len(ids)}] {by_id[run].name}: {state}{text}", flush=True)
+        if stop() and not cancelled:
+            cancelled = True
+            launcher.cancel([i for i in ids if i not in told])
+        time.sleep(PAUSE)
+    counts = Counter(told.values())
+    if cancelled:
+        raise Stopped(f"stopped: {counts['completed']} completed, {counts['interrupted']} can be resumed (mmctl ls).")
+    if counts["failed"] or counts["interrupted"]:
+        bad = counts["failed"] + counts["interrupted"]
+        raise PartFailed(f"{bad} of {len(ids)} runs did not complete; see them with `mmctl ls`.")
+
+
+def _why(folder: Path, state: str) -> str:
+    if state != "failed":
+        return f"  (mmctl resume {folder.name})"
+    log = folder / "log.txt"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    return f"  {lines[-1]}" if lines else f"  (see {log})"

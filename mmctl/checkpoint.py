@@ -1,0 +1,159 @@
+"""Checkpoints: a folder with one safetensors file and a manifest, there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mmctl.errors import EnvironmentFault, ResumeRefused
+
+FORMAT = 1
+STATE, MANIFEST = "state.safetensors", "manifest.json"
+
+
+class Checkpoint(NamedTuple):
+    """One that was found whole."""
+
+    folder: Path
+    step: int
+    manifest: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps stands."""
+    return run / "checkpoints" / f"step-{step:09d}"
+
+
+def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a checkpoint so that kill -9 or a power cut leaves either all of it or none; gives its journal fields."""
+    final = folder_of(run, step)
+    new = final.with_name(f".tmp-{step}-{os.getpid()}")
+    try:
+        new.mkdir(parents=True)
+        data = save({k: t.detach().contiguous().cpu() for k, t in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        _write(new / STATE, data)
+        index = {k: [str(t.dtype), list(t.shape)] for k, t in tensors.items()}
+        manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": index, **facts}
+        # The manifest is written last: a folder without a valid one does not count.
+        _write(new / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _sync(new)
+        if final.exists():  # left by an attempt that was killed after publishing it, or set aside as damaged
+            _discard(final)
+        new.rename(final)
+        _sync(final.parent)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise EnvironmentFault(
+            f"{final}: the checkpoint could not be written ({error.strerror or error}). The ones before it are "
+            "untouched; make room or writable, then resume the run."
+        ) from error
+    return {"path": f"checkpoints/{final.name}", "bytes": len(data), "sha256": digest}
+
+
+def retain(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep`, oldest first."""
+    for step in steps(run)[:-keep]:
+        _discard(folder_of(run, step))
+
+
+def steps(run: Path) -> list[int]:
+    """Steps that have a published checkpoint, whole or not, in order."""
+    names = (p.name for p in (run / "checkpoints").glob("step-*") if p.is_dir())
+    return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+
+
+def tidy(run: Path) -> None:
+    """Remove what killed attempts left half-done; call it while holding the run's lease."""
+    for pattern in (".tmp-*", ".del-*"):
+        for left in (run / "checkpoints").glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that does not (it is set aside)."""
+    bad: list[str] = []
+    for step in reversed(steps(run)):
+        folder = folder_of(run, step)
+        try:
+            return read(folder), bad
+        except ResumeRefused as error:
+            bad.append(str(error))
+            if quarantine:
+                aside = folder.with_name(f"bad-{folder.name}")
+                n = 1
+                while aside.exists():
+                    aside, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
+                folder.rename(aside)
+    return None, bad
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read and verify one checkpoint; ResumeRefused says what is wrong with it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] > FORMAT:
+            raise ResumeRefused(
+                f"{folder}: made by a newer mmctl (format {manifest['format']}, this one knows {FORMAT})."
+            )
+        data = (folder / STATE).read_bytes()
+        if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 is not the manifest's).")
+        return Checkpoint(folder, int(manifest["step"]), manifest, load(data))
+    except FileNotFoundError as error:
+        raise ResumeRefused(f"{folder}: incomplete ({Path(str(error.filename)).name} is missing).") from error
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise ResumeRefused(f"{folder}: damaged ({type(error).__name__}: {error}).") from error
+
+
+@torch.no_grad()
+def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
+    """Copy the saved tensors into the live ones; names and shapes must be the same on both sides."""
+    problems = [f"{k} is missing" for k in live if k not in saved] + [f"{k} is unknown" for k in saved if k not in live]
+    problems += list(_shapes(live, saved))
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise ResumeRefused(
+            f"{where}: not a checkpoint of this recipe: {'; '.join(problems[:3])}{more}. A component has changed "
+            "since it was written; start a new run with `mmctl run`."
+        )
+    for name, tensor in live.items():
+        tensor.copy_(saved[name])
+
+
+def _shapes(live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Iterator[str]:
+    for k in live.keys() & saved.keys():
+        if live[k].shape != saved[k].shape:
+            yield f"{k} is {list(saved[k].shape)} there and {list(live[k].shape)} here"
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _discard(folder: Path) -> None:
+    gone = folder.with_name(f".del-{folder.name}-{os.getpid()}")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

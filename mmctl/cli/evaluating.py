@@ -1,0 +1,39 @@
+"""`mmctl evaluate`: the figures of any checkpoint, again."""
+
+from __future__ import annotations
+
+import typer
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands to the app."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    ref: str = typer.Argument(..., metavar="RUN", help="The run: its id or its beginning, name, @last or number."),
+    checkpoint: str = typer.Option("last", "--checkpoint", "-c", help="A step, or last."),
+    split: str = typer.Option("", "--split", help="train, val or test; absent = the recipe's headline split."),
+    weights: str = typer.Option("", "--weights", help="ema or raw; absent = the recipe's headline weights."),
+    predictor: str = typer.Option("head", "--predictor", help="head or centroid."),
+    minimum: float = typer.Option(0.0, "--min", min=0, max=1, help="Exit 7 when accuracy (0..1) is below."),
+    as_json: bool = typer.Option(False, "--json", help="All figures as one JSON object."),
+) -> None:
+    """Evaluate a checkpoint: all figures, recall of each class, confusion matrix.
+
+    mmctl evaluate @last --split test --weights raw
+    """
+    from mmctl.errors import GateNotMet
+    from mmctl.find import folder_of_run
+    from mmctl.judge import judge, shown
+
+    found = judge(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found))
+    else:
+        shown(found)
+    accuracy = found["metrics"]["accuracy"]
+    if accuracy < minimum:
+        raise GateNotMet(f"accuracy {accuracy:.4f} is below --min {minimum}.")

@@ -1,0 +1,161 @@
+"""`mmctl run`, `resume` and `exec`: everything that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from mmctl.recipe import Recipe
+    from mmctl.run import Outcome
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands to the app."""
+    app.command()(run)
+    app.command()(resume)
+    app.command("exec", hidden=True)(exec_)
+
+
+def run(
+    recipes: list[str] = typer.Argument(..., metavar="RECIPE...", help="Recipe files, or names of shipped recipes."),
+    sets: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe."),
+    seeds: str = typer.Option("", "--seeds", help='Several runs: "0-4", "0,2,5".'),
+    name: str = typer.Option("", "--name", help="Name of the run in listings."),
+    tags: list[str] = typer.Option([], "--tag", help="A tag to find it by; may be repeated."),
+    note: str = typer.Option("", "--note", help="A sentence to remember it by."),
+    jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or one a GPU."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, with measured speed; train nothing."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
+) -> None:
+    """Train what a recipe describes.
+
+    mmctl run recipes/digits.toml
+    mmctl run recipes/digits.toml --seeds 0-4 --set train.steps=300
+    """
+    from mmctl import project
+    from mmctl.recipe import load
+
+    wanted = [load(given, sets=sets) for given in recipes]
+    numbers = numbers_of(seeds)
+    if dry_run:
+        from mmctl.dry import plan
+
+        for recipe in wanted:
+            plan(recipe if not numbers else recipe.with_seed(numbers[0]))
+        return
+    planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
+    _preflight(wanted)
+    if len(planned) == 1:
+        from mmctl.run import prepare
+
+        folder = prepare(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
+        _train(folder, quiet)
+    else:
+        from mmctl.batch import batch
+
+        batch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
+
+
+def numbers_of(text: str) -> list[int]:
+    """The seeds that `0-4` or `0,2,5` names."""
+    import re
+
+    from mmctl.errors import UserError
+
+    found: list[int] = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
+        last = int(match[2] or match[1]) if match else -1
+        if not match or last < int(match[1]) or last - int(match[1]) >= 10_000:
+            raise UserError(f'--seeds: "{part}" is not a seed or a range; write "0-4" or "0,2,5".')
+        found += range(int(match[1]), last + 1)
+    if len(set(found)) < len(found):
+        raise UserError(f'--seeds: "{text}" names a seed twice.')
+    return found
+
+
+def _preflight(recipes: list[Recipe]) -> None:
+    """Read the data and build every part once before a run folder exists: a mistake leaves nothing behind."""
+    import torch
+
+    from mmctl.assemble import DTYPES, assemble, device_of, read_data
+
+    for recipe in recipes:
+        device_of(recipe.train.device)
+        assemble(recipe, read_data(recipe), torch.device("cpu"), DTYPES["fp32"])
+
+
+def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
+    import sys
+
+    from mmctl.errors import MmctlError, Stopped
+    from mmctl.progress import Progress
+    from mmctl.run import execute, read_about
+    from mmctl.stopping import Stop
+    from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training
+
+    total = read_about(folder)["total_steps"]
+    stop = Stop()
+    with Progress(total, quiet=quiet) as progress:
+        progress.say(f"run {folder.name}")
+
+        def watch(event: Event, training: Training) -> None:
+            match event:
+                case None:
+                    progress.step(training.step)
+                case Point(_, values):
+                    progress.point(values)
+                case Evaluated(step, split, weights, scores, _):
+                    if weights == list(training.nets)[-1]:
+                        progress.evaluated(split, weights, step, scores["head"].metrics, scores["centroid"].metrics)
+                case Alarm(step, kind, text, _):
+                    progress.say(f"alarm at step {step} ({kind}): {text}")
+                case Saved():
+                    pass
+
+        try:
+            outcome = execute(folder, stop, watch, accept=accept)
+        except KeyboardInterrupt:
+            print(f"ended at once. mmctl resume {folder.name} goes on from the last checkpoint.", file=sys.stderr)
+            sys.exit(130)
+        except MmctlError as error:
+            if error.exit_code in (3, 4):
+                progress.say(f"run {folder.name} failed")
+            raise
+    _ended(folder, outcome)
+    if outcome.state == "interrupted":
+        raise Stopped(f"saved at step {outcome.step}/{total}. Go on with:  mmctl resume {folder.name}")
+
+
+def _ended(folder: Path, outcome: Outcome) -> None:
+    from mmctl.run import last_scores
+
+    if outcome.state == "nc":
+        print(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}")
+    elif outcome.state == "completed":
+        print(f"{folder.name}: completed, {outcome.step} steps{last_scores(folder)}")
+        print(f"  mmctl show {folder.name}   mmctl evaluate {folder.name}   mmctl compare")
+
+
+def resume(
+    ref: str = typer.Argument(..., metavar="RUN", help="The run: its id or its beginning, name, @last or number."),
+    accept_changes: bool = typer.Option(False, "--accept-changes", help="Go on although a plugin has changed."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
+) -> None:
+    """Go on with a stopped or crashed run as if nothing had happened.
+
+    mmctl resume @last
+    """
+    from mmctl.find import folder_of_run
+
+    _train(folder_of_run(ref), quiet, accept_changes)
+
+
+def exec_(
+    folder: Path = typer.Argument(..., help="A run folder."),
+) -> None:
+    """Train the run in a folder, from its newest checkpoint: what launchers start."""
+    _train(folder, quiet=False)

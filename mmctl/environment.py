@@ -1,0 +1,55 @@
+"""What a run ran on and with: recorded before the first step, compared when it is resumed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("mmctl", "torch", "torchvision", "timm", "numpy", "safetensors", "scikit-learn")
+SECRET = re.compile(r"(token|secret|password|passwd|api_?key)", re.IGNORECASE)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides results, found without importing any of it."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command() -> list[str]:
+    """The command line, with what looks like a secret left out."""
+    return [("***" if SECRET.search(word) else word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]]]
+
+
+def machine() -> dict[str, Any]:
+    """The computer, as far as it may matter."""
+    return {
+        "host": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def git(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None outside a repository or when git takes too long."""
+    try:
+        run = ["git", "-C", str(folder)]
+        commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
+        if commit.returncode:
+            return None
+        status = [*run, "status", "--porcelain", "--untracked-files=no"]
+        dirty = subprocess.run(status, capture_output=True, text=True, timeout=2, check=False)
+        return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
+    except (OSError, subprocess.TimeoutExpired):
+        return None

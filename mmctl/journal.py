@@ -1,0 +1,239 @@
+"""What happened in a run, appended to its folder: one JSON object a line, one file an attempt.
+
+journal.1.jsonl, journal.2.jsonl, ... are written by training; journal.0.jsonl holds what came from
+outside of it (evaluate, tag, note). The journal is the truth: the database is made from it and from nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mmctl.errors import EnvironmentFault
+from mmctl.lease import now
+
+PAUSE = 0.5
+"""Seconds that an event waits for company at most; kill -9 loses no more than that."""
+EVENTS = 1000
+"""So many waiting events are written at once."""
+NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
+LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.overlayfs"}
+
+
+class Journal:
+    """Writes a run's events from a thread of its own, and keeps the database up to date with them."""
+
+    def __init__(self, folder: Path, attempt: int, store: bool = True) -> None:
+        self.folder = folder
+        self.path = path_of(folder, attempt)
+        self._lines: list[bytes] = []
+        self._rest = b""
+        self._fault: OSError | None = None
+        self._indexed = store and not is_network(folder)
+        self._warned = False
+        self._closing = False
+        self._wake = threading.Condition()
+        self._writing = threading.Lock()
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise EnvironmentFault(f"{self.path}: cannot write the journal ({error.strerror}).") from None
+        self._rest = _mend(self._fd)
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except EnvironmentFault as fault:
+            if error is None:
+                raise
+            self._warn(str(fault))
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Add an event; it is on its way to the file within half a second."""
+        line = encode(event)
+        with self._wake:
+            assert not self._closing, "the journal is closed"
+            self._lines.append(line)
+            if len(self._lines) >= EVENTS:
+                self._wake.notify()
+
+    def flush(self, sync: bool = False) -> None:
+        """Write what waits; with `sync`, be sure that it outlives a power cut."""
+        self._put()
+        self._raise()
+        if sync:
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                self._fault = error
+                self._raise()
+
+    def close(self) -> None:
+        """Write everything, bring the database up to date, end the thread."""
+        with self._wake:
+            if self._closing:
+                return
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+        try:
+            self.flush(sync=True)
+        finally:
+            os.close(self._fd)
+
+    def _work(self) -> None:
+        closing, seen = False, 0
+        while not closing:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closing or len(self._lines) >= EVENTS, timeout=PAUSE)
+                closing = self._closing
+            self._put()
+            if self._indexed and (size := os.fstat(self._fd).st_size) != seen and self._import():
+                seen = size
+
+    def _put(self) -> None:
+        with self._writing:
+            with self._wake:
+                lines, self._lines = self._lines, []
+            self._rest += b"".join(lines)
+            try:
+                while self._rest:
+                    # A full disk may take half a line; the other half follows when there is room.
+                    self._rest = self._rest[os.write(self._fd, self._rest) :]
+                self._fault = None
+            except OSError as error:
+                self._fault = error
+
+    def _raise(self) -> None:
+        if self._fault is not None:
+            raise EnvironmentFault(f"{self.path}: cannot write the journal ({self._fault.strerror}).")
+
+    def _import(self) -> bool:
+        # The one importer, here so that other commands see a live run; whatever goes wrong, training goes on.
+        from mmctl.store import Store
+
+        try:
+            with Store(self.folder.parent, patience=5.0) as store:
+                store.sync([self.folder.name])
+        except Exception as error:
+            self._warn(f"the database was not updated, the journal is complete: {error}")
+            return False
+        return True
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            print(f"mmctl: {self.folder.name}: {text}", file=sys.stderr)
+
+
+def path_of(folder: Path, attempt: int) -> Path:
+    """The journal of an attempt; attempt 0 is everything outside training."""
+    return folder / f"journal.{attempt}.jsonl"
+
+
+def attempts(folder: Path) -> list[int]:
+    """The attempts that have a journal, in order; 0 is everything outside training."""
+    names = (re.fullmatch(r"journal\.(0|[1-9]\d{0,5})\.jsonl", path.name) for path in folder.iterdir())
+    return sorted(int(name[1]) for name in names if name)
+
+
+def next_attempt(folder: Path) -> int:
+    """The number of the attempt that would begin now: 1 in a fresh run folder."""
+    return max(attempts(folder), default=0) + 1
+
+
+def append(folder: Path, event: dict[str, Any]) -> None:
+    """Write one event from outside training, at once and safely beside others who do the same."""
+    path = path_of(folder, 0)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX)
+            os.write(fd, _mend(fd) + encode(event))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot write the journal ({error.strerror}).") from None
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each event from a byte offset on, with the offset after it; torn and foreign lines are passed over."""
+    with path.open("rb") as lines:
+        lines.seek(offset)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return  # still being written, or torn by a kill
+            offset += len(line)
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict) and isinstance(event.get("e"), str):
+                yield event, offset
+
+
+def encode(event: dict[str, Any]) -> bytes:
+    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
+    event = event if "t" in event else {**event, "t": now()}
+    try:
+        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError):
+        text = json.dumps(_plain(event), separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if hasattr(value, "tolist"):  # numpy and torch, without importing either
+        return _plain(value.tolist())
+    return str(value)
+
+
+def _mend(fd: int) -> bytes:
+    # A line break where somebody was killed in the middle of a line, so that the next line is whole.
+    size = os.fstat(fd).st_size
+    return b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""
+
+
+def is_network(path: Path) -> bool:
+    """Whether a folder lies on a network file system, where only one host may use a database."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    path = path.resolve()
+    best, kind = -1, ""
+    for line in mounts:
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        if len(fields) < 5 or not right:
+            continue
+        point = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4]))
+        # Later mounts cover earlier ones of the same folder.
+        if len(point.parts) >= best and path.is_relative_to(point):
+            best, kind = len(point.parts), right.split()[0]
+    return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)

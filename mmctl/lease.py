@@ -1,0 +1,186 @@
+"""Who works on a run right now: a lock that the kernel drops with its process, however that ends.
+
+A POSIX record lock (`fcntl.lockf`), not `flock`: forked children inherit a `flock` and would keep a dead
+run alive. Its trap: a process loses its record lock as soon as it closes ANY descriptor of the file, so
+nothing in this process may open a lease that it holds; `read` and `holder` ask the table of held leases first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mmctl.errors import EnvironmentFault, ResumeRefused
+
+FILE = "lease"
+PAUSE = 2.0
+"""Seconds between two beats."""
+SIZE = 1024
+"""The content is padded to this, so that one write replaces all of it."""
+FLOCK = "hhqqi4x"
+"""struct flock on 64-bit Linux: type, whence, start, length, pid."""
+
+_held: dict[Path, Lease] = {}
+
+
+class Lease:
+    """Held while a run lives; its file says by whom, and how far the run is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.content: dict[str, Any] = {}
+        self._fd = -1
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        key = _key(self.folder)
+        if _mine(key):
+            raise ResumeRefused(_refusal(self.folder, _held[key].content))
+        try:
+            self._fd = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            if self._fd < 0:
+                raise EnvironmentFault(f"{self.folder}: cannot write the lease ({error.strerror}).") from None
+            os.close(self._fd)
+            raise ResumeRefused(_refusal(self.folder, read(self.folder) or {})) from None
+        except OSError as error:
+            if self._fd >= 0:
+                os.close(self._fd)
+            raise EnvironmentFault(
+                f"{self.folder}: cannot lock the run ({error.strerror}). Keep runs/ on a file system with POSIX locks."
+            ) from None
+        _held[key] = self
+        self.content = {"host": host(), "boot": boot(), "pid": os.getpid(), "started": process_start(), "since": now()}
+        self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0}
+        self._put()
+        self._thread = threading.Thread(target=self._work, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+        self._put()
+        _held.pop(_key(self.folder), None)
+        os.close(self._fd)
+
+    def beat(self, step: int, total: int, rate: float) -> None:
+        """Say how far the run is (steps, steps in all, steps a second); the file follows each two seconds."""
+        self.content.update(step=step, total=total, rate=rate)
+
+    def _work(self) -> None:
+        while not self._over.wait(PAUSE):
+            self.content["beat"] += 1
+            self._put()
+
+    def _put(self) -> None:
+        self.content["t"] = now()
+        try:
+            os.pwrite(self._fd, json.dumps(self.content).encode().ljust(SIZE - 1) + b"\n", 0)
+        except OSError:
+            return  # a full disk: the lock still says that the run lives
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What the lease file says, whether anybody holds it or not; None without a readable one."""
+    key = _key(folder)
+    if _mine(key):
+        return dict(_held[key].content)
+    try:
+        content = json.loads((folder / FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """The content of a lease that some process of this machine holds; None if it is free."""
+    if _mine(_key(folder)):
+        return read(folder)
+    try:
+        fd = os.open(folder / FILE, os.O_RDWR)
+    except OSError:
+        try:
+            fd = os.open(folder / FILE, os.O_RDONLY)
+        except OSError:
+            return None
+    try:
+        if not _locked(fd):
+            return None
+    finally:
+        os.close(fd)
+    return read(folder) or {}
+
+
+def _locked(fd: int) -> bool:
+    if sys.platform == "linux":
+        # Asks without taking, so that a run that starts at this moment is not refused.
+        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            return bool(struct.unpack(FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+        except OSError:
+            return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _key(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _mine(key: Path) -> bool:
+    # A forked child inherits the table but not the locks.
+    return key in _held and _held[key].content.get("pid", os.getpid()) == os.getpid()
+
+
+def _refusal(folder: Path, content: dict[str, Any]) -> str:
+    since = content.get("since", content.get("started"))
+    when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if isinstance(since, int) else ""
+    who = f"{content.get('pid', '?')}@{content.get('host', '?')}"
+    return f"{folder.name}: is running already: process {who}{when}. Wait for it, or stop it: mmctl stop {folder.name}"
+
+
+def now() -> int:
+    """Milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def host() -> str:
+    """The name of this machine."""
+    return os.uname().nodename
+
+
+def boot() -> str:
+    """What tells one start of this machine from another; containers of one machine share it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return host()
+
+
+def process_start() -> int:
+    """When this process started, in milliseconds since 1970: a process id alone may be used again."""
+    try:
+        # The second field is the program's name, which may hold blanks and brackets.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return now()
+    return now() - round(1000 * (up - ticks / os.sysconf("SC_CLK_TCK")))

@@ -1,0 +1,102 @@
+"""What a person sees while a run trains: a bar with the numbers that matter, or plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+PAUSE = 0.1
+PLAIN = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people write it: 42s, 3m05s, 7h12m, 2d03h."""
+    s = round(max(0.0, seconds))
+    if s < 60:
+        return f"{s}s"
+    if s < 3600:
+        return f"{s // 60}m{s % 60:02d}s"
+    if s < 86400:
+        return f"{s // 3600}h{s % 3600 // 60:02d}m"
+    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+
+
+class Progress:
+    """Told every event of the train loop; quiet = only alarms."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.bar: Any = None
+        self.task: Any = None
+        self.first = -1
+        self.began = self.shown = time.perf_counter()
+        self.loss = self.score = ""
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            parts = ("{task.completed:>{task.fields[width]}}/{task.total}", "{task.fields[text]}")
+            # A bar of fixed width and text after it: on a narrow terminal the text is cut, not the bar.
+            self.bar = Bar(
+                BarColumn(24), *(TextColumn(p, markup=False) for p in parts), console=Console(stderr=True),
+                transient=True, refresh_per_second=8,
+            )  # fmt: skip
+            self.task = self.bar.add_task("", total=self.total, text="first step ...", width=len(str(self.total)))
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self.bar:
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def step(self, step: int) -> None:
+        """A step is done."""
+        now = time.perf_counter()
+        if self.first < 0:
+            self.first, self.began = step, now
+        if self.quiet or now - self.shown < (PAUSE if self.bar else PLAIN):
+            return
+        self.shown = now
+        text = self.text(step, now)
+        if self.bar:
+            self.bar.update(self.task, completed=step, text=text)
+        else:
+            self.say(f"step {step}/{self.total}  {text}")
+
+    def text(self, step: int, now: float) -> str:
+        """Speed, time left, loss and the last score."""
+        rate = (step - self.first) / max(now - self.began, 1e-9)
+        if rate <= 0:
+            return "measuring ..."
+        speed = f"{rate:.1f} step/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
+        parts = (speed, f"ETA {duration((self.total - step) / rate)}", self.loss, self.score)
+        return "  ".join(part for part in parts if part)
+
+    def point(self, values: dict[str, float]) -> None:
+        """The training figures of a window."""
+        self.loss = f"loss {values['train/loss']:.3f}" if "train/loss" in values else ""
+        if "train/guess_accuracy" in values:
+            self.loss += f"  labels {values['train/guess_accuracy']:.0%} right"
+        if values.get("train/margin_ratio"):
+            self.loss += f"  M2/M1 {values['train/margin_ratio']:.2f}"
+
+    def evaluated(self, split: str, weights: str, step: int, head: dict[str, float], near: dict[str, float]) -> None:
+        """A network's scores on a split."""
+        self.score = (
+            f"{split} {head['accuracy']:.1%} (balanced {head['balanced_accuracy']:.1%}, "
+            f"largest class {head['largest_class']:.0%})"
+        )
+        if not self.quiet:
+            self.say(f"step {step}/{self.total}  {weights}  {self.score}, by centroid {near['accuracy']:.1%}")

@@ -1,0 +1,353 @@
+"""One run from its recipe to its last checkpoint: start reading here.
+
+folder = prepare(recipe, runs)     the run folder, before anything else happens
+execute(folder, stop, watch)       train from its newest checkpoint, or from step 0: the two are one call
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mmctl
+from mmctl import checkpoint, environment, journal, project
+from mmctl.assemble import DTYPES, Data, assemble, device_of, precision_of, read_data, threads_of
+from mmctl.errors import EnvironmentFault, MmctlError, ResumeRefused, TrainingFailed, UserError
+from mmctl.evaluate import Scores
+from mmctl.journal import Journal
+from mmctl.lease import Lease, boot, host
+from mmctl.recipe import Recipe, load
+from mmctl.split import load_split, save_split
+from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training, train
+
+Watch = Callable[[Event, Training], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: completed, nc (collapsed and stopped) or interrupted."""
+
+    state: str
+    step: int
+    reason: str | None = None
+
+
+def prepare(
+    recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
+) -> Path:
+    """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    weights = "raw" if recipe.average.kind == "none" else "ema"
+    try:
+        while True:
+            uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
+            folder = runs / uid
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+        about = {
+            "format": 1,
+            "uid": uid,
+            "name": name or recipe.name,
+            "recipe": recipe.name,
+            "method": recipe.method_name,
+            "labeler": recipe.labeler_name,
+            "seed": recipe.seed,
+            "cell": recipe.cell,
+            "config": recipe.data,
+            "tags": list(tags),
+            "note": note or recipe.note,
+            "created": time.time_ns() // 10**6,
+            "total_steps": recipe.train.steps,
+            "primary": primary(recipe.eval.primary, weights),
+            "published": recipe.published,
+            "command": environment.command(),
+            "components": recipe.components(),
+            "environment": {**environment.machine(), "versions": environment.versions()},
+            "git": environment.git(project.root()),
+        }
+        (folder / "recipe.toml").write_text(recipe.text())
+        sets = "".join(f"# --set {line}\n" for line in recipe.sets)
+        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets)
+        # run.json last and at once: a folder without it is no run.
+        temporary = folder / ".run.json.tmp"
+        temporary.write_text(json.dumps(about, indent=1))
+        temporary.replace(folder / "run.json")
+    except OSError as error:
+        raise EnvironmentFault(f"{runs}: cannot make a run folder ({error.strerror}).") from error
+    return folder
+
+
+def primary(metric: str, weights: str) -> str:
+    """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
+    split, *middle, last = metric.split("/")
+    return "/".join((split, *(middle or (weights, "head")), last))
+
+
+@dataclass
+class Opened:
+    """A run folder read back: what execute and evaluate both need."""
+
+    folder: Path
+    about: dict[str, Any]
+    recipe: Recipe
+    data: Data
+    training: Training
+    facts: dict[str, Any]  # threads, precision, device: as recorded at the first attempt where that decides bits
+    exact: bool
+
+
+def open_run(folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False) -> Opened:
+    """Build everything that the run in this folder is made of, and put the checkpoint's state into it."""
+    about = read_about(folder)
+    recipe = load(folder / "recipe.toml")
+    if not accept:
+        check_components(folder, about, recipe)
+    before = saved.manifest["environment"] if saved else {}
+    threads = before.get("threads") or threads_of(recipe.train.threads)
+    torch.set_num_threads(threads)
+    device = device_of(recipe.train.device)
+    precision = before.get("precision") or precision_of(recipe.train.precision, device)
+    split_file = folder / "split.json"
+    data = read_data(recipe, load_split(split_file) if split_file.exists() else None)
+    if not split_file.exists():
+        save_split(split_file, data.split)
+    training = assemble(recipe, data, device, DTYPES[precision])
+    facts = {
+        "threads": threads,
+        "precision": precision,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "torch": str(torch.__version__),
+    }
+    exact = all(before.get(k, v) == v for k, v in facts.items())
+    if saved:
+        if saved.manifest["run"] != about["uid"]:
+            raise ResumeRefused(f"{saved.folder}: belongs to run {saved.manifest['run']}, not to {about['uid']}.")
+        if saved.manifest["data"] != data.digest or saved.manifest["split"] != data.split.sha256:
+            what = "data set" if saved.manifest["data"] != data.digest else "split"
+            raise ResumeRefused(
+                f"{folder.name}: the {what} is no longer the one it was trained on (its hash differs). Put the old "
+                "one back, or start a new run with `mmctl run`."
+            )
+        checkpoint.copy_into(training.restore(saved.step, saved.manifest["training"]), saved.tensors, saved.folder)
+    return Opened(folder, about, recipe, data, training, facts, exact)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The run.json of a run folder."""
+    try:
+        return json.loads((folder / "run.json").read_bytes())  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
+
+
+def check_components(folder: Path, about: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse to go on with other plugins than the run began with."""
+    then = {(c["kind"], c["slot"]): c for c in about["components"]}
+    for now in recipe.components():
+        was = then.get((now["kind"], now["slot"]), now)
+        if was["file_hash"] != now["file_hash"] or (now["origin"] != "mmctl" and was["version"] != now["version"]):
+            raise ResumeRefused(
+                f"{folder.name}: {now['kind']} {now['name']} has changed since the run began. Put it back, or go on "
+                "with `--accept-changes`, which marks the run as not exact."
+            )
+
+
+def execute(
+    folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept: bool = False
+) -> Outcome:
+    """Train the run in this folder from its newest checkpoint (or from step 0) to its end, or until `stop`."""
+    with Lease(folder) as lease:
+        checkpoint.tidy(folder)
+        saved, bad = checkpoint.newest(folder)
+        for line in bad:
+            print(f"warning: {line} Set aside; going on with the one before it.", flush=True)
+        if bad and saved is None:
+            raise ResumeRefused(
+                f"{folder.name}: no usable checkpoint ({len(bad)} tried). Its curves are kept; start again with "
+                f"`mmctl run {folder / 'recipe.toml'}`."
+            )
+        opened = open_run(folder, saved, accept)
+        if saved and saved.step >= opened.training.steps and _completed(folder):
+            raise UserError(f"{folder.name}: already finished at step {saved.step}; nothing to resume.")
+        attempt = journal.next_attempt(folder)
+        with Journal(folder, attempt) as log:
+            return _Keeper(opened, attempt, log, lease, watch).run(stop, accept)
+
+
+def _completed(folder: Path) -> bool:
+    states = [e["s"] for n in journal.attempts(folder) for e, _ in journal.read_events(journal.path_of(folder, n))
+              if e["e"] == "state"]  # fmt: skip
+    return bool(states) and states[-1] in ("completed", "nc")
+
+
+class _Keeper:
+    """Keeps the books of one attempt: every event of the loop becomes journal lines and checkpoints."""
+
+    def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
+        self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
+        self.collapsed: str | None = None
+        self.began, self.first = time.perf_counter(), opened.training.step
+
+    def run(self, stop: Callable[[], bool], accept: bool) -> Outcome:
+        """The loop of train.py, with its end told to the journal whatever it is."""
+        t = self.o.training
+        self.begin(accept)
+        try:
+            for event in train(t, stop):
+                self.keep(event)
+                self.watch(event, t)
+        except BaseException as error:
+            failure = self.failure(error)
+            code = failure.exit_code if isinstance(failure, MmctlError) else 130
+            state = "interrupted" if code == 130 else "failed"
+            self.end(state, str(failure).split("\n")[0] or type(failure).__name__, code)
+            if failure is error:
+                raise
+            raise failure from error
+        if t.step == t.steps:
+            return self.end("completed", None, 0)
+        if self.collapsed and t.settings.train.on_collapse == "stop":
+            return self.end("nc", self.collapsed, 0)
+        return self.end("interrupted", "stopped by a signal", 75)
+
+    def begin(self, accept: bool) -> None:
+        """The attempt's first lines: where it starts from, on what, with which data."""
+        o, split = self.o, self.o.data.split
+        exact = o.exact and not accept
+        self.log.write({
+            "e": "attempt", "n": self.attempt, "from": o.training.step, "host": host(), "boot": boot(),
+            "pid": os.getpid(), "device": o.facts["device"], "threads": o.facts["threads"],
+            "precision": o.facts["precision"], "versions": environment.versions(), "exact": exact, "overrides": {},
+        })  # fmt: skip
+        self.log.write({"e": "state", "s": "running", "reason": None, "code": None, "step": o.training.step})
+        images = o.data.images
+        self.log.write({
+            "e": "data", "data_hash": o.data.digest, "split_hash": split.sha256, "train": len(images["train"].ids),
+            "labeled": len(split.labeled), "unlabeled": len(split.unlabeled),
+            "val": len(split.val) or len(images["val"].ids) if "val" in images else len(split.val),
+            "test": len(images["test"].ids) if "test" in images else 0,
+            "counts": list(split.counts), "classes": list(images["train"].classes),
+        })  # fmt: skip
+        self.log.flush(sync=True)
+        if not exact:
+            print("warning: the machine, torch or a component differs from the attempt before: from here on the "
+                  "numbers are not those of an uninterrupted run (exact = no).", flush=True)  # fmt: skip
+
+    def keep(self, event: Event) -> None:
+        """Write one event of the loop down."""
+        t = self.o.training
+        match event:
+            case None:
+                elapsed = time.perf_counter() - self.began
+                self.lease.beat(t.step, t.steps, (t.step - self.first) / max(elapsed, 1e-9))
+            case Point(step, values):
+                self.log.write({"e": "points", "step": step, "v": values})
+            case Evaluated(step, split, weights, scores, agreement):
+                values = {f"{split}/{weights}/{p}/{m}": v for p, s in scores.items() for m, v in s.metrics.items()}
+                self.log.write(
+                    {"e": "points", "step": step, "v": {**values, f"{split}/{weights}/agreement": agreement}}
+                )
+                if step == t.steps:
+                    for predictor, s in scores.items():
+                        where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
+                        self.log.write(evaluation_event(step, where, split, weights, predictor, s))
+            case Alarm(step, kind, text, collapsed):
+                self.log.write({"e": "alert", "step": step, "kind": kind, "text": text})
+                if collapsed:
+                    self.collapsed = text
+            case Saved(step, reason):
+                self.save(step, reason)
+
+    def save(self, step: int, reason: str) -> None:
+        """Publish a checkpoint; what happened before it is on the disk first, so that it never lacks its rows."""
+        o = self.o
+        self.log.write(
+            {"e": "pace", "step": step, "seconds": time.perf_counter() - self.began, "cpu": time.process_time()}
+        )
+        self.log.flush(sync=True)
+        facts = {
+            "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
+            "data": o.data.digest, "split": o.data.split.sha256, "environment": o.facts, "training": o.training.facts(),
+        }  # fmt: skip
+        about = checkpoint.publish(o.folder, step, o.training.tensors(), facts)
+        self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
+        checkpoint.retain(o.folder, o.recipe.train.keep)
+
+    def end(self, state: str, reason: str | None, code: int) -> Outcome:
+        """The last line of the attempt."""
+        step = self.o.training.step
+        self.log.write(
+            {"e": "pace", "step": step, "seconds": time.perf_counter() - self.began, "cpu": time.process_time()}
+        )
+        self.log.write({"e": "state", "s": state, "reason": reason, "code": code, "step": step})
+        return Outcome(state, step, reason)
+
+    def failure(self, error: BaseException) -> BaseException:
+        """The error that the user is to see."""
+        if isinstance(error, (MmctlError, KeyboardInterrupt)):
+            return error
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return TrainingFailed(
+                f"out of memory in step {self.o.training.step + 1}: lower train.batch, train.unlabeled_batch or "
+                "eval.batch, or choose a smaller backbone, in a new run."
+            )
+        place = blame(error, Path(mmctl.__file__).parent)
+        if place:
+            return TrainingFailed(
+                f"step {self.o.training.step + 1}: {place}: {type(error).__name__}: {error}. The last checkpoint is "
+                "kept; mend the component and resume with `--accept-changes`."
+            )
+        crash = self.o.folder / "crash.txt"
+        crash.write_text("".join(traceback.format_exception(error)))
+        return MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}. Please report it with {crash}.")
+
+
+def blame(error: BaseException, ours: Path) -> str | None:
+    """file:line of the last frame in a component that is not ours, if there is one."""
+    places = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+        and not Path(frame.filename).is_relative_to(ours)
+        and not frame.filename.startswith("<")
+        and "/lib/python" not in frame.filename
+    ]
+    known = [p for p in places if Path(p.rsplit(":", 1)[0]).is_relative_to(project.plugins_dir().resolve())]
+    return known[-1] if known else None
+
+
+def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> dict[str, Any]:
+    """A journal line with everything that one predictor scored."""
+    return {
+        "e": "evaluation", "step": step, "checkpoint": where, "split": split, "weights": weights,
+        "predictor": predictor, "metrics": scores.metrics, "per_class": scores.per_class,
+        "confusion": scores.confusion, "n": scores.n,
+    }  # fmt: skip
+
+
+def last_scores(folder: Path) -> str:
+    """Accuracy and balanced accuracy of the primary network at the last evaluation, for a line of text."""
+    about = read_about(folder)
+    split, weights, predictor, _ = about["primary"].split("/")
+    found: dict[str, float] = {}
+    for attempt in journal.attempts(folder):
+        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
+            if event["e"] == "points":
+                found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
+    name = f"{split}/{weights}/{predictor}/"
+    if f"{name}accuracy" not in found:
+        return ""
+    return f", {split} accuracy {found[f'{name}accuracy']:.1%}, balanced {found[f'{name}balanced_accuracy']:.1%}"
