@@ -1,0 +1,39 @@
+# Each target sets itself up: a virtual environment in .venv, then its work.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SEEDS ?= 0-4
+
+.PHONY: install demo test test-slow check fix clean
+
+install: $(VENV)/.installed
+
+# A venv of Python >= 3.11 with this checkout and its development tools. If torch is there already, or a build of
+# your choice (TORCH="torch==2.9.1 torchvision==0.24.1 --index-url ..."), that one is kept.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmctl needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet $(TORCH),)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install
+	MMCTL=$(BIN)/mmctl SEEDS=$(SEEDS) sh recipes/demo.sh
+
+test: install
+	$(BIN)/python -m pytest -n 2
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 -m slow
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy mmctl
+
+fix: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
