@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmctl.errors import PartFailed, Stopped
+from mmctl.folder import last_scores, prepare
 from mmctl.recipe import Recipe
-from mmctl.run import last_scores, prepare
 from mmctl.stopping import Stop
 
 PAUSE = 0.2

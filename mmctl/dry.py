@@ -32,7 +32,8 @@ def plan(recipe: Recipe) -> None:
     print(f"{recipe.name}  seed {recipe.seed}  cell {recipe.cell}")
     print(f"method      {recipe.method_name}" + (f", labels from {recipe.labeler_name}" if recipe.labeler_name else ""))
     print(
-        f"data        {recipe.dataset_name}, {len(images.classes)} classes, {shape} uint8, normalised by {_norm(run.loader.norm)}"
+        f"data        {recipe.dataset_name}, {len(images.classes)} classes, {shape} uint8, "
+        f"normalised by {_norm(run.loader.norm)}"
     )
     both = len(set(split.labeled.tolist()) & set(split.unlabeled.tolist()))
     print(

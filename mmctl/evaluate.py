@@ -37,15 +37,14 @@ def evaluate(
     net: Model,
     pictures: Pictures,
     centroids: Centroids,
-    labeled: Pictures,
+    labeled: Pictures | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Scores], float]:
     """Scores of the `head` and of the `centroid` predictor in one pass, and how often the two agree.
 
-    Centroids are refitted with this very network, in eval mode, on a copy: those of training belong to another.
+    The centroids are refitted first, from `labeled`; without it they are this network's own already (see `fitted`).
     """
-    own = copy.deepcopy(centroids).requires_grad_(False)
-    own.refit(net, _watched(labeled.few(centroids.images), stop))
+    own = centroids if labeled is None else fitted(net, centroids, labeled, stop)
     logits, distances, targets = [], [], []
     for x_BCHW, target_BK in _watched(pictures, stop):
         out = net(x_BCHW, bn="running")
@@ -57,6 +56,14 @@ def evaluate(
     head_NK, near_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)
     agreement = (head_NK.argmax(-1) == near_NK.argmax(-1)).double().mean().item()
     return {"head": score(head_NK, target_N), "centroid": score(near_NK, target_N)}, agreement
+
+
+@torch.no_grad()
+def fitted(net: Model, centroids: Centroids, labeled: Pictures, stop: Callable[[], bool] = lambda: False) -> Centroids:
+    """A copy of the centroids, refitted with this very network in eval mode: those of training belong to another."""
+    own = copy.deepcopy(centroids).requires_grad_(False)
+    own.refit(net, _watched(labeled.few(centroids.images), stop))
+    return own
 
 
 def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-untyped-def]

@@ -6,13 +6,11 @@ execute(folder, stop, watch)       train from its newest checkpoint, or from ste
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ import torch
 import mmctl
 from mmctl import checkpoint, environment, journal, project
 from mmctl.assemble import DTYPES, Data, assemble, device_of, precision_of, read_data, threads_of
-from mmctl.errors import EnvironmentFault, MmctlError, ResumeRefused, TrainingFailed, UserError
+from mmctl.errors import MmctlError, ResumeRefused, TrainingFailed, UserError
 from mmctl.evaluate import Scores
+from mmctl.folder import last_state, read_about
 from mmctl.journal import Journal
 from mmctl.lease import Lease, boot, host
 from mmctl.recipe import Recipe, load
@@ -39,60 +38,6 @@ class Outcome:
     state: str
     step: int
     reason: str | None = None
-
-
-def prepare(
-    recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
-) -> Path:
-    """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    weights = "raw" if recipe.average.kind == "none" else "ema"
-    try:
-        while True:
-            uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
-            folder = runs / uid
-            try:
-                folder.mkdir(parents=True)
-                break
-            except FileExistsError:
-                continue
-        about = {
-            "format": 1,
-            "uid": uid,
-            "name": name or recipe.name,
-            "recipe": recipe.name,
-            "method": recipe.method_name,
-            "labeler": recipe.labeler_name,
-            "seed": recipe.seed,
-            "cell": recipe.cell,
-            "config": recipe.data,
-            "tags": list(tags),
-            "note": note or recipe.note,
-            "created": time.time_ns() // 10**6,
-            "total_steps": recipe.train.steps,
-            "primary": primary(recipe.eval.primary, weights),
-            "published": recipe.published,
-            "command": environment.command(),
-            "components": recipe.components(),
-            "environment": {**environment.machine(), "versions": environment.versions()},
-            "git": environment.git(project.root()),
-        }
-        (folder / "recipe.toml").write_text(recipe.text())
-        sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets)
-        # run.json last and at once: a folder without it is no run.
-        temporary = folder / ".run.json.tmp"
-        temporary.write_text(json.dumps(about, indent=1))
-        temporary.replace(folder / "run.json")
-    except OSError as error:
-        raise EnvironmentFault(f"{runs}: cannot make a run folder ({error.strerror}).") from error
-    return folder
-
-
-def primary(metric: str, weights: str) -> str:
-    """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
-    split, *middle, last = metric.split("/")
-    return "/".join((split, *(middle or (weights, "head")), last))
 
 
 @dataclass
@@ -145,14 +90,6 @@ def open_run(folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = F
     return Opened(folder, about, recipe, data, training, facts, exact)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """The run.json of a run folder."""
-    try:
-        return json.loads((folder / "run.json").read_bytes())  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
-
-
 def check_components(folder: Path, about: dict[str, Any], recipe: Recipe) -> None:
     """Refuse to go on with other plugins than the run began with."""
     then = {(c["kind"], c["slot"]): c for c in about["components"]}
@@ -170,6 +107,8 @@ def execute(
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or from step 0) to its end, or until `stop`."""
     with Lease(folder) as lease:
+        if (state := last_state(folder)) in ("completed", "nc"):
+            raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
         checkpoint.tidy(folder)
         saved, bad = checkpoint.newest(folder)
         for line in bad:
@@ -180,17 +119,9 @@ def execute(
                 f"`mmctl run {folder / 'recipe.toml'}`."
             )
         opened = open_run(folder, saved, accept)
-        if saved and saved.step >= opened.training.steps and _completed(folder):
-            raise UserError(f"{folder.name}: already finished at step {saved.step}; nothing to resume.")
         attempt = journal.next_attempt(folder)
         with Journal(folder, attempt) as log:
             return _Keeper(opened, attempt, log, lease, watch).run(stop, accept)
-
-
-def _completed(folder: Path) -> bool:
-    states = [e["s"] for n in journal.attempts(folder) for e, _ in journal.read_events(journal.path_of(folder, n))
-              if e["e"] == "state"]  # fmt: skip
-    return bool(states) and states[-1] in ("completed", "nc")
 
 
 class _Keeper:
@@ -217,7 +148,7 @@ class _Keeper:
             if failure is error:
                 raise
             raise failure from error
-        if t.step == t.steps:
+        if t.step == t.steps and not t.cut:
             return self.end("completed", None, 0)
         if self.collapsed and t.settings.train.on_collapse == "stop":
             return self.end("nc", self.collapsed, 0)
@@ -336,18 +267,3 @@ def evaluation_event(step: int, where: str, split: str, weights: str, predictor:
         "predictor": predictor, "metrics": scores.metrics, "per_class": scores.per_class,
         "confusion": scores.confusion, "n": scores.n,
     }  # fmt: skip
-
-
-def last_scores(folder: Path) -> str:
-    """Accuracy and balanced accuracy of the primary network at the last evaluation, for a line of text."""
-    about = read_about(folder)
-    split, weights, predictor, _ = about["primary"].split("/")
-    found: dict[str, float] = {}
-    for attempt in journal.attempts(folder):
-        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
-            if event["e"] == "points":
-                found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
-    name = f"{split}/{weights}/{predictor}/"
-    if f"{name}accuracy" not in found:
-        return ""
-    return f", {split} accuracy {found[f'{name}accuracy']:.1%}, balanced {found[f'{name}balanced_accuracy']:.1%}"

@@ -16,7 +16,7 @@ from mmctl import ops
 from mmctl.alarms import Alarms
 from mmctl.centroids import Centroids
 from mmctl.errors import Diverged
-from mmctl.evaluate import Cut, Scores, evaluate
+from mmctl.evaluate import Cut, Scores, evaluate, fitted
 from mmctl.loader import Loader, Pictures, Plan, generator, key, prefetch
 from mmctl.model import Average, Model, average_share
 from mmctl.optimizer import Optimizer, learning_rate, ramp
@@ -73,6 +73,7 @@ class Training:
     labeled: Pictures
     splits: dict[str, Pictures]
     step: int = 0
+    cut: bool = False  # the last evaluation was cut short by a signal
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
@@ -187,13 +188,14 @@ def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     """Every network on every split, by head and by centroid; nothing of it if stopped on the way."""
     found: list[Evaluated] = []
     try:
-        for split, pictures in run.splits.items():
-            for weights, net in run.nets.items():
-                found.append(
-                    Evaluated(run.step, split, weights, *evaluate(net, pictures, run.centroids, run.labeled, stop))
-                )
+        for weights, net in run.nets.items():
+            centroids = fitted(net, run.centroids, run.labeled, stop)
+            for split, pictures in run.splits.items():
+                found.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))
     except Cut:
+        run.cut = True
         return
+    run.cut = False
     yield from found
     values = {
         f"{e.split}/{e.weights}/{p}/{m}": v for e in found for p, s in e.scores.items() for m, v in s.metrics.items()

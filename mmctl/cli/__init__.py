@@ -48,7 +48,27 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"mmctl: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
     except BrokenPipeError:
         # `mmctl ls | head -1`: the reader has gone, which is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get("MMCTL_DEBUG"):
+            raise
+        print(
+            f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _crash() -> str:
+    """The traceback of a bug, kept in a file for the report."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="mmctl-crash-", suffix=".txt", delete=False) as file:
+        file.write(" ".join(sys.argv) + "\n" + traceback.format_exc())
+    return file.name

@@ -49,7 +49,7 @@ def run(
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     _preflight(wanted)
     if len(planned) == 1:
-        from mmctl.run import prepare
+        from mmctl.folder import prepare
 
         folder = prepare(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
         _train(folder, quiet)
@@ -92,8 +92,9 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     import sys
 
     from mmctl.errors import MmctlError, Stopped
+    from mmctl.folder import read_about
     from mmctl.progress import Progress
-    from mmctl.run import execute, read_about
+    from mmctl.run import execute
     from mmctl.stopping import Stop
     from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training
 
@@ -131,7 +132,7 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
 
 
 def _ended(folder: Path, outcome: Outcome) -> None:
-    from mmctl.run import last_scores
+    from mmctl.folder import last_scores
 
     if outcome.state == "nc":
         print(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}")

@@ -1,0 +1,101 @@
+"""A run's folder: made before anything else happens, and read back by whoever needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mmctl import environment, journal, project
+from mmctl.errors import EnvironmentFault, UserError
+from mmctl.recipe import Recipe
+
+
+def prepare(
+    recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
+) -> Path:
+    """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    weights = "raw" if recipe.average.kind == "none" else "ema"
+    try:
+        while True:
+            uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
+            folder = runs / uid
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+        about = {
+            "format": 1,
+            "uid": uid,
+            "name": name or recipe.name,
+            "recipe": recipe.name,
+            "method": recipe.method_name,
+            "labeler": recipe.labeler_name,
+            "seed": recipe.seed,
+            "cell": recipe.cell,
+            "config": recipe.data,
+            "tags": list(tags),
+            "note": note or recipe.note,
+            "created": time.time_ns() // 10**6,
+            "total_steps": recipe.train.steps,
+            "primary": primary(recipe.eval.primary, weights),
+            "published": recipe.published,
+            "command": environment.command(),
+            "components": recipe.components(),
+            "environment": {**environment.machine(), "versions": environment.versions()},
+            "git": environment.git(project.root()),
+        }
+        (folder / "recipe.toml").write_text(recipe.text())
+        sets = "".join(f"# --set {line}\n" for line in recipe.sets)
+        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets)
+        # run.json last and at once: a folder without it is no run.
+        temporary = folder / ".run.json.tmp"
+        temporary.write_text(json.dumps(about, indent=1))
+        temporary.replace(folder / "run.json")
+    except OSError as error:
+        raise EnvironmentFault(f"{runs}: cannot make a run folder ({error.strerror}).") from error
+    return folder
+
+
+def primary(metric: str, weights: str) -> str:
+    """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
+    split, *middle, last = metric.split("/")
+    return "/".join((split, *(middle or (weights, "head")), last))
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The run.json of a run folder."""
+    try:
+        return json.loads((folder / "run.json").read_bytes())  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
+
+
+def last_state(folder: Path) -> str | None:
+    """The state that the journal ends with."""
+    state = None
+    for attempt in journal.attempts(folder):
+        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
+            state = event["s"] if event["e"] == "state" else state
+    return state
+
+
+def last_scores(folder: Path) -> str:
+    """Accuracy and balanced accuracy of the primary network at the last evaluation, for a line of text."""
+    about = read_about(folder)
+    split, weights, predictor, _ = about["primary"].split("/")
+    found: dict[str, float] = {}
+    for attempt in journal.attempts(folder):
+        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
+            if event["e"] == "points":
+                found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
+    name = f"{split}/{weights}/{predictor}/"
+    if f"{name}accuracy" not in found:
+        return ""
+    return f", {split} accuracy {found[f'{name}accuracy']:.1%}, balanced {found[f'{name}balanced_accuracy']:.1%}"

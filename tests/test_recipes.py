@@ -1,0 +1,84 @@
+"""Every shipped recipe, walked recursively: it resolves, it resolves again to the same, and none is forgotten."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+
+from mmctl.recipe import load
+
+ALL = sorted((REPO / "recipes").rglob("*.toml"))
+FRAGMENTS = {"methods", "base"}
+WHOLE = [p for p in ALL if p.parent.name not in FRAGMENTS]
+FULL = [p for p in WHOLE if "digits" not in p.stem and "small" not in p.stem]
+TABLE_3 = {
+    ("marginmix", "320"): 50.76, ("marginmix", "400"): 56.75, ("marginmix", "2000"): 60.83,
+    ("marginmix", "4000"): 75.18, ("marginmix", "10000"): 81.25, ("marginmix", "all"): 85.36,
+    ("mixmatch", "320"): 45.60, ("mixmatch", "400"): 50.25, ("mixmatch", "2000"): 58.35,
+    ("mixmatch", "4000"): 70.91, ("mixmatch", "10000"): 71.24,
+    ("supervised", "400"): 37.92, ("supervised", "2000"): 50.29, ("supervised", "4000"): 56.78,
+    ("supervised", "10000"): 63.56, ("supervised", "all"): 84.88,
+}  # fmt: skip
+"""Accuracy in % as the MarginMix paper's table 3 prints it; `nc` and empty cells are absent."""
+
+
+def test_none_is_forgotten() -> None:
+    # three on digits, six full-size sizes x three methods, four small ones
+    assert len(WHOLE) == 3 + 6 * 3 + 4
+    assert len(ALL) == len(WHOLE) + 6 + 3
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=lambda p: str(p.relative_to(REPO / "recipes")))
+def test_resolves_and_resolves_again(path: Path, tmp_path: Path) -> None:
+    recipe = load(path)
+    again = tmp_path / "again.toml"
+    again.write_text(recipe.text())
+    assert load(again).data == recipe.data
+    assert load(again).cell == recipe.cell
+
+
+@pytest.mark.parametrize("path", [p for p in ALL if p.parent.name == "methods"], ids=lambda p: p.stem)
+def test_a_method_recipe_serves_as_parent(path: Path, tmp_path: Path) -> None:
+    child = tmp_path / "child.toml"
+    child.write_text(
+        f'extends = "{path}"\n[dataset]\nname = "digits"\n[backbone]\nname = "small"\n'
+        '[augment.weak]\nname = "affine"\n[split]\nlabels = 40\n'
+    )
+    assert load(child).method_name == tomllib.loads(path.read_text())["method"]["name"]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in WHOLE if "ferplus" in str(p) and "small" not in p.stem], ids=lambda p: p.stem
+)
+def test_the_full_size_recipes_are_the_papers(path: Path) -> None:
+    recipe = load(path)
+    method, _, labels = path.stem.rpartition("-")
+    method = "marginmix" if method == "ferplus" else method
+    assert recipe.method_name == method
+    assert str(recipe.split.labels) == labels
+    assert recipe.train.steps == 1024 * 1024
+    assert recipe.data["backbone"]["name"] == "mmctl:wrn_28_2"
+    assert (recipe.train.batch, recipe.train.unlabeled_batch) == (64, 64)
+    published = recipe.published
+    assert (published or {}).get("value") == TABLE_3.get((method, labels))
+    if method == "marginmix":
+        assert recipe.slots["margin"].weight == 1.0
+        assert recipe.slots["margin_unlabeled"].weight == 0.4
+        assert recipe.slots["unlabeled"].weight == 0.0
+        assert recipe.data["labeler"] == {
+            "name": "mmctl:fuzzy", "temperature": 0.25, "prior": "none", "momentum": 0.99,
+        }  # fmt: skip
+        assert (recipe.optimizer.lr, recipe.schedule.final, recipe.optimizer.weight_decay) == (0.1, 1e-4, 5e-4)
+
+
+def test_siblings_differ_in_their_method_alone() -> None:
+    digits = [load(REPO / "recipes" / f"digits{m}.toml") for m in ("", "-supervised", "-mixmatch")]
+    for table in ("dataset", "split", "backbone", "augment", "optimizer", "schedule", "average", "train", "eval"):
+        assert digits[0].data[table] == digits[1].data[table] == digits[2].data[table], table
+    names = ("ferplus-small.toml", *(f"ferplus/small-{m}.toml" for m in ("supervised", "mixmatch", "nearest")))
+    small = [load(REPO / "recipes" / name) for name in names]
+    for table in ("dataset", "split", "backbone", "augment", "optimizer", "schedule", "average", "train", "eval"):
+        assert all(s.data[table] == small[0].data[table] for s in small), table
