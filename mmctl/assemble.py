@@ -63,7 +63,7 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     norm = Norm.of(images, backbone)
     model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
     ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
-    known["model"], known["ema"] = model, ema or model  # without an average, the last network stands for it
+    known["model"], known["ema"] = model, ema
     centroids = Centroids(len(images.classes), backbone.embed_dim, recipe.centroids, len(split.labeled)).to(device)
     known["centroids"] = centroids
     known["prior_K"] = known["prior_K"].to(device)

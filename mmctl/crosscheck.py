@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,15 @@ def cross(work: Resolver, method: Part | None) -> None:
         none = work.ref("average", "kind")
         if isinstance(centroids, Centroids) and centroids.network == "ema":
             work.say(("centroids", "network"), f'"ema" needs an average; {none}')
-        if method and "ema" in method.shape.supplied:
+        if method and "ema" in method.shape.supplied and not _optional(method, "ema"):
             work.say(("average", "kind"), f"method {method.entry.name} needs an average; {none}")
     if method:
         views(work, method)
+
+
+def _optional(part: Part, name: str) -> bool:
+    """Whether a component asks for something and can do without."""
+    return inspect.signature(part.component).parameters[name].default is not inspect.Parameter.empty
 
 
 def views(work: Resolver, method: Part) -> None:

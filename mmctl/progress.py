@@ -35,18 +35,22 @@ class Progress:
         self.loss = self.score = ""
 
     def __enter__(self) -> Progress:
+        width = len(str(self.total))
         if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
-            parts = ("{task.completed:>{task.fields[width]}}/{task.total}", "{task.fields[text]}")
-            # A bar of fixed width and text after it: on a narrow terminal the text is cut, not the bar.
+            # On a narrow terminal the text is cut, and not the count or the bar.
+            count = "{task.completed:>{task.fields[width]}}/{task.total}"
             self.bar = Bar(
-                BarColumn(24), *(TextColumn(p, markup=False) for p in parts), console=Console(stderr=True),
-                transient=True, refresh_per_second=8,
+                BarColumn(16, table_column=Column(min_width=16)),
+                TextColumn(count, markup=False, table_column=Column(no_wrap=True, min_width=2 * width + 1)),
+                TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+                console=Console(stderr=True), transient=True, expand=True, refresh_per_second=8,
             )  # fmt: skip
-            self.task = self.bar.add_task("", total=self.total, text="first step ...", width=len(str(self.total)))
+            self.task = self.bar.add_task("", total=self.total, text="first step ...", width=width)
             self.bar.start()
         return self
 
@@ -94,9 +98,7 @@ class Progress:
 
     def evaluated(self, split: str, weights: str, step: int, head: dict[str, float], near: dict[str, float]) -> None:
         """A network's scores on a split."""
-        self.score = (
-            f"{split} {head['accuracy']:.1%} (balanced {head['balanced_accuracy']:.1%}, "
-            f"largest class {head['largest_class']:.0%})"
-        )
+        self.score = f"{split} {head['accuracy']:.1%}, balanced {head['balanced_accuracy']:.1%}"
         if not self.quiet:
-            self.say(f"step {step}/{self.total}  {weights}  {self.score}, by centroid {near['accuracy']:.1%}")
+            more = f"largest class {head['largest_class']:.0%}, by centroid {near['accuracy']:.1%}"
+            self.say(f"step {step}/{self.total}  {weights}  {self.score}, {more}")

@@ -26,4 +26,4 @@ class Stop:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        print("\nstopping after this step ...", file=sys.stderr, flush=True)
+        print("\nstopping after this step (Ctrl-C again ends at once) ...", file=sys.stderr, flush=True)

@@ -44,10 +44,10 @@ class MarginMix(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        ema: nn.Module,
         labeler: nn.Module,
         losses: SimpleNamespace,
         centroids: Any,
+        ema: nn.Module | None = None,  # None where the recipe keeps no average
         *,
         num_views: Annotated[int, Field(ge=1)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
@@ -57,6 +57,8 @@ class MarginMix(nn.Module):
         guesser: Literal["model", "ema"] = "model",
     ) -> None:
         super().__init__()
+        if guesser == "ema" and ema is None:
+            raise ValueError('guesser = "ema" needs an average: set average.kind = "ema", or guesser = "model"')
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
         self.num_views, self.alpha, self.per = num_views, alpha, per
         self.group, self.update, self.guesser = group, update, guesser
@@ -71,7 +73,8 @@ class MarginMix(nn.Module):
         """Algorithm 1: centroids, labels, MixUp, and the four losses."""
         weak, *clean = batch.x
         guessing, training = ("batch", "first") if self.update == "first" else ("update", "update")
-        net, bn = (self.ema, "running") if self.guesser == "ema" else (self.model, guessing)
+        net: Any = self.ema if self.guesser == "ema" else self.model
+        bn = "running" if self.guesser == "ema" else guessing
         with torch.no_grad():
             if clean:
                 self.centroids.update(net(*clean, bn=bn).emb, batch.y, batch.index_x)  # eq. 1; lines 2-3
