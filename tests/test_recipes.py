@@ -26,8 +26,8 @@ TABLE_3 = {
 
 
 def test_none_is_forgotten() -> None:
-    # three on digits, six full-size sizes x three methods, four small ones
-    assert len(WHOLE) == 3 + 6 * 3 + 4
+    # three on digits, six full-size sizes x three methods, five small ones
+    assert len(WHOLE) == 3 + 6 * 3 + 5
     assert len(ALL) == len(WHOLE) + 6 + 3
 
 
@@ -78,7 +78,7 @@ def test_siblings_differ_in_their_method_alone() -> None:
     digits = [load(REPO / "recipes" / f"digits{m}.toml") for m in ("", "-supervised", "-mixmatch")]
     for table in ("dataset", "split", "backbone", "augment", "optimizer", "schedule", "average", "train", "eval"):
         assert digits[0].data[table] == digits[1].data[table] == digits[2].data[table], table
-    names = ("ferplus-small.toml", *(f"ferplus/small-{m}.toml" for m in ("supervised", "mixmatch", "nearest")))
+    names = ("ferplus-small.toml", *(f"ferplus/small-{m}.toml" for m in ("supervised", "mixmatch", "fuzzy", "nearest")))
     small = [load(REPO / "recipes" / name) for name in names]
     for table in ("dataset", "split", "backbone", "augment", "optimizer", "schedule", "average", "train", "eval"):
         assert all(s.data[table] == small[0].data[table] for s in small), table

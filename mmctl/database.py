@@ -1,0 +1,148 @@
+"""Opening runs/mmctl.db: who may, how long to wait, and what to say when it cannot be used.
+
+Whoever has the database open holds a shared lock on the file beside it; whoever makes, changes or removes it
+holds the lock alone. (SQLite itself would let a file be removed while another process writes to it.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmctl import schema
+from mmctl.errors import EnvironmentFault
+from mmctl.journal import is_network
+
+FILE = "mmctl.db"
+LOCK = "mmctl.lock"
+REMEDY = "Make it again from the run folders, which hold everything: mmctl db rebuild"
+BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+MACHINE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_NOLFS")
+
+
+@contextmanager
+def faults(path: Path) -> Iterator[None]:
+    """Turns what SQLite says about a database into a message with a way out."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise  # a mistake of ours
+    except sqlite3.DatabaseError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(BUSY):
+            text = "another process keeps the database locked. Try again when it is done"
+        elif name.startswith(MACHINE):
+            text = f"the database cannot be used ({error}). Look for room and permission in that folder"
+        else:
+            text = f"the database is damaged ({error}). {REMEDY}"
+        raise EnvironmentFault(f"{path}: {text}") from None
+
+
+@contextmanager
+def locked(folder: Path, how: int, patience: float) -> Iterator[None]:
+    """Hold the lock beside the database, shared or alone, within `patience` seconds."""
+    try:
+        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder / LOCK}: {error.strerror}. The folder of runs must be writable.") from None
+    try:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                # flock, not lockf: two stores of one process must not share or drop each other's lock.
+                fcntl.flock(fd, how | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise EnvironmentFault(
+                        f"{folder / FILE}: other processes have kept the database open for {patience:.0f} s. "
+                        "Try again when they are done."
+                    ) from None
+                time.sleep(random.uniform(0.002, 0.02))
+            except OSError as error:
+                raise EnvironmentFault(f"{folder / LOCK}: cannot be locked ({error.strerror}).") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
+    """A connection to the database of a folder of runs, which is made if there is none."""
+    path = folder / FILE
+    while True:
+        with locked(folder, fcntl.LOCK_SH, patience), faults(path), connected(path, patience) as conn:
+            if _version(conn, path) == schema.VERSION:
+                yield conn
+                return
+        with locked(folder, fcntl.LOCK_EX, patience), faults(path), connected(path, patience) as conn:
+            if _version(conn, path) < schema.VERSION:
+                conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                conn.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_network(folder) else 'WAL'}")
+                schema.migrate(conn)
+
+
+@contextmanager
+def in_memory() -> Iterator[sqlite3.Connection]:
+    """A database that lives as long as the command, for folders that cannot be written."""
+    with connected(Path(":memory:"), 0) as conn:
+        schema.migrate(conn)
+        yield conn
+
+
+@contextmanager
+def connected(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
+    """A connection whose transactions are begun by hand, always IMMEDIATE."""
+    conn = sqlite3.connect(path, timeout=patience, isolation_level=None)
+    conn.row_factory = sqlite3.Row
+    try:
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute("PRAGMA synchronous = NORMAL")
+        conn.execute("PRAGMA trusted_schema = OFF")
+        yield conn
+    finally:
+        conn.close()
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    """One write, whole or not at all. A deferred one that turns into a write would fail as busy without waiting."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+    conn.execute("COMMIT")
+
+
+def remove(folder: Path, patience: float) -> None:
+    """Delete the database; the run folders are not touched."""
+    with locked(folder, fcntl.LOCK_EX, patience):
+        for end in ("", "-wal", "-shm", "-journal"):
+            try:
+                (folder / (FILE + end)).unlink(missing_ok=True)
+            except OSError as error:
+                raise EnvironmentFault(f"{folder / FILE}: cannot be removed ({error.strerror}).") from None
+
+
+def _version(conn: sqlite3.Connection, path: Path) -> int:
+    application = conn.execute("PRAGMA application_id").fetchone()[0]
+    version: int = conn.execute("PRAGMA user_version").fetchone()[0]
+    if application == schema.APPLICATION:
+        if version > schema.VERSION:
+            raise EnvironmentFault(
+                f"{path}: made by a newer mmctl (schema {version}, this one knows {schema.VERSION}). "
+                "Upgrade mmctl, or make it again with this one: mmctl db rebuild"
+            )
+        return version
+    if application or version or conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise EnvironmentFault(f"{path}: not a database of mmctl. Move it away if you need it, then: mmctl db rebuild")
+    return 0

@@ -1,0 +1,235 @@
+"""From a run folder to rows: the only code that writes to the database.
+
+A run is imported in one transaction, from where the last import ended. Journals are read in the order of the
+attempts, so that importing bit by bit and importing everything at once leave the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from mmctl import journal
+from mmctl.curves import Curves
+from mmctl.lease import now
+
+SETTLED = 2_000_000_000
+"""A folder's time is trusted as `nothing new` only when it is that old (ns): a new file may fall into the same tick."""
+KEPT = ("state", "attempt", "data", "alert", "tag", "note")
+RUNNING = "running"
+
+
+class Late(Exception):
+    """An earlier attempt has grown after a later one was read: the run is read again from the start."""
+
+
+def stale(folder: Path, folder_ns: int, sizes: dict[int, int]) -> bool:
+    """Whether a run folder holds anything that is not imported."""
+    if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116 - ten thousand of them
+        return True
+    return any(_size(folder, n) != size for n, size in sizes.items())
+
+
+def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
+    """Bring one run up to date, inside a transaction of the caller; whether there was anything new."""
+    about, signature = _about(folder)
+    row = conn.execute("SELECT id, signature FROM runs WHERE uid = ?", [folder.name]).fetchone()
+    if about is None:
+        conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
+        return row is not None
+    if row is not None and row["signature"] == signature:
+        try:
+            return _Import(conn, folder, row["id"]).run()
+        except Late:
+            pass
+    conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
+    _Import(conn, folder, _insert(conn, folder.name, about, signature)).run()
+    return True
+
+
+class _Import:
+    def __init__(self, conn: sqlite3.Connection, folder: Path, run: int) -> None:
+        self.conn, self.folder, self.run_id = conn, folder, run
+        self.curves = Curves(conn, run)
+
+    def run(self) -> bool:
+        info = self.folder.stat()
+        found = journal.attempts(self.folder)
+        known = {row["attempt"]: row["offset"] for row in self._all("SELECT attempt, offset FROM files WHERE run = ?")}
+        newest = max(known, default=0)
+        if any(_size(self.folder, n) < offset for n, offset in known.items()):
+            raise Late
+        news = 0
+        # What came from outside is read last: whether it still counts depends on the attempts.
+        for n in sorted(found, key=lambda n: (n == 0, n)):
+            size = _size(self.folder, n)
+            begin = end = known.get(n, 0)
+            for event, end in journal.read_events(journal.path_of(self.folder, n), begin):
+                if 0 < n < newest:
+                    raise Late
+                self._take(n, end, event)
+                news += 1
+            self.conn.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", [self.run_id, n, end, size])
+        self.curves.finish()
+        settled = info.st_mtime_ns if now() * 1_000_000 - info.st_mtime_ns > SETTLED else 0
+        self.conn.execute("UPDATE runs SET folder_ns = ? WHERE id = ?", [settled, self.run_id])
+        if news or not known:
+            _derive(self.conn, self.run_id)
+        return news > 0
+
+    def _take(self, n: int, offset: int, event: dict[str, Any]) -> None:
+        kind, t, step = event["e"], whole(event.get("t")) or 0, whole(event.get("step"))
+        if kind == "points" and step is not None and isinstance(event.get("v"), dict):
+            for name, value in event["v"].items():
+                self.curves.add(text(name), step, value)
+        elif kind == "evaluation" and step is not None and isinstance(event.get("metrics"), dict):
+            if not (n == 0 and self._superseded(step, t)):
+                self._evaluation(n, offset, t, step, event)
+        elif kind == "checkpoint" and step is not None:
+            row = [self.run_id, step, text(event.get("path")), n, t, whole(event.get("bytes"))]
+            row += [text(event.get("sha256")), text(event.get("kind"))]
+            self.conn.execute("REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        elif kind == "pace" and step is not None:
+            row = [self.run_id, n, step, number(event.get("seconds")), number(event.get("cpu"))]
+            self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
+        elif kind in KEPT:
+            if kind == "attempt" and n > 0:
+                self._attempt(n, t, whole(event.get("from")) or 0, event)
+            elif kind == "tag":
+                self._tag(event)
+            row = [self.run_id, n, offset, t, kind, step, json.dumps(event)]
+            self.conn.execute("REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        # Anything else is from a newer mmctl or from a plugin: the journal keeps it.
+
+    def _evaluation(self, n: int, offset: int, t: int, step: int, event: dict[str, Any]) -> None:
+        split, weights, predictor = (text(event.get(key)) for key in ("split", "weights", "predictor"))
+        row: list[Any] = [self.run_id, n, offset, t, step, event.get("checkpoint") and text(event["checkpoint"])]
+        row += [split, weights, predictor, whole(event.get("n"))]
+        row += [json.dumps(event.get(key)) for key in ("metrics", "per_class", "confusion")]
+        self.conn.execute(f"REPLACE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
+        if n > 0:  # evaluated afterwards, it is no point of the training curve
+            for name, value in event["metrics"].items():
+                self.curves.add(f"{split}/{weights}/{predictor}/{text(name)}", step, value)
+
+    def _attempt(self, n: int, t: int, start: int, event: dict[str, Any]) -> None:
+        """Take back what earlier attempts did after the step where this one begins."""
+        dropped = self.curves.cut(start)
+        self.conn.execute("DELETE FROM checkpoints WHERE run = ? AND step > ?", [self.run_id, start])
+        self.conn.execute(
+            "DELETE FROM evaluations WHERE run = ? AND step > ? AND (attempt > 0 OR t < ?)", [self.run_id, start, t]
+        )
+        self.conn.execute("DELETE FROM events WHERE run = ? AND kind = 'alert' AND step > ?", [self.run_id, start])
+        row = [self.run_id, n, t, start, dropped, json.dumps(event)]
+        self.conn.execute("REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _superseded(self, step: int, t: int) -> bool:
+        asked = "SELECT 1 FROM attempts WHERE run = ? AND from_step < ? AND t > ? LIMIT 1"
+        return self.conn.execute(asked, [self.run_id, step, t]).fetchone() is not None
+
+    def _tag(self, event: dict[str, Any]) -> None:
+        for tag in words(event.get("add")):
+            self.conn.execute("INSERT OR IGNORE INTO tags VALUES (?, ?)", [self.run_id, tag])
+        for tag in words(event.get("remove")):
+            self.conn.execute("DELETE FROM tags WHERE run = ? AND tag = ?", [self.run_id, tag])
+
+    def _all(self, sql: str) -> list[sqlite3.Row]:
+        return self.conn.execute(sql, [self.run_id]).fetchall()
+
+
+def _insert(conn: sqlite3.Connection, uid: str, about: dict[str, Any], signature: str) -> int:
+    row = {
+        "uid": uid,
+        "about": json.dumps(about),
+        "name": text(about.get("name")) or uid,
+        "recipe": text(about.get("recipe")),
+        "method": text(about.get("method")),
+        "labeler": about.get("labeler") and text(about["labeler"]),
+        "seed": whole(about.get("seed")),
+        "cell": text(about.get("cell")) or uid,
+        "created": whole(about.get("created")) or 0,
+        "total_steps": whole(about.get("total_steps")),
+        "primary_metric": text(about.get("primary")) or "test/ema/head/accuracy",
+        "state": "queued",
+        "signature": signature,
+    }
+    names = ", ".join(row)
+    made = conn.execute(f"INSERT INTO runs ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+    run = int(made.lastrowid or 0)
+    for tag in words(about.get("tags")):
+        conn.execute("INSERT OR IGNORE INTO tags VALUES (?, ?)", [run, tag])
+    return run
+
+
+def _derive(conn: sqlite3.Connection, run: int) -> None:
+    """Fill in what a listing shows of a run, from its events."""
+    events = "SELECT attempt, t, kind, step, body FROM events WHERE run = ? AND kind IN ('state', 'attempt', 'data') "
+    rows = conn.execute(events + "ORDER BY attempt, offset", [run]).fetchall()
+    new: dict[str, Any] = {"state": "queued", "reason": None, "code": None, "ended": None}
+    said, step = -1, 0
+    for row in sorted(rows, key=lambda row: row["attempt"] == 0):  # stable: outside events last
+        body = json.loads(row["body"])
+        if row["kind"] == "data":
+            new |= {"data": row["body"], "labeled": whole(body.get("labeled"))}
+            new |= {key: body.get(key) and text(body[key]) for key in ("data_hash", "split_hash")}
+        elif row["kind"] == "attempt" and row["attempt"] > 0:
+            step = whole(body.get("from")) or 0
+            new |= {"state": RUNNING, "reason": None, "code": None, "ended": None, "attempt": row["attempt"]}
+            new |= {key: body.get(key) and text(body[key]) for key in ("host", "boot", "device")}
+            new |= {"exact": int(body.get("exact", True) is not False and new.get("exact", 1))}
+            new.setdefault("started", row["t"])
+            said = row["t"]
+        elif row["kind"] == "state" and (row["attempt"] > 0 or row["t"] >= said):
+            state = text(body.get("s")) or RUNNING
+            step = max(step, row["step"] or 0)
+            new |= {
+                "state": state,
+                "reason": body.get("reason") and text(body["reason"]),
+                "code": whole(body.get("code")),
+            }
+            new["ended"] = None if state == RUNNING else row["t"]
+            said = row["t"]
+    reached = conn.execute("SELECT max(last_step) FROM series WHERE run = ?", [run]).fetchone()[0]
+    paced = "SELECT max(step) FROM pace WHERE run = ? AND attempt = ?"
+    paces = conn.execute(paced, [run, new.get("attempt", 0)]).fetchone()[0]
+    new["step"] = max(step, reached or 0, paces or 0)
+    conn.execute(f"UPDATE runs SET {', '.join(f'{key} = ?' for key in new)} WHERE id = ?", [*new.values(), run])
+
+
+def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    try:
+        path = folder / "run.json"
+        info = path.stat()
+        about = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None, ""
+    return (about if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
+
+
+def _size(folder: Path, attempt: int) -> int:
+    try:
+        return os.stat(journal.path_of(folder, attempt)).st_size  # noqa: PTH116
+    except OSError:
+        return -1
+
+
+def text(value: Any) -> str:
+    """Any value as text that SQLite takes; run folders come from anywhere."""
+    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def whole(value: Any) -> int | None:
+    """A whole number that fits the database, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def number(value: Any) -> float | None:
+    """A number, or None."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e308 else None
+
+
+def words(value: Any) -> list[str]:
+    """The texts of a list."""
+    return [text(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,94 @@
+"""The tables of runs/mmctl.db, made and changed by numbered migrations.
+
+Every row comes from a run folder, so a change of meaning may simply empty the tables: the next sync fills them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION = 0x6D6D6374
+"""`mmct`, in the header of the file: tells our databases from others."""
+VERSION = 1
+"""PRAGMA user_version after the last migration."""
+
+FIRST = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,           -- the folder's name
+    about TEXT NOT NULL,                -- run.json
+    name TEXT NOT NULL, recipe TEXT NOT NULL, method TEXT NOT NULL, labeler TEXT,
+    seed INTEGER, cell TEXT NOT NULL, created INTEGER NOT NULL, total_steps INTEGER, primary_metric TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT, code INTEGER, step INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
+    started INTEGER, ended INTEGER, host TEXT, boot TEXT, device TEXT, exact INTEGER NOT NULL DEFAULT 1,
+    data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT,
+    beat INTEGER, beat_seen INTEGER,    -- of a run on another machine, and when a reader here saw it move
+    signature TEXT NOT NULL, folder_ns INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX runs_created ON runs (created DESC, uid);
+CREATE INDEX runs_cell ON runs (cell, seed);
+CREATE TABLE files (                    -- how far each journal has been read
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL,
+    offset INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (run, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE attempts (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, n INTEGER NOT NULL, t INTEGER NOT NULL,
+    from_step INTEGER NOT NULL, dropped INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run, n)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (                   -- state, attempt, data, alert, tag, note
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
+    t INTEGER NOT NULL, kind TEXT NOT NULL, step INTEGER, body TEXT NOT NULL, PRIMARY KEY (run, attempt, offset)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE series (                   -- a summary of each curve, so that listings never touch points
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL,
+    n INTEGER NOT NULL DEFAULT 0, nans INTEGER NOT NULL DEFAULT 0,
+    first_step INTEGER, first REAL, last_step INTEGER, last REAL,
+    min_step INTEGER, min REAL, max_step INTEGER, max REAL, mean20 REAL, median20 REAL,
+    UNIQUE (run, name)
+) STRICT;
+CREATE TABLE points (                   -- NULL is NaN
+    series INTEGER NOT NULL REFERENCES series ON DELETE CASCADE, step INTEGER NOT NULL, value REAL,
+    PRIMARY KEY (series, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoints (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, path TEXT NOT NULL,
+    attempt INTEGER NOT NULL, t INTEGER NOT NULL, bytes INTEGER, sha256 TEXT, kind TEXT, PRIMARY KEY (run, path)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE evaluations (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
+    t INTEGER NOT NULL, step INTEGER NOT NULL, checkpoint TEXT, split TEXT NOT NULL, weights TEXT NOT NULL,
+    predictor TEXT NOT NULL, n INTEGER, metrics TEXT NOT NULL, per_class TEXT, confusion TEXT,
+    PRIMARY KEY (run, attempt, offset)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pace (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
+    seconds REAL, cpu REAL, PRIMARY KEY (run, attempt, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tags (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, tag TEXT NOT NULL, PRIMARY KEY (run, tag)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Bring a database up to VERSION; the caller holds the exclusive lock."""
+    # Imported here: a database that is up to date, the usual case, never needs it.
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations("mmctl")
+
+    @migrations()
+    def m001_first(db: Database) -> None:
+        for statement in FIRST.split(";"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute("PRAGMA user_version = 1")
+
+    # Plugins of sqlite-utils are code that somebody installed for something else.
+    migrations.apply(Database(conn, execute_plugins=False))

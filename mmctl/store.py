@@ -1,0 +1,259 @@
+"""The index of all runs: one SQLite file beside the run folders, made from their journals and from nothing else.
+
+    with Store(runs_dir) as store:
+        store.sync()
+        for run in store.runs(): ...
+
+Rows come as dictionaries. `mmctl db rebuild` makes the file again at any time, with the same answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mmctl import database, importer, lease
+from mmctl.database import faults, transaction
+from mmctl.errors import EnvironmentFault
+
+STALE = 60_000
+"""A run on another machine whose beat has not moved for so long (ms, on the reader's clock) is shown as `running?`."""
+COLUMNS = (
+    "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.cell, r.created, r.total_steps, r.primary_metric, "
+    "r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.boot, r.device, r.exact, "
+    "r.data_hash, r.split_hash, r.labeled, r.beat, r.beat_seen, "
+    "row_number() OVER (ORDER BY r.created, r.uid) AS number"
+)
+
+
+class Store:
+    """Reads and updates the index of one folder of runs."""
+
+    def __init__(self, runs_dir: Path, *, patience: float = 60.0, memory: bool = False) -> None:
+        self.runs_dir = runs_dir
+        self.path = runs_dir / database.FILE
+        # A folder that cannot be written is still read: its index then lives as long as the command.
+        self.memory = memory or not os.access(runs_dir, os.W_OK)
+        self._stack = ExitStack()
+        opened = database.in_memory() if self.memory else database.opened(runs_dir, patience)
+        self._conn: sqlite3.Connection = self._stack.enter_context(opened)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stack.close()
+
+    @classmethod
+    def rebuild(cls, runs_dir: Path, *, patience: float = 60.0) -> Store:
+        """Make the database again from the run folders."""
+        if runs_dir.is_dir():
+            database.remove(runs_dir, patience)
+        store = cls(runs_dir, patience=patience)
+        store.sync()
+        return store
+
+    def sync(self, only: Iterable[str] | None = None) -> None:
+        """Import what the run folders hold beyond what is known; forget runs whose folder is gone."""
+        with faults(self.path):
+            known = self._known()
+            if only is None:
+                present = self._folders()
+                for uid in known.keys() - present:
+                    if not (self.runs_dir / uid / "run.json").exists():
+                        self._forget(uid)
+            else:
+                present = set(only)
+            for uid in sorted(present):
+                folder = self.runs_dir / uid
+                try:
+                    if uid not in known or importer.stale(folder, *known[uid]):
+                        self._import(folder)
+                except FileNotFoundError:
+                    self._forget(uid)
+            live = "SELECT uid FROM runs WHERE state IN ('running', 'queued')"
+            for (uid,) in self._conn.execute(live).fetchall():
+                if uid in present:
+                    self._judge(self.runs_dir / uid)
+
+    def runs(self, where: str = "1", values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """All runs, oldest first, each with its number in the listing, tags, and the state as it looks from here."""
+        rows = self.all(f"SELECT * FROM (SELECT {COLUMNS} FROM runs r) WHERE {where} ORDER BY number", values)
+        tags: dict[int, list[str]] = {}
+        for row in self.all("SELECT run, tag FROM tags ORDER BY tag"):
+            tags.setdefault(row["run"], []).append(row["tag"])
+        now = lease.now()
+        for row in rows:
+            row["tags"] = tags.get(row["id"], [])
+            seen = row.pop("beat_seen")
+            row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
+            row.pop("beat")
+        return rows
+
+    def about(self, run: dict[str, Any]) -> dict[str, Any]:
+        """The whole run.json of a run."""
+        return self._object(self.all("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
+
+    def configs(self, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """The resolved recipes of some runs, by id."""
+        wanted = {run["id"] for run in runs}
+        found = self.all("SELECT id, json_extract(about, '$.config') AS config FROM runs")
+        return {row["id"]: self._object(row["config"] or "{}") for row in found if row["id"] in wanted}
+
+    def data(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Sizes, classes and hashes of the data; empty before the run has read it."""
+        return self._object(self.all("SELECT data FROM runs WHERE id = ?", [run["id"]])[0]["data"] or "{}")
+
+    def series(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """The summary of each curve of a run."""
+        return self.all("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]])
+
+    def summaries(self, names: Sequence[str]) -> dict[tuple[int, str], dict[str, Any]]:
+        """The summaries of the named curves in all runs, by (run, name): one query for a whole listing."""
+        marks = ", ".join("?" * len(names))
+        return {(r["run"], r["name"]): r for r in self.all(f"SELECT * FROM series WHERE name IN ({marks})", names)}
+
+    def points(self, run: dict[str, Any], name: str) -> list[tuple[int, float]]:
+        """A curve as (step, value); NaN is NaN."""
+        sql = "SELECT p.step, p.value FROM points p JOIN series s ON s.id = p.series WHERE s.run = ? AND s.name = ?"
+        rows = self.all(sql + " ORDER BY p.step", [run["id"], name])
+        return [(row["step"], float("nan") if row["value"] is None else row["value"]) for row in rows]
+
+    def checkpoints(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """What was saved, oldest step first; retention may have removed some of the files."""
+        return self.all("SELECT * FROM checkpoints WHERE run = ? ORDER BY step, path", [run["id"]])
+
+    def evaluations(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """All evaluations of a run, in the order of the steps; those made afterwards have attempt 0."""
+        rows = self.all("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
+        for row in rows:
+            row["metrics"] = self._object(row["metrics"])
+            row |= {key: json.loads(row[key] or "null") for key in ("per_class", "confusion")}
+        return rows
+
+    def events(self, run: dict[str, Any], kind: str | None = None) -> list[dict[str, Any]]:
+        """States, alerts, tags, notes, as they were written."""
+        rows = self.all("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
+        return [row | {"body": self._object(row["body"])} for row in rows if kind in (None, row["kind"])]
+
+    def attempts(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """Each start of a run: where it began, how many points it took back, on which machine."""
+        rows = self.all("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
+        return [row | {"body": self._object(row["body"])} for row in rows]
+
+    def seconds(self, run: dict[str, Any]) -> float:
+        """Time spent in training, over all attempts."""
+        sql = "SELECT sum(s) AS s FROM (SELECT max(seconds) AS s FROM pace WHERE run = ? GROUP BY attempt)"
+        return float(self.all(sql, [run["id"]])[0]["s"] or 0.0)
+
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows that a query gives."""
+        with faults(self.path):
+            return [dict(row) for row in self._conn.execute(sql, values)]
+
+    def check(self) -> list[str]:
+        """What is wrong with the database: its pages, and every run that differs from its journals."""
+        with faults(self.path):
+            pages = [row[0] for row in self._conn.execute("PRAGMA integrity_check(20)")]
+        if pages != ["ok"]:
+            return pages
+        with Store(self.runs_dir, memory=True) as fresh:
+            fresh.sync()
+            right, here = dict(fresh.contents()), dict(self.contents())
+        wrong = sorted(uid for uid in right.keys() | here.keys() if right.get(uid) != here.get(uid))
+        return [f"{uid}: differs from its journals" for uid in wrong]
+
+    def contents(self) -> Iterator[tuple[str, list[Any]]]:
+        """All that is known of each run, in a form that two databases can be compared by."""
+        for run in self.all("SELECT * FROM runs ORDER BY uid"):
+            one = [run["id"]]
+            seen = ("id", "folder_ns", "beat", "beat_seen")
+            rows: list[Any] = [[value for key, value in run.items() if key not in seen]]
+            for table in ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags"):
+                found = self.all(f"SELECT * FROM {table} WHERE run = ?", one)
+                rows.append(sorted([[value for key, value in row.items() if key != "run"] for row in found], key=repr))
+            for series in self.series(run):
+                rows.append([value for key, value in series.items() if key not in ("id", "run")])
+                values = self.all("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
+                rows.append([tuple(row.values()) for row in values])
+            yield run["uid"], rows
+
+    def _known(self) -> dict[str, tuple[int, dict[int, int]]]:
+        known: dict[str, tuple[int, dict[int, int]]] = {}
+        sql = "SELECT uid, folder_ns, files.attempt, size FROM runs LEFT JOIN files ON run = id"
+        for uid, folder_ns, attempt, size in self._conn.execute(sql):
+            sizes = known.setdefault(uid, (folder_ns, {}))[1]
+            if attempt is not None:
+                sizes[attempt] = size
+        return known
+
+    def _folders(self) -> set[str]:
+        try:
+            with os.scandir(self.runs_dir) as entries:
+                return {e.name for e in entries if e.name[0] != "." and e.name.isprintable() and e.is_dir()}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise EnvironmentFault(f"{self.runs_dir}: cannot be read ({error.strerror}).") from None
+
+    def _import(self, folder: Path) -> bool:
+        with transaction(self._conn):
+            return importer.import_run(self._conn, folder)
+
+    def _forget(self, uid: str) -> None:
+        with transaction(self._conn):
+            self._conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
+
+    def _judge(self, folder: Path) -> None:
+        """Whether a run that says it is running still does."""
+        while lease.holder(folder) is None:
+            # A run that ended in this moment let go of its lease after its last word: listen once more.
+            if self._import(folder):
+                continue
+            left = lease.read(folder)
+            sql = "SELECT id, state, step, host, boot, beat, attempt FROM runs WHERE uid = ?"
+            run = self._conn.execute(sql, [folder.name]).fetchone()
+            if run is None or run["state"] not in ("running", "queued") or (run["state"] == "queued" and left is None):
+                return
+            left = left or {}
+            boot, host = left.get("boot", run["boot"]), left.get("host", run["host"])
+            step = max(run["step"], importer.whole(left.get("step")) or 0)
+            if boot == lease.boot():
+                reason = f"process gone at step {step}"
+            elif host == lease.host():
+                reason = f"machine restarted at step {step}"
+            else:
+                self._watch(run, importer.whole(left.get("beat")) or 0)
+                return
+            with transaction(self._conn):
+                # Only if nobody has written something newer meanwhile.
+                to = "UPDATE runs SET state = 'crashed', reason = ? WHERE id = ? AND attempt = ? AND state = ?"
+                self._conn.execute(to, [reason, run["id"], run["attempt"], run["state"]])
+            return
+
+    def _watch(self, run: sqlite3.Row, beat: int) -> None:
+        if beat != run["beat"]:
+            with transaction(self._conn):
+                to = "UPDATE runs SET beat = ?, beat_seen = ? WHERE id = ?"
+                self._conn.execute(to, [beat, lease.now(), run["id"]])
+
+    def _object(self, text: str) -> dict[str, Any]:
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise EnvironmentFault(f"{self.path}: the database is damaged. {database.REMEDY}")
+        return found
