@@ -1,0 +1,39 @@
+"""Augmentation for aligned faces: a face may be mirrored, shifted and tilted a little, but not sheared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from mmctl.augments.affine import Affine, NotNegative, Padding
+from mmctl.plugin import augment
+
+
+@augment("faces")
+class Faces(Affine):
+    """Flip, shift, small rotation and noise in one warp, for faces of any resolution.
+
+    Args:
+        flip: Probability of a horizontal flip.
+        shift: Largest shift as a share of the shorter side: 1/12 is 2 px of 24 and 4 px of 48.
+        rotate: Largest rotation in degrees, either way.
+        noise: Standard deviation of the noise, where black is 0 and white is 1.
+        padding: What lies beyond the picture: its "border" pixels, its "reflection", or black "zeros".
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int],
+        *,
+        flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        shift: Annotated[float, Field(ge=0, le=0.5)] = 1 / 12,
+        rotate: Annotated[float, Field(ge=0, le=180)] = 10.0,
+        noise: NotNegative = 0.02,
+        padding: Padding = "reflection",
+    ) -> None:
+        side = image_size if isinstance(image_size, int) else min(image_size)
+        super().__init__(
+            rotate=rotate, zoom=0.0, shift=shift * side, shear=0.0, flip=flip, noise=noise, padding=padding
+        )

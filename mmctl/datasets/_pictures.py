@@ -1,0 +1,71 @@
+"""What the data sets of this folder share: a fingerprint of pictures and a cache of decoded ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmctl.plugin import Images
+
+Arrays = dict[str, np.ndarray]
+
+
+def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
+    """Images with the fingerprint of all that they hold."""
+    pixels_NCHW = np.ascontiguousarray(pixels_NCHW)
+    digest = hashlib.sha256()
+    for array in (pixels_NCHW, np.ascontiguousarray(targets)):
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    for names in (ids, classes):
+        digest.update(f"{len(names)}\n".encode())
+        digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
+    return Images(torch.from_numpy(pixels_NCHW), targets, tuple(classes), tuple(ids), digest.hexdigest())
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures are kept; the data folder itself is never written to."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mmctl"
+
+
+def cached(name: str, files: Iterable[tuple[str, int, int]], decode: Callable[[], Arrays]) -> Arrays:
+    """What `decode` gives, kept under the (path, size, modification time in ns) of the files that it reads."""
+    key = hashlib.sha256("".join(f"{path}\0{size}\0{mtime}\n" for path, size, mtime in files).encode(errors="replace"))
+    path = cache_folder() / f"{name}-{key.hexdigest()[:24]}.npz"
+    kept = _load(path)
+    if kept is None:
+        kept = decode()
+        _save(path, kept)
+    return kept
+
+
+def _load(path: Path) -> Arrays | None:
+    """The arrays, or None when there are none or the file is damaged (a zip archive checks its own sums)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    """Write all or nothing; without room or rights the next run decodes again, and that is all."""
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        Path(part).replace(path)
+    except OSError:
+        if part is not None:
+            Path(part).unlink(missing_ok=True)

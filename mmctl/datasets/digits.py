@@ -1,0 +1,56 @@
+"""Data set of 1,797 real handwritten digits that scikit-learn carries with it: nothing to download."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from mmctl.datasets._pictures import images
+from mmctl.plugin import DataError, Images, dataset
+
+CLASSES = tuple("0123456789")
+
+
+@dataset("digits")
+def digits(
+    root: Path | None = None, *, test: Annotated[int, Field(ge=10)] = 500, test_seed: Annotated[int, Field(ge=0)] = 0
+) -> dict[str, Images]:
+    """1,797 handwritten digits of 8 x 8 px in 10 classes, from scikit-learn; `root` is not used.
+
+    Args:
+        test: Number of test pictures, drawn class-proportionally; all others are train.
+        test_seed: Seed of that draw; it does not follow the run's seed, so all runs share one test set.
+    """
+    from sklearn.datasets import load_digits  # takes a second, so only when the data are wanted
+
+    values, targets = load_digits(return_X_y=True)
+    if test > len(targets) - len(CLASSES):
+        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} pictures to train; lower it")
+    pixels_NCHW = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
+    targets = targets.astype(np.int64)
+    chosen = np.zeros(len(targets), bool)
+    chosen[_stratified(targets, test_seed)[:test]] = True
+    parts = {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
+    return {
+        part: images(pixels_NCHW[rows], targets[rows], CLASSES, [f"digit{row:04d}" for row in rows])
+        for part, rows in parts.items()
+    }
+
+
+def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
+    """Rows in an order of which every beginning is class-proportional, to a picture.
+
+    The rows are shuffled; the i-th row of a class of n then stands at (i + 1/2) / n, so that the classes pass at
+    speeds in proportion to their sizes.
+    """
+    key = int.from_bytes(blake2b(f"{seed}/digits/test".encode(), digest_size=16).digest(), "little")
+    shuffled = np.random.Generator(np.random.Philox(key=key)).permutation(len(targets))
+    place = np.empty(len(targets))
+    for label in range(len(CLASSES)):
+        here = np.flatnonzero(targets[shuffled] == label)
+        place[here] = (np.arange(len(here)) + 0.5) / len(here)
+    return shuffled[np.argsort(place, kind="stable")]

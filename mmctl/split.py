@@ -1,0 +1,252 @@
+"""Which training pictures keep their labels, which are shown without, and which are held out."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.random import Generator, Philox
+
+from mmctl import project
+from mmctl.errors import DataError
+from mmctl.plugin import Images, Split
+
+
+class Settings(Protocol):
+    """The [split] table of a recipe."""
+
+    labels: int | Literal["all"]
+    rule: Literal["balanced", "natural", "file"]
+    seed: int | None
+    short: Literal["redistribute", "cap", "error"]
+    unlabeled: Literal["rest", "all"]
+    val: int | float
+    file: str | None
+
+
+def make_split(images: Images, settings: Settings, seed: int) -> Split:
+    """Split the training pictures by the recipe's rule; `seed` counts where the recipe names none.
+
+    Every class is shuffled once. Validation takes class-proportionally from the ends, labels from the beginnings,
+    so that the labels of a smaller draw are among those of a larger one with the same seed.
+    """
+    seed = seed if settings.seed is None else settings.seed
+    rng = Generator(Philox(key=int.from_bytes(blake2b(f"{seed}/split".encode(), digest_size=16).digest(), "little")))
+    label_N = class_of(images)
+    first = rng.permutation(len(images.classes))  # classes that take one more where a number does not divide
+    pools = [rng.permutation(np.flatnonzero(label_N == k)) for k in range(len(images.classes))]
+
+    if settings.rule == "file":
+        labeled, val = _from_file(images, settings, label_N)
+        pools = [pool[~np.isin(pool, labeled)] for pool in pools]
+    else:
+        labeled, val = np.empty(0, np.int64), None
+    if val is None:
+        val, pools = _carve(settings.val, pools, first)
+    if settings.rule != "file":
+        sizes = np.array([len(pool) for pool in pools])
+        counts = _counts(settings, sizes, first, images.classes)
+        labeled = np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts, strict=True)]))
+
+    shown = np.ones(len(label_N), bool)
+    shown[val] = False
+    if settings.unlabeled == "rest":
+        shown[labeled] = False
+    return _split(labeled, np.flatnonzero(shown), val, settings.rule, seed, label_N, len(images.classes))
+
+
+def class_of(images: Images) -> np.ndarray:
+    """Class of each picture, the most probable one where the target is a distribution; -1 = no label."""
+    targets = images.targets
+    if targets.ndim == 1:
+        return targets.astype(np.int64)
+    return np.where(targets.any(1), targets.argmax(1), -1).astype(np.int64)
+
+
+def balanced(labels: int, sizes: np.ndarray, first: np.ndarray, fill: bool) -> np.ndarray:
+    """As many labels of each class as can be; `fill`: other classes make up for one that is too small.
+
+    Labels are dealt one by one in the order `first`, passing over (or, without `fill`, losing the turn at)
+    classes that have no more: so the level rises like water, and a larger number never takes a label away.
+    """
+    level = _water(labels, sizes) if fill else labels // len(sizes)
+    counts: np.ndarray = np.minimum(sizes, level)
+    left = labels - int(counts.sum()) if fill else labels % len(sizes)
+    turn = [k for k in first if sizes[k] > level or not fill][:left]
+    counts[turn] = np.minimum(sizes, level + 1)[turn]
+    return counts
+
+
+def natural(labels: int, sizes: np.ndarray, first: np.ndarray, each: bool = True) -> np.ndarray:
+    """Class-proportional numbers that sum to `labels`, with `each` at least one a class that has a picture.
+
+    The i-th picture of a class of n stands at (i + 1/2) / n and the first ones are taken (Webster's rule): within
+    one of the exact share, and unlike rounding by remainders a larger number never takes a label away.
+    """
+    owner = np.concatenate([np.full(sizes[k], k) for k in first])
+    place = np.concatenate([(np.arange(sizes[k]) + (0.5 if sizes[k] else 0)) / max(sizes[k], 1) for k in first])
+    if each:
+        begins = np.r_[True, owner[1:] != owner[:-1]]
+        place[begins] = -1.0
+    taken = owner[np.argsort(place, kind="stable")[:labels]]
+    return np.bincount(taken, minlength=len(sizes))
+
+
+def save_split(path: Path, split: Split) -> None:
+    """Write the split as JSON, all or nothing."""
+    body: dict[str, Any] = {
+        "format": 1,
+        "rule": split.rule,
+        "seed": split.seed,
+        "counts": list(split.counts),
+        "sha256": split.sha256,
+        "labeled": split.labeled.tolist(),
+        "val": split.val.tolist(),
+        "unlabeled": split.unlabeled.tolist(),
+    }
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in body.items())
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("{\n" + lines + "\n}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def load_split(path: Path) -> Split:
+    """Read a split that save_split wrote; a changed or damaged one is refused."""
+    body = _read(path)
+    try:
+        labeled, unlabeled, val = (np.array(body[name], np.int64) for name in ("labeled", "unlabeled", "val"))
+        split = Split(labeled, unlabeled, val, body["rule"], body["seed"], tuple(body["counts"]), body["sha256"])
+        good = _digest(split.rule, split.seed, labeled, unlabeled, val) == split.sha256
+        good = good and sum(split.counts) == len(labeled)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(f"{path}: not a split that mmctl wrote ({error}). {_AGAIN}") from None
+    if not good:
+        raise DataError(f"{path}: its rows do not fit its sha256, so it was changed or damaged. {_AGAIN}")
+    return split
+
+
+_AGAIN = "Restore the file, or start a new run: the same recipe and seed draw the same split again."
+
+
+def _split(
+    labeled: np.ndarray, unlabeled: np.ndarray, val: np.ndarray, rule: str, seed: int, label_N: np.ndarray, classes: int
+) -> Split:
+    counts = np.bincount(label_N[labeled], minlength=classes)
+    digest = _digest(rule, seed, labeled, unlabeled, val)
+    return Split(labeled, unlabeled, val, rule, seed, tuple(counts.tolist()), digest)
+
+
+def _digest(rule: str, seed: int, *rows: np.ndarray) -> str:
+    digest = sha256(f"{rule} {seed}".encode())
+    for part in rows:
+        digest.update(f" {len(part)} ".encode())
+        digest.update(part.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _carve(val: int | float, pools: list[np.ndarray], first: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The validation pictures, and what is left of each class."""
+    sizes = np.array([len(pool) for pool in pools])
+    n = int(val) if isinstance(val, int) or val >= 1 else round(val * int(sizes.sum()))
+    if n >= sizes.sum() and n > 0:
+        raise DataError(f"split.val = {n}, but only {sizes.sum()} training pictures have a label; lower it")
+    counts = natural(n, sizes, first, each=False)
+    taken = [pool[len(pool) - k :] for pool, k in zip(pools, counts, strict=True)]
+    return np.sort(np.concatenate(taken)), [pool[: len(pool) - k] for pool, k in zip(pools, counts, strict=True)]
+
+
+def _counts(settings: Settings, sizes: np.ndarray, first: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """How many labels each class gets."""
+    have, labels = int(sizes.sum()), settings.labels
+    if labels == "all":
+        return sizes
+    if labels > have:
+        raise DataError(
+            f"split.labels = {labels}, but only {have} training pictures have a label that may be used "
+            f'(validation apart); lower split.labels or split.val, or set split.labels = "all"'
+        )
+    if labels < len(classes):
+        raise DataError(f"split.labels = {labels} is less than one for each of {len(classes)} classes; raise it")
+    if settings.rule == "natural":
+        return natural(labels, sizes, first)
+    fair = balanced(labels, np.full_like(sizes, labels), first, fill=False)
+    if settings.short == "error" and (fair > sizes).any():
+        short = ", ".join(f"{classes[k]} has {sizes[k]} of {fair[k]}" for k in np.flatnonzero(fair > sizes))
+        raise DataError(
+            f"split.labels = {labels} in equal parts: {short}. Lower split.labels, or set split.short to "
+            f'"redistribute" (other classes give more) or "cap" (fewer labels in all)'
+        )
+    return balanced(labels, sizes, first, fill=settings.short != "cap")
+
+
+def _water(labels: int, sizes: np.ndarray) -> int:
+    """The highest level at which all classes, each filled up to it, hold no more than `labels`."""
+    low, high = 0, int(sizes.max(initial=0))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.minimum(sizes, middle).sum() <= labels else (low, middle - 1)
+    return low
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such split file") from None
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(body, dict):
+        raise DataError(f'{path}: a split is a JSON object with "labeled", not a {type(body).__name__}')
+    return body
+
+
+def _from_file(images: Images, settings: Settings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of the file's "labeled", and of its "val" if it has one."""
+    if settings.file is None:
+        raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or picture ids')
+    path = project.root() / settings.file
+    body = _read(path)
+    rows = {name: _rows(path, name, body[name], images) for name in ("labeled", "val") if body.get(name)}
+    if "labeled" not in rows:
+        raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training pictures')
+    labeled, val = rows["labeled"], rows.get("val")
+    if settings.labels not in ("all", len(labeled)):
+        raise DataError(f"{path} labels {len(labeled)} pictures, split.labels says {settings.labels}; make them equal")
+    for name, part in rows.items():
+        bare = part[label_N[part] < 0]
+        if len(bare):
+            raise DataError(f'{path}: "{name}" has {len(bare)} pictures without a label, first {images.ids[bare[0]]!r}')
+    if val is not None and len(both := np.intersect1d(labeled, val)):
+        raise DataError(f'{path}: {len(both)} pictures are in "labeled" and in "val", first {images.ids[both[0]]!r}')
+    return labeled, val
+
+
+def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
+    if not isinstance(entries, list):
+        raise DataError(f'{path}: "{name}" must be a list of row numbers or picture ids')
+    known = {key: row for row, key in enumerate(images.ids)}
+    rows: list[int] = []
+    for place, entry in enumerate(entries, 1):
+        row = known.get(entry, -1) if isinstance(entry, str) else entry
+        if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < len(images.ids):
+            raise DataError(
+                f'{path}: entry {place} of "{name}" is {entry!r}: no training picture has that id or row '
+                f"(0 to {len(images.ids) - 1}, ids like {images.ids[0]!r})"
+            )
+        rows.append(row)
+    unique = np.unique(np.array(rows, np.int64))
+    if len(unique) < len(rows):
+        raise DataError(f'{path}: "{name}" names {len(rows) - len(unique)} pictures more than once')
+    return unique
