@@ -93,7 +93,7 @@ def _figures(p: dict[str, Any]) -> None:
     prefixes = sorted({name.rsplit("/", 1)[0] for name in p["last"] if name.count("/") == 3})
     if not prefixes:
         return
-    made = table("at the end", *(f">{f.replace('_', ' ')}" for f in FIGURES))
+    made = table("at the end", *(f">{h}" for h in ("accuracy", "balanced", "macro F1", "NLL", "ECE", "largest")))
     for prefix in prefixes:
         values = [p["last"].get(f"{prefix}/{f}") for f in FIGURES]
         shown = [

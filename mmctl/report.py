@@ -6,9 +6,10 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from mmctl.compare import Cell, Panel, series_of
 from mmctl.progress import duration
 from mmctl.store import Store
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS = "".join(chr(0x2581 + i) for i in range(8))
 STYLES = {"completed": "green", "running": "cyan", "failed": "red", "crashed": "red", "nc": "yellow"}
 
 
@@ -57,6 +58,29 @@ def row(made: Table, *cells: object) -> None:
     made.add_row(*(c if isinstance(c, Text) else Text(clean(c)) for c in cells))
 
 
+class Col(NamedTuple):
+    """A column: what is given up first where the terminal is narrow has the highest rank; 0 is always shown."""
+
+    header: str
+    cells: Sequence[object]
+    rank: int = 0
+
+
+def grid(out: Console, columns: Sequence[Col]) -> Table:
+    """A table of as many columns as fit."""
+    kept = list(columns)
+    while True:
+        made = table(*(c.header for c in kept))
+        for cells in zip(*(c.cells for c in kept), strict=True):
+            row(made, *cells)
+        # Measured without the limit of the terminal: rich would otherwise cut cells to make them fit.
+        wide = Measurement.get(out, out.options.update(width=1000), made).maximum
+        last = max(kept, key=lambda c: c.rank)
+        if wide <= out.width or not last.rank:
+            return made
+        kept.remove(last)
+
+
 def state_text(run: Mapping[str, Any]) -> Text:
     """A run's state; running? = on another machine, not heard of for a while."""
     word = run["state"] + ("?" if run["silent"] else "")
@@ -84,20 +108,33 @@ def listing(store: Store, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def print_listing(listed: Sequence[Mapping[str, Any]]) -> None:
-    """The table of `ls`, newest last."""
-    made = table(">#", "run", "method", ">labels", ">seed", "state", ">step", ">acc %", ">bal %", ">age", "")
-    for r in listed:
-        more = ""
-        if r["rate"]:
-            more = f"{r['rate']:.1f} step/s, ETA {duration((r['total'] - r['step']) / r['rate'])}"
-        elif r["state"] in ("failed", "crashed", "nc") and r["reason"]:
-            more = r["reason"] if len(r["reason"]) < 48 else r["reason"][:45] + "..."
-        more = "  ".join(filter(None, (more, " ".join(f"#{t}" for t in r["tags"]))))
-        labels = "-" if r["labeled"] is None else r["labeled"]
-        step = f"{r['step']}/{r['total']}" if r["step"] != r["total"] else str(r["step"])
-        row(made, r["number"], r["uid"], r["method"], labels, r["seed"], state_text(r), step,
-            percent(r["value"]), percent(r["balanced"]), age(r["created"]), more)  # fmt: skip
-    console().print(made)
+    """The table of `ls`, newest last; a narrow terminal gets names instead of ids."""
+    out = console()
+    narrow = out.width < 110
+    tags = [" ".join(f"#{t}" for t in r["tags"]) for r in listed]
+    columns = [
+        Col(">#", [r["number"] for r in listed]),
+        Col("run", [r["name"] if narrow else r["uid"] for r in listed]),
+        Col("method", [r["method"] for r in listed], 4),
+        Col(">labels", ["-" if r["labeled"] is None else r["labeled"] for r in listed], 3),
+        Col(">seed", [r["seed"] for r in listed], 2),
+        Col("state", [state_text(r) for r in listed]),
+        Col(">step", [f"{r['step']}/{r['total']}" if r["step"] != r["total"] else r["step"] for r in listed]),
+        Col(">acc %", [percent(r["value"]) for r in listed]),
+        Col(">bal %", [percent(r["balanced"]) for r in listed], 1),
+        Col(">age", [age(r["created"]) for r in listed], 5),
+        Col("", tags, 6),
+        Col("", [_going(r) for r in listed], 7),
+    ]
+    out.print(grid(out, [c for c in columns if any(str(x) for x in c.cells)]))
+
+
+def _going(r: Mapping[str, Any]) -> str:
+    if r["rate"]:
+        return f"{r['rate']:.1f} step/s, ETA {duration((r['total'] - r['step']) / r['rate'])}"
+    if r["state"] in ("failed", "crashed", "nc") and r["reason"]:
+        return r["reason"] if len(r["reason"]) < 48 else r["reason"][:45] + "..."
+    return ""
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -128,7 +165,7 @@ def print_panels(found: Sequence[Panel], metrics: Sequence[str], per_seed: bool,
     for panel in found:
         out.print(Text(clean(panel.title), style="bold"))
         for metric in metrics:
-            out.print(_metric_table(panel, metric))
+            out.print(_metric_table(out, panel, metric))
         notes(out, panel, metrics)
         if per_seed:
             out.print(_seed_table(panel, metrics))
@@ -144,42 +181,47 @@ def print_panels(found: Sequence[Panel], metrics: Sequence[str], per_seed: bool,
         out.print()
 
 
-def _metric_table(panel: Panel, metric: str) -> Table:
-    published = [c for c in panel.cells if c.published and metric in (c.published.get("metric"), "")]
-    headers = [metric, ">n", ">mean %", ">std", ">95 % interval"]
-    if published:
-        headers += [">[published]", ">ours - it"]
-    base = panel.baseline
-    if base:
-        headers += [f">minus {base.label}", ">95 % interval", ">p", ">p Holm", "test"]
-    made = table(*headers)
-    for cell in panel.cells:
-        values = list(cell.values[metric].values())
-        missing = {s: n for s, n in cell.states.items() if s != "completed"}
-        n = str(len(values)) + (f" ({', '.join(f'{k} {s}' for s, k in missing.items())})" if missing else "")
-        span = stats.interval(values)
-        cells: list[object] = [
-            cell.label, n, percent(mean(values), 2) if values else "-",
-            percent(stdev(values), 2) if len(values) > 1 else "-", _span(span),
+def _metric_table(out: Console, panel: Panel, metric: str) -> Table:
+    cells, base = panel.cells, panel.baseline
+    lists = [list(c.values[metric].values()) for c in cells]
+    columns = [
+        Col(metric, [c.label for c in cells]),
+        Col(">n", [_count(c, metric) for c in cells]),
+        Col(">mean %", [percent(mean(v), 2) if v else "-" for v in lists]),
+        Col(">std", [percent(stdev(v), 2) if len(v) > 1 else "-" for v in lists], 1),
+        Col(">95 % interval", [_span(stats.interval(v)) for v in lists], 4),
+    ]
+    figures = [c.published["value"] if c.published and c.published.get("metric") == metric else None for c in cells]
+    if any(f is not None for f in figures):
+        gaps = [
+            f"{100 * mean(v) - f:+.2f}" if f is not None and v else "-" for f, v in zip(figures, lists, strict=True)
+        ]
+        columns += [
+            Col(">[published]", ["-" if f is None else f"{f:.2f}" for f in figures]), Col(">ours - it", gaps, 2)
         ]  # fmt: skip
-        if published:
-            figure = cell.published["value"] if cell in published and cell.published else None
-            gap = f"{100 * mean(values) - figure:+.2f}" if figure is not None and values else "-"
-            cells += ["-" if figure is None else f"{figure:.2f}", gap]
-        if base:
-            cells += _test_cells(cell, metric) if cell is not base else ["baseline"]
-        row(made, *cells, *[""] * (len(headers) - len(cells)))
-    return made
+    if base:
+        tests = [c.tests.get(metric) for c in cells]
+        spans = [_span((t.low, t.high), "+") if t and t.low is not None and t.high is not None else "-" for t in tests]
+        columns += [
+            Col(">minus baseline", [
+                "baseline" if c is base else f"{100 * t.difference:+.2f}" if t else "-"
+                for c, t in zip(cells, tests, strict=True)
+            ]),
+            Col(">95 % interval", spans, 5),
+            Col(">p", [_p(t.p) if t else "" for t in tests], 6),
+            Col(">p Holm", [_p(c.adjusted.get(metric)) if t else "" for c, t in zip(cells, tests, strict=True)]),
+            Col("test", [_kind(t) if t else "" for t in tests], 3),
+        ]  # fmt: skip
+    return grid(out, columns)
 
 
-def _test_cells(cell: Cell, metric: str) -> list[object]:
-    test = cell.tests.get(metric)
-    if test is None:
-        return ["-"]
-    span = None if test.low is None or test.high is None else (test.low, test.high)
-    p, adjusted = test.p, cell.adjusted.get(metric)
-    kind = f"{test.name}, n = {test.n}" + (f", smallest p {test.smallest:.4g}" if test.smallest else "")
-    return [f"{100 * test.difference:+.2f}", _span(span, "+"), _p(p), _p(adjusted), kind]
+def _count(cell: Cell, metric: str) -> str:
+    missing = ", ".join(f"{n} {s}" for s, n in cell.states.items() if s != "completed")
+    return str(len(cell.values[metric])) + (f" ({missing})" if missing else "")
+
+
+def _kind(test: stats.Test) -> str:
+    return f"{test.name}, n = {test.n}" + (f", smallest p {test.smallest:.4g}" if test.smallest else "")
 
 
 def _p(p: float | None) -> str:
@@ -197,6 +239,8 @@ def notes(out: Console, panel: Panel, metrics: Sequence[str]) -> None:
     said = ", ".join(words.get(r, r) for r in sorted(used))
     if said:
         out.print(Text(f"each run counts with {said}; std over seeds (n - 1)", style="dim"))
+    if panel.baseline:
+        out.print(Text(f"baseline: {clean(panel.baseline.label)}", style="dim"))
     if any(len(c.values[m]) == 1 for c in panel.cells for m in metrics):
         out.print(Text("n = 1: a single run says nothing about noise", style="dim"))
     for cell in panel.cells:
