@@ -136,6 +136,13 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
             "unlabelled: lower it, or get more pictures."
         )
 
+    if getattr(method, "group", None) == "interleave" and recipe.train.batch != recipe.train.unlabeled_batch:
+        raise UserError(
+            f'method.group = "interleave" swaps slices between branches of one size, and train.batch = '
+            f"{recipe.train.batch} is not train.unlabeled_batch = {recipe.train.unlabeled_batch}: make them equal, or "
+            'set method.group = "joint".'
+        )
+
 
 def device_of(wanted: str) -> torch.device:
     """The device that the recipe asks for; auto = CUDA where there is one."""

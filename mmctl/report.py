@@ -133,7 +133,8 @@ def _going(r: Mapping[str, Any]) -> str:
     if r["rate"]:
         return f"{r['rate']:.1f} step/s, ETA {duration((r['total'] - r['step']) / r['rate'])}"
     if r["state"] in ("failed", "crashed", "nc") and r["reason"]:
-        return r["reason"] if len(r["reason"]) < 48 else r["reason"][:45] + "..."
+        reason = str(r["reason"])
+        return reason if len(reason) < 48 else reason[:45] + "..."
     return ""
 
 
