@@ -1,234 +1,237 @@
-"""Which is better, by how much, and is that noise: cells of runs that differ in their seed alone."""
+"""Which is better, by how much, and is that noise: cells of runs that differ in nothing but the seed.
+
+Cells with other data or another number of labels stand in panels of their own and are never averaged or tested
+against each other. Only completed runs have a value; the others are counted.
+"""
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import mean, median, stdev
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from mmctl import stats
+from mmctl import measure, stats
 from mmctl.errors import UserError, suggest
+from mmctl.measure import Measure
 from mmctl.store import Store
 
-TAIL = 20
-REDUCERS = ("last", "max", "min", "median20", "mean20")
-SKIPPED = ("name", "note", "seed", "requires", "published", "launcher", "eval.batch", "dataset.root")
-"""Keys that do not say what is computed."""
+TESTS = ("auto", "paired", "welch", "permutation", "none")
+IGNORED = {"seed", "name", "note", "extends", "published", "requires", "launcher"}
+"""Keys and tables of a recipe that do not change what is computed."""
+IGNORED_KEYS = {
+    "dataset.root", "train.device", "train.threads", "train.log_every", "train.save_every", "train.keep", "eval.batch",
+}  # fmt: skip
+Value = dict[str, Any]
 
 
-def metric_of(text: str) -> tuple[str, str]:
-    """`test/accuracy@last` -> the series and the reducer; without one: auto."""
-    series, _, reducer = text.partition("@")
-    known = (*REDUCERS, "step=N", "best:SERIES")
-    if not re.fullmatch(r"[a-z][\w-]*(/[\w-]+){0,3}", series):
-        raise UserError(f'--metric: "{text}" is not a series; write test/accuracy or test/ema/head/accuracy@last.')
-    if reducer and reducer not in REDUCERS and not re.fullmatch(r"step=\d+|best:[\w/-]+", reducer):
-        raise UserError(f'--metric: "{reducer}" is not among {", ".join(known)}.{suggest(reducer, REDUCERS)}')
-    return series, reducer or "auto"
-
-
-def series_of(run: Mapping[str, Any], series: str) -> str:
-    """`test/accuracy` means the run's headline weights and predictor; anything longer is meant as it stands."""
-    split, *middle, last = series.split("/")
-    if middle or split in ("train", "lr"):
-        return series
-    _, weights, predictor, _ = run["primary_metric"].split("/")
-    return f"{split}/{weights}/{predictor}/{last}"
-
-
-def value_of(store: Store, run: Mapping[str, Any], series: str, reducer: str) -> tuple[float | None, str]:
-    """A run's figure, and the reducer that gave it: auto is the median of the last 20 where there are 20, else last."""
-    name = series_of(run, series)
-    points = [(s, v) for s, v in store.points(dict(run), name) if v == v]
-    if not points:
-        return None, reducer
-    values = [v for _, v in points]
-    if reducer == "auto":
-        reducer = "median20" if len(points) >= TAIL else "last"
-    if reducer.startswith("step="):
-        return dict(points).get(int(reducer[5:])), reducer
-    if reducer.startswith("best:"):
-        other = dict(store.points(dict(run), series_of(run, reducer[5:])))
-        at = max((s for s, _ in points if s in other), key=other.__getitem__, default=None)
-        return dict(points).get(at) if at is not None else None, reducer
-    reduced = {
-        "last": values[-1], "max": max(values), "min": min(values),
-        "median20": median(values[-TAIL:]), "mean20": mean(values[-TAIL:]),
-    }  # fmt: skip
-    return reduced[reducer], reducer
-
-
-@dataclass
-class Cell:
-    """The runs of one recipe over its seeds."""
-
-    label: str
-    cell: str
-    method: str
-    runs: list[dict[str, Any]]
-    states: Counter[str]
-    values: dict[str, dict[tuple[Any, Any], float]] = field(default_factory=dict)  # metric -> (seed, split) -> value
-    reducers: dict[str, str] = field(default_factory=dict)
-    published: dict[str, Any] | None = None
-    tests: dict[str, stats.Test] = field(default_factory=dict)
-    adjusted: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Panel:
-    """Cells on the same data with the same number of labels: those that may be compared."""
-
-    title: str
-    cells: list[Cell]
-    baseline: Cell | None
-    keys: dict[str, list[Any]]  # configuration keys that differ -> a value for each cell
-
-
-def panels(
-    store: Store, runs: Sequence[dict[str, Any]], metrics: Sequence[str], baseline: str | None, test: str
-) -> list[Panel]:
-    """Group, average and test."""
-    if test not in ("auto", "paired", "welch", "permutation", "none"):
-        raise UserError(f'--test: "{test}" is not among auto, paired, welch, permutation, none.')
+def compare(
+    store: Store,
+    runs: Sequence[dict[str, Any]],
+    metrics: Sequence[str],
+    *,
+    baseline: str | None = None,
+    test: str = "auto",
+    all_keys: bool = False,
+) -> dict[str, Any]:
+    """Everything `mmctl compare` shows, in one object; figures are fractions."""
+    if test not in TESTS:
+        raise UserError(f'--test "{test}": no such test.{suggest(test, TESTS)} Known: {", ".join(TESTS)}')
+    measures = [measure.parse(text) for text in metrics]
     configs = store.configs(runs)
-    groups: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
-    for run in runs:
-        labels = configs[run["id"]].get("split", {}).get("labels")
-        place = (run["data_hash"], run["labeled"], labels)
-        groups.setdefault(place, {}).setdefault(run["cell"], []).append(run)
-    # A run that never read its data belongs to the panel of its cell, if that cell has one.
-    homes = {cell: place for place, cells in groups.items() if place[0] for cell in cells}
-    for place in [p for p in groups if not p[0]]:
-        for cell in [c for c in groups[place] if c in homes]:
-            groups[homes[cell]][cell] += groups[place].pop(cell)
-    found = []
-    for (_, labeled, labels), cells in groups.items():
-        if not cells:
-            continue
-        made = [_cell(store, cell, members, metrics) for cell, members in cells.items()]
-        dataset = str(configs[made[0].runs[0]["id"]].get("dataset", {}).get("name", "?")).removeprefix("mmctl:")
-        title = f"{dataset}, {labeled if labeled is not None else labels} labels"
-        base = _baseline(made, baseline)
-        for metric in metrics:
-            _test(made, base, metric, test)
-        found.append(Panel(title, made, base, _differing(made, configs)))
-    if baseline and not any(p.baseline for p in found):
-        known = {c.label for p in found for c in p.cells} | {c.method for p in found for c in p.cells}
-        raise UserError(
-            f'--baseline: no cell is "{baseline}".{suggest(baseline, known)} There are: {", ".join(sorted(known))}.'
-        )
-    return found
+    panels = [_panel(store, key, cells, measures, configs) for key, cells in _ordered(_panels(runs, configs))]
+    if baseline is not None and not any(_meant(panel, baseline) for panel in panels):
+        known = {cell[key] for panel in panels for cell in panel["cells"] for key in ("recipe", "method", "cell")}
+        raise UserError(f'--baseline "{baseline}": no such recipe, method or cell here.{suggest(baseline, known)}')
+    for panel in panels:
+        base = _baseline(panel, baseline)
+        panel["baseline"] = base["cell"] if base else None
+        panel["config"] = _config(panel, {run["uid"]: configs[run["id"]] for run in runs}, all_keys)
+        if base and test != "none":
+            for number in range(len(measures)):
+                _against(panel["cells"], base, number, test)
+        for cell in panel["cells"]:
+            for figures in cell["values"]:
+                del figures["by_seed"]  # the runs say it, in a form that JSON has
+    return {"test": test, "panels": panels}
 
 
-def _cell(store: Store, cell: str, runs: list[dict[str, Any]], metrics: Sequence[str]) -> Cell:
-    about = store.about(runs[-1])
-    made = Cell(runs[-1]["name"], cell, runs[-1]["method"], runs, Counter(r["state"] for r in runs))
-    made.published = about.get("published")
-    for metric in metrics:
-        series, reducer = metric_of(metric)
-        values: dict[tuple[Any, Any], float] = {}
-        for run in runs:
-            # Only what ran to its end is a result; a seed that ran twice counts once, by its newest run.
-            if run["state"] == "completed":
-                value, made.reducers[metric] = value_of(store, run, series, reducer)
-                if value is not None:
-                    values[run["seed"], run["split_hash"]] = value
-        made.values[metric] = values
-    return made
-
-
-def _baseline(cells: Sequence[Cell], wanted: str | None) -> Cell | None:
-    if wanted:
-        fit = [c for c in cells if wanted in (c.label, c.cell, c.method) or any(wanted == r["uid"] for r in c.runs)]
-        return fit[0] if fit else None
-    supervised = [c for c in cells if c.method == "supervised"]
-    return supervised[0] if len(supervised) == 1 and len(cells) > 1 else None
-
-
-def _test(cells: Sequence[Cell], base: Cell | None, metric: str, kind: str) -> None:
-    if base is None or kind == "none" or not base.values[metric]:
-        return
-    others = [c for c in cells if c is not base and c.values[metric]]
-    for cell in others:
-        a, b = cell.values[metric], base.values[metric]
-        shared = sorted(a.keys() & b.keys(), key=str)
-        pairs = [a[k] for k in shared], [b[k] for k in shared]
-        if kind == "welch" or (kind == "auto" and (len(shared) < len(a) or len(shared) < len(b))):
-            cell.tests[metric] = stats.welch(list(a.values()), list(b.values()))
-        elif not shared:
-            raise UserError(f"--test {kind}: {cell.label} and {base.label} share no seed with the same split.")
-        elif kind == "permutation":
-            cell.tests[metric] = stats.permutation(*pairs)
-        else:
-            cell.tests[metric] = stats.paired(*pairs)
-    tested = [c for c in others if c.tests.get(metric) and c.tests[metric].p is not None]
-    for cell, p in zip(tested, stats.holm([c.tests[metric].p or 0.0 for c in tested]), strict=True):
-        cell.adjusted[metric] = p
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    found: dict[str, Any] = {}
+def settings(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+        flat |= settings(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
-def differing(configs: Sequence[Mapping[str, Any]], everything: bool = False) -> dict[str, list[Any]]:
-    """Dotted keys whose values differ among configurations; None where a key is absent."""
-    flats = [flat(c) for c in configs]
-    # Which components differ says most; it comes first.
-    keys = sorted({k for f in flats for k in f}, key=lambda k: (not k.endswith(".name"), k))
-    rows = {k: [f.get(k) for f in flats] for k in keys if everything or not _skipped(k)}
-    return {k: v for k, v in rows.items() if any(x != v[0] or type(x) is not type(v[0]) for x in v)}
+def matters(key: str) -> bool:
+    """Whether a setting takes part in what a run computes."""
+    return key.partition(".")[0] not in IGNORED and key not in IGNORED_KEYS
 
 
-def _skipped(key: str) -> bool:
-    return any(key == s or key.startswith(f"{s}.") for s in SKIPPED)
+def _panels(runs: Sequence[Value], configs: dict[int, Value]) -> dict[tuple[str, int | None], dict[str, list[Value]]]:
+    """Runs by what they were trained on, and there by cell; a run that failed early stands with its cell's others."""
+    home = {run["cell"]: _data(run, configs) for run in runs if run["data_hash"]}
+    panels: dict[tuple[str, int | None], dict[str, list[Value]]] = {}
+    for run in runs:
+        key = _data(run, configs) if run["data_hash"] else home.get(run["cell"], _data(run, configs))
+        panels.setdefault(key, {}).setdefault(run["cell"], []).append(run)
+    return panels
 
 
-def _differing(cells: Sequence[Cell], configs: Mapping[int, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return differing([configs[c.runs[-1]["id"]] for c in cells]) if len(cells) > 1 else {}
+def _ordered(panels: dict[tuple[str, int | None], Any]) -> list[tuple[tuple[str, int | None], Any]]:
+    return sorted(panels.items(), key=lambda item: (item[0][0], item[0][1] or 0))
 
 
-def as_json(found: Sequence[Panel], metrics: Sequence[str]) -> dict[str, Any]:
-    """The whole comparison for programs; shares are fractions."""
+def _data(run: Value, configs: dict[int, Value]) -> tuple[str, int | None]:
+    wanted = configs[run["id"]].get("split", {}).get("labels") if run["labeled"] is None else run["labeled"]
+    return run["data_hash"] or "", wanted if isinstance(wanted, int) else None
+
+
+def _panel(
+    store: Store,
+    key: tuple[str, int | None],
+    cells: dict[str, list[Value]],
+    measures: Sequence[Measure],
+    configs: dict[int, Value],
+) -> dict[str, Any]:
+    done = [run for runs in cells.values() for run in runs if run["state"] == "completed"]
+    found = [measure.values(store, done, one) for one in measures]
+    published = store.published([runs[-1] for runs in cells.values()])
+    notes, rows = [], []
+    for runs in cells.values():
+        used, repeated = _one_each([run for run in runs if run["state"] == "completed"])
+        if repeated:
+            notes.append(f"{runs[0]['recipe']}: {repeated} runs repeat a seed; the newest of each counts")
+        first = runs[-1]
+        row = {key: first[key] for key in ("cell", "recipe", "method", "labeler")} | {"labels": key[1]}
+        row["counts"] = dict(sorted(Counter(run["state"] for run in runs).items()))
+        row["runs"] = [
+            {key: run[key] for key in ("uid", "seed", "split_hash", "state", "step")}
+            | {"counted": run in used, "values": [values.get(run["id"]) for values, _ in found]}
+            for run in runs
+        ]
+        row["values"] = [
+            _figures(used, values, one, published[first["id"]], first["primary_metric"])
+            for one, (values, _) in zip(measures, found, strict=True)
+        ]
+        rows.append(row)
+    for one in measures:
+        if one.peeks:
+            notes.append(f"{one.text}: the test images choose this number; it flatters")
+    rows.sort(key=lambda row: -(row["values"][0]["mean"] or -1.0) if measures else 0.0)
+    example = next((run for runs in cells.values() for run in runs if run["data_hash"]), None)
+    config = configs[example["id"]] if example else {}
     return {
-        "schema_version": 1,
-        "panels": [
-            {
-                "title": panel.title,
-                "baseline": panel.baseline.label if panel.baseline else None,
-                "keys": panel.keys,
-                "cells": [_cell_json(cell, metrics) for cell in panel.cells],
-            }
-            for panel in found
+        "data_hash": key[0] or None,
+        "dataset": str(config.get("dataset", {}).get("name", "")).removeprefix("mmctl:") or None,
+        "labels": key[1],
+        "metrics": [
+            {"metric": one.text, "reducer": reducer, "words": one.words(reducer)}
+            for one, (_, reducer) in zip(measures, found, strict=True)
         ],
+        "cells": rows,
+        "notes": notes,
     }
 
 
-def _cell_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
-    figures = {}
-    for metric in metrics:
-        values = list(cell.values[metric].values())
-        test = cell.tests.get(metric)
-        figures[metric] = {
-            "reducer": cell.reducers.get(metric),
-            "n": len(values),
-            "mean": mean(values) if values else None,
-            "std": stdev(values) if len(values) > 1 else None,
-            "interval": stats.interval(values),
-            "values": [{"seed": s, "split": h, "value": v} for (s, h), v in cell.values[metric].items()],
-            "test": test._asdict() if test else None,
-            "p_holm": cell.adjusted.get(metric),
-        }
+def _one_each(runs: Sequence[Value]) -> tuple[list[Value], int]:
+    newest = {(run["seed"], run["split_hash"]): run for run in runs}
+    return list(newest.values()), len(runs) - len(newest)
+
+
+def _figures(runs: Sequence[Value], values: dict[int, float], one: Measure, published: Any, primary: str) -> Value:
+    by_seed = {(run["seed"], run["split_hash"]): values[run["id"]] for run in runs if run["id"] in values}
+    numbers = list(by_seed.values())
+    finite = bool(numbers) and all(math.isfinite(number) for number in numbers)
+    bounds = stats.interval(numbers) if finite else None
+    row: Value = {
+        "n": len(numbers),
+        "mean": stats.mean(numbers) if finite else (math.nan if numbers else None),
+        "std": stats.std(numbers) if finite else None,
+        "low": bounds[0] if bounds else None,
+        "high": bounds[1] if bounds else None,
+        "published": published_value(published, one.name, primary),
+        "by_seed": by_seed,
+    }
+    if row["published"] and finite:
+        row["published"]["distance"] = row["mean"] - row["published"]["value"]
+    return row
+
+
+def published_value(published: Any, metric: str, primary: str) -> Value | None:
+    """The figure that a recipe is meant to reproduce, as a fraction, if it is of this metric."""
+    if not isinstance(published, dict) or not isinstance(published.get("value"), (int, float)):
+        return None
+    theirs = str(published.get("metric", "test/accuracy"))
+    if measure.series_name(theirs, primary) != measure.series_name(metric, primary):
+        return None
+    unit = str(published.get("unit", "accuracy %"))
+    scale = 0.01 if "%" in unit else 1.0
+    value, std = published["value"] * scale, published.get("std")
     return {
-        "label": cell.label, "cell": cell.cell, "method": cell.method, "states": dict(cell.states),
-        "runs": [r["uid"] for r in cell.runs], "published": cell.published, "metrics": figures,
-    }  # fmt: skip
+        "value": 1 - value if unit.startswith("error") else value,
+        "std": std * scale if isinstance(std, (int, float)) else None,
+        "selection": published.get("selection"),
+        "source": published.get("source"),
+    }
+
+
+def _meant(panel: Value, baseline: str) -> list[Value]:
+    for key in ("cell", "recipe", "method"):
+        if found := [cell for cell in panel["cells"] if cell[key] == baseline]:
+            return found
+    return [cell for cell in panel["cells"] if any(run["uid"].startswith(baseline) for run in cell["runs"])]
+
+
+def _baseline(panel: Value, baseline: str | None) -> Value | None:
+    if baseline is None:
+        plain = [cell for cell in panel["cells"] if cell["method"].split(":")[-1] == "supervised"]
+        return plain[0] if len(plain) == 1 else None
+    found = _meant(panel, baseline)
+    if len(found) > 1:
+        cells = ", ".join(cell["cell"] for cell in found)
+        raise UserError(f'--baseline "{baseline}": {len(found)} cells are called so; give the cell: {cells}')
+    return found[0] if found else None
+
+
+def _against(cells: Sequence[Value], base: Value, number: int, test: str) -> None:
+    """Add difference, test and p to each cell but the baseline; Holm's p where there are several."""
+    theirs = base["values"][number]["by_seed"]
+    tested = []
+    for cell in cells:
+        if cell is base:
+            continue
+        figures = cell["values"][number]
+        ours = figures["by_seed"]
+        if not ours or not theirs or not all(math.isfinite(value) for value in (*ours.values(), *theirs.values())):
+            continue
+        found = _test(ours, theirs, test)
+        if found is None:  # one run a side, or no shared seeds: a difference, and nothing to judge it by
+            diff = stats.mean(list(ours.values())) - stats.mean(list(theirs.values()))
+            found = stats.Test("none", min(len(ours), len(theirs)), diff, None, None, None, 1.0)
+        figures["against"] = asdict(found) | {"p_holm": None}
+        if found.p is not None:
+            tested.append(figures["against"])
+    for row, p in zip(tested, stats.holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = p if len(tested) > 1 else None
+
+
+def _test(ours: dict[Any, float], theirs: dict[Any, float], test: str) -> stats.Test | None:
+    pairs = stats.shared(ours, theirs)
+    if test == "permutation":
+        return stats.permutation(pairs)
+    if test == "paired" or (test == "auto" and ours.keys() == theirs.keys()):
+        return stats.paired(pairs)
+    return stats.welch(list(ours.values()), list(theirs.values()))
+
+
+def _config(panel: Value, configs: dict[str, Value], all_keys: bool) -> dict[str, list[Any]]:
+    """The settings in which the cells differ (or all), each with its value in each cell; null where there is none."""
+    flat = [settings(configs[cell["runs"][-1]["uid"]]) for cell in panel["cells"]]
+    keys = sorted({key for table in flat for key in table if matters(key)})
+    rows = {key: [table.get(key) for table in flat] for key in keys}
+    return {key: row for key, row in rows.items() if all_keys or any(value != row[0] for value in row)}

@@ -26,11 +26,11 @@ class Late(Exception):
     """An earlier attempt has grown after a later one was read: the run is read again from the start."""
 
 
-def stale(folder: Path, folder_ns: int, sizes: dict[int, int]) -> bool:
-    """Whether a run folder holds anything that is not imported."""
-    if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116 - ten thousand of them
+def stale(folder: str, folder_ns: int, sizes: dict[int, int]) -> bool:
+    """Whether a run folder holds anything that is not imported; text and os.stat, for there are ten thousand of them."""
+    if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116
         return True
-    return any(_size(folder, n) != size for n, size in sizes.items())
+    return any(_size(f"{folder}/journal.{n}.jsonl") != size for n, size in sizes.items())
 
 
 def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
@@ -60,12 +60,12 @@ class _Import:
         found = journal.attempts(self.folder)
         known = {row["attempt"]: row["offset"] for row in self._all("SELECT attempt, offset FROM files WHERE run = ?")}
         newest = max(known, default=0)
-        if any(_size(self.folder, n) < offset for n, offset in known.items()):
+        if any(_size(journal.path_of(self.folder, n)) < offset for n, offset in known.items()):
             raise Late
         news = 0
         # What came from outside is read last: whether it still counts depends on the attempts.
         for n in sorted(found, key=lambda n: (n == 0, n)):
-            size = _size(self.folder, n)
+            size = _size(journal.path_of(self.folder, n))
             begin = end = known.get(n, 0)
             for event, end in journal.read_events(journal.path_of(self.folder, n), begin):
                 if 0 < n < newest:
@@ -208,9 +208,9 @@ def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
     return (about if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
 
 
-def _size(folder: Path, attempt: int) -> int:
+def _size(path: str | Path) -> int:
     try:
-        return os.stat(journal.path_of(folder, attempt)).st_size  # noqa: PTH116
+        return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return -1
 

@@ -179,9 +179,13 @@ def _not_finite(value: Any) -> list[tuple[str | int, ...]]:
 
 
 def meaning(component: Callable[..., Any]) -> dict[str, str]:
-    """The sentences of the docstring's `Args:`, by parameter."""
-    doc = inspect.getdoc(component) or ""
-    section = re.search(r"^Args:[ \t]*\n((?:[ \t]+.*\n?|[ \t]*\n)+)", doc, re.M)
+    """The sentences of the docstring's `Args:`, by parameter; a class has those of its bases too."""
+    owners = reversed(component.__mro__) if isinstance(component, type) else (component,)
+    return {name: text for owner in owners for name, text in _args(owner.__doc__ or "").items()}
+
+
+def _args(doc: str) -> dict[str, str]:
+    section = re.search(r"^Args:[ \t]*\n((?:[ \t]+.*\n?|[ \t]*\n)+)", inspect.cleandoc(doc), re.M)
     if not section:
         return {}
     body = inspect.cleandoc("\n" + section[1])

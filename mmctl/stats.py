@@ -1,98 +1,151 @@
-"""The statistics of a comparison over seeds: intervals and tests that say what n allows."""
+"""Is it better, by how much, and is that noise? Means, intervals and tests over seeds, in plain Python."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from statistics import mean, stdev
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
 
 EXACT = 12
-"""Up to so many pairs, all sign flips are tried."""
+"""The exact permutation test counts 2^n sign patterns; up to so many pairs."""
 
 
-class Test(NamedTuple):
-    """The difference of two cells: a minus b."""
+@dataclass(frozen=True)
+class Test:
+    """The outcome of one comparison; `p_min` is the smallest p an exact test of so many runs can give."""
 
-    name: str  # paired, welch, permutation
-    n: int  # pairs, or the smaller group
-    difference: float
-    low: float | None  # 95 % interval of the difference
+    name: str
+    n: int
+    diff: float
+    low: float | None
     high: float | None
     p: float | None
-    smallest: float | None  # the smallest p that this n allows, where there is one
+    p_min: float
+
+    __test__ = False  # for pytest, which would collect it
 
 
-def t_quantile(df: float, level: float = 0.95) -> float:
-    """Two-sided quantile of Student's t."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + level / 2))
+def mean(values: Sequence[float]) -> float:
+    """The average."""
+    return math.fsum(values) / len(values)
 
 
-def t_p(t: float, df: float) -> float:
-    """Two-sided p of Student's t."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(df, -abs(t)))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % t interval of the mean; None for fewer than two values."""
+def std(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample (n - 1); one value has none."""
     if len(values) < 2:
         return None
-    half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    centre = mean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Where the mean lies with that confidence, by Student's t; one value has no interval."""
+    spread = std(values)
+    if spread is None:
+        return None
+    half = t_quantile(level, len(values) - 1) * spread / math.sqrt(len(values))
     return mean(values) - half, mean(values) + half
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Paired t over the same seeds and splits."""
-    d = [x - y for x, y in zip(a, b, strict=True)]
-    m = mean(d)
-    if len(d) < 2:
-        return Test("paired", len(d), m, None, None, None, None)
-    low, high = interval(d) or (m, m)
-    s = stdev(d) / math.sqrt(len(d))
-    # Equal differences leave no spread to test against: t is unbounded, or there is no difference at all.
-    p = (1.0 if m == 0 else 0.0) if s == 0 else t_p(m / s, len(d) - 1)
-    return Test("paired", len(d), m, low, high, p, None)
+def shared(a: Mapping[Any, float], b: Mapping[Any, float]) -> list[tuple[float, float]]:
+    """The values of both sides under the same key (seed and split), in the order of the keys."""
+    return [(a[key], b[key]) for key in sorted(a.keys() & b.keys(), key=str)]
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Welch's t of two groups that share nothing."""
-    m = mean(a) - mean(b)
-    n = min(len(a), len(b))
-    if n < 2:
-        return Test("welch", n, m, None, None, None, None)
-    va, vb = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
-    if va + vb == 0:
-        return Test("welch", n, m, m, m, 1.0 if m == 0 else 0.0, None)
-    df = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    s = math.sqrt(va + vb)
-    half = t_quantile(df) * s
-    return Test("welch", n, m, m - half, m + half, t_p(m / s, df), None)
+def paired(pairs: Sequence[tuple[float, float]]) -> Test | None:
+    """Student's t over the differences a - b of runs that share seed and split."""
+    if len(pairs) < 2:
+        return None
+    gaps = [a - b for a, b in pairs]
+    diff, n = mean(gaps), len(gaps)
+    error = (std(gaps) or 0.0) / math.sqrt(n)
+    return _student("paired t", n, diff, error, n - 1, smallest_p(n))
 
 
-def permutation(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Exact sign-flip test of paired differences; its smallest p is 2 / 2^n."""
-    d = [x - y for x, y in zip(a, b, strict=True)]
-    n = len(d)
-    if not 1 <= n <= EXACT:
-        raise ValueError(f"the exact sign-flip test is for 1 to {EXACT} pairs, and there are {n}")
-    seen = abs(sum(d)) * (1 - 1e-12)
-    flips = sum(
-        abs(sum(s * x for s, x in zip(signs, d, strict=True))) >= seen for signs in itertools.product((1, -1), repeat=n)
-    )
-    low, high = interval(d) or (None, None)
-    return Test("permutation", n, mean(d), low, high, flips / 2**n, 2 / 2**n)
+def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
+    """Welch's t: two samples with spreads of their own."""
+    if len(a) < 2 or len(b) < 2:
+        return None
+    va, vb = (std(a) or 0.0) ** 2 / len(a), (std(b) or 0.0) ** 2 / len(b)
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)) if va + vb else 1.0
+    p_min = min(1.0, 2 / math.comb(len(a) + len(b), len(a)))
+    return _student("Welch t", min(len(a), len(b)), mean(a) - mean(b), math.sqrt(va + vb), freedom, p_min)
+
+
+def permutation(pairs: Sequence[tuple[float, float]]) -> Test | None:
+    """Exact: the share of all sign patterns of the differences whose mean is as far from zero."""
+    n = len(pairs)
+    if not 2 <= n <= EXACT:
+        return None
+    gaps = [a - b for a, b in pairs]
+    seen = abs(math.fsum(gaps))
+    # Sums of the same numbers in another order differ in the last bits.
+    bar = seen - 1e-12 * math.fsum(abs(gap) for gap in gaps)
+    patterns = product((1, -1), repeat=n)
+    extreme = sum(abs(sum(s * g for s, g in zip(signs, gaps, strict=True))) >= bar for signs in patterns)
+    low, high = interval(gaps) or (None, None)
+    return Test("sign flip", n, mean(gaps), low, high, extreme / 2**n, smallest_p(n))
+
+
+def smallest_p(n: int) -> float:
+    """The least two-sided p that n pairs allow when nothing is assumed of the distribution: 0.0625 for five."""
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjustment for several comparisons, in the given order."""
-    order = sorted(range(len(ps)), key=ps.__getitem__)
-    adjusted, worst = [0.0] * len(ps), 0.0
+    """The p of several comparisons, adjusted so that any false alarm among them stays as rare."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, least = [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(ps) - rank) * ps[i]))
-        adjusted[i] = worst
+        least = max(least, min(1.0, ps[i] * (len(ps) - rank)))
+        adjusted[i] = least
     return adjusted
+
+
+def t_tail(t: float, freedom: float) -> float:
+    """The probability that Student's t is at least that far from zero, on either side."""
+    return _beta(freedom / (freedom + t * t), freedom / 2, 0.5) if math.isfinite(t) else 0.0
+
+
+@cache
+def t_quantile(level: float, freedom: float) -> float:
+    """The t that holds `level` of the distribution between -t and t."""
+    low, high = 0.0, 1.0
+    while t_tail(high, freedom) > 1 - level:
+        high *= 2
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_tail(middle, freedom) > 1 - level else (low, middle)
+    return (low + high) / 2
+
+
+def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float) -> Test:
+    if error <= 1e-12 * max(1.0, abs(diff)):  # no spread at all: a t would claim certainty
+        return Test(name, n, diff, None, None, 1.0 if diff == 0 else None, p_min)
+    half = t_quantile(0.95, freedom) * error
+    return Test(name, n, diff, diff - half, diff + half, t_tail(diff / error, freedom), p_min)
+
+
+def _beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (Lentz)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta(1 - x, b, a)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+    tiny = 1e-300
+    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
+    result = d
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / ((1 + term * d) or tiny)
+            c = (1 + term / c) or tiny
+            result *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * result / a

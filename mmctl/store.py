@@ -77,10 +77,9 @@ class Store:
             else:
                 present = set(only)
             for uid in sorted(present):
-                folder = self.runs_dir / uid
                 try:
-                    if uid not in known or importer.stale(folder, *known[uid]):
-                        self._import(folder)
+                    if uid not in known or importer.stale(f"{self.runs_dir}/{uid}", *known[uid]):
+                        self._import(self.runs_dir / uid)
                 except FileNotFoundError:
                     self._forget(uid)
             live = "SELECT uid FROM runs WHERE state IN ('running', 'queued')"
@@ -108,9 +107,16 @@ class Store:
 
     def configs(self, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """The resolved recipes of some runs, by id."""
+        return self._parts("config", runs)
+
+    def published(self, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """The figures that the recipes of some runs are meant to reproduce, by id."""
+        return self._parts("published", runs)
+
+    def _parts(self, key: str, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         wanted = {run["id"] for run in runs}
-        found = self.all("SELECT id, json_extract(about, '$.config') AS config FROM runs")
-        return {row["id"]: self._object(row["config"] or "{}") for row in found if row["id"] in wanted}
+        sql = f"SELECT id, json_extract(about, '$.{key}') AS part FROM runs WHERE {_within('id', runs)}"
+        return {row["id"]: self._object(row["part"] or "{}") for row in self.all(sql) if row["id"] in wanted}
 
     def data(self, run: dict[str, Any]) -> dict[str, Any]:
         """Sizes, classes and hashes of the data; empty before the run has read it."""
@@ -120,10 +126,13 @@ class Store:
         """The summary of each curve of a run."""
         return self.all("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]])
 
-    def summaries(self, names: Sequence[str]) -> dict[tuple[int, str], dict[str, Any]]:
-        """The summaries of the named curves in all runs, by (run, name): one query for a whole listing."""
-        marks = ", ".join("?" * len(names))
-        return {(r["run"], r["name"]): r for r in self.all(f"SELECT * FROM series WHERE name IN ({marks})", names)}
+    def summaries(
+        self, names: Sequence[str], runs: Sequence[dict[str, Any]] = ()
+    ) -> dict[tuple[int, str], dict[str, Any]]:
+        """The summaries of the named curves, by (run, name), of some runs or of all: one query for a listing."""
+        sql = f"SELECT * FROM series WHERE name IN ({', '.join('?' * len(names))})"
+        sql += f" AND {_within('run', runs)}" if runs else ""
+        return {(row["run"], row["name"]): row for row in self.all(sql, names)}
 
     def points(self, run: dict[str, Any], name: str) -> list[tuple[int, float]]:
         """A curve as (step, value); NaN is NaN."""
@@ -257,3 +266,8 @@ class Store:
         if not isinstance(found, dict):
             raise EnvironmentFault(f"{self.path}: the database is damaged. {database.REMEDY}")
         return found
+
+
+def _within(column: str, runs: Sequence[dict[str, Any]]) -> str:
+    # For a few runs by the index; for many, reading everything is faster.
+    return f"{column} IN ({', '.join(str(int(run['id'])) for run in runs)})" if len(runs) <= 500 else "1"

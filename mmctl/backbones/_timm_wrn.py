@@ -60,7 +60,7 @@ class _Classifier:
     def forward_head(self, x_BDHW: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits of a feature map, or its embedding."""
         emb_BD = self.pool(x_BDHW).flatten(1)  # type: ignore[attr-defined]
-        return emb_BD if pre_logits else self.fc(emb_BD)
+        return emb_BD if pre_logits else self.fc(emb_BD)  # type: ignore[no-any-return]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits, or the embedding if there are no classes."""

@@ -49,6 +49,7 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         _check(model, pretrained, args)
+        self.net: Any
         try:
             self.net = timm.create_model(model, pretrained=pretrained, in_chans=in_channels, num_classes=0, **args)
         except Exception as error:  # anything that one of timm's 98 modules, or the download, may raise
@@ -75,9 +76,10 @@ class Timm(nn.Module):
         _, channels, height, width = x_BCHW.shape
         native = tuple(self.net.default_cfg.get("input_size") or ())
         what = f"timm's {model!r} does not take {channels} x {height} x {width} pictures"
+        size = height if height == width else [height, width]
         hint = (
-            f"It is made for {' x '.join(map(str, native))}; some models take args = {{img_size = {max(height, width)}}}"
-            ", else take another model or other pictures."
+            f"It is made for {' x '.join(map(str, native))}; some models take args = {{img_size = {size}}}, "
+            "else take another model or other pictures."
         )
         self.net.eval()
         try:

@@ -1,46 +1,93 @@
-"""`mmctl db`: the index of all runs, which can be made again at any time."""
+"""Commands for the database of runs: it is an index, made from the run folders at any time."""
 
 from __future__ import annotations
 
 import typer
 
+JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
+
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The index of all runs.")
-    db.command()(rebuild)
-    db.command()(check)
-    db.command()(info)
+    db = typer.Typer(
+        help="Look after the index of all runs (runs/mmctl.db); the run folders hold the truth.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    for command in (rebuild, check, info):
+        db.command()(command)
     app.add_typer(db, name="db")
 
 
-def rebuild() -> None:
-    """Make the database again from the run folders."""
-    from mmctl import project
+def rebuild(as_json: bool = JSON) -> None:
+    """Delete the database and make it again from the run folders.
+
+    Example: mmctl db rebuild
+    """
+    from mmctl import project, report
     from mmctl.store import Store
 
     with Store.rebuild(project.runs_dir()) as store:
-        typer.echo(f"{store.path}: {len(store.runs())} runs")
+        found = len(store.runs())
+        path = str(store.path)
+    if as_json:
+        report.print_json({"path": path, "runs": found})
+    else:
+        typer.echo(f"{path}: {found} runs")
 
 
-def check() -> None:
-    """Compare the database with the journals; exit 4 if it is damaged."""
+def check(as_json: bool = JSON) -> None:
+    """Check the database: its pages, and each run against its journals. Exit code 4 if anything is wrong.
+
+    Example: mmctl db check
+    """
+    from mmctl import project, report
+    from mmctl.database import REMEDY
     from mmctl.errors import EnvironmentFault
-    from mmctl.find import opened
+    from mmctl.store import Store
 
-    with opened() as store:
-        if wrong := store.check():
-            raise EnvironmentFault("\n".join([*wrong, "Make it again: mmctl db rebuild"]))
-        typer.echo(f"{store.path}: {len(store.runs())} runs, as their journals say")
+    with Store(project.runs_dir()) as store:
+        store.sync()
+        problems = store.check()
+        path, found = str(store.path), len(store.runs()) if not problems else None
+    if as_json:
+        report.print_json({"path": path, "problems": problems})
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        raise EnvironmentFault(f"mmctl: {path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
+    if not as_json:
+        typer.echo(f"{path}: {found} runs, nothing wrong")
 
 
-def info() -> None:
-    """Where the database is and what it holds."""
-    from mmctl import journal
-    from mmctl.find import opened
+def info(as_json: bool = JSON) -> None:
+    """Say where the database is, how large, and what it holds.
 
-    with opened() as store:
-        size = store.path.stat().st_size if store.path.exists() else 0
-        points = store.all("SELECT count(*) AS n FROM points")[0]["n"]
-        kind = "network" if journal.is_network(store.runs_dir) else "local"
-        typer.echo(f"{store.path}: {size:,} bytes, {len(store.runs())} runs, {points:,} points, {kind} file system")
+    Example: mmctl db info
+    """
+    import sqlite3
+
+    from mmctl import project, report, schema
+    from mmctl.journal import is_network
+    from mmctl.store import Store
+
+    folder = project.runs_dir()
+    with Store(folder) as store:
+        store.sync()
+        tables = ("runs", "series", "points", "evaluations", "checkpoints", "events")
+        rows = {table: store.all(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
+        found = {
+            "path": None if store.memory else str(store.path),
+            "bytes": 0 if store.memory else store.path.stat().st_size,
+            "schema": schema.VERSION,
+            "sqlite": sqlite3.sqlite_version,
+            "network": is_network(folder),
+            "rows": rows,
+        }
+    if as_json:
+        report.print_json(found)
+        return
+    typer.echo(f"path     {found['path'] or 'in memory: the folder of runs cannot be written'}")
+    typer.echo(f"size     {found['bytes']} bytes, schema {schema.VERSION}, SQLite {sqlite3.sqlite_version}")
+    if found["network"]:
+        typer.echo("network  yes: only commands on one host should read here; runs write their journals alone")
+    typer.echo("rows     " + ", ".join(f"{count} {table}" for table, count in rows.items()))

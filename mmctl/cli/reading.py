@@ -1,13 +1,23 @@
-"""`mmctl ls`, `show`, `diff`, `compare`, `tag`, `note`: what the runs are and which is better."""
+"""Commands that read what runs have left: ls, show, diff, compare; and the two that add a word: tag, note."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-JSON = typer.Option(False, "--json", help="One JSON object for programs.")
-RUN = typer.Argument(..., metavar="RUN", help="The run: its id or its beginning, name, @last or number.")
+if TYPE_CHECKING:
+    from mmctl.store import Store
+
+METRICS = ["test/accuracy", "test/balanced_accuracy"]
+RUN = "A number of `mmctl ls`, a uid or a part of one, a name, @last or @last-failed."
+FILTER = (
+    "Words (recipe, method, name, run) and conditions: state:failed tag:x labels:320,400 not:method:pi "
+    "cfg.optimizer.lr>=0.01 test/accuracy>0.8"
+)
+JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
 
 
 def add(app: typer.Typer) -> None:
@@ -16,138 +26,179 @@ def add(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _print(found: Any) -> None:
-    import json
-    import math
+@contextmanager
+def opened() -> Iterator[Store]:
+    """The store of this project, up to date."""
+    from mmctl import project
+    from mmctl.store import Store
 
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(k): finite(v) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [finite(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
+    with Store(project.runs_dir()) as store:
+        store.sync()
+        yield store
 
-    typer.echo(json.dumps(finite(found)))
+
+def find(store: Store, reference: str) -> dict[str, Any]:
+    """The run that a reference means."""
+    from mmctl import selection
+
+    return selection.find(store.runs(), reference)
 
 
 def ls(
-    refs: list[str] = typer.Argument(None, metavar="[WORD...]", help="Only runs of this name, method, state, tag ..."),
-    limit: int = typer.Option(50, "--limit", "-n", min=1, help="At most that many, the newest."),
-    everything: bool = typer.Option(False, "--all", help="No limit."),
+    terms: list[str] = typer.Argument(None, metavar="[FILTER]...", help=FILTER),
+    limit: int = typer.Option(50, "-n", "--limit", min=0, help="Show so many of the newest; 0 for all."),
+    everything: bool = typer.Option(False, "--all", help="Show all runs."),
     as_json: bool = JSON,
 ) -> None:
-    """List the runs, newest last.
+    """List runs: state, progress and headline figures, the newest at the bottom.
 
-    mmctl ls completed
+    Examples: mmctl ls | mmctl ls state:failed | mmctl ls mixmatch labels:320 "test/accuracy>0.8"
     """
-    from mmctl.find import opened, select
-    from mmctl.report import listing, print_listing
+    from mmctl import report, selection
 
     with opened() as store:
-        runs = select(store, refs or [])
-        shown = runs if everything or as_json else runs[-limit:]
-        listed = listing(store, shown)
-        if as_json:
-            _print({"schema_version": 1, "runs": listed})
-            return
-        if not runs:
-            typer.echo("no runs yet: mmctl run recipes/digits.toml")
-            return
-        print_listing(listed)
-        if len(shown) < len(runs):
-            typer.echo(f"the newest {len(shown)} of {len(runs)}; all of them: mmctl ls --all")
+        runs = store.runs()
+        found = selection.select(store, runs, terms or [])
+        shown = found if everything or limit == 0 else found[-limit:]
+        rows = report.listing(store, shown)
+        folder = store.runs_dir
+    if as_json:
+        report.print_json({"total": len(runs), "found": len(found), "runs": rows})
+    elif not rows:
+        typer.echo("no run matches" if runs else f"no runs in {folder} yet; start one: mmctl run digits", err=True)
+    else:
+        from mmctl import pages, terminal
+
+        out = terminal.console()
+        pages.print_listing(rows, out)
+        if len(found) > len(rows):
+            terminal.line(out, f"the newest {len(rows)} of {len(found)}; mmctl ls --all shows all", "dim")
 
 
-def show(ref: str = RUN, as_json: bool = JSON) -> None:
-    """Show all that is known of a run."""
-    from mmctl.find import find, opened
-    from mmctl.portrait import portrait, print_portrait
+def show(
+    run: str = typer.Argument(metavar="RUN", help=RUN),
+    as_json: bool = JSON,
+) -> None:
+    """Show one run: how it went, on what, its last evaluations, alerts, checkpoints, components.
+
+    Examples: mmctl show @last | mmctl show 3 --json
+    """
+    from mmctl import report
 
     with opened() as store:
-        found = portrait(store, find(store, ref))
-    _print(found) if as_json else print_portrait(found)
+        found = report.profile(store, find(store, run))
+    if as_json:
+        report.print_json({"run": found})
+    else:
+        from mmctl import pages, terminal
+
+        pages.print_profile(found, terminal.console())
 
 
 def diff(
-    first: str = RUN,
-    second: str = typer.Argument(..., metavar="RUN", help="The other run."),
-    everything: bool = typer.Option(False, "--all", help="Names, notes and execution keys too."),
+    a: str = typer.Argument(metavar="RUN", help=RUN),
+    b: str = typer.Argument(metavar="RUN", help="The other run."),
+    everything: bool = typer.Option(False, "--all", help="Show equal settings too."),
     as_json: bool = JSON,
 ) -> None:
-    """Show the recipe keys that differ between two runs."""
-    from mmctl.compare import differing
-    from mmctl.find import find, opened
-    from mmctl.report import print_diff
+    """Show what two runs differ in: settings, components, data, split, environment.
+
+    Example: mmctl diff 3 4
+    """
+    from mmctl import report
 
     with opened() as store:
-        runs = [find(store, first), find(store, second)]
-        configs = store.configs(runs)
-    keys = differing([configs[r["id"]] for r in runs], everything)
-    if runs[0]["seed"] != runs[1]["seed"]:
-        keys = {"seed": [r["seed"] for r in runs], **keys}
+        found = report.difference(store, find(store, a), find(store, b), everything)
     if as_json:
-        _print({"schema_version": 1, "runs": [r["uid"] for r in runs], "keys": keys})
+        report.print_json(found)
     else:
-        print_diff([r["uid"] for r in runs], keys)
+        from mmctl import pages, terminal
+
+        pages.print_difference(found, terminal.console())
 
 
 def compare(
-    refs: list[str] = typer.Argument(None, metavar="[WORD...]", help="Only runs of this name, method, state, tag ..."),
-    metrics: list[str] = typer.Option(
-        [], "--metric", "-m", help="test/accuracy, test/raw/head/nll@last ...; repeatable."
+    terms: list[str] = typer.Argument(None, metavar="[FILTER]...", help=FILTER),
+    metric: list[str] = typer.Option(
+        METRICS, "--metric", "-m", help="SPLIT/METRIC, with @last @max @min @median20 @mean20 @step=N @best:METRIC."
     ),
-    baseline: str = typer.Option("", "--baseline", "-b", help="Name or method; absent = the one supervised cell."),
+    baseline: str = typer.Option(
+        None, "--baseline", "-b", help="Recipe, method or cell that the others are tested against."
+    ),
     test: str = typer.Option("auto", "--test", help="auto, paired, welch, permutation or none."),
-    per_seed: bool = typer.Option(False, "--per-seed", help="Every run's figure."),
-    all_keys: bool = typer.Option(False, "--all-keys", help="Every differing key."),
+    per_seed: bool = typer.Option(False, "--per-seed", help="List the runs behind the means."),
+    all_keys: bool = typer.Option(False, "--all-keys", help="List all settings, not only those that differ."),
     as_json: bool = JSON,
 ) -> None:
-    """Compare recipes over seeds: mean, spread, interval, difference to a baseline and its test.
+    """Compare recipes over their seeds: mean, spread, interval, published figure, difference and test.
 
-    Runs that differ in their seed alone are one row. The test is paired where both sides have the same seeds and
-    splits, else Welch's; p Holm is adjusted for the number of rows.
+    Runs that differ in nothing but the seed are one cell. Other data or another number of labels is another panel.
 
-    mmctl compare --baseline mixmatch --metric test/accuracy@last
+    Examples: mmctl compare | mmctl compare marginmix mixmatch --baseline mixmatch | mmctl compare labels:320 --per-seed
     """
-    from mmctl.compare import as_json as to_json
-    from mmctl.compare import panels
-    from mmctl.find import opened, select
-    from mmctl.report import print_panels
+    from mmctl import compare as comparing
+    from mmctl import report, selection
 
-    wanted = metrics or ["test/accuracy", "test/balanced_accuracy"]
     with opened() as store:
-        runs = select(store, refs or [])
-        found = panels(store, runs, wanted, baseline or None, test)
+        runs = selection.select(store, store.runs(), terms or [])
+        found = comparing.compare(store, runs, metric, baseline=baseline, test=test, all_keys=all_keys)
     if as_json:
-        _print(to_json(found, wanted))
-    elif not runs:
-        typer.echo("no runs yet: mmctl run recipes/digits.toml")
+        report.print_json(found)
+    elif not found["panels"]:
+        typer.echo("no run matches; see: mmctl ls", err=True)
     else:
-        print_panels(found, wanted, per_seed, all_keys)
+        from mmctl import panels, terminal
+
+        panels.print_comparison(found, terminal.console(), per_seed=per_seed, all_keys=all_keys)
 
 
 def tag(
-    ref: str = RUN,
-    words: list[str] = typer.Argument(..., metavar="TAG...", help="Tags to add; -TAG (after --) removes one."),
+    run: str = typer.Argument(metavar="RUN", help=RUN),
+    add: list[str] = typer.Argument(None, metavar="[TAG]...", help="Tags to add."),
+    remove: list[str] = typer.Option([], "--remove", "-r", help="A tag to remove; may be given several times."),
+    as_json: bool = JSON,
 ) -> None:
-    """Add tags to a run, or remove them.
+    """Add tags to a run, remove some, or see them.
 
-    mmctl tag @last -- good -draft
+    Examples: mmctl tag 3 good | mmctl tag @last final --remove draft | mmctl ls tag:good
     """
     from mmctl.errors import UserError
-    from mmctl.find import folder_of_run
-    from mmctl.journal import append
 
-    names = [w.lstrip("-+") for w in words]
-    if any(not n or not n.isprintable() or " " in n or len(n) > 60 for n in names):
-        raise UserError("a tag is one printable word of at most 60 characters.")
-    gone = [w[1:] for w in words if w.startswith("-")]
-    append(folder_of_run(ref), {"e": "tag", "add": [n for n in names if n not in gone], "remove": gone})
+    added = [word.removeprefix("+") for word in add or []]
+    for word in (*added, *remove):
+        if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
+            raise UserError(f"tag {word!r}: a tag is one word without blanks, commas or any of : = < >")
+    event = {"e": "tag", "add": added, "remove": remove} if added or remove else None
+    _say(run, event, as_json)
 
 
-def note(ref: str = RUN, text: str = typer.Argument(..., help="A sentence.")) -> None:
-    """Add a note to a run."""
-    from mmctl.find import folder_of_run
-    from mmctl.journal import append
+def note(
+    run: str = typer.Argument(metavar="RUN", help=RUN),
+    text: str = typer.Argument(metavar="TEXT", help="What is worth knowing about it."),
+    as_json: bool = JSON,
+) -> None:
+    """Add a note to a run; `mmctl show` prints it.
 
-    append(folder_of_run(ref), {"e": "note", "text": text})
+    Example: mmctl note @last "the learning rate was a mistake"
+    """
+    from mmctl.errors import UserError
+
+    if not text.strip() or len(text) > 10_000:
+        raise UserError("a note has some text, and no more than 10,000 characters of it")
+    _say(run, {"e": "note", "text": text}, as_json)
+
+
+def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
+    """Write an event from outside training to a run's journal, and tell what the run is called now."""
+    from mmctl import journal, report
+
+    with opened() as store:
+        run = find(store, reference)
+        if event is not None:
+            journal.append(store.runs_dir / run["uid"], event)
+            store.sync([run["uid"]])
+            run = find(store, run["uid"])
+    if as_json:
+        report.print_json({"uid": run["uid"], "tags": run["tags"]})
+    else:
+        typer.echo(f"{run['uid']}: " + (" ".join(run["tags"]) or "no tags"))

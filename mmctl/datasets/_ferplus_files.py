@@ -173,21 +173,21 @@ def _parse(path: Path) -> Arrays:
     block: list[tuple[int, bytes]] = []
     numbers = {usage.encode(): i for i, usage in enumerate(USAGES)}
     with path.open("rb") as file:
-        header = file.readline(200).removeprefix(b"\xef\xbb\xbf").strip()
+        header = file.readline(200).removeprefix(b"\xef\xbb\xbf").replace(b'"', b"").strip()
         if header != b"emotion,pixels,Usage":
             raise DataError(f"{path}:1: the header must be emotion,pixels,Usage. {SOURCES}.")
         for line, text in enumerate(file, 2):
-            cells = text.strip().split(b",")
+            cells = [cell.strip(b'" ') for cell in text.strip().split(b",")]
             if cells == [b""]:
                 continue
             if len(cells) != 3:
                 raise DataError(f"{path}:{line}: {len(cells)} columns, and a row has 3. {SOURCES}.")
-            usage = numbers.get(cells[2].strip())
+            usage = numbers.get(cells[2])
             if usage is None:
                 shown = cells[2].decode(errors="replace")
                 raise DataError(f"{path}:{line}: usage {shown!r} is none of {', '.join(USAGES)}")
             usages.append(usage)
-            block.append((line, cells[1].strip(b'" ')))
+            block.append((line, cells[1]))
             if len(block) == 256:
                 blocks.append(_block(path, block))
                 block = []

@@ -1,0 +1,125 @@
+"""What a metric on the command line means: which curve of a run, and which one number of it.
+
+`test/accuracy` is the run's own primary weights and predictor, `test/raw/centroid/accuracy` names them.
+`@last @max @min @median20 @mean20 @step=N @best:METRIC` choose the number; the headline, without any, is the
+median of the last twenty evaluations where there are twenty, else the last one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmctl.errors import UserError, suggest
+from mmctl.store import Store
+
+REDUCERS = ("last", "max", "min", "median20", "mean20")
+WORDS = {
+    "last": "last evaluation",
+    "max": "best of all evaluations",
+    "min": "least of all evaluations",
+    "median20": "median of the last 20 evaluations",
+    "mean20": "mean of the last 20 evaluations",
+}
+ENOUGH = 20
+LOWER = ("nll", "ece", "loss", "error")
+"""Names that end so are better when small."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric and how one number is made of its curve; no reducer is the headline."""
+
+    text: str
+    name: str
+    reducer: str | None = None
+    argument: str = ""
+
+    def words(self, reducer: str) -> str:
+        """How the number was chosen, for people."""
+        if reducer == "step":
+            return f"at step {self.argument}"
+        return f"where {self.argument} is best" if reducer == "best" else WORDS[reducer]
+
+    @property
+    def peeks(self) -> bool:
+        """Whether the test images themselves choose the number: such a figure flatters."""
+        chooser = self.argument if self.reducer == "best" else self.name
+        return self.reducer in ("best", "max", "min") and chooser.startswith("test/")
+
+
+def parse(text: str) -> Measure:
+    """Read `NAME`, `NAME@REDUCER`, `NAME@step=N` or `NAME@best:METRIC`."""
+    name, at, how = text.partition("@")
+    if not name:
+        raise UserError(f'"{text}": a metric is a name like test/accuracy, with a reducer like @last after it.')
+    if not at:
+        return Measure(text, name)
+    if how.startswith("step="):
+        if not how[5:].isdigit():
+            raise UserError(f'"{text}": @step= takes a step number, such as @step=500.')
+        return Measure(text, name, "step", how[5:])
+    if how.startswith("best:") and how[5:]:
+        return Measure(text, name, "best", how[5:])
+    if how not in REDUCERS:
+        known = ", ".join(f"@{reducer}" for reducer in REDUCERS)
+        raise UserError(f'"{text}": no reducer "@{how}".{suggest(how, REDUCERS)} Known: {known}, @step=N, @best:METRIC')
+    return Measure(text, name, how)
+
+
+def series_name(name: str, primary: str) -> str:
+    """The full name of a curve: weights and predictor that are left out are those of the run's primary metric."""
+    split, *middle, metric = name.split("/")
+    if not middle and (split == metric or split == "train"):
+        return name
+    asked = set(middle)
+    _, weights, predictor, *_ = [*primary.split("/"), "", "", ""]
+    if not asked <= {"ema", "raw", "head", "centroid"} or split == "train":
+        return name
+    weights = next((part for part in ("ema", "raw") if part in asked), weights or "ema")
+    predictor = next((part for part in ("head", "centroid") if part in asked), predictor or "head")
+    return f"{split}/{weights}/{predictor}/{metric}"
+
+
+def short_name(name: str) -> str:
+    """`test/accuracy` of `test/ema/head/accuracy`."""
+    parts = name.split("/")
+    return f"{parts[0]}/{parts[-1]}" if len(parts) == 4 else name
+
+
+def headline(summary: dict[str, Any]) -> tuple[float | None, str]:
+    """The number that stands for a curve, and the reducer it came by."""
+    reducer = "median20" if summary["n"] >= ENOUGH else "last"
+    return _value(summary[reducer], summary), reducer
+
+
+def values(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> tuple[dict[int, float], str]:
+    """The number of each run that has it, by run id, and the reducer: the same one for all of them."""
+    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
+    found = store.summaries(sorted(set(names.values())), runs)
+    rows = {run["id"]: found[run["id"], names[run["id"]]] for run in runs if (run["id"], names[run["id"]]) in found}
+    reducer = measure.reducer
+    if reducer is None:
+        reducer = "median20" if rows and all(row["n"] >= ENOUGH for row in rows.values()) else "last"
+    if reducer in REDUCERS:
+        picked = {id: _value(row[reducer], row) for id, row in rows.items()}
+    else:
+        picked = {run["id"]: _at(store, run, names[run["id"]], measure) for run in runs if run["id"] in rows}
+    return {id: value for id, value in picked.items() if value is not None}, reducer
+
+
+def _at(store: Store, run: dict[str, Any], name: str, measure: Measure) -> float | None:
+    if measure.reducer == "step":
+        step: int | None = int(measure.argument)
+    else:
+        chooser = series_name(measure.argument, run["primary_metric"])
+        best = "min" if chooser.endswith(LOWER) else "max"
+        step = store.summaries([chooser], [run]).get((run["id"], chooser), {}).get(f"{best}_step")
+    return next((value for at, value in store.points(run, name) if at == step), None)
+
+
+def _value(value: float | None, summary: dict[str, Any]) -> float | None:
+    # A NULL beside points is NaN: the run has a value, and it is no number.
+    return math.nan if value is None and summary["n"] else value

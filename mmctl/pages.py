@@ -1,0 +1,208 @@
+"""The pages of `ls`, `show` and `diff`, laid out for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+
+from mmctl import lease, measure
+from mmctl.compare import matters
+from mmctl.terminal import Column, clean, cut, duration, figure, heading, line, show, size, spark, unicode
+
+Value = dict[str, Any]
+EVALUATED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
+TITLES = {
+    "balanced_accuracy": "balanced",
+    "macro_f1": "macro-F1",
+    "nll": "NLL",
+    "ece": "ECE",
+    "largest_class": "largest class",
+}
+
+
+def print_listing(rows: Sequence[Value], out: Console) -> None:
+    """The table of `mmctl ls`, newest at the bottom."""
+    now = lease.now()
+    metrics = {measure.short_name(row["metric"]) for row in rows}
+    title = metrics.pop() if len(metrics) == 1 else "primary"
+    columns = [
+        column("#", rows, lambda row: str(row["number"]), right=True),
+        column("run", rows, lambda row: clean(row["uid"])),
+        column("state", rows, shown_state),
+        column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", right=True),
+        column(title, rows, lambda row: figure(row["value"], row["metric"]), right=True),
+        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 2, right=True),
+        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 1, right=True),
+        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 3, right=True),
+        column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 6, right=True),
+        column("labels", rows, lambda row: str(row["labeled"] or ""), 4, right=True),
+        column("seed", rows, lambda row: str(row["seed"]), 7, right=True),
+        column("method", rows, lambda row: clean(row["method"]).removeprefix("mmctl:"), 5),
+        column("name", rows, lambda row: clean(row["name"]) if row["name"] not in row["uid"] else "", 8),
+        column("tags", rows, lambda row: clean(" ".join(row["tags"])), 9),
+        column("reason", rows, lambda row: clean(row["reason"]), 10),
+    ]
+    show(columns, out)
+    used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
+    if used:
+        words = [measure.WORDS[reducer] for reducer in used]
+        line(
+            out,
+            f"{title}: " + (words[0] if len(words) == 1 else f"{words[0]} where there are 20, else the last"),
+            "dim",
+        )
+    if any(row["silent"] for row in rows):
+        worst = max(row["silent"] or 0 for row in rows)
+        line(out, f"running?: on another machine, no sign of life for up to {duration(worst)}", "dim")
+
+
+def shown_state(row: Value) -> str:
+    """The state for people: `running?` where another machine has gone silent."""
+    return "running?" if row.get("silent") else clean(row["state"])
+
+
+def print_profile(run: Value, out: Console) -> None:
+    """The page of `mmctl show`."""
+    line(out, f"{clean(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
+    for title, text in _facts(run, out):
+        if text:
+            line(out, f"{title:<10} {text}")
+    for split in dict.fromkeys(one["split"] for one in run["evaluations"]):
+        _print_evaluations([one for one in run["evaluations"] if one["split"] == split], clean(split), run, out)
+    if run["alerts"]:
+        heading(out, "Alerts")
+        for alert in run["alerts"][-10:]:
+            line(out, f"  step {alert.get('step')}  {clean(alert.get('kind'))}: {clean(alert.get('text'))}")
+    present = [one for one in run["checkpoints"] if one["present"]]
+    if run["checkpoints"]:
+        heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
+        for one in present:
+            line(out, f"  {clean(one['path'])}  {size(one['bytes'])}  {clean(one['kind'])}")
+    components = [one for one in run["components"] or [] if isinstance(one, dict)]
+    if components:
+        heading(out, "Components")
+        show(
+            [
+                column("kind", components, lambda one: clean(one.get("kind"))),
+                column("slot", components, lambda one: clean(one.get("slot"))),
+                column("name", components, lambda one: clean(one.get("name"))),
+                column("version", components, lambda one: clean(one.get("version")), 1),
+                column("parameters", components, lambda one: _parameters(one.get("params")), 2),
+            ],
+            out,
+        )
+
+
+def print_difference(found: Value, out: Console) -> None:
+    """The table of `mmctl diff`; what does not change the result is marked."""
+    rows = list(found["differences"].items())
+    if not rows:
+        line(out, "no difference")
+        return
+    show(
+        [
+            column("key", rows, lambda row: clean(row[0])),
+            column(cut(clean(found["a"]), 32), rows, lambda row: setting(row[1][0])),
+            column(cut(clean(found["b"]), 32), rows, lambda row: setting(row[1][1])),
+        ],
+        out,
+    )
+    if found["same_cell"]:
+        line(out, "same cell: the recipes differ in nothing that is computed, but the seed", "dim")
+    elif not any(matters(key) for key, row in rows if row[0] != row[1]):
+        line(out, "no setting that is computed differs", "dim")
+
+
+def setting(value: Any) -> str:
+    """A value of a recipe, short; nothing where the key is absent."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-" if value is None else clean(value).removeprefix("mmctl:")
+
+
+def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
+    data = run["data"]
+    dash = " ± " if unicode(out) else " +- "
+    facts = [("run", f"#{run['number']}  {clean(run['folder'])}")]
+    state = f"step {run['step']} of {run['total_steps'] or '?'}"
+    state += f", {duration(run['seconds'])} of training" if run["seconds"] else ""
+    state += f", {run['rate']:.3g} steps/s, {duration(run['eta'] or 0)} left" if run["rate"] else ""
+    state += f": {clean(run['reason'])}" if run["reason"] else ""
+    facts.append(("progress", state))
+    resumed = [f"{one['n']} from step {one['from_step']} on {clean(one.get('host'))}" for one in run["attempts"][1:]]
+    facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
+    facts.append(("exact", "" if run["exact"] else "no: it went on under other conditions"))
+    facts.append(
+        ("recipe", f"{clean(run['recipe'])}, method {clean(run['method'])}, labeler {clean(run['labeler']) or 'none'}")
+    )
+    facts.append(("started", _when(run["started"])))
+    if data:
+        parts = [f"{data[key]} {key}" for key in ("train", "labeled", "unlabeled", "val", "test") if data.get(key)]
+        hashes = f"(data {clean(run['data_hash'])[:12]}, split {clean(run['split_hash'])[:12]})"
+        facts.append(("pictures", f"{', '.join(parts)} {hashes}"))
+        pairs = zip(data.get("classes") or [], data.get("counts") or [], strict=False)
+        facts.append(("labeled", ", ".join(f"{clean(name)} {count}" for name, count in pairs)))
+    if run["curve"]:
+        values = [value for _, value in run["curve"]]
+        ends = f"{figure(values[0], run['metric'])} to {figure(values[-1], run['metric'])}"
+        facts.append(("curve", f"{spark(values, out)}  {measure.short_name(run['metric'])} {ends}"))
+    if run["value"] is not None:
+        how = measure.WORDS[run["reducer"]]
+        facts.append(("result", f"{measure.short_name(run['metric'])} {figure(run['value'], run['metric'])} ({how})"))
+    if (published := run["published"]) is not None:
+        given = figure(published["value"]) + (
+            f"{dash}{figure(published['std'])}" if published["std"] is not None else ""
+        )
+        away = f", ours {figure(published['distance'], sign=True)}" if "distance" in published else ""
+        source = ", ".join(clean(published[key]) for key in ("source", "selection") if published[key])
+        facts.append(("published", f"{given} ({source}){away}"))
+    facts.append(("tags", clean(" ".join(run["tags"]))))
+    facts += [("note", f"{clean(note['text'])} ({_when(note['t'])})") for note in run["notes"]]
+    return facts
+
+
+def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Console) -> None:
+    steps = sorted({row["step"] for row in rows})
+    heading(out, f"Last evaluation on {split} ({rows[0]['n'] or '?'} pictures, step {', '.join(map(str, steps))})")
+    columns = [
+        column("weights", rows, lambda row: clean(row["weights"])),
+        column("predictor", rows, lambda row: clean(row["predictor"])),
+    ]
+    for name in EVALUATED:
+        columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), right=True))
+    show(columns, out)
+    primary = run["metric"].split("/")
+    for row in rows:
+        recalls = row["per_class"] if isinstance(row["per_class"], list) else []
+        if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
+            names = run["data"].get("classes") or range(len(recalls))
+            pairs = zip(names, recalls, strict=False)
+            line(out, "recall: " + ", ".join(f"{clean(name)} {_share(value)}" for name, value in pairs))
+
+
+def _metric(name: str, row: Value) -> str:
+    value = row["metrics"].get(name)
+    return figure(value, name) if isinstance(value, (int, float)) else ""
+
+
+def _share(value: Any) -> str:
+    return figure(value) if isinstance(value, (int, float)) else "-"
+
+
+def column(title: str, rows: Sequence[Any], cell: Callable[[Any], str], rank: int = 0, right: bool = False) -> Column:
+    return Column(title, rank, right, [cell(row) for row in rows])
+
+
+def _parameters(value: Any) -> str:
+    return ", ".join(f"{clean(key)}={setting(item)}" for key, item in value.items()) if isinstance(value, dict) else ""
+
+
+def _when(t: int | None) -> str:
+    try:
+        return f"{datetime.fromtimestamp(t / 1000):%Y-%m-%d %H:%M}" if t else ""
+    except (ValueError, OverflowError, OSError):
+        return ""

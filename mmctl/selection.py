@@ -1,0 +1,130 @@
+"""Which runs are meant: one run by a reference, several by words and conditions.
+
+A reference is a number of `mmctl ls`, a uid or its beginning or a part of it, a name, @last or @last-failed.
+Conditions are FIELD:VALUE[,VALUE], FIELD=VALUE, !=, <, <=, >, >=, with `not:` before them to turn them round;
+a field is one of FIELDS, a setting such as cfg.optimizer.lr, or a metric such as test/accuracy@last.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmctl import measure
+from mmctl.errors import RunNotFound, UserError, suggest
+from mmctl.store import Store
+
+FIELDS = {
+    "state": "state", "status": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
+    "labeler": "labeler", "seed": "seed", "labels": "labeled", "cell": "cell", "host": "host", "uid": "uid",
+    "attempt": "attempt", "step": "step", "device": "device",
+}  # fmt: skip
+TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+FAILED = ("failed", "crashed")
+SHOWN = 10
+
+
+def find(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
+    """The one run that a reference means."""
+    matches = _matches(runs, reference)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
+        more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
+        head = f'mmctl: "{reference}" is {len(matches)} runs; give the number or the uid of one:\n'
+        raise RunNotFound(head + more + "\n".join(lines))
+    known = {run["uid"] for run in runs} | {run["name"] for run in runs} | {"@last", "@last-failed"}
+    where = " See: mmctl ls" if runs else " There are no runs yet: mmctl run"
+    raise RunNotFound(f'no run "{reference}".{suggest(reference, known)}{where}')
+
+
+def select(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs that any of the plain words means (all, if there is none) and all conditions hold for."""
+    words = [term for term in terms if not TERM.fullmatch(term)]
+    chosen = list(runs)
+    if words:
+        wanted = {run["id"] for word in words for run in _some(runs, word)}
+        chosen = [run for run in runs if run["id"] in wanted]
+    for term in terms:
+        if (parts := TERM.fullmatch(term)) is not None:
+            test = _condition(store, chosen, parts[2], parts[3], parts[4])
+            chosen = [run for run in chosen if test(run) != bool(parts[1])]
+    return chosen
+
+
+def _matches(runs: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    if reference in ("@last", "@last-failed"):
+        return [run for run in runs if reference == "@last" or run["state"] in FAILED][-1:]
+    if not reference:
+        return []
+    rules: list[Callable[[dict[str, Any]], bool]] = [
+        lambda run: run["uid"] == reference,
+        lambda run: reference == str(run["number"]),
+        lambda run: run["name"] == reference,
+        lambda run: run["uid"].startswith(reference),
+        lambda run: len(reference) >= 3 and reference in run["uid"],
+    ]
+    return next((found for rule in rules if (found := [run for run in runs if rule(run)])), [])
+
+
+def _some(runs: Sequence[dict[str, Any]], word: str) -> list[dict[str, Any]]:
+    exact = [run for run in runs if word in (run["name"], run["recipe"], run["method"], run["cell"])]
+    found = exact or _matches(runs, word)
+    if not found:
+        known = {run[key] for run in runs for key in ("uid", "name", "recipe", "method")}
+        raise RunNotFound(f'no run, recipe or method "{word}".{suggest(word, known)} See: mmctl ls')
+    return found
+
+
+def _condition(
+    store: Store, runs: Sequence[dict[str, Any]], field: str, sign: str, value: str
+) -> Callable[[dict[str, Any]], bool]:
+    if field.startswith("cfg."):
+        configs = store.configs(runs)
+        held = {run["id"]: _setting(configs[run["id"]], field[4:]) for run in runs}
+    elif "/" in field or "@" in field:
+        held = dict(measure.values(store, runs, measure.parse(field))[0])
+    elif field in FIELDS:
+        held = {run["id"]: run[FIELDS[field]] for run in runs}
+    else:
+        known = ", ".join(FIELDS)
+        raise UserError(f'no field "{field}".{suggest(field, FIELDS)} Known: {known}, cfg.TABLE.KEY, a metric')
+    if sign in COMPARE:
+        bar = _number(value)
+        if bar is None:
+            raise UserError(f'"{field}{sign}{value}": {sign} takes a number.')
+        return lambda run: (mine := _number(held.get(run["id"]))) is not None and COMPARE[sign](mine, bar)
+    wanted = [value] if sign == "!=" else value.split(",")
+    return lambda run: any(_same(held.get(run["id"]), one) for one in wanted) != (sign == "!=")
+
+
+def _same(held: Any, wanted: str) -> bool:
+    if isinstance(held, list):
+        return any(_same(item, wanted) for item in held)
+    if isinstance(held, bool):
+        return wanted == str(held).lower()
+    if isinstance(held, (int, float)):
+        return _number(wanted) == held
+    return held is not None and str(held) in (wanted, f"mmctl:{wanted}")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _setting(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config

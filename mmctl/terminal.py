@@ -1,0 +1,169 @@
+"""How results look on a terminal: tables that fit its width, figures for people, text that cannot harm it.
+
+Imports rich, so only what prints a table imports this.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+GAP = 2
+WIDEST = 44
+"""No column grows beyond this: a name is the user's and may be of any length."""
+STYLES = {
+    "running": "cyan",
+    "running?": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "crashed": "red",
+    "nc": "yellow",
+}
+SHARES = ("accuracy", "macro_f1", "ece", "largest_class", "recall")
+"""Metrics that are shares of a whole and shown in percent."""
+
+
+@dataclass
+class Column:
+    """A column of a table; the least important ones go first where the terminal is narrow."""
+
+    title: str
+    rank: int = 0
+    right: bool = False
+    cells: list[str] = field(default_factory=list)
+
+    def width(self) -> int:
+        """The cells that it takes on the terminal."""
+        return min(WIDEST, max((cell_len(cell) for cell in [self.title, *self.cells]), default=0))
+
+
+def console() -> Console:
+    """Where tables go: plain where nobody watches, as wide as it is where somebody does."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
+    # In a pipe there is no width to keep to, unless one is given.
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 1000
+    how: dict[str, Any] = {"color_system": None, "force_terminal": False} if plain else {}
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, **how)
+
+
+def show(columns: Sequence[Column], out: Console) -> None:
+    """Print a table; columns that find no room are left out and named below it."""
+    kept = [column for column in columns if any(column.cells)]
+    hidden: list[Column] = []
+    while kept and sum(column.width() + GAP for column in kept) - GAP > out.width and any(c.rank for c in kept):
+        least = max(kept, key=lambda column: column.rank)
+        kept.remove(least)
+        hidden.append(least)
+    table = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in kept:
+        table.add_column(
+            Text(column.title),
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=WIDEST,
+        )
+    for row in zip(*(column.cells for column in kept), strict=True):
+        table.add_row(*(Text(cut(cell), style=STYLES.get(cell, "")) for cell in row))
+    out.print(table)
+    if hidden:
+        line(out, f"(no room for: {', '.join(column.title for column in reversed(hidden))}; all is in --json)", "dim")
+
+
+def line(out: Console, text: str, style: str = "") -> None:
+    """Print a line of text as it is."""
+    out.print(Text(text, style=style), soft_wrap=True)
+
+
+def heading(out: Console, text: str) -> None:
+    """Print the title of a part."""
+    line(out, f"\n{text}", "bold")
+
+
+def clean(value: Any) -> str:
+    """Text of a user without anything that a terminal obeys: control and direction characters are written out."""
+    text = "" if value is None else str(value)
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else f"\\x{ord(char):02x}" for char in text
+    )
+
+
+def cut(text: str, width: int = WIDEST) -> str:
+    """Text of at most so many cells."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 2) + ".."
+
+
+def unicode(out: Console) -> bool:
+    """Whether the terminal's encoding has more than ASCII."""
+    return out.encoding.lower().startswith("utf")
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is shown in percent."""
+    return name.endswith(SHARES) and not name.startswith("lr")
+
+
+def figure(value: float | None, name: str = "accuracy", sign: bool = False) -> str:
+    """A metric for people: percent with one decimal for shares, four digits otherwise."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    plus = "+" if sign else ""
+    return f"{100 * value:{plus}.1f}" if is_share(name) else f"{value:{plus}.4g}"
+
+
+def spread(mean: float | None, std: float | None, name: str, out: Console) -> str:
+    """Mean and standard deviation in one cell."""
+    if mean is None:
+        return ""
+    between = " ± " if unicode(out) else " +- "
+    return figure(mean, name) + (f"{between}{figure(std, name)}" if std is not None else "")
+
+
+def p_value(p: float | None) -> str:
+    """A probability, short."""
+    return "" if p is None else ("<.0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1")
+
+
+def duration(seconds: float) -> str:
+    """A time span in its largest fitting unit: 48s, 5m, 3h, 12d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size or (unit != "m" and seconds >= 1.5 * size):
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0, seconds):.0f}s"
+
+
+def size(count: int | None) -> str:
+    """Bytes for people."""
+    value = float(count or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def spark(values: Sequence[float], out: Console, width: int = 40) -> str:
+    """A curve as one line of bars."""
+    levels = "▁▂▃▄▅▆▇█" if unicode(out) else "_.-:=+*#"
+    if len(values) > width:
+        values = [values[i * (len(values) - 1) // (width - 1)] for i in range(width)]
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    scale = (len(levels) - 1) / (high - low) if high > low else 0.0
+    return "".join(levels[round((v - low) * scale)] if math.isfinite(v) else "!" for v in values)

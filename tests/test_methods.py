@@ -1,0 +1,367 @@
+"""What every method must do, over all methods of the package; and the step of two of them in slow float64."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from slow_math import margin, membership, power, softmax, squared, unit
+from test_model import reference_interleave
+from tiny import training
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from mmctl import checkpoint
+from mmctl.loader import Plan
+from mmctl.plugin import Batch, Guess, Terms
+from mmctl.registry import Index
+from mmctl.train import Point, Training, device_step, train
+
+METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
+VARIANTS = {
+    "marginmix": [
+        ("centroids.estimator=ema",),
+        ("centroids.estimator=batch",),
+        ("centroids.estimator=memory",),
+        ("centroids.estimator=learned",),
+        ("centroids.estimator=exact", "centroids.every=3"),
+        ("centroids.estimator=exact", "centroids.every=3", "centroids.network=ema", "method.guesser=ema"),
+        ("method.group=joint", "method.update=all", "method.per=batch"),
+        ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
+        ("labeler.prior=running", "average.kind=none"),
+        ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
+        ("loss.unlabeled.name=brier", "loss.unlabeled.weight=1.0", "labeler.name=nearest_centroid"),
+    ],
+    "mixmatch": [
+        ("method.group=joint", "method.update=all", "method.per=batch"),
+        ("method.group=each", "method.num_views=1"),
+        ("labeler.name=fuzzy",),
+    ],
+    "supervised": [("method.alpha=0.5", "optimizer.name=adamw", "optimizer.lr=0.01")],
+}
+CASES = [(m, sets) for m in METHODS for sets in ((), *VARIANTS.get(m, []))]
+SOFT = {"mixmatch": ("loss.unlabeled.weight=5.0", "loss.unlabeled.rampup=0")}
+
+
+def named(value: Any) -> str:
+    return "-".join(s.split(".", 1)[-1] for s in value) or "default" if isinstance(value, tuple) else value
+
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_case = pytest.mark.parametrize(("method", "sets"), CASES, ids=named)
+
+
+def steps_of(run: Training, first: int, stop: int) -> None:
+    for step in range(first, stop):
+        device_step(run, run.plan(step))
+    run.step = stop
+
+
+def terms_of(run: Training, step: int) -> Terms:
+    """What a method gives for a step; the state is left as the step leaves it."""
+    return run.method.step(run.loader.batch(run.plan(step)))  # type: ignore[no-any-return]
+
+
+def test_there_are_methods() -> None:
+    assert {"supervised", "mixmatch", "marginmix"} <= set(METHODS)
+    assert set(VARIANTS) <= set(METHODS)
+
+
+@every_method
+def test_the_labelled_loss_falls(method: str) -> None:
+    run = training(method, "train.steps=40", *SOFT.get(method, ()))
+    points = [e.values for e in train(run, lambda: False) if isinstance(e, Point)]
+    assert len(points) == 10
+    first, last = (sum(p["train/labeled"] for p in part) / 2 for part in (points[:2], points[-2:]))
+    assert last < first - 0.1
+
+
+@every_case
+def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> None:
+    run = training(method, *sets)
+    for step in range(3):
+        terms = terms_of(run, step)
+        assert set(terms.losses) == set(run.slots)
+        for name, value in (*terms.losses.items(), *terms.metrics.items()):
+            assert value.dim() == 0, name
+            assert torch.isfinite(value), name
+        assert all(v.requires_grad for v in terms.losses.values())
+        if terms.guess is not None:
+            target, weight = terms.guess
+            assert target.shape == (12, 3)
+            assert target.sum(-1).tolist() == pytest.approx([1.0] * 12, abs=1e-5)
+            assert weight.min() >= 0
+            assert weight.max() <= 1
+            assert not target.requires_grad
+
+
+@every_method
+def test_each_term_pulls_at_the_student_and_not_at_its_average(method: str) -> None:
+    run = training(method, *SOFT.get(method, ()))
+    steps_of(run, 0, 20)
+    terms = terms_of(run, 20)
+    weights = list(run.model.backbone.parameters())
+    for name, value in terms.losses.items():
+        assert value.item() < 0 if name.startswith("margin") else value.item() > 0, name
+        gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+        assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 1e-6, name
+    torch.stack(list(terms.losses.values())).sum().backward()
+    assert run.ema is not None
+    assert all(p.grad is None for p in run.ema.parameters())
+
+
+@every_case
+def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tuple[str, ...]) -> None:
+    run = training(method, *sets)
+    steps_of(run, 0, 2)
+    ema = None if run.ema is None else {k: b.clone() for k, b in run.ema.named_buffers()}
+    before = {k: b.clone() for k, b in run.model.named_buffers()}
+    run.model.calls.clear()
+    terms_of(run, 2)
+    calls = run.model.calls
+    updates = sum(bn == "update" for _, bn, _ in calls)
+    alike = "method.update=all" in sets or method == "supervised"
+    assert updates == (len(calls) - _clean_guesses(calls) if alike else 1)
+    for k, b in run.model.named_buffers():
+        if k.endswith("num_batches_tracked"):
+            assert int(b - before[k]) == updates
+    guesses = [c for c in calls if not c[2]]
+    if "method.update=all" not in sets:
+        assert all(bn != "update" for _, bn, _ in guesses)  # guessing leaves the statistics alone
+    if ema is not None and run.ema is not None:
+        assert all(torch.equal(b, ema[k]) for k, b in run.ema.named_buffers())
+
+
+def _clean_guesses(calls: list[tuple[int, str, bool]]) -> int:
+    return sum(bn != "update" for _, bn, _ in calls)
+
+
+class Reading(nn.Module):
+    """A labeler that waits for the device, which none may."""
+
+    def forward(self, *views: Any, batch: Batch, labeled: Any = None) -> Guess:
+        target = views[0].probs.detach()
+        return Guess(target, torch.full((len(target),), target.amax().item()))
+
+
+def _fake(value: Any, mode: FakeTensorMode) -> Any:
+    if isinstance(value, dict):
+        return {k: _fake(v, mode) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_fake(v, mode) for v in value)
+    return mode.from_tensor(value) if type(value) is Tensor else value
+
+
+def pretend(run: Training) -> None:
+    """One step on tensors without values: what reads one, or has a shape that depends on one, is refused."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        terms = run.method.step(Batch(**_fake(vars(run.loader.batch(run.plan(0))), mode)))
+        torch.stack(list(terms.losses.values())).sum().backward()
+        assert all(type(v).__name__ == "FakeTensor" for v in terms.losses.values())
+
+
+@every_case
+def test_a_step_never_waits_for_the_device(method: str, sets: tuple[str, ...]) -> None:
+    pretend(training(method, *sets))
+
+
+def test_waiting_for_the_device_is_seen() -> None:
+    run = training("mixmatch")
+    run.method.labeler = Reading()
+    with pytest.raises(DataDependentOutputException):
+        pretend(run)
+
+
+def points_of(run: Training, stop: int, folder: Path) -> list[Any]:
+    """Points from here to `stop`, where a checkpoint is written."""
+    found: list[Any] = []
+    for event in train(run, lambda: run.step == stop):
+        if isinstance(event, Point):
+            found.append((event.step, event.values))
+    checkpoint.publish(folder, run.step, run.tensors(), run.facts())
+    return found
+
+
+@every_case
+def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], tmp_path: Path) -> None:
+    whole = training(method, *sets)  # step 10 lies between two points
+    unbroken = points_of(whole, 20, tmp_path / "whole")
+    first = training(method, *sets)
+    points = points_of(first, 10, tmp_path / "parts")
+    second = training(method, *sets)
+    found = checkpoint.read(checkpoint.folder_of(tmp_path / "parts", 10))
+    with torch.no_grad():
+        for t in second.tensors().values():
+            t.copy_(
+                torch.randint_like(t, 2) if t.dtype is torch.bool else t + 3
+            )  # nothing may survive of a fresh start
+    checkpoint.copy_into(second.restore(found.step, found.manifest), found.tensors, found.folder)
+    points += points_of(second, 20, tmp_path / "parts")
+    assert points == unbroken
+    a, b = whole.tensors(), second.tensors()
+    assert list(a) == list(b)
+    for k in a:
+        assert torch.equal(a[k], b[k]), k
+    assert any(not torch.equal(a[k], t) for k, t in first.tensors().items())
+
+
+@every_method
+def test_a_term_of_weight_zero_adds_no_gradient(method: str) -> None:
+    run = training(method)
+    for off in [s for s in run.slots if s != "labeled"]:
+        others = [s for s in run.slots if s != off]
+        sets = [f"loss.{off}.weight=0", *(f"loss.{s}.rampup=0" for s in others)]
+        shut = training(method, *sets)
+        steps_of(shut, 0, 3)
+        expected = training(method, *sets)
+        for step in range(3):
+            plan = expected.plan(step)
+            batch = expected.loader.batch(plan)
+            terms = expected.method.step(batch)
+            # The sum without the term at all.
+            torch.stack([plan.weight[s] * terms.losses[s] for s in others if plan.weight[s]]).sum().backward()
+            expected.optimizer.step(plan.lr)
+            assert expected.ema is not None
+            expected.ema.follow(plan.share)
+        for k, p in shut.owned.items():
+            assert torch.allclose(p.double(), expected.owned[k].double(), rtol=1e-4, atol=1e-6), (off, k)
+
+
+def test_weights_multiply_their_terms() -> None:
+    run = training("marginmix", "loss.margin.weight=0.3", "loss.margin_unlabeled.rampup=4", "loss.unlabeled.weight=2")
+    plan: Plan = run.plan(1)
+    assert plan.weight == pytest.approx({"labeled": 1.0, "margin": 0.3, "margin_unlabeled": 0.1, "unlabeled": 2.0})
+    terms = terms_of(training("marginmix"), 1)
+    device_step(run, plan)
+    read = run.tally.read()
+    assert read["loss"] == pytest.approx(sum(plan.weight[k] * terms.losses[k].item() for k in terms.losses), rel=1e-4)
+
+
+# The equations, slowly ------------------------------------------------------------------------------------------
+
+
+def doubles(run: Training, step: int) -> Batch:
+    """A step's batch in float64, the network too."""
+    run.method.double()
+    batch = run.loader.batch(run.plan(step))
+    batch.x, batch.u = (tuple(v.double().contiguous() for v in vs) for vs in (batch.x, batch.u))
+    batch.y = batch.y.double()
+    return batch
+
+
+def forwards(run: Training, xs: list[Tensor], group: str) -> tuple[list[list[float]], list[list[float]]]:
+    """Logits and embeddings of all images in order, each batch-norm group as the reference makes it."""
+    sizes, flat = [len(x) for x in xs], torch.cat(xs)
+    rows = [f"{i}" for i in range(len(flat))]
+    order = [rows[sum(sizes[:p]) : sum(sizes[: p + 1])] for p in range(len(sizes))]
+    groups = {"interleave": reference_interleave(order), "joint": [rows], "each": order}[group]
+    logits: dict[int, list[float]] = {}
+    embs: dict[int, list[float]] = {}
+    for rows in groups:
+        out = run.model(flat[[int(r) for r in rows]], bn="batch")
+        for r, a, b in zip(rows, out.logits.tolist(), out.emb.tolist(), strict=True):
+            logits[int(r)], embs[int(r)] = a, b
+    return [logits[i] for i in range(len(flat))], [embs[i] for i in range(len(flat))]
+
+
+def mixed(batch: Batch, targets: list[list[float]]) -> tuple[list[Tensor], list[list[float]]]:
+    """Eq. 9 over all branches, image by image."""
+    images = [image for part in (batch.x[0], *batch.u) for image in part]
+    lam, partner = batch.draws["mix"]["lam"].double().tolist(), batch.draws["mix"]["partner"].tolist()
+    x, y = [], []
+    for i, (a, j) in enumerate(zip(lam, partner, strict=True)):
+        x.append(a * images[i] + (1 - a) * images[j])
+        y.append([a * p + (1 - a) * q for p, q in zip(targets[i], targets[j], strict=True)])
+    n = len(batch.y)
+    return [torch.stack(x[at : at + n]) for at in range(0, len(x), n)], y
+
+
+def cross_entropy(logits: list[float], y: list[float]) -> float:
+    return -sum(t * math.log(p) for t, p in zip(y, softmax(logits), strict=True))
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("group", ["interleave", "joint", "each"])
+def test_mixmatch_is_its_equations(group: str) -> None:
+    run = training("mixmatch", f"method.group={group}")
+    steps_of(run, 0, 5)
+    batch = doubles(run, 5)
+    got = {}
+    guesses = []
+    seen = [run.model(u, bn="batch").logits.tolist() for u in batch.u]
+    for i in range(12):
+        p = [softmax(view[i]) for view in seen]
+        guesses.append(power([mean(list(column)) for column in zip(*p, strict=True)], 0.5))
+    xs, ys = mixed(batch, batch.y.tolist() + guesses * len(batch.u))
+    logits, _ = forwards(run, xs, group)
+    got["labeled"] = mean([cross_entropy(*pair) for pair in zip(logits[:12], ys[:12], strict=True)])
+    got["unlabeled"] = mean([squared(softmax(a), y) / 3 for a, y in zip(logits[12:], ys[12:], strict=True)])
+    terms = run.method.step(batch)
+    assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(got, rel=1e-9)
+    assert terms.guess.target.tolist() == [pytest.approx(g, rel=1e-9) for g in guesses]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("group", ["interleave", "joint", "each"])
+def test_marginmix_is_algorithm_1(group: str, plain: bool) -> None:
+    run = training("marginmix", f"method.group={group}", f"centroids.distance={'plain' if plain else 'squared'}")
+    steps_of(run, 0, 5)
+    batch = doubles(run, 5)
+    labels = batch.y.argmax(-1).tolist()
+    # Lines 2 and 3: embeddings of the labelled images as they are; eq. 1 damped by n / (1 + n) and the rate .5.
+    clean = [unit(e) for e in run.model(batch.x[1], bn="batch").emb.tolist()]
+    cs = run.centroids.mean_KD.tolist()
+    for c in range(3):
+        own = [e for e, y in zip(clean, labels, strict=True) if y == c]
+        if own:
+            rate = 0.5 * len(own) / (1 + len(own))
+            cs[c] = [a + rate * (mean(list(m)) - a) for a, m in zip(cs[c], zip(*own, strict=True), strict=True)]
+    at = [unit(c) for c in cs]
+    # Lines 5 to 9: eq. 6 for each view, eq. 7, eq. 8.
+    views = [run.model(u, bn="batch").emb.tolist() for u in batch.u]
+    guesses = []
+    for i in range(12):
+        q = [membership(unit(view[i]), at) for view in views]
+        guesses.append(power([sum(column) for column in zip(*q, strict=True)], 0.25))
+    # Line 14: eq. 9. Line 15: the terms of eq. 10, with labels that are no longer one class.
+    xs, ys = mixed(batch, batch.y.tolist() + guesses * len(batch.u))
+    logits, embs = forwards(run, xs, group)
+    losses = [
+        sum(t * margin(unit(e), at, c, plain) for c, t in enumerate(y)) for e, y in zip(embs, ys, strict=True)
+    ]  # fmt: skip
+    entropies = [cross_entropy(*pair) for pair in zip(logits, ys, strict=True)]
+    expected = {
+        "labeled": mean(entropies[:12]),
+        "margin": mean(losses[:12]),
+        "margin_unlabeled": mean(losses[12:]),
+        "unlabeled": mean(entropies[12:]),
+    }
+    terms = run.method.step(batch)
+    assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(expected, rel=1e-8)
+    assert terms.guess.target.tolist() == [pytest.approx(g, rel=1e-8) for g in guesses]
+    assert run.centroids.mean_KD.tolist() == [pytest.approx(c, rel=1e-9) for c in cs]
+
+
+def test_supervised_is_cross_entropy() -> None:
+    run = training("supervised")
+    batch = doubles(run, 0)
+    logits = run.model(batch.x[0], bn="batch").logits.tolist()
+    expected = mean([cross_entropy(*pair) for pair in zip(logits, batch.y.tolist(), strict=True)])
+    assert run.method.step(batch).losses["labeled"].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_averaged_guesser_embeds_in_eval_mode() -> None:
+    run = training("marginmix", "method.guesser=ema")
+    steps_of(run, 0, 5)
+    assert run.ema is not None
+    run.ema.calls.clear()
+    run.model.calls.clear()
+    terms_of(run, 5)
+    assert [c[1:] for c in run.ema.calls] == [("running", False)] * 3  # centroids and two views
+    assert all(grad for _, _, grad in run.model.calls)

@@ -1,0 +1,269 @@
+"""Splits: how many labels each class gets, which pictures, and the file of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmctl.plugin import DataError, Images, Split
+from mmctl.split import balanced, class_of, load_split, make_split, natural, save_split
+
+FERPLUS = np.array([8740, 7287, 3149, 3014, 2100, 119, 532, 119])  # majority of fer2013new.csv
+FIRST = np.arange(8)
+
+
+@dataclass
+class Table:
+    labels: Any = 20
+    rule: Any = "balanced"
+    seed: int | None = None
+    short: Any = "redistribute"
+    unlabeled: Any = "rest"
+    val: Any = 0
+    file: str | None = None
+
+
+def pictures(sizes: Any, bare: int = 0) -> Images:
+    """A data set of these class sizes, shuffled, with `bare` pictures that have no label."""
+    targets = np.concatenate([np.full(n, k) for k, n in enumerate(sizes)] + [np.full(bare, -1)]).astype(np.int64)
+    targets = np.random.default_rng(5).permutation(targets)
+    ids = [f"p{i}" for i in range(len(targets))]
+    return Images(np.zeros((len(targets), 1, 2, 2), np.uint8), targets, tuple("abcdefghij"[: len(sizes)]), ids, "f")
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts"),
+    [
+        (4000, [646, 646, 646, 646, 646, 119, 532, 119]),
+        (10000, [1846, 1846, 1846, 1846, 1846, 119, 532, 119]),
+        (2000, [294, 294, 294, 294, 293, 119, 293, 119]),  # 1,762 in six parts: four take one more
+        (400, [50] * 8),
+        (25060, FERPLUS.tolist()),
+    ],
+)
+def test_ferplus_redistributed(labels: int, counts: list[int]) -> None:
+    assert balanced(labels, FERPLUS, FIRST, fill=True).tolist() == counts
+
+
+@pytest.mark.parametrize(("labels", "kept"), [(4000, 3238), (10000, 7020), (320, 320)])
+def test_ferplus_capped(labels: int, kept: int) -> None:
+    assert balanced(labels, FERPLUS, FIRST, fill=False).sum() == kept
+
+
+def test_remainder_goes_to_the_first_classes_of_the_order() -> None:
+    order = np.array([3, 1, 0, 2])
+    assert balanced(10, np.full(4, 99), order, fill=True).tolist() == [2, 3, 2, 3]
+    assert balanced(10, np.full(4, 99), order, fill=False).tolist() == [2, 3, 2, 3]
+
+
+sizes_of = st.lists(st.integers(0, 40), min_size=2, max_size=7).filter(lambda s: sum(s) >= len(s))
+
+
+@settings(deadline=None, max_examples=150)
+@given(sizes=sizes_of, data=st.data())
+def test_counts_obey_the_rules(sizes: list[int], data: st.DataObject) -> None:
+    have = np.array(sizes)
+    labels = data.draw(st.integers(len(sizes), sum(sizes)))
+    order = np.array(data.draw(st.permutations(range(len(sizes)))))
+    filled, capped, shares = (
+        balanced(labels, have, order, fill=True),
+        balanced(labels, have, order, fill=False),
+        natural(labels, have, order),
+    )
+    assert filled.sum() == shares.sum() == labels
+    for counts in (filled, capped, shares):
+        assert (counts <= have).all()
+        assert (counts >= 0).all()
+    assert capped.sum() <= labels
+    assert (shares[have > 0] >= 1).all()
+    room = filled[filled < have]
+    assert not len(room) or filled.max() - room.min() <= 1  # no class with room is below the water
+    if labels < sum(sizes):  # one label more takes none away
+        assert (balanced(labels + 1, have, order, fill=True) >= filled).all()
+        assert (natural(labels + 1, have, order) >= shares).all()
+
+
+def test_natural_is_proportional() -> None:
+    counts = natural(2500, FERPLUS, FIRST)
+    assert (abs(counts - FERPLUS * 2500 / FERPLUS.sum()) < 1).all()
+
+
+def test_pools_are_apart_and_whole() -> None:
+    images = pictures([30, 20, 10], bare=15)
+    split = make_split(images, Table(labels=12, val=9), 0)
+    parts = [split.labeled, split.unlabeled, split.val]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(75))
+    assert [len(part) for part in parts] == [12, 54, 9]
+    assert split.counts == (4, 4, 4)
+    assert np.bincount(images.targets[split.val]).tolist() in ([5, 3, 1], [4, 3, 2], [5, 2, 2])
+    assert set(np.flatnonzero(images.targets < 0)) <= set(split.unlabeled)
+    assert all((np.diff(part) > 0).all() for part in parts)
+
+
+def test_unlabelled_pool_may_hold_the_labelled() -> None:
+    split = make_split(pictures([30, 20, 10]), Table(labels=12, val=0.1, unlabeled="all"), 0)
+    assert set(split.labeled) <= set(split.unlabeled)
+    assert not set(split.val) & set(split.unlabeled)
+    assert len(split.unlabeled) == 54
+
+
+def test_all_labels() -> None:
+    split = make_split(pictures([30, 20, 10], bare=7), Table(labels="all", val=6), 0)
+    assert (len(split.labeled), len(split.unlabeled), sum(split.counts)) == (54, 7, 54)
+
+
+def test_fewer_labels_are_among_more_and_validation_moves_none() -> None:
+    images = pictures([300, 200, 100])
+    few, many, held = (make_split(images, t, 3) for t in (Table(labels=20), Table(labels=40), Table(labels=20, val=60)))
+    assert set(few.labeled) < set(many.labeled)
+    assert (few.labeled == held.labeled).all()
+    natural_few, natural_many = (make_split(images, Table(labels=n, rule="natural"), 3) for n in (20, 41))
+    assert set(natural_few.labeled) < set(natural_many.labeled)
+
+
+def test_seed_is_the_recipes_or_else_the_runs() -> None:
+    images = pictures([300, 200, 100])
+    zero, one, named = (
+        make_split(images, Table(), 0),
+        make_split(images, Table(), 1),
+        make_split(images, Table(seed=1), 0),
+    )
+    assert zero.sha256 == make_split(images, Table(), 0).sha256
+    assert zero.sha256 != one.sha256
+    assert (named.sha256, named.seed) == (one.sha256, 1)
+
+
+def test_pinned() -> None:
+    """A changed draw would make every stored split another one."""
+    split = make_split(pictures([12, 12, 12]), Table(labels=6, val=3), 0)
+    assert (split.labeled.tolist(), split.val.tolist()) == ([16, 18, 19, 21, 29, 31], [23, 24, 28])
+
+
+def test_soft_targets_count_by_their_largest() -> None:
+    images = pictures([4, 4], bare=2)
+    soft = np.zeros((10, 2), np.float32)
+    soft[np.arange(10), np.maximum(images.targets, 0)] = 0.7
+    soft[images.targets < 0] = 0
+    given = Images(images.pixels, soft, images.classes, images.ids, "f")
+    assert (class_of(given) == images.targets).all()
+    assert make_split(given, Table(labels=4), 0).sha256 == make_split(images, Table(labels=4), 0).sha256
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (Table(labels=61), r"split.labels = 61, but only 60 training pictures have a label"),
+        (Table(labels=58, val=3), r"split.labels = 58, but only 57"),
+        (Table(labels=2), r"split.labels = 2 is less than one for each of 3 classes"),
+        (Table(labels=45, short="error"), r"c has 10 of 15.*split.short"),
+        (Table(val=60), r"split.val = 60, but only 60"),
+        (Table(rule="file"), r"needs split.file"),
+        (Table(rule="file", file="none.json"), r"none.json: there is no such split file"),
+    ],
+)
+def test_refused(table: Table, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        make_split(pictures([30, 20, 10]), table, 0)
+
+
+def test_from_file_by_row_and_by_id(tmp_path: Path) -> None:
+    images = pictures([6, 6])
+    (tmp_path / "s.json").write_text(json.dumps({"labeled": [3, "p1", 7], "val": ["p0"]}))
+    split = make_split(images, Table(labels=3, rule="file", file="s.json"), 0)
+    assert (split.labeled.tolist(), split.val.tolist()) == ([1, 3, 7], [0])
+    assert len(split.unlabeled) == 8
+    assert split.counts == tuple(np.bincount(images.targets[[1, 3, 7]], minlength=2))
+
+
+def test_a_saved_split_can_be_the_file(tmp_path: Path) -> None:
+    images = pictures([6, 6])
+    split = make_split(images, Table(labels=4, val=2), 0)
+    save_split(tmp_path / "s.json", split)
+    again = make_split(images, Table(labels="all", rule="file", file="s.json"), 9)
+    assert (again.labeled.tolist(), again.val.tolist()) == (split.labeled.tolist(), split.val.tolist())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1, 2]", "not a list"),
+        ("{", "not a JSON file"),
+        ("{}", '"labeled" is missing or empty'),
+        ('{"labeled": "p1"}', "must be a list"),
+        ('{"labeled": [1, "q"]}', "entry 2 .* 'q'"),
+        ('{"labeled": [99]}', "99"),
+        ('{"labeled": [-1]}', "-1"),
+        ('{"labeled": [true]}', "True"),
+        ('{"labeled": [1.5]}', "1.5"),
+        ('{"labeled": [1, "p1"]}', "more than once"),
+        ('{"labeled": [1, 2], "val": [2]}', 'in "labeled" and in "val"'),
+        ('{"labeled": [1, 2, 3, 4]}', "labels 4 pictures, split.labels says 3"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    labels: Any = 3 if "4]" in text else "all"
+    with pytest.raises(DataError, match=words):
+        make_split(pictures([6, 6]), Table(labels=labels, rule="file", file="s.json"), 0)
+
+
+def test_file_with_a_bare_picture(tmp_path: Path) -> None:
+    images = pictures([6], bare=3)
+    row = int(np.flatnonzero(images.targets < 0)[0])
+    (tmp_path / "s.json").write_text(json.dumps({"labeled": [row]}))
+    with pytest.raises(DataError, match="1 pictures without a label"):
+        make_split(images, Table(labels="all", rule="file", file="s.json"), 0)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, Split]:
+    split = make_split(pictures([6, 6]), Table(labels=4, val=2), 0)
+    save_split(tmp_path / "split.json", split)
+    return tmp_path / "split.json", split
+
+
+def test_file_round_trip(saved: tuple[Path, Split]) -> None:
+    path, split = saved
+    again = load_split(path)
+    for name in ("labeled", "unlabeled", "val"):
+        assert (getattr(again, name) == getattr(split, name)).all()
+        assert getattr(again, name).dtype == np.int64
+    assert (again.rule, again.seed, again.counts, again.sha256) == (split.rule, split.seed, split.counts, split.sha256)
+    assert [p.name for p in path.parent.iterdir()] == ["split.json"]
+
+
+def _other_row(body: dict[str, Any]) -> None:
+    body["labeled"][0] += 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_other_row, lambda b: b.update(seed=1), lambda b: b.update(rule="natural"), lambda b: b["unlabeled"].pop()],
+    ids=["row", "seed", "rule", "fewer"],
+)
+def test_changed_file_is_refused(saved: tuple[Path, Split], spoil: Callable[[dict[str, Any]], None]) -> None:
+    path, _ = saved
+    body = json.loads(path.read_text())
+    spoil(body)
+    path.write_text(json.dumps(body))
+    with pytest.raises(DataError, match="changed or damaged"):
+        load_split(path)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60, -3])
+def test_cut_file_is_refused(saved: tuple[Path, Split], cut: int) -> None:
+    path, _ = saved
+    path.write_text(path.read_text()[:cut])
+    with pytest.raises(DataError, match=r"split\.json"):
+        load_split(path)
+    path.write_text('{"labeled": [null]}')
+    with pytest.raises(DataError, match="not a split that mmctl wrote"):
+        load_split(path)

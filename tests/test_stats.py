@@ -1,0 +1,113 @@
+"""Statistics against SciPy, and against what can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmctl import stats
+
+A = [0.861, 0.874, 0.869, 0.880, 0.858]
+B = [0.842, 0.861, 0.866, 0.871, 0.839]
+
+
+def test_mean_std_interval_against_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    assert stats.mean(A) == pytest.approx(0.8684)
+    assert stats.std(A) == pytest.approx(scipy.tstd(A))
+    low, high = scipy.t.interval(0.95, 4, loc=stats.mean(A), scale=scipy.sem(A))
+    assert stats.interval(A) == pytest.approx((low, high))
+
+
+def test_one_value_has_neither_spread_nor_interval() -> None:
+    assert stats.std([1.0]) is None
+    assert stats.interval([1.0]) is None
+    assert stats.paired([(1.0, 2.0)]) is None
+    assert stats.welch([1.0], [2.0, 3.0]) is None
+    assert stats.permutation([(1.0, 2.0)]) is None
+
+
+def test_paired_against_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    ours, theirs = stats.paired(list(zip(A, B, strict=True))), scipy.ttest_rel(A, B)
+    assert ours
+    assert ours.p == pytest.approx(theirs.pvalue)
+    bounds = theirs.confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((bounds.low, bounds.high))
+    assert ours.diff == pytest.approx(stats.mean(A) - stats.mean(B))
+    assert ours.p_min == 0.0625
+
+
+def test_welch_against_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    ours, theirs = stats.welch(A, B[:3]), scipy.ttest_ind(A, B[:3], equal_var=False)
+    assert ours
+    assert ours.p == pytest.approx(theirs.pvalue)
+    bounds = theirs.confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((bounds.low, bounds.high))
+
+
+def test_sign_flip_against_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    noisy = [0.842, 0.880, 0.866, 0.891, 0.839]
+    for other in (B, noisy, A):
+        gaps = [a - b for a, b in zip(A, other, strict=True)]
+        theirs = scipy.permutation_test(
+            (gaps,), lambda x: abs(sum(x)), permutation_type="samples", alternative="greater"
+        )
+        ours = stats.permutation(list(zip(A, other, strict=True)))
+        assert ours
+        assert ours.p == pytest.approx(theirs.pvalue)
+
+
+def test_sign_flip_by_hand() -> None:
+    assert stats.permutation([(2.0, 1.0)] * 5) == stats.Test("sign flip", 5, 1.0, 1.0, 1.0, 0.0625, 0.0625)
+    assert stats.permutation([(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)]).p == 1.0  # type: ignore[union-attr]
+    assert stats.permutation([(1.0, 0.0)] * 13) is None
+
+
+def test_equal_differences_claim_no_certainty() -> None:
+    same = stats.paired([(1.0, 1.0), (2.0, 2.0)])
+    assert same
+    assert (same.diff, same.p) == (0.0, 1.0)
+    shifted = stats.paired([(1.5, 1.0), (2.5, 2.0)])
+    assert shifted
+    assert (shifted.diff, shifted.p, shifted.low) == (0.5, None, None)
+    assert stats.welch([1.0, 1.0], [1.0, 1.0]).p == 1.0  # type: ignore[union-attr]
+
+
+def test_shared_keys_in_order() -> None:
+    a, b = {(1, "s"): 0.1, (0, "s"): 0.2, (2, "s"): 0.3}, {(0, "s"): 0.4, (1, "s"): 0.5, (2, "other"): 0.6}
+    assert stats.shared(a, b) == [(0.2, 0.4), (0.1, 0.5)]
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 1.0), (2, 0.5), (5, 0.0625), (10, 2**-9)])
+def test_smallest_p(n: int, p: float) -> None:
+    assert stats.smallest_p(n) == p
+
+
+def test_holm() -> None:
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+@given(st.floats(0, 50), st.floats(1, 200))
+def test_t_tail_against_scipy(t: float, freedom: float) -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    assert stats.t_tail(t, freedom) == pytest.approx(2 * scipy.t.sf(t, freedom), rel=1e-8, abs=1e-14)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30.5, 1000])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_t_quantile_against_scipy(level: float, freedom: float) -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    assert stats.t_quantile(level, freedom) == pytest.approx(scipy.t.ppf((1 + level) / 2, freedom), rel=1e-9)
+
+
+def test_t_tail_at_the_ends() -> None:
+    assert stats.t_tail(0.0, 5) == 1.0
+    assert stats.t_tail(math.inf, 5) == 0.0
