@@ -44,6 +44,10 @@ def read_data(recipe: Recipe, split: Split | None = None) -> Data:
     images = recipe.build("dataset", known={"root": root})
     if "train" not in images or not any(s in images for s in ("val", "test")):
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
+    if "val" in images and recipe.split.val:
+        raise UserError(
+            f"split.val = {recipe.split.val}: {recipe.dataset_name} has an official validation split; set split.val = 0."
+        )
     split = split or make_split(images["train"], recipe.split, recipe.seed)
     text = "\n".join(f"{name} {part.fingerprint}" for name, part in sorted(images.items()))
     return Data(images, split, hashlib.sha256(text.encode()).hexdigest())
@@ -135,10 +139,9 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
             f"train.unlabeled_batch = {recipe.train.unlabeled_batch}, and only {len(split.unlabeled)} pictures are "
             "unlabelled: lower it, or get more pictures."
         )
-
     if getattr(method, "group", None) == "interleave" and recipe.train.batch != recipe.train.unlabeled_batch:
         raise UserError(
-            f'method.group = "interleave" swaps slices between branches of one size, and train.batch = '
+            'method.group = "interleave" swaps slices between branches of one size, and train.batch = '
             f"{recipe.train.batch} is not train.unlabeled_batch = {recipe.train.unlabeled_batch}: make them equal, or "
             'set method.group = "joint".'
         )

@@ -71,12 +71,11 @@ def parse(text: str) -> Measure:
 
 def series_name(name: str, primary: str) -> str:
     """The full name of a curve: weights and predictor that are left out are those of the run's primary metric."""
-    split, *middle, metric = name.split("/")
-    if not middle and (split == metric or split == "train"):
-        return name
+    split, *middle = name.split("/")
+    metric = middle.pop() if middle else ""
     asked = set(middle)
     _, weights, predictor, *_ = [*primary.split("/"), "", "", ""]
-    if not asked <= {"ema", "raw", "head", "centroid"} or split == "train":
+    if not metric or split == "train" or not asked <= {"ema", "raw", "head", "centroid"}:
         return name
     weights = next((part for part in ("ema", "raw") if part in asked), weights or "ema")
     predictor = next((part for part in ("head", "centroid") if part in asked), predictor or "head")

@@ -115,7 +115,9 @@ class Store:
 
     def _parts(self, key: str, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         wanted = {run["id"] for run in runs}
-        sql = f"SELECT id, json_extract(about, '$.{key}') AS part FROM runs WHERE {_within('id', runs)}"
+        # A run.json may come from anywhere and hold anything.
+        part = f"CASE json_type(about, '$.{key}') WHEN 'object' THEN json_extract(about, '$.{key}') END"
+        sql = f"SELECT id, {part} AS part FROM runs WHERE {_within('id', runs)}"
         return {row["id"]: self._object(row["part"] or "{}") for row in self.all(sql) if row["id"] in wanted}
 
     def data(self, run: dict[str, Any]) -> dict[str, Any]:

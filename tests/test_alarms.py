@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from tiny import training
 
 from mmctl.alarms import Alarms
 
@@ -73,3 +76,13 @@ def test_counters_survive_a_restore() -> None:
     second.in_a_row, second.told = first.in_a_row, list(first.told)
     assert second.point(201, margins(2.0)) == []
     assert kinds(second.evaluated({SERIES: 1.0})) == ["collapse"]
+
+
+def test_a_run_carries_its_alarms_over() -> None:
+    first, second = training("supervised"), training("supervised")
+    assert first.alarms.primary == SERIES
+    first.alarms.evaluated({SERIES: 1.0})
+    first.alarms.point(200, margins(2.0))
+    second.restore(7, json.loads(json.dumps(first.facts())))
+    assert second.step == 7
+    assert (second.alarms.in_a_row, second.alarms.told) == (1, ["runaway"])

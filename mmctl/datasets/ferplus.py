@@ -73,7 +73,7 @@ def distribution(votes_N10: np.ndarray) -> np.ndarray:
     taken = np.zeros((len(left), len(CLASSES)), np.int64)
     open_N = np.ones(len(left), bool)
     for _ in range(3):
-        open_N = open_N & (5 * taken.sum(1) < 3 * total) & ((taken > 0).sum(1) < 3)
+        open_N = open_N & (4 * taken.sum(1) < 3 * total) & ((taken > 0).sum(1) < 3)
         leads = (left == left.max(1, keepdims=True)) & open_N[:, None]
         taken += np.where(leads, left, 0)[:, : len(CLASSES)]
         open_N &= ~leads[:, len(CLASSES) :].any(1)
