@@ -133,6 +133,12 @@ def test_no_picture_comes_twice_in_an_unlabelled_batch(n: int, batch: int) -> No
     assert len(set(epoch.tolist())) == per_epoch * batch  # nor twice in an epoch
 
 
+def test_plans_keep_that_rule() -> None:
+    one = made()
+    assert all(len(set(one.plan(s).index_u.tolist())) == 7 for s in range(30))
+    assert set(np.concatenate([one.plan(s).index_x for s in range(5)]).tolist()) == set(range(10))
+
+
 def test_batches_are_what_the_plan_says() -> None:
     one = made()
     plan = one.plan(6)

@@ -74,6 +74,7 @@ def test_modes_can_follow_each_other_in_any_order() -> None:
     for bn, count in (("running", 0), ("update", 1), ("batch", 1), ("running", 1), ("batch", 1), ("update", 2)):
         net(x, bn=bn)  # type: ignore[arg-type]
         assert int(norm(net).num_batches_tracked) == count, bn  # type: ignore[arg-type]
+        assert norm(net).track_running_stats, bn  # left as found
     assert [call[:2] for call in net.calls[:3]] == [(4, "running"), (4, "update"), (4, "batch")]
 
 

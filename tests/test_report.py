@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import T0, attempt, data, family, finished_run, make_run, points, state, write
+from fake_runs import T0, attempt, data, evaluation, family, finished_run, make_run, points, state, write
 
 from mmctl import measure, report, selection, stats, terminal
 from mmctl.compare import compare, published_value, settings
 from mmctl.errors import RunNotFound, UserError
+from mmctl.journal import append
 from mmctl.lease import Lease
 from mmctl.store import Store
 
@@ -196,10 +197,6 @@ def test_the_profile_is_json(store: Store) -> None:
 
 
 def test_an_evaluation_made_afterwards_is_the_last_one(runs: Path) -> None:
-    from fake_runs import evaluation
-
-    from mmctl.journal import append
-
     folder = finished_run(runs, "r1", final=0.9)
     append(folder, evaluation(1000, 0.77) | {"t": T0 + 10**6})
     with synced(runs) as store:
@@ -366,7 +363,7 @@ def test_diff(runs: Path) -> None:
 def test_figures() -> None:
     assert terminal.figure(0.8766) == "87.7"
     assert terminal.figure(-0.021, "accuracy", sign=True) == "-2.1"
-    assert terminal.figure(0.12345, "test/ema/head/nll") == "0.1234"
+    assert terminal.figure(0.12344, "test/ema/head/nll") == "0.1234"
     assert terminal.figure(math.nan) == "nan"
     assert terminal.figure(None) == ""
     assert [terminal.duration(s) for s in (5, 119, 120, 5400, 86400, 200000)] == ["5s", "119s", "2m", "2h", "24h", "2d"]
@@ -378,3 +375,16 @@ def test_text_that_a_terminal_would_obey() -> None:
     assert terminal.clean("a\x1b[31mb\n\x9b\u202e c\u00a0d") == "a\\x1b[31mb\\x0a\\x9b\\x202e c\u00a0d"
     assert terminal.clean(None) == ""
     assert len(terminal.cut("x" * 100)) == terminal.WIDEST
+
+
+def test_while_a_run_trains_its_curves_give_the_last_evaluation(runs: Path) -> None:
+    folder = make_run(runs, "r1")
+    v = {"accuracy": 0.7, "nll": 1.5, "odd": 1.0}
+    write(folder, 1, attempt(), {"e": "points", "step": 50, "v": {f"test/raw/head/{key}": v[key] for key in v}})
+    write(folder, 1, evaluation(40, 0.6, "raw"), evaluation(60, 0.8, "ema"))
+    with synced(runs) as store:
+        found = report.profile(store, store.runs()[0])["evaluations"]
+    shown = {one["weights"]: (one["step"], one["metrics"]["accuracy"], one["n"]) for one in found}
+    assert shown == {"raw": (50, 0.7, None), "ema": (60, 0.8, 397)}
+    assert found[0]["metrics"]["nll"] == 1.5
+    assert "odd" not in found[0]["metrics"]

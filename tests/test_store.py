@@ -528,3 +528,66 @@ def test_data_event_is_kept_whole(runs: Path) -> None:
     folder = make_run(runs, UID)
     write(folder, 1, attempt(), data(labeled=80))
     assert only(runs)["labeled"] == 80
+
+
+def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from mmctl.journal import Journal; from mmctl.lease import *\n"
+        "folder = Path(sys.argv[1])\n"
+        "with Lease(folder) as lease, Journal(folder, 1) as book:\n"
+        "    book.write({'e': 'attempt', 'n': 1, 'from': 0, 'host': host(), 'boot': boot()})\n"
+        "    for step in range(1, 100000):\n"
+        "        book.write({'e': 'points', 'step': step, 'v': {'train/loss': 1.0}}); time.sleep(0.001)\n"
+        "        if step == 1000: print('go', flush=True)\n"
+    )
+    other = child(code, make_run(runs, UID))
+    assert other.stdout
+    other.stdout.readline()
+    assert only(runs)["state"] == "running"
+    other.kill()
+    finish(other)
+    run = only(runs)
+    assert run["state"] == "crashed"
+    assert 400 < run["step"] == len(curve(runs))
+    with Store(runs) as store:
+        assert store.check() == []
+
+
+def test_one_unreadable_run_does_not_hide_the_others(runs: Path) -> None:
+    finished_run(runs, UID)
+    path_of(make_run(runs, "other"), 1).mkdir()
+    with Store(runs) as store:
+        store.sync()
+        assert [run["uid"] for run in store.runs()] == [UID]
+        assert "Is a directory" in store.unreadable["other"]
+
+
+@pytest.mark.parametrize("about", [{"config": "text", "published": [1]}, {"config": None, "published": "x"}])
+def test_parts_of_a_strange_run_json(runs: Path, about: dict[str, Any]) -> None:
+    folder = make_run(runs, UID)
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | about))
+    with Store(runs) as store:
+        store.sync()
+        rows = store.runs()
+        assert (store.configs(rows), store.published(rows)) == ({rows[0]["id"]: {}}, {rows[0]["id"]: {}})
+
+
+def test_a_run_that_ends_while_we_look_is_not_crashed(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(runs, UID)
+    write(folder, 1, here(), state("running"))
+
+    def holder(asked: Path) -> None:
+        if path_of(folder, 1).read_bytes().count(b"completed") == 0:
+            write(folder, 1, state("completed", 1000))
+
+    monkeypatch.setattr(store_module.lease, "holder", holder)
+    assert only(runs)["state"] == "completed"
+
+
+def test_a_clock_that_was_put_back_changes_nothing(runs: Path) -> None:
+    folder = make_run(runs, UID)
+    write(folder, 1, attempt(), state("running"), evaluation(500, 0.5), evaluation(900, 0.9), t=T0)
+    write(folder, 2, here(2, 500), state("completed", 500), t=T0 - 10**9)
+    assert only(runs)["state"] == "completed"
+    with Store(runs) as store:
+        assert [row["step"] for row in store.evaluations(store.runs()[0])] == [500]

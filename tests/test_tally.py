@@ -48,7 +48,7 @@ def test_the_first_term_that_is_not_finite_is_named(value: float) -> None:
     tally = Tally(3, CPU)
     add(tally, 40, 1.0)
     add(tally, 41, 1.0, value)
-    add(tally, 42, math.nan, 1.0)  # all of it follows
+    add(tally, 42, math.nan, value)  # all of it follows
     with pytest.raises(Diverged, match='"other" is not finite since step 41') as error:
         tally.read()
     assert error.value.step == 41
@@ -90,6 +90,9 @@ def test_guesses_over_a_window() -> None:
     assert got["guess_largest"] == pytest.approx(max(share))
     assert got["guess_entropy"] == pytest.approx(-sum(p * math.log2(p) for p in share))
     assert not {"guess_known", "guess_right"} & set(got)
+    sure = Guess(torch.eye(2)[[1, 1]], torch.ones(2))
+    tally.add(3, Terms({"labeled": tensor(1.0)}, guess=sure), tensor(1.0), torch.tensor([1, 0]))
+    assert tally.read()["guess_largest"] == 1.0  # of the new window alone
 
 
 def test_without_hidden_labels_there_is_no_accuracy() -> None:

@@ -1,0 +1,97 @@
+"""Who may import whom, by the import statements; those inside functions count too, except in cli/."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+from conftest import REPO
+
+PACKAGE = REPO / "mmctl"
+KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
+GROUND = {"errors", "plugin", "project"}
+RECIPES = {
+    "lines", "wording", "params", "registry", "settings", "layers", "requires", "resolve", "crosscheck", "recipe",
+    "recipe_schema", "local",
+}  # fmt: skip
+TRAINING = {
+    "ops", "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
+}  # fmt: skip
+BOOKS = {
+    "lease", "journal", "database", "schema", "curves", "importer", "store", "stats", "measure", "selection", "compare",
+    "report", "terminal", "pages", "panels",
+}  # fmt: skip
+ALONE = {"environment", "progress", "stopping"}
+JOINS = {"assemble", "folder", "run", "batch", "dry", "judge", "find"}
+MAY: dict[str, set[str]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    **dict.fromkeys(RECIPES, GROUND | RECIPES),
+    **dict.fromkeys(TRAINING, GROUND | TRAINING),
+    **dict.fromkeys(BOOKS, GROUND | BOOKS),
+    **dict.fromkeys(ALONE, GROUND),
+    **dict.fromkeys(JOINS, GROUND | RECIPES | TRAINING | BOOKS | ALONE | JOINS),
+}
+HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "rich", "sqlite_utils", "pydantic", "typer"}
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports at run time, dotted."""
+    tree = ast.parse(path.read_text())
+    checking = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in checking:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "mmctl":
+                yield from (f"mmctl.{name.name}" for name in node.names)
+            else:
+                yield node.module
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_layers(path: Path) -> None:
+    here = part(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("mmctl.")} - {"__version__"}
+    theirs = {name.split(".")[0] for name in imports(path)} & HEAVY
+    if here == "cli":
+        return
+    assert "cli" not in ours
+    if here in KINDS:
+        assert ours <= {"plugin", "ops", here}, "a component sees what a third party's sees"
+        return
+    assert here in MAY, f"{here} is in no layer: say in this test where it belongs"
+    assert ours <= MAY[here]
+    if here in GROUND:
+        assert not theirs, "the standard library alone"
+    if here in RECIPES:
+        assert theirs <= {"pydantic"}
+    if here in TRAINING:
+        assert theirs <= {"torch", "numpy"}
+    if here in BOOKS:
+        assert theirs <= {"rich", "sqlite_utils", "scipy"}
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in MODULES}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
+    assert median(lengths.values()) < 130
+
+
+def test_sources_are_ascii() -> None:
+    for path in [*MODULES, *sorted((REPO / "tests").glob("*.py")), *sorted((REPO / "plugins").glob("*.py"))]:
+        path.read_text(encoding="ascii")

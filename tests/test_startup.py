@@ -1,0 +1,47 @@
+"""What a command imports: nothing heavy before it is needed. Deterministic, no stopwatch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import REPO
+
+HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "pydantic", "rich", "sqlite_utils", "sqlite3"}
+
+
+def loaded(*words: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after a command."""
+    code = (
+        "import sys, json, io, contextlib\n"
+        "from mmctl.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    try: main(sys.argv[1:])\n"
+        "    except SystemExit: pass\n"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules} | "
+        "({'importlib.metadata'} & set(sys.modules)))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=REPO, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    for words in (("--help",), ("--version",)):
+        assert not loaded(*words) & (HEAVY | {"importlib.metadata"})
+
+
+def test_reading_commands_do_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    loaded("ls")  # makes the database, by sqlite-utils, which takes numpy where it finds it
+    for words in (("ls",), ("ls", "--json"), ("compare",), ("show", "@last"), ("plugins", "list")):
+        assert not loaded(*words) & {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy"}, words
+
+
+def test_training_needs_neither_torchvision_nor_timm(tmp_path: Path) -> None:
+    seen = loaded("run", "recipes/digits.toml", "--set", "train.steps=1", "--quiet")
+    assert "torch" in seen
+    assert not seen & {"torchvision", "timm"}
