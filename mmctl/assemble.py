@@ -46,7 +46,8 @@ def read_data(recipe: Recipe, split: Split | None = None) -> Data:
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
     if "val" in images and recipe.split.val:
         raise UserError(
-            f"split.val = {recipe.split.val}: {recipe.dataset_name} has an official validation split; set split.val = 0."
+            f"split.val = {recipe.split.val} carves validation pictures from train, and {recipe.dataset_name} has "
+            "a validation split of its own: set split.val = 0."
         )
     split = split or make_split(images["train"], recipe.split, recipe.seed)
     text = "\n".join(f"{name} {part.fingerprint}" for name, part in sorted(images.items()))

@@ -28,7 +28,10 @@ class Late(Exception):
 
 def stale(folder: str, folder_ns: int, sizes: dict[int, int]) -> bool:
     """Whether a run folder holds anything that is not imported."""
-    if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116 - ten thousand of them
+    try:
+        if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116 - ten thousand of them
+            return True
+    except OSError:
         return True
     return any(_size(f"{folder}/journal.{n}.jsonl") != size for n, size in sizes.items())
 

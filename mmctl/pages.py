@@ -11,10 +11,10 @@ from rich.console import Console
 
 from mmctl import lease, measure
 from mmctl.compare import matters
+from mmctl.report import EVALUATED
 from mmctl.terminal import Column, clean, cut, duration, figure, heading, line, show, size, spark, unicode
 
 Value = dict[str, Any]
-EVALUATED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
 TITLES = {
     "balanced_accuracy": "balanced",
     "macro_f1": "macro-F1",
@@ -35,9 +35,9 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
         column("state", rows, shown_state),
         column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", right=True),
         column(title, rows, lambda row: figure(row["value"], row["metric"]), right=True),
-        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 2, right=True),
-        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 1, right=True),
-        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 3, right=True),
+        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 3, right=True),
+        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 2, right=True),
+        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 1, right=True),
         column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 6, right=True),
         column("labels", rows, lambda row: str(row["labeled"] or ""), 4, right=True),
         column("seed", rows, lambda row: str(row["seed"]), 7, right=True),
@@ -106,8 +106,8 @@ def print_difference(found: Value, out: Console) -> None:
     show(
         [
             column("key", rows, lambda row: clean(row[0])),
-            column(cut(clean(found["a"]), 32), rows, lambda row: setting(row[1][0])),
-            column(cut(clean(found["b"]), 32), rows, lambda row: setting(row[1][1])),
+            column(cut(clean(found["titles"][0]), 32), rows, lambda row: setting(row[1][0])),
+            column(cut(clean(found["titles"][1]), 32), rows, lambda row: setting(row[1][1])),
         ],
         out,
     )
@@ -126,7 +126,7 @@ def setting(value: Any) -> str:
 
 def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
     data = run["data"]
-    dash = " ± " if unicode(out) else " +- "
+    dash = " \u00b1 " if unicode(out) else " +- "
     facts = [("run", f"#{run['number']}  {clean(run['folder'])}")]
     state = f"step {run['step']} of {run['total_steps'] or '?'}"
     state += f", {duration(run['seconds'])} of training" if run["seconds"] else ""
@@ -167,7 +167,8 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
 
 def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Console) -> None:
     steps = sorted({row["step"] for row in rows})
-    heading(out, f"Last evaluation on {split} ({rows[0]['n'] or '?'} pictures, step {', '.join(map(str, steps))})")
+    pictures = f"{rows[0]['n']} pictures, " if rows[0]["n"] else ""
+    heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
     columns = [
         column("weights", rows, lambda row: clean(row["weights"])),
         column("predictor", rows, lambda row: clean(row["predictor"])),

@@ -51,14 +51,14 @@ def _print_metric(panel: Value, cells: Sequence[Value], number: int, metric: Val
         column("cell", cells, lambda cell: cell["shown"]),
         column("n", cells, lambda cell: str(value(cell)["n"]), right=True),
         column("mean", cells, lambda cell: spread(value(cell)["mean"], value(cell)["std"], name, out), right=True),
-        column("95 %", cells, lambda cell: _range(value(cell), name), 4, right=True),
-        column("published", cells, lambda cell: _published(value(cell)["published"], name, out), 3, right=True),
+        column("95 %", cells, lambda cell: _range(value(cell), name), 5, right=True),
+        column("published", cells, lambda cell: _published(value(cell)["published"], name, out), 2, right=True),
         column(versus, cells, lambda cell: _difference(cell, base, against(cell, "diff"), name), right=True),
         column("95 % of it", cells, lambda cell: _range(against_of(value(cell)), name, sign=True), 6, right=True),
         column("p", cells, lambda cell: p_value(against(cell, "p")), 1, right=True),
-        column("p Holm", cells, lambda cell: p_value(against(cell, "p_holm")), 2, right=True),
-        column("others", cells, _others, 2),
-        column("method", cells, lambda cell: _method(cell), 5),
+        column("p Holm", cells, lambda cell: p_value(against(cell, "p_holm")), 3, right=True),
+        column("others", cells, _others, 4),
+        column("method", cells, lambda cell: _method(cell), 7),
     ]
     show(columns, out)
     tests = [against_of(value(cell)) for cell in cells if value(cell).get("against")]

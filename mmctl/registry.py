@@ -132,7 +132,7 @@ class Index:
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
             hint = hint.replace(f'"{n}"', close[n]) if close[n] != f'"{n}"' else hint
-        make = f" New one: mmctl plugins new NAME --kind {kind}."
+        make = " A new one is a file in plugins/, see CONTRIBUTING.md."
         return f'no {kind} "{word}".{hint}{self._known(kind)}{make}'
 
     def _spellings(self, kind: str) -> Iterator[str]:

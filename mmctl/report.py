@@ -13,6 +13,7 @@ from mmctl.compare import published_value, settings
 from mmctl.store import Store
 
 Value = dict[str, Any]
+EVALUATED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
 KEYS = (
     "number", "uid", "name", "recipe", "method", "labeler", "seed", "cell", "labeled", "state", "reason", "code",
     "step", "total_steps", "attempt", "created", "started", "ended", "host", "device", "data_hash", "split_hash",
@@ -42,10 +43,7 @@ def profile(store: Store, run: Value) -> Value:
     """Everything `mmctl show` knows about a run."""
     about = store.about(run)
     (row,) = listing(store, [run])
-    evaluations = store.evaluations(run)
-    last: dict[tuple[str, str, str], Value] = {}
-    for evaluation in evaluations:
-        last[evaluation["split"], evaluation["weights"], evaluation["predictor"]] = evaluation
+    last = _evaluations(store, run)
     published = published_value(about.get("published"), run["primary_metric"], run["primary_metric"])
     if published and row["value"] is not None:
         published["distance"] = row["value"] - published["value"]
@@ -59,9 +57,7 @@ def profile(store: Store, run: Value) -> Value:
             {key: one[key] for key in ("n", "from_step", "dropped", "t")} | one["body"] for one in store.attempts(run)
         ],
         "states": [{"t": one["t"], **one["body"]} for one in store.events(run, "state")],
-        "evaluations": [
-            {key: value for key, value in one.items() if key not in ("run", "offset")} for one in last.values()
-        ],
+        "evaluations": [{key: value for key, value in one.items() if key not in ("run", "offset")} for one in last],
         "alerts": [one["body"] for one in store.events(run, "alert")],
         "notes": notes,
         "checkpoints": [
@@ -94,7 +90,31 @@ def difference(store: Store, a: Value, b: Value, everything: bool) -> Value:
     keys = [*dict.fromkeys((*sides[0], *sides[1]))]
     rows = {key: [side.get(key) for side in sides] for key in keys}
     kept = {key: row for key, row in rows.items() if everything or row[0] != row[1]}
-    return {"a": a["uid"], "b": b["uid"], "same_cell": a["cell"] == b["cell"], "differences": kept}
+    titles = [f"#{run['number']} {run['name']} s{run['seed']}" for run in (a, b)]
+    return {"a": a["uid"], "b": b["uid"], "titles": titles, "same_cell": a["cell"] == b["cell"], "differences": kept}
+
+
+def _evaluations(store: Store, run: Value) -> list[Value]:
+    """The newest evaluation of each split, weights and predictor; while a run trains, its curves know the newest."""
+    last = {(one["split"], one["weights"], one["predictor"]): one for one in store.evaluations(run)}
+    for series in store.series(run):
+        parts = series["name"].split("/")
+        if len(parts) != 4 or parts[3] not in EVALUATED:
+            continue
+        split, weights, predictor, metric = parts
+        key = (split, weights, predictor)
+        if key not in last or last[key]["step"] < series["last_step"]:
+            names = {
+                "split": split,
+                "weights": weights,
+                "predictor": predictor,
+                "step": series["last_step"],
+                "metrics": {},
+            }
+            last[key] = dict.fromkeys(("attempt", "t", "checkpoint", "n", "per_class", "confusion")) | names
+        if last[key]["step"] == series["last_step"]:
+            last[key]["metrics"].setdefault(metric, series["last"])
+    return list(last.values())
 
 
 def _pair(run: Value) -> tuple[str, str]:

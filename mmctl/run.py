@@ -118,7 +118,15 @@ def execute(
                 f"{folder.name}: no usable checkpoint ({len(bad)} tried). Its curves are kept; start again with "
                 f"`mmctl run {folder / 'recipe.toml'}`."
             )
-        opened = open_run(folder, saved, accept)
+        try:
+            opened = open_run(folder, saved, accept)
+        except MmctlError as error:
+            if saved is None:
+                # Without this word the run would be taken for one whose process has died.
+                reason = str(error).split("\n")[0]
+                code = error.exit_code
+                journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
+            raise
         attempt = journal.next_attempt(folder)
         with Journal(folder, attempt) as log:
             return _Keeper(opened, attempt, log, lease, watch).run(stop, accept)

@@ -40,6 +40,7 @@ class Store:
         self.path = runs_dir / database.FILE
         # A folder that cannot be written is still read: its index then lives as long as the command.
         self.memory = memory or not os.access(runs_dir, os.W_OK)
+        self.unreadable: dict[str, str] = {}
         self._stack = ExitStack()
         opened = database.in_memory() if self.memory else database.opened(runs_dir, patience)
         self._conn: sqlite3.Connection = self._stack.enter_context(opened)
@@ -77,11 +78,8 @@ class Store:
             else:
                 present = set(only)
             for uid in sorted(present):
-                try:
-                    if uid not in known or importer.stale(f"{self.runs_dir}/{uid}", *known[uid]):
-                        self._import(self.runs_dir / uid)
-                except FileNotFoundError:
-                    self._forget(uid)
+                if uid not in known or importer.stale(f"{self.runs_dir}/{uid}", *known[uid]):
+                    self._import(self.runs_dir / uid)
             live = "SELECT uid FROM runs WHERE state IN ('running', 'queued')"
             for (uid,) in self._conn.execute(live).fetchall():
                 if uid in present:
@@ -220,8 +218,14 @@ class Store:
             raise EnvironmentFault(f"{self.runs_dir}: cannot be read ({error.strerror}).") from None
 
     def _import(self, folder: Path) -> bool:
-        with transaction(self._conn):
-            return importer.import_run(self._conn, folder)
+        try:
+            with transaction(self._conn):
+                return importer.import_run(self._conn, folder)
+        except FileNotFoundError:  # removed while we looked
+            self._forget(folder.name)
+        except OSError as error:  # one folder that cannot be read is no reason not to show the others
+            self.unreadable[folder.name] = f"{error.filename or folder}: {error.strerror}"
+        return False
 
     def _forget(self, uid: str) -> None:
         with transaction(self._conn):

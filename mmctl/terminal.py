@@ -83,8 +83,8 @@ def show(columns: Sequence[Column], out: Console) -> None:
 
 
 def line(out: Console, text: str, style: str = "") -> None:
-    """Print a line of text as it is."""
-    out.print(Text(text, style=style), soft_wrap=True)
+    """Print a text as it is, broken between words where the terminal ends."""
+    out.print(Text(text, style=style))
 
 
 def heading(out: Console, text: str) -> None:
@@ -129,7 +129,7 @@ def spread(mean: float | None, std: float | None, name: str, out: Console) -> st
     """Mean and standard deviation in one cell."""
     if mean is None:
         return ""
-    between = " ± " if unicode(out) else " +- "
+    between = " \u00b1 " if unicode(out) else " +- "
     return figure(mean, name) + (f"{between}{figure(std, name)}" if std is not None else "")
 
 
@@ -158,7 +158,7 @@ def size(count: int | None) -> str:
 
 def spark(values: Sequence[float], out: Console, width: int = 40) -> str:
     """A curve as one line of bars."""
-    levels = "▁▂▃▄▅▆▇█" if unicode(out) else "_.-:=+*#"
+    levels = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588" if unicode(out) else "_.-:=+*#"
     if len(values) > width:
         values = [values[i * (len(values) - 1) // (width - 1)] for i in range(width)]
     finite = [value for value in values if math.isfinite(value)]

@@ -59,7 +59,7 @@ def test_show(mm: Mm, runs: Path) -> None:
     assert result.code == 0
     for words in (
         "marginmix, seed 2: completed",
-        "89.0 ± 0.4 (table 2, unstated), ours",
+        "89.0 \u00b1 0.4 (table 2, unstated), ours",
         "macro-F1",
         "recall: anger",
         "Components",

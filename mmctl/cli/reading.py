@@ -34,6 +34,8 @@ def opened() -> Iterator[Store]:
 
     with Store(project.runs_dir()) as store:
         store.sync()
+        for problem in store.unreadable.values():
+            typer.echo(f"mmctl: {problem}; this run is left out or not up to date", err=True)
         yield store
 
 

@@ -1,0 +1,265 @@
+"""Wrong inputs of every kind: one message with place and remedy, the right exit code, and nothing lost or left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Result
+from PIL import Image
+
+GOOD = """
+[dataset]
+name = "digits"
+[split]
+labels = 20
+[backbone]
+name = "small"
+[augment.weak]
+name = "affine"
+[method]
+name = "supervised"
+[train]
+steps = 2
+threads = 1
+"""
+
+
+def tree(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+    return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()
+
+
+def refused(mm: Callable[..., Result], tmp_path: Path, words: list[object], code: int, *says: str) -> None:
+    before = tree(tmp_path / "runs")
+    done = mm(*words)
+    assert done.code == code, (done.code, done.out, done.err)
+    assert "Traceback" not in done.err + done.out
+    for text in says:
+        assert text in done.err, f"{text!r} is not in {done.err!r}"
+    assert tree(tmp_path / "runs") == before
+
+
+RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    # name: (what is replaced, by what, what the message must say)
+    "key": ("labels = 20", "lables = 20", ("recipe.toml:5", '"labels"')),
+    "table": ("[backbone]", "[backbon]", ("backbon", '"backbone"')),
+    "component name": ('"small"', '"smal"', ("recipe.toml:7", 'Did you mean "small"')),
+    "other kind": ('"supervised"', '"fuzzy"', ("is a labeler, not a method",)),
+    "value": ("labels = 20", 'labels = "many"', ("recipe.toml:5", "integer")),
+    "type": ("steps = 2", 'steps = "2"', ("recipe.toml:13", "integer")),
+    "boolean": ("steps = 2", "steps = true", ("recipe.toml:13",)),
+    "bounds": ("steps = 2", "steps = 0", ("recipe.toml:13", "1")),
+    "infinite": ("steps = 2", "steps = 2\n[optimizer]\nlr = inf", ("optimizer.lr",)),
+    "negative": ("steps = 2", "steps = 2\n[optimizer]\nlr = -1", ("optimizer.lr", "0")),
+    "parameter of a component": ('"affine"', '"affine"\nrotat = 3', ("rotat", '"rotate"')),
+    "slot": ("steps = 2", "steps = 2\n[loss.unlabelled]\nweight = 1", ("unlabelled",)),
+    "labeler that nobody asked for": ("steps = 2", 'steps = 2\n[labeler]\nname = "fuzzy"', ("labeler",)),
+    "policy missing": ("[augment.weak]", "[augment.strong]", ("weak",)),
+    "after nothing": ('"affine"', '"affine"\nafter = "crop"', ("crop",)),
+    "syntax": ("labels = 20", "labels = = 20", ("recipe.toml:5",)),
+    "twice": ("labels = 20", "labels = 20\nlabels = 30", ("recipe.toml",)),
+    "version": ("[dataset]", '[requires]\nmmctl = ">=9"\n[dataset]', ("mmctl", ">=9")),
+    "parent missing": ("[dataset]", 'extends = "methods/margnmix.toml"\n[dataset]', ("marginmix",)),
+    "itself as parent": ("[dataset]", 'extends = "recipe.toml"\n[dataset]', ("recipe.toml",)),
+    "too many labels": ("labels = 20", "labels = 5000", ("5000", "1297")),
+    "too few labels": ("labels = 20", "labels = 5", ("10 classes",)),
+    "split evaluated": ("threads = 1", 'threads = 1\n[eval]\nsplits = ["val"]\nprimary = "val/accuracy"', ("val",)),
+    "cuda": ("threads = 1", 'threads = 1\ndevice = "cuda"', ("CUDA",)),
+    "raw learned centroids": (
+        "threads = 1",
+        'threads = 1\n[centroids]\nestimator = "learned"\nnorm = "raw"',
+        ("unit",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_wrong_recipes(name: str, mm: Callable[..., Result], tmp_path: Path) -> None:
+    old, new, says = RECIPES[name]
+    assert old in GOOD
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace(old, new, 1).lstrip("\n").join(["\n", ""]))
+    refused(mm, tmp_path, ["run", path], 2, *says)
+
+
+def test_the_good_recipe_is_good(mm: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    assert mm("run", path, "--quiet").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "recipes/digts.toml"], "digits"),
+        (["run", "."], "recipe"),
+        (["run", "/dev/null"], ""),
+        (["run", "digits", "--set", "train.steps"], "="),
+        (["run", "digits", "--set", "train.stps=3"], "steps"),
+        (["run", "digits", "--seeds", "3-1"], "0-4"),
+        (["run", "digits", "--seeds", "1,1"], "twice"),
+        (["run", "digits", "--set", "train.unlabeled_batch=5000"], "1297"),
+        (["run", "digits-mixmatch", "--set", "method.group=interleave", "--set", "train.batch=32"], "joint"),
+        (["run", "digits", "--set", "method.guesser=ema", "--set", "average.kind=none"], "average"),
+        (["resume", "nobody"], "mmctl run"),
+        (["evaluate", "@last"], "mmctl run"),
+        (["plugins", "show", "fuzy"], "fuzzy"),
+        (["recipe", "validate", "nowhere.toml"], "nowhere"),
+        (["rnu"], "run"),
+    ],
+)
+def test_wrong_words(words: list[object], says: str, mm: Callable[..., Result], tmp_path: Path) -> None:
+    refused(mm, tmp_path, words, 2, says)
+
+
+PLUGINS = {
+    "syntax": ("@augment('bad')\nclass Bad(:\n    pass\n", "broken.py"),
+    "import": (
+        "import no_such_module\nfrom mmctl.plugin import augment\n@augment('bad')\nclass Bad: pass\n",
+        "no_such",
+    ),
+    "exit": ("from mmctl.plugin import augment\nraise SystemExit(3)\n@augment('bad')\nclass Bad: pass\n", "broken.py"),
+    "constructor": (
+        "from mmctl.plugin import augment\n@augment('bad')\nclass Bad:\n"
+        "    def __init__(self, *, x: int = 1):\n        raise RuntimeError('no luck')\n",
+        "no luck",
+    ),
+    "kwargs": (
+        "from mmctl.plugin import augment\n@augment('bad')\nclass Bad:\n    def __init__(self, **kwargs): pass\n",
+        "kwargs",
+    ),
+    "star rule": (
+        "from mmctl.plugin import augment\n@augment('bad')\nclass Bad:\n    def __init__(self, speed): pass\n",
+        "speed",
+    ),
+    "twice": (
+        "from mmctl.plugin import augment\n@augment('bad')\nclass A: pass\n@augment('bad')\nclass B: pass\n",
+        "broken.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_broken_plugins_hurt_nobody_else(name: str, mm: Callable[..., Result], tmp_path: Path) -> None:
+    code, says = PLUGINS[name]
+    (tmp_path / "plugins").mkdir()
+    # A mark counts at the beginning of a line with its name in double quotes, as formatters write it.
+    (tmp_path / "plugins" / "broken.py").write_text(code.replace("'bad'", '"bad"'))
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace('"affine"', '"bad"'))
+    refused(mm, tmp_path, ["run", path], 2, says)
+    path.write_text(GOOD)
+    assert mm("recipe", "validate", path).code == 0
+    assert mm("plugins", "list").code == 0
+
+
+def test_a_plugin_that_raises_while_training(mm: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "later.py").write_text(
+        'from mmctl.plugin import augment\n\n\n@augment("later")\nclass Later:\n    """Breaks."""\n\n'
+        "    def draw(self, rng, n):\n        return {}\n\n    def apply(self, x_BCHW):\n        return 1 / 0\n"
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace('"affine"', '"later"'))
+    done = mm("run", path, "--quiet")
+    assert done.code == 3
+    assert "later.py:12" in done.err
+    assert "Traceback" not in done.err
+    assert "failed" in mm("ls").out
+
+
+def faces(root: Path, *, broken: str = "") -> Path:
+    """A data/ferplus of the folder layout with a few pictures, one thing wrong with it."""
+    for folder in ("FER2013Train", "FER2013Valid", "FER2013Test"):
+        (root / folder).mkdir(parents=True)
+        lines = []
+        for n in range(24):
+            votes = ["0"] * 10
+            votes[n % 8] = "10"
+            pixels = np.full((48, 48), 10 * n, np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"fer{n:07d}.png")
+            lines.append(f'fer{n:07d}.png,"(0, 0, 48, 48)",{",".join(votes)}')
+        if broken == "short row":
+            lines[3] = ",".join(lines[3].split(",")[:-3])
+        if broken == "long row":
+            lines[3] += ",1,2"
+        if broken == "not a number":
+            lines[3] = lines[3][:-1] + "x"
+        (root / folder / "label.csv").write_text("\n".join(lines) + "\n")
+    picture = root / "FER2013Train" / "fer0000004.png"
+    if broken == "truncated picture":
+        picture.write_bytes(picture.read_bytes()[:60])
+    if broken == "no picture":
+        picture.write_text("hello")
+    if broken == "picture missing":
+        picture.unlink()
+    if broken == "csv missing":
+        (root / "FER2013Test" / "label.csv").unlink()
+    if broken == "folder missing":
+        (root / "FER2013Valid" / "label.csv").unlink()
+        for p in (root / "FER2013Valid").iterdir():
+            p.unlink()
+        (root / "FER2013Valid").rmdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("short row", "label.csv:4"),
+        ("long row", "label.csv:4"),
+        ("not a number", "label.csv:4"),
+        ("truncated picture", "fer0000004.png"),
+        ("no picture", "fer0000004.png"),
+        ("picture missing", "fer0000004.png"),
+        ("csv missing", "label.csv"),
+        ("folder missing", "FER2013Valid"),
+    ],
+)
+def test_damaged_faces(
+    broken: str, says: str, mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = faces(tmp_path / "faces", broken=broken)
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace('"digits"', f'"ferplus"\nroot = "{root}"').replace("labels = 20", "labels = 8"))
+    refused(mm, tmp_path, ["run", path], 2, says)
+
+
+def test_faces_that_are_whole_train(mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = faces(tmp_path / "faces")
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace('"digits"', f'"ferplus"\nroot = "{root}"').replace("labels = 20", "labels = 8"))
+    done = mm("run", path, "--quiet")
+    assert done.code == 0, done.err
+
+
+def test_ambiguous_and_unknown_runs(mm: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    assert mm("run", path, "--quiet").code == 0
+    assert mm("run", path, "--quiet", "--set", "seed=1").code == 0
+    refused(mm, tmp_path, ["show", "20"], 2, "recipe-s")
+    refused(mm, tmp_path, ["resume", "recipee"], 2, "recipe")
+    refused(mm, tmp_path, ["compare", "--metric", "test/accuracy@lst"], 2, "last")
+    refused(mm, tmp_path, ["compare", "--test", "anova"], 2, "welch")
+
+
+def test_a_foreign_database_is_not_touched(mm: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    assert mm("run", path, "--quiet").code == 0
+    database = tmp_path / "runs" / "mmctl.db"
+    database.write_bytes(b"not a database at all" * 100)
+    before = database.read_bytes()
+    done = mm("ls")
+    assert done.code == 4
+    assert "mmctl db rebuild" in done.err
+    assert database.read_bytes() == before
+    assert mm("db", "rebuild").code == 0
+    assert "completed" in mm("ls").out
