@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
 
-FORMAT = 1
+FORMAT = 2
+"""1: the manifest did not vouch for itself."""
 STATE, MANIFEST = "state.safetensors", "manifest.json"
+
+
+class Newer(ResumeRefused):
+    """Nothing is wrong with the checkpoint: this mmctl is too old for it."""
 
 
 class Checkpoint(NamedTuple):
@@ -46,7 +52,7 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         index = {k: [str(t.dtype), list(t.shape)] for k, t in tensors.items()}
         manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": index, **facts}
         # The manifest is written last: a folder without a valid one does not count.
-        _write(new / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _write(new / MANIFEST, json.dumps({**manifest, "own_sha256": _digest(manifest)}, indent=1).encode())
         _sync(new)
         if final.exists():  # left by an attempt that was killed after publishing it, or set aside as damaged
             _discard(final)
@@ -81,21 +87,32 @@ def tidy(run: Path) -> None:
 
 
 def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, and a line for each newer one that does not (it is set aside)."""
-    bad: list[str] = []
+    """The newest checkpoint that verifies, and a line for each newer one that does not (it is set aside).
+
+    Where none verifies, none is set aside: the next attempt is to meet them too, and not to begin again from nothing.
+    """
+    bad: dict[Path, str] = {}
     for step in reversed(steps(run)):
         folder = folder_of(run, step)
         try:
-            return read(folder), bad
+            found = read(folder)
+        except Newer:
+            raise
         except ResumeRefused as error:
-            bad.append(str(error))
-            if quarantine:
-                aside = folder.with_name(f"bad-{folder.name}")
-                n = 1
-                while aside.exists():
-                    aside, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
-                folder.rename(aside)
-    return None, bad
+            bad[folder] = str(error)
+            continue
+        if quarantine:
+            for damaged in bad:
+                _set_aside(damaged)
+        return found, list(bad.values())
+    return None, list(bad.values())
+
+
+def _set_aside(folder: Path) -> None:
+    aside, n = folder.with_name(f"bad-{folder.name}"), 1
+    while aside.exists():
+        aside, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
+    folder.rename(aside)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -103,22 +120,25 @@ def read(folder: Path) -> Checkpoint:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] > FORMAT:
-            raise ResumeRefused(
-                f"{folder}: made by a newer mmctl (format {manifest['format']}, this one knows {FORMAT})."
+            raise Newer(
+                f"{folder}: made by a newer mmctl (format {manifest['format']}, this one knows up to {FORMAT}). "
+                "Upgrade mmctl."
             )
+        if manifest["format"] != 1 and manifest.pop("own_sha256") != _digest(manifest):
+            raise ResumeRefused(f"{folder}: damaged (the manifest's SHA-256 is not its own).")
         data = (folder / STATE).read_bytes()
         if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 is not the manifest's).")
         return Checkpoint(folder, int(manifest["step"]), manifest, load(data))
     except FileNotFoundError as error:
         raise ResumeRefused(f"{folder}: incomplete ({Path(str(error.filename)).name} is missing).") from error
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, SafetensorError) as error:
         raise ResumeRefused(f"{folder}: damaged ({type(error).__name__}: {error}).") from error
 
 
 @torch.no_grad()
 def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
-    """Copy the saved tensors into the live ones; names and shapes must be the same on both sides."""
+    """Copy the saved tensors into the live ones; names, shapes and types must be the same on both sides."""
     problems = [f"{k} is missing" for k in live if k not in saved] + [f"{k} is unknown" for k in saved if k not in live]
     problems += list(_shapes(live, saved))
     if problems:
@@ -132,9 +152,14 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Pa
 
 
 def _shapes(live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Iterator[str]:
-    for k in live.keys() & saved.keys():
-        if live[k].shape != saved[k].shape:
-            yield f"{k} is {list(saved[k].shape)} there and {list(live[k].shape)} here"
+    for k in sorted(live.keys() & saved.keys()):
+        there, here = ((str(t.dtype).removeprefix("torch."), list(t.shape)) for t in (saved[k], live[k]))
+        if there != here:
+            yield f"{k} is {there[0]} {there[1]} there and {here[0]} {here[1]} here"
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ def folder_of_run(ref: str) -> Path:
     """The folder of a run: its path, or its number, name or id as `mmctl ls` shows them, or @last."""
     path = Path(ref)
     if (path / "run.json").is_file():
-        return path
+        return path.resolve()
     runs = project.runs_dir()
     if not runs.is_dir():
         raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run recipes/digits.toml')

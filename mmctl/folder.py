@@ -22,11 +22,12 @@ def prepare(
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     weights = "raw" if recipe.average.kind == "none" else "ema"
     try:
+        runs.mkdir(parents=True, exist_ok=True)  # apart: a dangling link here also says "exists"
         while True:
             uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
             folder = runs / uid
             try:
-                folder.mkdir(parents=True)
+                folder.mkdir()
                 break
             except FileExistsError:
                 continue
@@ -51,15 +52,18 @@ def prepare(
             "environment": {**environment.machine(), "versions": environment.versions()},
             "git": environment.git(project.root()),
         }
-        (folder / "recipe.toml").write_text(recipe.text())
+        (folder / "recipe.toml").write_text(recipe.text(), "utf-8")
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets)
+        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
         # run.json last and at once: a folder without it is no run.
         temporary = folder / ".run.json.tmp"
         temporary.write_text(json.dumps(about, indent=1))
         temporary.replace(folder / "run.json")
     except OSError as error:
-        raise EnvironmentFault(f"{runs}: cannot make a run folder ({error.strerror}).") from error
+        raise EnvironmentFault(
+            f"{runs}: cannot make a run folder ({error.strerror}). Make it a folder with room that may be written to, "
+            "or set MMCTL_RUNS to another one."
+        ) from error
     return folder
 
 

@@ -48,7 +48,7 @@ def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
         if found is None:
             raise ResumeRefused(f"{folder.name}: no usable checkpoint. " + " ".join(bad))
         return found
-    if not which.isdigit() or int(which) not in steps:
+    if not which.isdecimal() or int(which) not in steps:
         have = ", ".join(map(str, steps)) or "none"
         raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; it has steps {have}, or say last.')
     return checkpoints.read(checkpoints.folder_of(folder, int(which)))
@@ -73,10 +73,9 @@ def shown(found: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     m, known = found["metrics"], found["logged"]
-    console.print(Text(
-        f"{found['run']}  step {found['step']}  {found['split']}  {found['weights']} weights, by {found['predictor']}"
-        f"  ({found['n']} pictures)"
-    ))  # fmt: skip
+    who = f"{found['weights']} weights, by {found['predictor']}"
+    head = f"{found['run']}  step {found['step']}  {found['split']}  {who}  ({found['n']} pictures)"
+    console.print(Text(head), soft_wrap=True)
     table = Table("figure", "now", "logged", box=None, pad_edge=False)
     for name, value in m.items():
         percent = name not in ("nll",)

@@ -154,7 +154,8 @@ def _refusal(folder: Path, content: dict[str, Any]) -> str:
     since = content.get("since", content.get("started"))
     when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if isinstance(since, int) else ""
     who = f"{content.get('pid', '?')}@{content.get('host', '?')}"
-    return f"{folder.name}: is running already: process {who}{when}. Wait for it, or stop it: mmctl stop {folder.name}"
+    remedy = f"Wait for it, or stop it there: kill {content.get('pid', 'PID')}"
+    return f"{folder.name}: is running already: process {who}{when}. {remedy}"
 
 
 def now() -> int:

@@ -7,6 +7,7 @@ execute(folder, stop, watch)       train from its newest checkpoint, or from ste
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -111,13 +112,13 @@ def execute(
             raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
         checkpoint.tidy(folder)
         saved, bad = checkpoint.newest(folder)
-        for line in bad:
-            print(f"warning: {line} Set aside; going on with the one before it.", flush=True)
         if bad and saved is None:
             raise ResumeRefused(
-                f"{folder.name}: no usable checkpoint ({len(bad)} tried). Its curves are kept; start again with "
-                f"`mmctl run {folder / 'recipe.toml'}`."
+                f"{folder.name}: no usable checkpoint, {len(bad)} tried: {' '.join(bad)} Its curves are kept; start "
+                f"again with `mmctl run {folder / 'recipe.toml'}`."
             )
+        for line in bad:
+            print(f"warning: {line} Set aside; going on with the one before it.", file=sys.stderr, flush=True)
         try:
             opened = open_run(folder, saved, accept)
         except MmctlError as error:
@@ -137,7 +138,6 @@ class _Keeper:
 
     def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
-        self.collapsed: str | None = None
         self.began, self.first = time.perf_counter(), opened.training.step
 
     def run(self, stop: Callable[[], bool], accept: bool) -> Outcome:
@@ -158,8 +158,8 @@ class _Keeper:
             raise failure from error
         if t.step == t.steps and not t.cut:
             return self.end("completed", None, 0)
-        if self.collapsed and t.settings.train.on_collapse == "stop":
-            return self.end("nc", self.collapsed, 0)
+        if t.collapsed and t.settings.train.on_collapse == "stop":
+            return self.end("nc", t.collapsed, 0)
         return self.end("interrupted", "stopped by a signal", 75)
 
     def begin(self, accept: bool) -> None:
@@ -182,8 +182,11 @@ class _Keeper:
         })  # fmt: skip
         self.log.flush(sync=True)
         if not exact:
-            print("warning: the machine, torch or a component differs from the attempt before: from here on the "
-                  "numbers are not those of an uninterrupted run (exact = no).", flush=True)  # fmt: skip
+            text = (
+                "the machine, torch or a component differs from the attempt before: from here on the numbers are not "
+                "those of an uninterrupted run (exact = no)."
+            )
+            print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def keep(self, event: Event) -> None:
         """Write one event of the loop down."""
@@ -203,10 +206,8 @@ class _Keeper:
                     for predictor, s in scores.items():
                         where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
                         self.log.write(evaluation_event(step, where, split, weights, predictor, s))
-            case Alarm(step, kind, text, collapsed):
+            case Alarm(step, kind, text, _):
                 self.log.write({"e": "alert", "step": step, "kind": kind, "text": text})
-                if collapsed:
-                    self.collapsed = text
             case Saved(step, reason):
                 self.save(step, reason)
 
@@ -238,7 +239,7 @@ class _Keeper:
         """The error that the user is to see."""
         if isinstance(error, (MmctlError, KeyboardInterrupt)):
             return error
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
             return TrainingFailed(
                 f"out of memory in step {self.o.training.step + 1}: lower train.batch, train.unlabeled_batch or "
                 "eval.batch, or choose a smaller backbone, in a new run."

@@ -47,6 +47,14 @@ def find(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
     raise RunNotFound(f'no run "{reference}".{suggest(reference, known)}{where}')
 
 
+def checked_tags(words: Sequence[str]) -> list[str]:
+    """The same words, if each can be asked for with `tag:WORD`."""
+    for word in words:
+        if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
+            raise UserError(f"tag {word!r}: a tag is one word without blanks, commas or any of : = < >")
+    return list(words)
+
+
 def select(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[str]) -> list[dict[str, Any]]:
     """The runs that any of the plain words means (all, if there is none) and all conditions hold for."""
     words = [term for term in terms if not TERM.fullmatch(term)]

@@ -74,6 +74,8 @@ class Training:
     splits: dict[str, Pictures]
     step: int = 0
     cut: bool = False  # the last evaluation was cut short by a signal
+    judged: int = -1  # the step of the last evaluation that the alarms have seen
+    collapsed: str = ""  # the alarm that said so
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
@@ -124,11 +126,12 @@ class Training:
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds beside its tensors."""
-        return {"tally": self.tally.names, "in_a_row": self.alarms.in_a_row, "told": self.alarms.told}
+        alarms = {"in_a_row": self.alarms.in_a_row, "told": self.alarms.told}
+        return {"tally": self.tally.names, "judged": self.judged, "collapsed": self.collapsed, **alarms}
 
     def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
         """Take the facts of a checkpoint; gives the tensors that its own are to be copied into."""
-        self.step = step
+        self.step, self.judged, self.collapsed = step, facts.get("judged", step), facts.get("collapsed", "")
         self.tally.open(list(facts["tally"]))
         self.alarms.in_a_row, self.alarms.told = facts["in_a_row"], list(facts["told"])
         return self.tensors()
@@ -138,6 +141,9 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
     """From run.step to run.steps; yields what happened to whoever keeps the books, and None after every step."""
     if run.step and run.due("eval"):
         yield from scores(run, stop)  # a signal may have cut it short; it is pure, so its rows are the same
+    ends = run.settings.train.on_collapse == "stop"
+    if run.collapsed and ends:
+        return
     if ahead is None:
         ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
@@ -147,19 +153,14 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
             run.centroids.refit(net, run.labeled.few(run.centroids.images))
         device_step(run, plan)
         run.step += 1
-        collapsed = False
         if run.due("log"):
             point = Point(run.step, {"lr": plan.lr, **{f"train/{k}": v for k, v in run.tally.read().items()}})
             point.values.update({f"train/{k}": v.item() for k, v in _centroid_signals(run).items()})
             yield point
-            for alarm in run.alarms.point(run.step, point.values):
-                collapsed |= alarm[2]
-                yield Alarm(run.step, *alarm)
+            yield from said(run, run.alarms.point(run.step, point.values))
         if run.due("eval"):
-            for event in scores(run, stop):
-                collapsed |= isinstance(event, Alarm) and event.collapsed
-                yield event
-        halt = stop() or (collapsed and run.settings.train.on_collapse == "stop")
+            yield from scores(run, stop)
+        halt = stop() or bool(run.collapsed and ends)
         if halt or run.due("save"):
             run.tally.check()  # a state that is not finite is never saved
             check_weights(run)
@@ -181,7 +182,7 @@ def device_step(run: Training, plan: Plan) -> None:
     run.optimizer.step(plan.lr)
     if run.ema is not None:
         run.ema.follow(plan.share)
-    run.tally.add(plan.step, terms, loss, run.loader.hidden[batch.index_u])
+    run.tally.add(plan.step + 1, terms, loss, run.loader.hidden[batch.index_u])
 
 
 def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
@@ -197,11 +198,20 @@ def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
         return
     run.cut = False
     yield from found
+    if run.judged == run.step:
+        return  # before the checkpoint that this attempt goes on from
+    run.judged = run.step
     values = {
         f"{e.split}/{e.weights}/{p}/{m}": v for e in found for p, s in e.scores.items() for m, v in s.metrics.items()
     }
-    for alarm in run.alarms.evaluated(values):
-        yield Alarm(run.step, *alarm)
+    yield from said(run, run.alarms.evaluated(values))
+
+
+def said(run: Training, alarms: list[tuple[str, str, bool]]) -> Iterator[Alarm]:
+    """The alarms as events; the first that tells a collapse is remembered."""
+    for kind, text, collapsed in alarms:
+        run.collapsed = run.collapsed or (text if collapsed else "")
+        yield Alarm(run.step, kind, text, collapsed)
 
 
 def _centroid_signals(run: Training) -> dict[str, Tensor]:
@@ -222,7 +232,7 @@ def average_gradients(params: list[nn.Parameter]) -> None:
 def check_weights(run: Training) -> None:
     """A loss can be finite and its gradient not: never save such weights."""
     if not all(bool(torch.isfinite(p).all()) for p in run.params):
-        raise Diverged("a weight of the network", run.step - 1)
+        raise Diverged("a weight of the network", run.step)
 
 
 def rekey_global_generators(seed: int, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from statistics import median
 
@@ -84,6 +85,42 @@ def test_layers(path: Path) -> None:
         assert theirs <= {"torch", "numpy"}
     if here in BOOKS:
         assert theirs <= {"rich", "sqlite_utils", "scipy"}
+
+
+ORDERS = {
+    "recipes": (
+        "lines", "wording", "params", "registry", "settings", "layers", "requires", "crosscheck", "resolve", "recipe",
+        "recipe_schema",
+    ),
+    "training": (
+        "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_each_module_uses_those_before_it(order: tuple[str, ...]) -> None:
+    for n, name in enumerate(order):
+        ours = {module.split(".")[1] for module in imports(PACKAGE / f"{name}.py") if module.startswith("mmctl.")}
+        assert not ours & set(order[n:]), f"{name} looks forward"
+
+
+def test_no_module_waits_for_itself() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("mmctl.")}
+        graph.setdefault(part(path), set()).update(ours - {part(path), "__version__"})
+    # A run's journal calls the importer, by way of the store, so that other commands see a live run.
+    graph["journal"].remove("store")
+    TopologicalSorter(graph).prepare()
+
+
+def test_no_traceback_is_ever_printed() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in ("traceback.print_exc", "traceback.print_exception", "sys.excepthook"), path
 
 
 def test_no_module_is_too_long() -> None:

@@ -365,3 +365,18 @@ def test_an_averaged_guesser_embeds_in_eval_mode() -> None:
     terms_of(run, 5)
     assert [c[1:] for c in run.ema.calls] == [("running", False)] * 3  # centroids and two views
     assert all(grad for _, _, grad in run.model.calls)
+
+
+@pytest.mark.parametrize("network", ["model", "ema"])
+def test_exact_centroids_are_found_before_the_first_step_and_every_n(network: str) -> None:
+    run = training("marginmix", "centroids.estimator=exact", "centroids.every=6", f"centroids.network={network}")
+    found, refit = [], run.centroids.refit
+
+    def watched(net: Any, batches: Any) -> None:
+        found.append((run.step, net is run.nets["raw" if network == "model" else "ema"]))
+        refit(net, batches)
+
+    run.centroids.refit = watched  # type: ignore[method-assign]
+    list(train(run, lambda: run.step == 19))  # the evaluation at the end refits copies
+    assert found == [(0, True), (6, True), (12, True), (18, True)]
+    assert run.centroids.seen_K.all()

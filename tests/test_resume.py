@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import REPO, Result
+from trials import After, assert_same, only, spawn, wait_for
 
-from mmctl import checkpoint, journal
+from mmctl import checkpoint
 from mmctl.folder import prepare
 from mmctl.recipe import load
 from mmctl.run import execute
@@ -31,28 +29,6 @@ def started(recipe: str, tmp_path: Path, *more: str) -> Path:
     return prepare(load(REPO / "recipes" / recipe, sets=[*SETS, *more]), tmp_path / "runs")
 
 
-def points(folder: Path) -> dict[tuple[str, int], Any]:
-    """(series, step) -> value as the importer counts: a new attempt takes back what lies after its start."""
-    found: dict[tuple[str, int], Any] = {}
-    for attempt in journal.attempts(folder):
-        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
-            if event["e"] == "attempt":
-                found = {k: v for k, v in found.items() if k[1] <= event["from"]}
-            if event["e"] == "points":
-                found |= {(name, event["step"]): value for name, value in event["v"].items()}
-    return found
-
-
-def assert_same(a: Path, b: Path) -> None:
-    one, other = checkpoint.newest(a, False)[0], checkpoint.newest(b, False)[0]
-    assert one is not None
-    assert other is not None
-    assert one.step == other.step
-    assert one.tensors.keys() == other.tensors.keys()
-    assert [k for k, t in one.tensors.items() if not torch.equal(t, other.tensors[k])] == []
-    assert points(a) == points(b)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Uninterrupted runs."""
@@ -61,17 +37,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[recipe] = started(recipe, tmp_path_factory.mktemp("whole"))
         assert execute(found[recipe], lambda: False).state == "completed"
     return found
-
-
-class After:
-    """A stop flag that rises after some questions: the loop asks once a step, evaluation once a batch."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -108,40 +73,25 @@ def test_what_is_looked_at_does_not_change_what_is_trained(whole: dict[str, Path
     assert [k for k in trained if not torch.equal(one.tensors[k], other.tensors[k])] == []
 
 
-def spawn(runs: Path, *words: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "MMCTL_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mmctl", *words], cwd=REPO, env=env, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
 def run_words() -> list[str]:
     return ["run", "recipes/digits.toml", "--quiet", *(w for s in SETS for w in ("--set", s))]
 
 
-def only(runs: Path) -> Path | None:
-    found = [p for p in runs.glob("2*") if (p / "run.json").exists()] if runs.is_dir() else []
-    return found[0] if found else None
-
-
-def killed_until_done(runs: Path, kills: int, dice: random.Random) -> Path:
-    """Start a run, kill -9 it at random moments after its first checkpoint, and resume it until it is through."""
+def killed_until_done(runs: Path, kills: int, dice: random.Random, anytime: bool = False) -> Path:
+    """Start a run, kill -9 it after its next checkpoint (or at any time), and resume it until it is through."""
     process = spawn(runs, *run_words())
     for _ in range(kills):
-        deadline = time.monotonic() + 60
-        before = checkpoint.steps(only(runs)) if only(runs) else []  # type: ignore[arg-type]
-        while process.poll() is None and time.monotonic() < deadline:
-            folder = only(runs)
-            if folder and checkpoint.steps(folder) != before:
-                time.sleep(dice.random() * 0.12)
-                break
-            time.sleep(0.005)
+        if anytime:
+            time.sleep(5 * dice.random())
+        else:
+            before = checkpoint.steps(only(runs)) if only(runs) else []  # type: ignore[arg-type]
+            while process.poll() is None and not ((f := only(runs)) and checkpoint.steps(f) != before):
+                time.sleep(0.005)
+            time.sleep(0.12 * dice.random())
         process.kill()
         process.communicate()
         folder = only(runs)
-        assert folder is not None
-        process = spawn(runs, "resume", folder.name, "--quiet")
+        process = spawn(runs, *(["resume", folder.name, "--quiet"] if folder else run_words()))
     _, err = process.communicate(timeout=120)
     assert process.returncode in (0, 2), err  # 2: the last kill came after its end
     assert process.returncode == 0 or "already finished" in err
@@ -151,26 +101,25 @@ def killed_until_done(runs: Path, kills: int, dice: random.Random) -> Path:
 
 
 def test_kill_9(whole: dict[str, Path], tmp_path: Path) -> None:
-    folder = killed_until_done(tmp_path / "runs", 3, random.Random(1))
+    folder = killed_until_done(tmp_path / "runs", 2, random.Random(1))
     assert_same(folder, whole["digits.toml"])
     assert not list((folder / "checkpoints").glob(".tmp-*"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(4))
-def test_kill_9_again_and_again(seed: int, whole: dict[str, Path], tmp_path: Path) -> None:
-    folder = killed_until_done(tmp_path / "runs", 6, random.Random(seed + 10))
+@pytest.mark.parametrize("anytime", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_kill_9_again_and_again(seed: int, anytime: bool, whole: dict[str, Path], tmp_path: Path) -> None:
+    folder = killed_until_done(tmp_path / "runs", 6, random.Random(seed + 10), anytime)
     assert_same(folder, whole["digits.toml"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signals_stop_at_a_checkpoint(number: int, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = spawn(runs, "run", "recipes/digits.toml", "--quiet", "--set", "train.save_every=5")
-    while not ((folder := only(runs)) and checkpoint.steps(folder)):
-        time.sleep(0.02)
-        assert process.poll() is None
+    folder = wait_for(lambda: (folder := only(runs)) and checkpoint.steps(folder) and folder, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
@@ -185,9 +134,7 @@ def test_signals_stop_at_a_checkpoint(number: int, tmp_path: Path) -> None:
 def test_a_crashed_run_is_shown_as_crashed_and_resumed(mm: Callable[..., Result], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = spawn(runs, *run_words())
-    while not ((folder := only(runs)) and checkpoint.steps(folder)):
-        time.sleep(0.02)
-        assert process.poll() is None
+    wait_for(lambda: (folder := only(runs)) and checkpoint.steps(folder), process)
     process.kill()
     process.communicate()
     assert "crashed" in mm("ls").out

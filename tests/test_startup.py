@@ -7,19 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import REPO
+from fake_runs import finished_run
 
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "pydantic", "rich", "sqlite_utils", "sqlite3"}
+STATISTICS = {"compare": {"scipy"}}
+"""Its tests are scipy's."""
 
 
 def loaded(*words: str) -> set[str]:
     """Top-level modules in a fresh interpreter after a command."""
     code = (
         "import sys, json, io, contextlib\n"
+        "code = 0\n"
         "from mmctl.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    try: main(sys.argv[1:])\n"
-        "    except SystemExit: pass\n"
+        "    except SystemExit as end: code = end.code\n"
+        "assert code in (0, None) or sys.argv[1:] == ['show', '@last'], code\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules} | "
         "({'importlib.metadata'} & set(sys.modules)))))\n"
     )
@@ -39,6 +45,18 @@ def test_reading_commands_do_without_torch(tmp_path: Path) -> None:
     loaded("ls")  # makes the database, by sqlite-utils, which takes numpy where it finds it
     for words in (("ls",), ("ls", "--json"), ("compare",), ("show", "@last"), ("plugins", "list")):
         assert not loaded(*words) & {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy"}, words
+
+
+READING = (
+    ("ls",), ("ls", "--json"), ("show", "@last"), ("compare",), ("diff", "1", "1"), ("tag", "1", "a"),
+    ("note", "1", "b"), ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_what_reads_runs_imports_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
+    finished_run(tmp_path / "runs", "20261125-080000-x-s0-abcd")
+    assert not loaded(*words) & {"torch", "torchvision", "timm", "sklearn", "scipy"} - STATISTICS.get(words[0], set())
 
 
 def test_training_needs_neither_torchvision_nor_timm(tmp_path: Path) -> None:

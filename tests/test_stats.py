@@ -98,7 +98,7 @@ def test_holm() -> None:
 @given(st.floats(0, 50), st.floats(1, 200))
 def test_t_tail_against_scipy(t: float, freedom: float) -> None:
     scipy = pytest.importorskip("scipy.stats")
-    assert stats.t_tail(t, freedom) == pytest.approx(2 * scipy.t.sf(t, freedom), rel=1e-8, abs=1e-14)
+    assert stats.t_tail(t, freedom) == pytest.approx(2 * scipy.t.sf(t, freedom), rel=1e-6, abs=1e-14)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30.5, 1000])

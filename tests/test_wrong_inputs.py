@@ -26,6 +26,7 @@ name = "supervised"
 steps = 2
 threads = 1
 """
+REST = GOOD[GOOD.index("[backbone]") :].encode()
 
 
 def tree(folder: Path) -> str:
@@ -110,10 +111,62 @@ def test_the_good_recipe_is_good(mm: Callable[..., Result], tmp_path: Path) -> N
         (["plugins", "show", "fuzy"], "fuzzy"),
         (["recipe", "validate", "nowhere.toml"], "nowhere"),
         (["rnu"], "run"),
+        (["run", "digits", "--seeds", ","], "0-4"),
+        (["run", "digits", "--seeds", "1-x"], "0-4"),
+        (["run", "digits", "--seeds", "99999999999"], "0-4"),
+        (["run", "digits", "--jobs", "-1"], "--jobs"),
+        (["run", "digits", "--set", "seed=-1"], "at least 0"),
+        (["run", "digits", "--set", "=3"], "KEY=VALUE"),
+        (["run", "digits", "--set", 'name="../../x"'], "letter or digit first"),
+        (["run", "digits", "--tag", "a,b"], "one word"),
+        (["run", "digits", "--tag", "good\udcff"], "one word"),
+        (["run", "digits", "digts"], 'Did you mean "digits"'),
+        (["exec", "nowhere"], "not a run folder"),
+        (["resume", ""], "no run"),
     ],
 )
 def test_wrong_words(words: list[object], says: str, mm: Callable[..., Result], tmp_path: Path) -> None:
     refused(mm, tmp_path, words, 2, says)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", ("method.name", "is required")),
+        (b"\x00\x01\xff\xfe", ("recipe.toml", "UTF-8")),
+        (b"\xef\xbb\xbf" + b"[dataset]\n" * 2, ("recipe.toml",)),
+        (b"a" * 100_000, ("recipe.toml",)),
+        (b"x = " + b"[" * 5000, ("recipe.toml",)),
+        (b'extends = "other.toml"\n', ("other.toml:1", "circle", "recipe.toml -> other.toml -> recipe.toml")),
+        (b'[dataset]\nname = "ferplus"\nroot = "nowhere"\n[split]\nlabels = 8\n' + REST, ("nowhere", "no such folder")),
+        (
+            b'[dataset]\nname = "digits"\n[split]\nrule = "file"\nfile = "x.json"\n' + REST,
+            ("x.json", "no such split file"),
+        ),
+        (b'[dataset]\nname = "digits"\n[split]\nval = 5000\n' + REST, ("split.val = 5000", "lower it")),
+    ],
+    ids=["empty", "binary", "mark", "long line", "deep", "circle", "data folder", "split file", "validation"],
+)
+def test_files_that_are_no_good_recipe(
+    content: bytes, says: tuple[str, ...], mm: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "other.toml").write_text('extends = "recipe.toml"\n')
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(content)
+    refused(mm, tmp_path, ["run", path], 2, *says)
+
+
+def test_runs_that_cannot_be_written(
+    mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "dangling").symlink_to(tmp_path / "unmounted" / "runs")
+    for name in ("file", "dangling", "file/runs"):
+        monkeypatch.setenv("MMCTL_RUNS", str(tmp_path / name))
+        refused(mm, tmp_path, ["run", path], 4, name, "MMCTL_RUNS")
+    assert (tmp_path / "file").read_text() == "a file"
 
 
 PLUGINS = {

@@ -164,12 +164,10 @@ def tag(
 
     Examples: mmctl tag 3 good | mmctl tag @last final --remove draft | mmctl ls tag:good
     """
-    from mmctl.errors import UserError
+    from mmctl.selection import checked_tags
 
-    added = [word.removeprefix("+") for word in add or []]
-    for word in (*added, *remove):
-        if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
-            raise UserError(f"tag {word!r}: a tag is one word without blanks, commas or any of : = < >")
+    added = checked_tags([word.removeprefix("+") for word in add or []])
+    checked_tags(remove)
     event = {"e": "tag", "add": added, "remove": remove} if added or remove else None
     _say(run, event, as_json)
 

@@ -37,7 +37,9 @@ def run(
     """
     from mmctl import project
     from mmctl.recipe import load
+    from mmctl.selection import checked_tags
 
+    checked_tags(tags)
     wanted = [load(given, sets=sets) for given in recipes]
     numbers = numbers_of(seeds)
     if dry_run:
@@ -72,6 +74,8 @@ def numbers_of(text: str) -> list[int]:
         if not match or last < int(match[1]) or last - int(match[1]) >= 10_000:
             raise UserError(f'--seeds: "{part}" is not a seed or a range; write "0-4" or "0,2,5".')
         found += range(int(match[1]), last + 1)
+    if text and not found:
+        raise UserError(f'--seeds: "{text}" names no seed; write "0-4" or "0,2,5".')
     if len(set(found)) < len(found):
         raise UserError(f'--seeds: "{text}" names a seed twice.')
     return found
@@ -159,4 +163,4 @@ def exec_(
     folder: Path = typer.Argument(..., help="A run folder."),
 ) -> None:
     """Train the run in a folder, from its newest checkpoint: what launchers start."""
-    _train(folder, quiet=False)
+    _train(folder.resolve(), quiet=False)

@@ -99,5 +99,5 @@ def _gpus() -> list[str]:
     """Device numbers as CUDA_VISIBLE_DEVICES wants them, found without importing torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [part for part in named.split(",") if part.strip()]
+        return [part for part in named.split(",") if part.strip() not in ("", "-1")]
     return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]

@@ -1,0 +1,121 @@
+"""The local launcher: processes of its own, a few at a time, each told apart by how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmctl.launchers.local import Local
+
+STUB = """#!/bin/sh
+# Stands for `python -m mmctl exec FOLDER`: does what the file `do` of the folder says.
+cd "$4" && pwd >> started && echo "gpu=$CUDA_VISIBLE_DEVICES" >> started && . ./do
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stub))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def folders(tmp_path: Path, *scripts: str) -> list[Path]:
+    made = []
+    for n, script in enumerate(scripts):
+        folder = tmp_path / f"run{n}"
+        folder.mkdir()
+        (folder / "do").write_text(script)
+        made.append(folder)
+    return made
+
+
+def settled(local: Local, ids: list[str]) -> dict[str, str]:
+    deadline = time.monotonic() + 30
+    while {"queued", "running"} & set((states := dict(local.states(ids))).values()):
+        assert time.monotonic() < deadline, states
+        time.sleep(0.01)
+    return states
+
+
+def test_how_a_run_ended(tmp_path: Path) -> None:
+    runs = folders(tmp_path, "exit 0", "exit 3", "exit 75", "exit 130", "kill -9 $$", "kill -15 $$", "exit 2")
+    local = Local(slots=3)
+    ids = local.start(runs)
+    assert ids == [run.name for run in runs]
+    ended = ["completed", "failed", "interrupted", "interrupted", "failed", "interrupted", "failed"]
+    assert list(settled(local, ids).values()) == ended
+
+
+def test_no_more_at_a_time_than_there_are_slots(tmp_path: Path) -> None:
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    runs = folders(tmp_path, *[wait] * 4)
+    local = Local(slots=2)
+    ids = local.start(runs)
+    assert local.limits().slots == 2
+    assert list(local.states(ids).values()) == ["running", "running", "queued", "queued"]
+    (runs[1] / "go").touch()
+    deadline = time.monotonic() + 30
+    while (states := list(local.states(ids).values())) != ["running", "completed", "running", "queued"]:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.01)
+    for run in runs:
+        (run / "go").touch()
+    assert set(settled(local, ids).values()) == {"completed"}
+
+
+def test_cancel_stops_what_runs_and_drops_what_waits(tmp_path: Path) -> None:
+    trap = "trap 'echo asked; exit 75' TERM; touch ready; while :; do sleep 0.02; done"
+    runs = folders(tmp_path, trap, "exit 0")
+    local = Local(slots=1)
+    ids = local.start(runs)
+    while not (runs[0] / "ready").exists():
+        time.sleep(0.01)
+    local.cancel(ids)
+    assert set(settled(local, ids).values()) == {"interrupted"}
+    assert (runs[0] / "log.txt").read_text() == "asked\n"
+    assert not (runs[1] / "started").exists()
+    (runs[0] / "do").write_text("echo again")
+    local.requeue(ids)
+    assert set(settled(local, ids).values()) == {"completed"}
+    assert (runs[0] / "log.txt").read_text() == "asked\nagain\n", "the log of the attempt before is kept"
+    local.cancel(ids)
+    assert set(settled(local, ids).values()) == {"completed"}, "what has ended stays as it ended"
+
+
+def test_ctrl_c_does_not_reach_the_runs(tmp_path: Path) -> None:
+    (run,) = folders(tmp_path, "cut -d' ' -f6 /proc/$$/stat > session")
+    local = Local(slots=1)
+    settled(local, local.start([run]))
+    assert int((run / "session").read_text()) != os.getsid(0)
+
+
+def test_each_run_gets_the_gpu_that_is_used_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    runs = folders(tmp_path, wait, wait, "exit 0")
+    local = Local()
+    ids = local.start(runs)
+    assert local.limits().slots == 2
+    (runs[0] / "go").touch()
+    deadline = time.monotonic() + 30
+    while local.states(ids)[ids[2]] != "completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (runs[1] / "go").touch()
+    settled(local, ids)
+    assert [(run / "started").read_text().split("gpu=")[1].strip() for run in runs] == ["4", "7", "4"]
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_are_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert Local().limits().slots == cores
+    assert Local(slots=5).limits().slots == 5
