@@ -17,8 +17,7 @@ from torch import Tensor
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
 
-FORMAT = 2
-"""1: the manifest did not vouch for itself."""
+FORMAT = 1
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -124,7 +123,7 @@ def read(folder: Path) -> Checkpoint:
                 f"{folder}: made by a newer mmctl (format {manifest['format']}, this one knows up to {FORMAT}). "
                 "Upgrade mmctl."
             )
-        if manifest["format"] != 1 and manifest.pop("own_sha256") != _digest(manifest):
+        if manifest.pop("own_sha256") != _digest(manifest):
             raise ResumeRefused(f"{folder}: damaged (the manifest's SHA-256 is not its own).")
         data = (folder / STATE).read_bytes()
         if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:

@@ -142,8 +142,8 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
     if run.step and run.due("eval"):
         yield from scores(run, stop)  # a signal may have cut it short; it is pure, so its rows are the same
     ends = run.settings.train.on_collapse == "stop"
-    if run.collapsed and ends:
-        return
+    if run.cut or (run.collapsed and ends):
+        return  # a step further, and the evaluation would never be made good
     if ahead is None:
         ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
     for plan in prefetch(run.plan, run.step, run.steps, ahead):

@@ -97,6 +97,12 @@ def test_some_fail(mm: Mm, tmp_path: Path) -> None:
     assert f"{interrupted.name}: interrupted  (mmctl resume {interrupted.name})\n" in done.out
 
 
+def test_some_are_stopped(mm: Mm) -> None:
+    done = mm(*words("completed", "interrupted"))
+    assert done.code == 6
+    assert "1 of 2 runs did not complete" in done.err
+
+
 def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = mm(*words("interrupted", "failed"))
     failed = folders(tmp_path)[1]
