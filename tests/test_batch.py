@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,15 +118,10 @@ def test_one_at_a_time_may_use_all_cores(mm: Mm, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
-
-    def sleep(_: float) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr("mmctl.batch.time.sleep", sleep)
+    # The signal itself is test_stopping.py's; here it is what follows from it.
+    asked = iter([False, False, *[True] * 1000])
+    monkeypatch.setattr("mmctl.batch.Stop", lambda: lambda: next(asked))
+    monkeypatch.setattr("mmctl.batch.PAUSE", 0.0)
     done = mm(*words("completed", "running", "running"))
     assert done.code == 75
     assert "stopped: 1 completed, 2 can be resumed (mmctl ls)." in done.err
