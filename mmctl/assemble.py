@@ -130,6 +130,8 @@ def _on(part: Any, device: torch.device) -> Any:
 
 
 def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
+    if not any(slot.weight for slot in recipe.slots.values()):
+        raise UserError("every loss term has weight 0, so there is nothing to train: give one of [loss.*] a weight.")
     if method.views.get("u") and not len(split.unlabeled):
         raise DataError(
             f"method {recipe.method_name} needs unlabelled pictures and the split leaves none: "

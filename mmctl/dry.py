@@ -77,12 +77,9 @@ def measure(run: Training) -> float:
     """Median seconds of a step, over some real ones after a short warm-up."""
     times = []
     for step in range(WARM + MEASURED):
+        run.refit()
         for net in run.nets.values():
             net.calls.clear()
-        if run.refit_due():
-            run.centroids.refit(run.nets.get(run.centroids.network) or run.model, run.labeled.few(run.centroids.images))
-            for net in run.nets.values():
-                net.calls.clear()
         if run.device.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()

@@ -214,9 +214,7 @@ class _Keeper:
     def save(self, step: int, reason: str) -> None:
         """Publish a checkpoint; what happened before it is on the disk first, so that it never lacks its rows."""
         o = self.o
-        self.log.write(
-            {"e": "pace", "step": step, "seconds": time.perf_counter() - self.began, "cpu": time.process_time()}
-        )
+        self.pace(step)
         self.log.flush(sync=True)
         facts = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
@@ -226,12 +224,15 @@ class _Keeper:
         self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
         checkpoint.retain(o.folder, o.recipe.train.keep)
 
+    def pace(self, step: int) -> None:
+        """How long this attempt has taken so far."""
+        seconds = time.perf_counter() - self.began
+        self.log.write({"e": "pace", "step": step, "seconds": seconds, "cpu": time.process_time()})
+
     def end(self, state: str, reason: str | None, code: int) -> Outcome:
         """The last line of the attempt."""
         step = self.o.training.step
-        self.log.write(
-            {"e": "pace", "step": step, "seconds": time.perf_counter() - self.began, "cpu": time.process_time()}
-        )
+        self.pace(step)
         self.log.write({"e": "state", "s": state, "reason": reason, "code": code, "step": step})
         return Outcome(state, step, reason)
 
@@ -244,7 +245,7 @@ class _Keeper:
                 f"out of memory in step {self.o.training.step + 1}: lower train.batch, train.unlabeled_batch or "
                 "eval.batch, or choose a smaller backbone, in a new run."
             )
-        place = blame(error, Path(mmctl.__file__).parent)
+        place = blame(error, self.o.about["components"])
         if place:
             return TrainingFailed(
                 f"step {self.o.training.step + 1}: {place}: {type(error).__name__}: {error}. The last checkpoint is "
@@ -255,18 +256,13 @@ class _Keeper:
         return MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}. Please report it with {crash}.")
 
 
-def blame(error: BaseException, ours: Path) -> str | None:
-    """file:line of the last frame in a component that is not ours, if there is one."""
-    places = [
-        f"{frame.filename}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename
-        and not Path(frame.filename).is_relative_to(ours)
-        and not frame.filename.startswith("<")
-        and "/lib/python" not in frame.filename
-    ]
-    known = [p for p in places if Path(p.rsplit(":", 1)[0]).is_relative_to(project.plugins_dir().resolve())]
-    return known[-1] if known else None
+def blame(error: BaseException, components: list[dict[str, Any]]) -> str | None:
+    """file:line of the last frame in a component that is not ours, if there is one: a local or an installed plugin."""
+    foreign = {Path(c["file"]).resolve() for c in components if c["origin"] != "mmctl" and c["file"]}
+    local = project.plugins_dir().resolve()
+    frames = [(Path(f.filename).resolve(), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    places = [f"{file}:{line}" for file, line in frames if file in foreign or file.is_relative_to(local)]
+    return places[-1] if places else None
 
 
 def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> dict[str, Any]:

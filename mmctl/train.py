@@ -112,9 +112,12 @@ class Training:
         every = {"log": s.train.log_every, "eval": s.eval.every, "save": s.train.save_every}[what]
         return self.step == self.steps or self.step % every == 0
 
-    def refit_due(self) -> bool:
-        """Whether exact centroids are to be found again before the next step."""
-        return self.centroids.estimator == "exact" and self.step % self.centroids.every == 0
+    def refit(self) -> None:
+        """Find exact centroids again, where the next step is to have new ones."""
+        c = self.centroids
+        if c.estimator == "exact" and self.step % c.every == 0:
+            net = self.ema if c.network == "ema" and self.ema is not None else self.model
+            c.refit(net, self.labeled.few(c.images))
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that a checkpoint holds, by its owner's name."""
@@ -131,7 +134,7 @@ class Training:
 
     def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
         """Take the facts of a checkpoint; gives the tensors that its own are to be copied into."""
-        self.step, self.judged, self.collapsed = step, facts.get("judged", step), facts.get("collapsed", "")
+        self.step, self.judged, self.collapsed = step, facts["judged"], facts["collapsed"]
         self.tally.open(list(facts["tally"]))
         self.alarms.in_a_row, self.alarms.told = facts["in_a_row"], list(facts["told"])
         return self.tensors()
@@ -148,9 +151,7 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
         ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
         rekey_global_generators(run.seed, run.step)  # for foreign code alone: dropout, drop path, plugins
-        if run.refit_due():
-            net = run.nets.get(run.centroids.network) or run.model
-            run.centroids.refit(net, run.labeled.few(run.centroids.images))
+        run.refit()
         device_step(run, plan)
         run.step += 1
         if run.due("log"):
