@@ -105,3 +105,18 @@ def test_no_folder_is_used_twice(tmp_path: Path) -> None:
     recipe = load(DIGITS)
     made = {prepare(recipe, tmp_path / "runs") for _ in range(20)}
     assert len(made) == 20
+
+
+def test_blame_finds_installed_components(tmp_path: Path) -> None:
+    from mmctl.run import blame
+
+    file = tmp_path / "site-packages" / "theirs.py"
+    file.parent.mkdir()
+    file.write_text("def apply():\n    return 1 / 0\n")
+    scope: dict[str, Callable[[], float]] = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    with pytest.raises(ZeroDivisionError) as caught:
+        scope["apply"]()
+    theirs = {"origin": "their-dist", "file": str(file)}
+    assert blame(caught.value, [theirs]) == f"{file.resolve()}:2"
+    assert blame(caught.value, [{"origin": "mmctl", "file": str(file)}, {"origin": "their-dist", "file": None}]) is None

@@ -69,6 +69,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "too many labels": ("labels = 20", "labels = 5000", ("5000", "1297")),
     "too few labels": ("labels = 20", "labels = 5", ("10 classes",)),
     "split evaluated": ("threads = 1", 'threads = 1\n[eval]\nsplits = ["val"]\nprimary = "val/accuracy"', ("val",)),
+    "nothing to train": ("threads = 1", "threads = 1\n[loss.labeled]\nweight = 0", ("weight 0", "[loss.*]")),
     "cuda": ("threads = 1", 'threads = 1\ndevice = "cuda"', ("CUDA",)),
     "raw learned centroids": (
         "threads = 1",
