@@ -195,21 +195,22 @@ def encode(event: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(event, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError):
-        text = json.dumps(_plain(event), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(plain(event), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON has it: NaN is null, an infinity a text, an array a list."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     if hasattr(value, "tolist"):  # numpy and torch, without importing either
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return str(value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmctl import lease, measure
 from mmctl.compare import published_value, settings
+from mmctl.journal import plain
 from mmctl.store import Store
 
 Value = dict[str, Any]
@@ -134,14 +135,3 @@ def _pace(folder: Path, row: Value) -> Value:
 def print_json(value: dict[str, Any]) -> None:
     """One object for programs, pure ASCII; NaN and infinity as in the journal."""
     print(json.dumps({"schema_version": 1, **plain(value)}, indent=2, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """The value without numbers that JSON has not."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
