@@ -67,37 +67,41 @@ def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
 
 def shown(found: dict[str, Any]) -> None:
     """Print it for people."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from mmctl.terminal import GAP, Column, clean, console, line, show
 
-    console = Console(highlight=False)
-    m, known = found["metrics"], found["logged"]
+    out = console()
+    known, classes = found["logged"], [clean(name) for name in found["classes"]]
+
+    def value(name: str, figure: float | None) -> str:
+        return "-" if figure is None else f"{figure:.4f}" if name == "nll" else f"{figure:.2%}"
+
     who = f"{found['weights']} weights, by {found['predictor']}"
-    head = f"{found['run']}  step {found['step']}  {found['split']}  {who}  ({found['n']} pictures)"
-    console.print(Text(head), soft_wrap=True)
-    table = Table("figure", "now", "logged", box=None, pad_edge=False)
-    for name, value in m.items():
-        percent = name not in ("nll",)
-        cells = [f"{v:.2%}" if percent else f"{v:.4f}" for v in (value, known.get(name)) if v is not None]
-        same = "" if name not in known else ("  =" if known[name] == value else "  differs")
-        table.add_row(name.replace("_", " "), cells[0], (cells[1] if len(cells) > 1 else "-") + same)
-    console.print(table)
-    classes, confusion = found["classes"], found["confusion"]
-    width = max(map(len, classes))
-    cut = [c if len(c) <= 7 else c[:7] for c in classes] if len(classes) <= 20 else []
-    headers = ["true class", "n", "recall", *(["", *cut] if cut else [])]
-    table = Table(*headers, box=None, pad_edge=False)
-    for name, recall, row in zip(classes, found["per_class"], confusion, strict=True):
-        row_cells: list[Text | str] = [
-            Text(name.ljust(width)),
-            str(sum(row)),
-            "-" if recall is None else f"{recall:.1%}",
-        ]
-        table.add_row(*row_cells, *(["|", *map(str, row)] if cut else []))
-    console.print(table)
+    line(out, f"{found['run']}  step {found['step']}  {found['split']}  {who}  ({found['n']} pictures)")
+    names, now = list(found["metrics"]), found["metrics"]
+    same = ["" if n not in known else "=" if known[n] == now[n] else "differs" for n in names]
+    show(
+        [
+            Column("figure", cells=[n.replace("_", " ") for n in names]),
+            Column("now", right=True, cells=[value(n, now[n]) for n in names]),
+            Column("logged", right=True, cells=[value(n, known.get(n)) for n in names]),
+            Column("", cells=same),
+        ],
+        out,
+    )
+    confusion = found["confusion"]
+    columns = [
+        Column("true class", cells=classes),
+        Column("n", right=True, cells=[str(sum(row)) for row in confusion]),
+        Column("recall", right=True, cells=["-" if r is None else f"{r:.1%}" for r in found["per_class"]]),
+    ]
+    matrix = [Column(name[:7], right=True, cells=[str(row[k]) for row in confusion]) for k, name in enumerate(classes)]
+    # All of the matrix or none: with columns missing its rows would no longer add up.
+    fits = sum(c.width() + GAP for c in columns + matrix) - GAP <= out.width
+    show(columns + matrix if fits else columns, out)
+    if not fits:
+        line(out, "(no room for the confusion matrix; it is in --json)", "dim")
     if not found["exact"]:
-        print("note: this machine or torch is not the one that trained; the last digits may differ.")
+        line(out, "note: this machine or torch is not the one that trained; the last digits may differ.")
 
 
 def _one_of(option: str, given: str, known: list[str]) -> None:
