@@ -21,8 +21,9 @@ from torch import nn
 from mmctl import project
 from mmctl.centroids import Centroids
 from mmctl.errors import DataError, UserError
-from mmctl.loader import Loader, Norm, Pictures, one_hot
+from mmctl.loader import Loader
 from mmctl.model import Average, Model
+from mmctl.pictures import Norm, Pictures, one_hot
 from mmctl.plugin import Images, Split
 from mmctl.recipe import Recipe
 from mmctl.split import make_split

@@ -8,8 +8,8 @@ from collections import Counter
 import torch
 
 from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
-from mmctl.loader import Norm
 from mmctl.optimizer import steps_of
+from mmctl.pictures import Norm
 from mmctl.progress import duration
 from mmctl.recipe import Recipe
 from mmctl.train import Training, device_step

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mmctl.centroids import Centroids
-from mmctl.loader import Pictures
 from mmctl.model import Model
+from mmctl.pictures import Pictures
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mmctl import journal
 from mmctl.assemble import evaluated
 from mmctl.errors import ResumeRefused, UserError, suggest
 from mmctl.evaluate import evaluate
-from mmctl.loader import Pictures
+from mmctl.pictures import Pictures
 from mmctl.run import evaluation_event, open_run
 
 

@@ -18,6 +18,7 @@ from numpy.random import Generator, Philox
 from torch import Tensor
 
 from mmctl import ops
+from mmctl.pictures import Norm, one_hot
 from mmctl.plugin import Batch, Images, Split
 
 
@@ -79,47 +80,6 @@ class Order:
         return np.concatenate(parts)
 
 
-def one_hot(images: Images) -> np.ndarray:
-    """Targets as distributions, float32 NK; a row of zeros has no label."""
-    if images.targets.ndim == 2:
-        return images.targets.astype(np.float32)
-    out = np.zeros((len(images.targets), len(images.classes)), np.float32)
-    known = images.targets >= 0
-    out[known, images.targets[known]] = 1
-    return out
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Per-channel mean and standard deviation (0..1 scale) that images are normalised with."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @staticmethod
-    def of(images: Images, backbone: Any) -> Norm:
-        """What the backbone's pretrained weights expect, else the moments of the training pixels."""
-        if getattr(backbone, "mean", None) is not None:
-            return Norm(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
-        n, channels = images.pixels.shape[:2]
-        counts = np.zeros((channels, 256))
-        for start in range(0, n, 4096):
-            chunk = np.asarray(images.pixels[start : start + 4096])
-            for c in range(channels):
-                counts[c] += np.bincount(chunk[:, c].ravel(), minlength=256)
-        share = counts / counts.sum(1, keepdims=True)
-        mean = share @ np.arange(256)
-        std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
-        return Norm(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
-
-    def apply(self, x_BCHW: Tensor) -> Tensor:
-        """uint8 -> normalised float32, channels last."""
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=x_BCHW.device).view(-1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x_BCHW.device)
-        x = x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last)
-        return torch.addcmul(shift.view(-1, 1, 1), x, scale)
-
-
 class Loader:
     """Plans and batches of one run."""
 
@@ -138,7 +98,8 @@ class Loader:
         device: torch.device,
         draw: Callable[[Generator, int, int], dict[str, Any]] | None = None,
     ) -> None:
-        self.norm, self.seed, self.device, self._draw = norm, seed, device, draw
+        self.norm, self.normalise = norm, norm.on(device)
+        self.seed, self.device, self._draw = seed, device, draw
         self.views = {branch: tuple(views.get(branch, ())) for branch in ("x", "u")}
         self.sizes = {"x": batch, "u": unlabeled_batch if self.views["u"] else 0}
         self.augments = augments
@@ -192,7 +153,7 @@ class Loader:
                 for policy in self.chains[view]:
                     mine = {k: ops.mine(v) for k, v in view_draws[f"{branch}{i}"][policy].items()}
                     x = self.augments[policy].apply(x, **mine)
-                outs.append(self.norm.apply(x))
+                outs.append(self.normalise(x))
             shown[branch] = tuple(outs)
         return Batch(
             x=shown["x"],
@@ -221,38 +182,6 @@ def _tensors(tree: Any, move: Callable[[np.ndarray], Tensor]) -> Any:
     if isinstance(tree, dict):
         return {k: _tensors(v, move) for k, v in tree.items()}
     return move(tree) if isinstance(tree, np.ndarray) else tree
-
-
-class Pictures:
-    """Normalised images of some rows, a batch at a time, for evaluation and for centroids."""
-
-    def __init__(
-        self, images: Images, norm: Norm, device: torch.device, *, batch: int, rows: np.ndarray | None = None
-    ) -> None:
-        self.norm, self.device, self.batch = norm, device, batch
-        self.rows = np.arange(len(images.targets)) if rows is None else rows
-        target_NK = one_hot(images)[self.rows]
-        labelled = target_NK.sum(-1) > 0
-        self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
-        self.pixels = images.pixels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.rows), self.batch):
-            rows = self.rows[start : start + self.batch]
-            x = torch.as_tensor(self.pixels[rows]).to(self.device)
-            yield self.norm.apply(x), self.target_NK[start : start + self.batch].to(self.device)
-
-    def few(self, most: int) -> Pictures:
-        """At most that many, evenly spread over the rows."""
-        if len(self) <= most:
-            return self
-        chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
-        few = object.__new__(Pictures)
-        few.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
-        return few
 
 
 def prefetch(plan: Callable[[int], Plan], first: int, stop: int, ahead: int = 2) -> Iterator[Plan]:

@@ -17,9 +17,10 @@ from mmctl.alarms import Alarms
 from mmctl.centroids import Centroids
 from mmctl.errors import Diverged
 from mmctl.evaluate import Cut, Scores, evaluate, fitted
-from mmctl.loader import Loader, Pictures, Plan, generator, key, prefetch
+from mmctl.loader import Loader, Plan, generator, key, prefetch
 from mmctl.model import Average, Model, average_share
 from mmctl.optimizer import Optimizer, learning_rate, ramp
+from mmctl.pictures import Pictures
 from mmctl.plugin import Slot
 from mmctl.tally import Tally
 

@@ -9,7 +9,7 @@ from slow_math import randn, squared, unit
 from tiny import training
 
 from mmctl.evaluate import Cut, evaluate, fitted, score
-from mmctl.loader import Norm, Pictures
+from mmctl.pictures import Normalise, Pictures
 from mmctl.train import Evaluated, Training, device_step, train
 
 
@@ -138,7 +138,7 @@ def test_batches_of_evaluation_do_not_matter() -> None:
     pictures = run.splits["test"]
     small = Pictures.__new__(Pictures)
     small.__dict__.update(pictures.__dict__, batch=7)
-    assert isinstance(small.norm, Norm)
+    assert isinstance(small.normalise, Normalise)
     whole, _ = evaluate(run.model, pictures, run.centroids)
     parts, _ = evaluate(run.model, small, run.centroids)
     for predictor in ("head", "centroid"):

@@ -20,6 +20,7 @@ RECIPES = {
 }  # fmt: skip
 TRAINING = {
     "ops", "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
+    "pictures",
 }  # fmt: skip
 BOOKS = {
     "lease", "journal", "database", "schema", "curves", "importer", "store", "stats", "measure", "selection", "compare",
@@ -93,7 +94,8 @@ ORDERS = {
         "recipe_schema",
     ),
     "training": (
-        "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
+        "split", "pictures", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms",
+        "train",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,99 @@
+"""Pictures as networks see them: normalised on the device, with targets as distributions.
+
+B batch, C channels, H height, W width, K classes, N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmctl.plugin import Images
+
+
+def one_hot(images: Images) -> np.ndarray:
+    """Targets as distributions, float32 NK; a row of zeros has no label."""
+    if images.targets.ndim == 2:
+        return images.targets.astype(np.float32)
+    out = np.zeros((len(images.targets), len(images.classes)), np.float32)
+    known = images.targets >= 0
+    out[known, images.targets[known]] = 1
+    return out
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Per-channel mean and standard deviation (0..1 scale) that images are normalised with."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(images: Images, backbone: Any) -> Norm:
+        """What the backbone's pretrained weights expect, else the moments of the training pixels."""
+        if getattr(backbone, "mean", None) is not None:
+            return Norm(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
+        n, channels = images.pixels.shape[:2]
+        counts = np.zeros((channels, 256))
+        for start in range(0, n, 4096):
+            chunk = np.asarray(images.pixels[start : start + 4096])
+            for c in range(channels):
+                counts[c] += np.bincount(chunk[:, c].ravel(), minlength=256)
+        share = counts / counts.sum(1, keepdims=True)
+        mean = share @ np.arange(256)
+        std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
+        return Norm(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+
+    def on(self, device: torch.device) -> Normalise:
+        """The same as an operation of that device; made once, since making it copies to the device."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)
+        return Normalise(scale.view(-1, 1, 1), shift.view(-1, 1, 1))
+
+
+class Normalise(NamedTuple):
+    """uint8 -> normalised float32, channels last."""
+
+    scale_C11: Tensor
+    shift_C11: Tensor
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        x = x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(self.shift_C11, x, self.scale_C11)
+
+
+class Pictures:
+    """Normalised images of some rows, a batch at a time, for evaluation and for centroids."""
+
+    def __init__(
+        self, images: Images, norm: Norm, device: torch.device, *, batch: int, rows: np.ndarray | None = None
+    ) -> None:
+        self.normalise, self.device, self.batch = norm.on(device), device, batch
+        self.rows = np.arange(len(images.targets)) if rows is None else rows
+        target_NK = one_hot(images)[self.rows]
+        labelled = target_NK.sum(-1) > 0
+        self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
+        self.pixels = images.pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.rows), self.batch):
+            rows = self.rows[start : start + self.batch]
+            x = torch.as_tensor(self.pixels[rows]).to(self.device)
+            yield self.normalise(x), self.target_NK[start : start + self.batch].to(self.device)
+
+    def few(self, most: int) -> Pictures:
+        """At most that many, evenly spread over the rows."""
+        if len(self) <= most:
+            return self
+        chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
+        few = object.__new__(Pictures)
+        few.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
+        return few

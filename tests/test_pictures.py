@@ -1,0 +1,69 @@
+"""Pictures as networks see them: normalisation, targets, and the rows that are shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmctl.pictures import Norm, Pictures, one_hot
+from mmctl.plugin import Images
+
+CPU = torch.device("cpu")
+
+
+def images(n: int = 40, channels: int = 2) -> Images:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 60, (n, channels, 4, 4)).astype(np.uint8))
+    targets = np.arange(n) % 3
+    targets[-2:] = -1
+    return Images(pixels, targets, ("a", "b", "c"), [str(i) for i in range(n)], "f")
+
+
+def test_norm_is_the_moments_of_the_pixels() -> None:
+    data = images(5000)  # more than one chunk
+    norm = Norm.of(data, object())
+    pixels = data.pixels.double().numpy() / 255
+    assert norm.mean == pytest.approx(pixels.mean((0, 2, 3)))
+    assert norm.std == pytest.approx(pixels.std((0, 2, 3)))
+    x = norm.on(CPU)(data.pixels)
+    assert x.mean((0, 2, 3)).abs().max() < 1e-4
+    assert x.std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-3)
+    constant = Images(torch.full((3, 1, 2, 2), 7, dtype=torch.uint8), np.zeros(3, np.int64), ("a",), "abc", "f")
+    assert torch.isfinite(Norm.of(constant, object()).on(CPU)(constant.pixels)).all()
+
+
+def test_norm_of_pretrained_weights_is_theirs() -> None:
+    class Pretrained:
+        mean, std = np.array([0.1, 0.2]), np.array([0.3, 0.4])
+
+    assert Norm.of(images(), Pretrained()) == Norm((0.1, 0.2), (0.3, 0.4))
+
+
+def test_one_hot_of_numbers_and_of_distributions() -> None:
+    assert one_hot(images())[[0, 1, -1]].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    shares = np.array([[0.25, 0.75], [0, 0]])
+    soft = Images(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), shares, ("a", "b"), "ab", "f")
+    assert one_hot(soft).tolist() == shares.tolist()
+    assert one_hot(soft).dtype == np.float32
+
+
+def test_pictures_are_the_labelled_rows_in_order() -> None:
+    data, norm = images(), Norm((0, 0), (1, 1))
+    pictures = Pictures(data, norm, CPU, batch=16)
+    assert len(pictures) == 38  # two have no label
+    shown = list(pictures)
+    assert [len(x) for x, _ in shown] == [16, 16, 6]
+    assert torch.allclose(torch.cat([x for x, _ in shown]), data.pixels[:38].float() / 255)
+    assert torch.cat([y for _, y in shown]).argmax(-1).tolist() == data.targets[:38].tolist()
+    rows = np.array([39, 5, 2])
+    assert Pictures(data, norm, CPU, batch=2, rows=rows).rows.tolist() == [5, 2]
+
+
+def test_few_pictures_are_spread_evenly() -> None:
+    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=16)
+    assert pictures.few(38) is pictures
+    few = pictures.few(5)
+    assert few.rows.tolist() == [0, 9, 18, 28, 37]
+    assert few.target_NK.tolist() == pictures.target_NK[[0, 9, 18, 28, 37]].tolist()
+    assert len(pictures) == 38
+    assert sum(len(x) for x, _ in few) == 5
