@@ -20,10 +20,10 @@ from torch import nn
 
 from mmctl import project
 from mmctl.centroids import Centroids
-from mmctl.errors import DataError, UserError
+from mmctl.errors import DataError, PluginError, UserError
 from mmctl.loader import Loader
 from mmctl.model import Average, Model
-from mmctl.pictures import Norm, Pictures, one_hot
+from mmctl.pictures import Norm, Pictures, check, one_hot
 from mmctl.plugin import Images, Split
 from mmctl.recipe import Recipe
 from mmctl.split import make_split
@@ -45,6 +45,7 @@ def read_data(recipe: Recipe, split: Split | None = None) -> Data:
     images = recipe.build("dataset", known={"root": root})
     if "train" not in images or not any(s in images for s in ("val", "test")):
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
+    check(images, recipe.dataset_name)
     if "val" in images and recipe.split.val:
         raise UserError(
             f"split.val = {recipe.split.val} carves validation pictures from train, and {recipe.dataset_name} has "
@@ -65,12 +66,11 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     for name in recipe.policies:
         augments[name] = make("augment", name)
     backbone = make("backbone")
-    known["embed_dim"] = backbone.embed_dim
     norm = Norm.of(images, backbone)
     model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
     ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
-    known["model"], known["ema"] = model, ema
-    centroids = Centroids(len(images.classes), backbone.embed_dim, recipe.centroids, len(split.labeled)).to(device)
+    known["model"], known["ema"], known["embed_dim"] = model, ema, model.embed_dim
+    centroids = Centroids(len(images.classes), model.embed_dim, recipe.centroids, len(split.labeled)).to(device)
     known["centroids"] = centroids
     known["prior_K"] = known["prior_K"].to(device)
     losses = {slot: _on(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
@@ -143,11 +143,22 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
             f"train.unlabeled_batch = {recipe.train.unlabeled_batch}, and only {len(split.unlabeled)} pictures are "
             "unlabelled: lower it, or get more pictures."
         )
-    if getattr(method, "group", None) == "interleave" and recipe.train.batch != recipe.train.unlabeled_batch:
-        raise UserError(
-            'method.group = "interleave" swaps slices between branches of one size, and train.batch = '
-            f"{recipe.train.batch} is not train.unlabeled_batch = {recipe.train.unlabeled_batch}: make them equal, or "
-            'set method.group = "joint".'
+
+
+def rehearse(recipe: Recipe, data: Data) -> None:
+    """One step on a handful of pictures: what does not fit together is found before there is a run folder."""
+    train = recipe.train
+    few = min(4, train.batch, train.unlabeled_batch)
+    # One more where the recipe's two batches differ: a method that needs them equal must see that they are not.
+    more = few + (train.batch != train.unlabeled_batch)
+    small = recipe.with_([f"train.batch={few}", f"train.unlabeled_batch={more}"])
+    run = assemble(small, data, torch.device("cpu"), None)
+    run.refit()
+    terms = run.method.step(run.loader.batch(run.plan(0)))
+    if terms.losses.keys() != recipe.slots.keys():
+        raise PluginError(
+            f"method {recipe.method_name}: step gives the losses {sorted(terms.losses)}, and its slots are "
+            f"{sorted(recipe.slots)}."
         )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmctl.errors import PartFailed, Stopped
-from mmctl.folder import last_scores, prepare
+from mmctl.folder import last_scores, last_state, prepare
+from mmctl.progress import tell
 from mmctl.recipe import Recipe
 from mmctl.stopping import Stop
 
@@ -32,7 +33,7 @@ def batch(
         # Several runs share the cores: one thread each is the fastest way, and makes their numbers repeatable.
         recipes = [r if r.train.threads or r.train.device == "cuda" else r.with_(["train.threads=1"]) for r in recipes]
     folders = [prepare(r, runs, name=name, tags=tags, note=note) for r in recipes]
-    print(f"{len(folders)} runs, {min(slots, len(folders))} at a time", flush=True)
+    tell(f"{len(folders)} runs, {min(slots, len(folders))} at a time", out=True)
     stop, cancelled = Stop(), False
     ids = launcher.start(folders)
     by_id = dict(zip(ids, folders, strict=True))
@@ -41,8 +42,7 @@ def batch(
         for run, state in launcher.states(ids).items():
             if state in ("completed", "failed", "interrupted") and run not in told:
                 told[run] = state
-                text = last_scores(by_id[run]) if state == "completed" else _why(by_id[run], state)
-                print(f"[{len(told)}/{len(ids)}] {by_id[run].name}: {state}{text}", flush=True)
+                tell(f"[{len(told)}/{len(ids)}] {by_id[run].name}: {_ending(by_id[run], state)}", out=True)
         if stop() and not cancelled:
             cancelled = True
             launcher.cancel([i for i in ids if i not in told])
@@ -55,9 +55,12 @@ def batch(
         raise PartFailed(f"{bad} of {len(ids)} runs did not complete; see them with `mmctl ls`.")
 
 
-def _why(folder: Path, state: str) -> str:
+def _ending(folder: Path, state: str) -> str:
+    """How a run ended. A launcher knows exit codes alone: that a run did not converge stands in its journal."""
+    if state == "completed":
+        return "not converged (nc)" if last_state(folder) == "nc" else f"completed{last_scores(folder)}"
     if state != "failed":
-        return f"  (mmctl resume {folder.name})"
+        return f"{state}  (mmctl resume {folder.name})"
     log = folder / "log.txt"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return f"  {lines[-1]}" if lines else f"  (see {log})"
+    return f"failed  {lines[-1]}" if lines else f"failed  (see {log})"

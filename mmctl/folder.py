@@ -84,9 +84,8 @@ def read_about(folder: Path) -> dict[str, Any]:
 def last_state(folder: Path) -> str | None:
     """The state that the journal ends with."""
     state = None
-    for attempt in journal.attempts(folder):
-        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
-            state = event["s"] if event["e"] == "state" else state
+    for event in journal.events(folder, "state"):
+        state = event["s"]
     return state
 
 
@@ -95,10 +94,8 @@ def last_scores(folder: Path) -> str:
     about = read_about(folder)
     split, weights, predictor, _ = about["primary"].split("/")
     found: dict[str, float] = {}
-    for attempt in journal.attempts(folder):
-        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
-            if event["e"] == "points":
-                found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
+    for event in journal.events(folder, "points"):
+        found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
     name = f"{split}/{weights}/{predictor}/"
     if f"{name}accuracy" not in found:
         return ""

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -139,7 +140,8 @@ class Journal:
     def _warn(self, text: str) -> None:
         if not self._warned:
             self._warned = True
-            print(f"mmctl: {self.folder.name}: {text}", file=sys.stderr)
+            with suppress(OSError):  # a closed terminal must not end the writing
+                print(f"mmctl: {self.folder.name}: {text}", file=sys.stderr)
 
 
 def path_of(folder: Path, attempt: int) -> Path:
@@ -187,6 +189,14 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
                 continue
             if isinstance(event, dict) and isinstance(event.get("e"), str):
                 yield event, offset
+
+
+def events(folder: Path, *kinds: str) -> Iterator[dict[str, Any]]:
+    """What the journals of a run say, attempt by attempt; only these kinds, where any are named."""
+    for attempt in attempts(folder):
+        for event, _ in read_events(path_of(folder, attempt)):
+            if not kinds or event["e"] in kinds:
+                yield event
 
 
 def encode(event: dict[str, Any]) -> bytes:

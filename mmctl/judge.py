@@ -57,11 +57,9 @@ def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
 def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
     """What training wrote down for this step, network and split; empty if it did not evaluate there."""
     values: dict[str, float] = {}
-    for attempt in journal.attempts(folder):
-        for event, _ in journal.read_events(journal.path_of(folder, attempt)):
-            if event["e"] == "points" and event["step"] == step:
-                found = {k.removeprefix(f"{prefix}/"): v for k, v in event["v"].items() if k.startswith(f"{prefix}/")}
-                values |= found
+    for event in journal.events(folder, "points"):
+        if event["step"] == step:
+            values |= {k.removeprefix(f"{prefix}/"): v for k, v in event["v"].items() if k.startswith(f"{prefix}/")}
     return values
 
 

@@ -104,8 +104,8 @@ class Loader:
         self.sizes = {"x": batch, "u": unlabeled_batch if self.views["u"] else 0}
         self.augments = augments
         self.chains = {name: chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
-        rows = {"x": split.labeled, "u": split.unlabeled}
-        self.rows = {b: torch.as_tensor(r, device=device) for b, r in rows.items()}
+        self.table = {"x": split.labeled, "u": split.unlabeled}  # rows of the training images
+        self.rows = {b: torch.as_tensor(r, device=device) for b, r in self.table.items()}
         self.order = {
             "x": Order(len(split.labeled), batch, seed, "labeled", straddle=True),
             "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
@@ -133,7 +133,7 @@ class Loader:
         plan = Plan(step, ops.mine(index["x"]), ops.mine(index["u"]), view_draws, draws)
         if not self.resident:
             for branch, at in (("x", plan.index_x), ("u", plan.index_u)):
-                plan.pixels[branch] = np.asarray(self.pixels[self.rows[branch].cpu().numpy()[at]])
+                plan.pixels[branch] = np.asarray(self.pixels[self.table[branch][at]])
         return plan
 
     def batch(self, plan: Plan) -> Batch:

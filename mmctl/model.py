@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmctl import ops
-from mmctl.errors import UserError
+from mmctl.errors import PluginError, UserError
 from mmctl.plugin import Output
 
 Norm = Literal["update", "batch", "running"]
@@ -29,7 +29,11 @@ class Model(nn.Module):
     def __init__(self, backbone: nn.Module, num_classes: int, precision: torch.dtype | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.embed_dim = int(backbone.embed_dim)  # type: ignore[arg-type]
+        if not isinstance(getattr(backbone, "embed_dim", None), int):
+            raise PluginError(
+                f"backbone {type(backbone).__name__} has no embed_dim: an int, the width of what it gives."
+            )
+        self.embed_dim: int = backbone.embed_dim  # type: ignore[assignment]
         self.head = nn.Linear(self.embed_dim, num_classes)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -46,6 +50,11 @@ class Model(nn.Module):
             norm.track_running_stats = bn != "batch"
         with torch.autocast(x_BCHW.device.type, self.precision, enabled=self.precision is not None):
             emb = self.backbone(x_BCHW)
+            if emb.shape != (len(x_BCHW), self.embed_dim):
+                raise PluginError(
+                    f"backbone {type(self.backbone).__name__} gives {list(emb.shape)} for {len(x_BCHW)} pictures; its "
+                    f"embed_dim says [{len(x_BCHW)}, {self.embed_dim}]."
+                )
             logits = self.head(emb)
         if bn == "batch":
             for norm in self._norms:
@@ -96,8 +105,8 @@ def interleave(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     n, parts = len(xs[0]) * ops.world(), len(xs)
     if any(len(x) != len(xs[0]) for x in xs):
         raise UserError(
-            'method.group = "interleave" swaps slices between branches of one size, and they have '
-            f'{[len(x) for x in xs]} images: set train.unlabeled_batch to train.batch, or method.group = "joint".'
+            'method.group = "interleave" swaps slices between branches of one size: set train.unlabeled_batch to '
+            'train.batch, or method.group = "joint".'
         )
     # n // parts each; the last slices take one more where it does not divide (as the reference does).
     short = parts - n % parts

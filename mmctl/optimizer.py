@@ -82,14 +82,19 @@ class Optimizer:
         if s.name == "sgd":
             nesterov = s.nesterov and s.momentum > 0
             self.rule: torch.optim.Optimizer = torch.optim.SGD(
-                made, lr=s.lr, momentum=s.momentum, nesterov=nesterov, foreach=not fused, fused=fused or None
+                made,
+                lr=s.lr,
+                weight_decay=0.0,
+                momentum=s.momentum,
+                nesterov=nesterov,
+                foreach=not fused,
+                fused=fused or None,
             )
         else:
             rule = torch.optim.Adam if s.name == "adam" else torch.optim.AdamW
-            self.rule = rule(made, lr=s.lr, betas=s.betas, eps=s.eps, fused=True)
+            self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True)
         for p in self.params.values():
             self._make_slots(p, s)
-        self.names = {id(p): k for k, p in self.params.items()}
 
     def _make_slots(self, p: nn.Parameter, s: Settings) -> None:
         # torch makes them at the first step; made now, load and resume see one set of names.

@@ -5,7 +5,7 @@ B batch, C channels, H height, W width, K classes, N images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmctl.errors import DataError
 from mmctl.plugin import Images
+
+
+def check(images: Mapping[str, Images], name: str) -> None:
+    """DataError where a data set does not give what its contract says: a wrong label would only lower a figure."""
+    first = images["train"]
+    for split, part in images.items():
+        n, classes, where = len(part.ids), len(part.classes), f'dataset "{name}", {split}'
+        shape, kind = tuple(part.pixels.shape), str(part.pixels.dtype).removeprefix("torch.")
+        if len(shape) != 4 or kind != "uint8":
+            raise DataError(f"{where}: pixels are {kind} {list(shape)}; they must be uint8, N x C x H x W.")
+        if part.classes != first.classes:
+            raise DataError(f"{where}: its classes {list(part.classes)} are not those of train, {list(first.classes)}.")
+        if shape[1:] != tuple(first.pixels.shape[1:]):
+            raise DataError(
+                f"{where}: its pictures are {list(shape[1:])}, those of train {list(first.pixels.shape[1:])}."
+            )
+        if shape[0] != n or part.targets.shape not in ((n,), (n, classes)):
+            raise DataError(
+                f"{where}: {n} ids, pixels {list(shape)} and targets {list(part.targets.shape)} do not belong together."
+            )
+        if part.targets.ndim == 1 and n and not -1 <= part.targets.min() <= part.targets.max() < classes:
+            low, high = part.targets.min(), part.targets.max()
+            raise DataError(f"{where}: labels go from {low} to {high}; they must lie in -1 .. {classes - 1}.")
 
 
 def one_hot(images: Images) -> np.ndarray:

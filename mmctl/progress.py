@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 PAUSE = 0.1
 PLAIN = 10.0
 """Seconds between two lines where there is no terminal."""
+
+
+def tell(text: str, out: bool = False) -> None:
+    """A line for whoever listens, to standard error or `out`: a reader who has gone ends no training."""
+    stream = sys.stdout if out else sys.stderr
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with suppress(OSError, ValueError):
+            # Or the interpreter would fail at its end, with what is left in the buffer.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def duration(seconds: float) -> str:
@@ -56,14 +70,20 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.bar:
-            self.bar.stop()
+            self._draw(self.bar.stop)
+
+    def _draw(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except (OSError, SystemExit):  # rich leaves by SystemExit where the terminal has gone
+            self.bar, self.quiet = None, True
 
     def say(self, text: str) -> None:
         """A line that stays."""
         if self.bar:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._draw(lambda: self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True))
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def step(self, step: int) -> None:
         """A step is done."""
@@ -75,7 +95,7 @@ class Progress:
         self.shown = now
         text = self.text(step, now)
         if self.bar:
-            self.bar.update(self.task, completed=step, text=text)
+            self._draw(lambda: self.bar.update(self.task, completed=step, text=text))
         else:
             self.say(f"step {step}/{self.total}  {text}")
 

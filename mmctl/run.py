@@ -7,10 +7,10 @@ execute(folder, stop, watch)       train from its newest checkpoint, or from ste
 from __future__ import annotations
 
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mmctl.evaluate import Scores
 from mmctl.folder import last_state, read_about
 from mmctl.journal import Journal
 from mmctl.lease import Lease, boot, host
+from mmctl.progress import tell
 from mmctl.recipe import Recipe, load
 from mmctl.split import load_split, save_split
 from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training, train
@@ -75,7 +76,7 @@ def open_run(folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = F
         "precision": precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "isa": torch.backends.cpu.get_cpu_capability(),
-        "torch": str(torch.__version__),
+        "versions": environment.versions(),
     }
     exact = all(before.get(k, v) == v for k, v in facts.items())
     if saved:
@@ -118,15 +119,15 @@ def execute(
                 f"again with `mmctl run {folder / 'recipe.toml'}`."
             )
         for line in bad:
-            print(f"warning: {line} Set aside; going on with the one before it.", file=sys.stderr, flush=True)
+            tell(f"warning: {line} Set aside; going on with the one before it.")
         try:
             opened = open_run(folder, saved, accept)
-        except MmctlError as error:
+        except Exception as error:
             if saved is None:
                 # Without this word the run would be taken for one whose process has died.
-                reason = str(error).split("\n")[0]
-                code = error.exit_code
-                journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
+                reason, code = str(error).split("\n")[0], getattr(error, "exit_code", 1)
+                with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
+                    journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
             raise
         attempt = journal.next_attempt(folder)
         with Journal(folder, attempt) as log:
@@ -158,7 +159,7 @@ class _Keeper:
             raise failure from error
         if t.step == t.steps and not t.cut:
             return self.end("completed", None, 0)
-        if t.collapsed and t.settings.train.on_collapse == "stop":
+        if t.collapsed and t.settings.train.on_collapse == "stop" and not t.cut:
             return self.end("nc", t.collapsed, 0)
         return self.end("interrupted", "stopped by a signal", 75)
 
@@ -169,7 +170,7 @@ class _Keeper:
         self.log.write({
             "e": "attempt", "n": self.attempt, "from": o.training.step, "host": host(), "boot": boot(),
             "pid": os.getpid(), "device": o.facts["device"], "threads": o.facts["threads"],
-            "precision": o.facts["precision"], "versions": environment.versions(), "exact": exact, "overrides": {},
+            "precision": o.facts["precision"], "versions": o.facts["versions"], "exact": exact, "overrides": {},
         })  # fmt: skip
         self.log.write({"e": "state", "s": "running", "reason": None, "code": None, "step": o.training.step})
         images = o.data.images
@@ -186,7 +187,7 @@ class _Keeper:
                 "the machine, torch or a component differs from the attempt before: from here on the numbers are not "
                 "those of an uninterrupted run (exact = no)."
             )
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            tell(f"warning: {text}")
 
     def keep(self, event: Event) -> None:
         """Write one event of the loop down."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.random import Generator, Philox
 
 from mmctl import project
-from mmctl.errors import DataError
+from mmctl.errors import DataError, EnvironmentFault
 from mmctl.plugin import Images, Split
 
 
@@ -110,16 +109,16 @@ def save_split(path: Path, split: Split) -> None:
         "unlabeled": split.unlabeled.tolist(),
     }
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in body.items())
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with part.open("w", encoding="utf-8") as file:
             file.write("{\n" + lines + "\n}\n")
             file.flush()
             os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EnvironmentFault(f"{path}: cannot write the split ({error.strerror}).") from error
 
 
 def load_split(path: Path) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -26,5 +27,6 @@ class Stop:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step (Ctrl-C again ends at once) ...\n")
+        # Not print: the signal may have come in the middle of one. And a terminal that is closed takes no words.
+        with suppress(OSError):
+            os.write(2, b"\nstopping after this step (Ctrl-C again ends at once) ...\n")

@@ -66,8 +66,8 @@ class Tally:
             share = (self.labels_K / self.labels_K.sum().clamp_min(1e-12)).tolist()
             means["guess_entropy"] = -sum(p * math.log(p) for p in share if p > 0) / math.log(max(2, len(share)))
             means["guess_largest"] = max(share) if kept else 0.0
-        if means.get("margin"):
-            means["margin_ratio"] = means["margin_unlabeled"] / means["margin"] if "margin_unlabeled" in means else 0.0
+        if means.get("margin") and "margin_unlabeled" in means:
+            means["margin_ratio"] = means["margin_unlabeled"] / means["margin"]
         self.sums.zero_(), self.labels_K.zero_(), self.count.zero_()
         return means
 

@@ -174,7 +174,8 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
 
 def device_step(run: Training, plan: Plan) -> None:
     """One step without a read from the device: what a CUDA graph would hold."""
-    run.model.calls.clear()
+    for net in run.nets.values():
+        net.calls.clear()
     batch = run.loader.batch(plan)
     terms = run.method.step(batch)
     weighted = [plan.weight[k] * v for k, v in terms.losses.items() if run.slots[k].weight]

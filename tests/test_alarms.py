@@ -67,17 +67,6 @@ def test_collapse_needs_three_evaluations_in_a_row() -> None:
     assert made.evaluated({"test/raw/head/largest_class": 1.0}) == []  # another series than the run's own
 
 
-def test_counters_survive_a_restore() -> None:
-    first = alarms()
-    first.evaluated({SERIES: 1.0})
-    first.evaluated({SERIES: 1.0})
-    first.point(200, margins(2.0))
-    second = alarms()
-    second.in_a_row, second.told = first.in_a_row, list(first.told)
-    assert second.point(201, margins(2.0)) == []
-    assert kinds(second.evaluated({SERIES: 1.0})) == ["collapse"]
-
-
 def test_a_run_carries_its_alarms_over() -> None:
     first, second = training("supervised"), training("supervised")
     assert first.alarms.primary == SERIES

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 from conftest import Result
+from trials import spawn
 
 from mmctl.folder import read_about
 from mmctl.stopping import SIGNALS
@@ -106,9 +107,9 @@ def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeyp
     done = mm(*words("interrupted", "failed"))
     failed = folders(tmp_path)[1]
     (failed / "log.txt").unlink()
-    from mmctl.batch import _why
+    from mmctl.batch import _ending
 
-    assert _why(failed, "failed") == f"  (see {failed}/log.txt)"
+    assert _ending(failed, "failed") == f"failed  (see {failed}/log.txt)"
     assert done.code == 6
 
 
@@ -134,3 +135,20 @@ def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> No
     assert done.code == 2
     assert "3000" in done.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_did_not_converge_is_not_called_completed(mm: Mm, tmp_path: Path) -> None:
+    sets = ("train.steps=8", "train.log_every=4", "eval.every=4", "loss.labeled.weight=10000", "train.on_collapse=stop")
+    done = mm("run", "tiny.toml", "--seeds", "0-1", "--jobs", "2", *(w for s in sets for w in ("--set", s)))
+    assert done.code == 0, done.err
+    assert done.out.count("not converged (nc)") == 2
+    assert "completed" not in done.out
+
+
+def test_a_reader_that_has_gone_ends_no_batch(tmp_path: Path) -> None:
+    process = spawn(tmp_path / "runs", *words("completed", "completed"), cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.wait(60) == 0, process.stderr.read()
+    process.stderr.close()

@@ -17,7 +17,7 @@ from test_checkpoint import dies_at
 from trials import After, assert_same, events, never, points
 
 from mmctl import checkpoint
-from mmctl.errors import Diverged, TrainingFailed
+from mmctl.errors import Diverged, EnvironmentFault, TrainingFailed
 from mmctl.folder import last_state, prepare
 from mmctl.run import execute
 from mmctl.store import Store
@@ -310,3 +310,38 @@ def test_a_point_is_written_once_a_step(tmp_path: Path) -> None:
 def test_errors_are_of_the_family_that_the_command_line_expects() -> None:
     assert issubclass(Diverged, TrainingFailed)
     assert Diverged("a", 1).exit_code == 3
+
+
+def test_a_collapse_in_the_step_of_a_cut_evaluation_loses_nothing(tmp_path: Path) -> None:
+    sets = ("train.log_every=4", "eval.every=4", "train.on_collapse=stop", "loss.labeled.weight=10000")
+    whole, folder = started(tmp_path, *sets), started(tmp_path, *sets)
+    assert execute(whole, never).state == "nc"
+    assert ("test/ema/head/accuracy", 4) in points(whole)
+    assert execute(folder, After(3)).state == "interrupted"  # asked in steps 1 to 3, and then in the evaluation
+    assert execute(folder, never).state == "nc"
+    assert_same(folder, whole)
+
+
+def test_another_version_of_a_package_is_not_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmctl import environment
+
+    folder, real = started(tmp_path), environment.versions
+    execute(folder, After(6))
+    monkeypatch.setattr(environment, "versions", lambda: {**real(), "numpy": "0.1"})
+    execute(folder, never)
+    assert [e["exact"] for e in events(folder, "attempt")] == [True, False]
+
+
+def test_a_split_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = started(tmp_path), Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).name == "split.json":
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(EnvironmentFault, match=r"split\.json: cannot write the split \(No space left"):
+        execute(folder, never)
+    assert last_state(folder) == "failed"
+    assert [p.name for p in folder.glob("*.part")] + [p.name for p in folder.glob(".*.part")] == []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Result
 from slow_math import margin, membership, power, softmax, squared, unit
 from test_model import reference_interleave
-from tiny import training
+from tiny import training, written
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -124,7 +126,7 @@ def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tu
     calls = run.model.calls
     updates = sum(bn == "update" for _, bn, _ in calls)
     alike = "method.update=all" in sets or method == "supervised"
-    assert updates == (len(calls) - _clean_guesses(calls) if alike else 1)
+    assert updates == (len(calls) if alike else 1)
     for k, b in run.model.named_buffers():
         if k.endswith("num_batches_tracked"):
             assert int(b - before[k]) == updates
@@ -133,10 +135,6 @@ def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tu
         assert all(bn != "update" for _, bn, _ in guesses)  # guessing leaves the statistics alone
     if ema is not None and run.ema is not None:
         assert all(torch.equal(b, ema[k]) for k, b in run.ema.named_buffers())
-
-
-def _clean_guesses(calls: list[tuple[int, str, bool]]) -> int:
-    return sum(bn != "update" for _, bn, _ in calls)
 
 
 class Reading(nn.Module):
@@ -380,3 +378,49 @@ def test_exact_centroids_are_found_before_the_first_step_and_every_n(network: st
     list(train(run, lambda: run.step == 19))  # the evaluation at the end refits copies
     assert found == [(0, True), (6, True), (12, True), (18, True)]
     assert run.centroids.seen_K.all()
+
+
+def test_calls_are_those_of_the_last_step(tmp_path: Path) -> None:
+    run = training("marginmix", "method.guesser=ema", "train.steps=12", "eval.every=3")
+    list(train(run, lambda: False))
+    steps_of(run, 0, 1)
+    assert [len(net.calls) for net in run.nets.values()] == [3, 2 + run.centroids.per_step]
+
+
+WRONG = {
+    "no width": ("self.embed_dim = 6", "self.width = 6", "has no embed_dim"),
+    "another width": ("self.embed_dim = 6", "self.embed_dim = 7", "its embed_dim says [4, 7]"),
+    "a table": ("return self.layers(x_BCHW)", "return self.layers(x_BCHW)[:2]", "gives [2, 6] for 4 pictures"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_backbone_that_breaks_its_word_is_told_before_a_run(
+    name: str, mm: Callable[..., Result], tmp_path: Path
+) -> None:
+    written("supervised")
+    old, new, says = WRONG[name]
+    path = tmp_path / "plugins" / "tiny.py"
+    path.write_text(path.read_text().replace(old, new))
+    done = mm("run", "tiny.toml", "--set", "train.steps=2")
+    assert done.code == 2, done.err
+    assert says in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_that_misnames_a_loss_is_told_before_a_run(mm: Callable[..., Result], tmp_path: Path) -> None:
+    written("supervised")
+    (tmp_path / "plugins" / "odd.py").write_text(
+        "from torch import nn\nfrom mmctl.plugin import Slot, Terms, method\n\n\n"
+        '@method("odd")\nclass Odd(nn.Module):\n    """Says labelled for labeled."""\n\n'
+        '    views = {"x": ("weak",)}\n    slots = {"labeled": Slot("soft_cross_entropy")}\n'
+        "    default_labeler = None\n\n"
+        "    def __init__(self, model, losses):\n        super().__init__()\n"
+        "        self.model, self.losses = model, losses\n\n"
+        "    def step(self, batch):\n"
+        '        return Terms({"labelled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})\n'
+    )
+    done = mm("run", "tiny.toml", "--set", "method.name=odd")
+    assert done.code == 2, done.err
+    assert "gives the losses ['labelled'], and its slots are ['labeled']" in done.err
+    assert not (tmp_path / "runs").exists()

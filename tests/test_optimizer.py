@@ -170,7 +170,8 @@ def test_slots_made_early_change_nothing(name: str) -> None:
 def test_weight_decay_spares_biases_and_norms() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
     optimizer = Optimizer(dict(net.named_parameters()), {}, settings())
-    decayed = {optimizer.names[id(p)] for g in optimizer.rule.param_groups if g["weight_decay"] for p in g["params"]}
+    names = {id(p): k for k, p in optimizer.params.items()}
+    decayed = {names[id(p)] for g in optimizer.rule.param_groups if g["weight_decay"] for p in g["params"]}
     assert decayed == {"0.weight", "3.weight"}
     every = [p for g in optimizer.rule.param_groups for p in g["params"]]
     assert len(every) == len({id(p) for p in every}) == 6
@@ -202,3 +203,11 @@ def test_a_module_can_ask_for_a_group_of_its_own() -> None:
     parts = {"model": nn.Linear(2, 2), "centroids": Special()}
     named = {f"{o}.{k}": p for o, part in parts.items() for k, p in part.named_parameters()}
     assert own_groups(parts, named) == {"centroids.centers": parts["centroids"].optim}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_group_of_its_own_decays_only_if_it_says_so(name: str) -> None:
+    optimizer = Optimizer(params(), {"own": {"lr": 0.1}}, settings(name=name, weight_decay=0.3))
+    decays = {id(p): g["weight_decay"] for g in optimizer.rule.param_groups for p in g["params"]}
+    assert decays[id(optimizer.params["own"])] == 0
+    assert max(decays.values()) == 0.3

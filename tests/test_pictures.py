@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mmctl.pictures import Norm, Pictures, one_hot
+from mmctl.errors import DataError
+from mmctl.pictures import Norm, Pictures, check, one_hot
 from mmctl.plugin import Images
 
 CPU = torch.device("cpu")
@@ -67,3 +70,24 @@ def test_few_pictures_are_spread_evenly() -> None:
     assert few.target_NK.tolist() == pictures.target_NK[[0, 9, 18, 28, 37]].tolist()
     assert len(pictures) == 38
     assert sum(len(x) for x, _ in few) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"classes": ("c", "b", "a")}, "classes"),
+        ({"pixels": torch.zeros(40, 2, 4, 4)}, "uint8"),
+        ({"pixels": torch.zeros(40, 2, 4, dtype=torch.uint8)}, "N x C x H x W"),
+        ({"pixels": torch.zeros(40, 2, 4, 5, dtype=torch.uint8)}, "its pictures are [2, 4, 5]"),
+        ({"pixels": torch.zeros(39, 2, 4, 4, dtype=torch.uint8)}, "belong together"),
+        ({"targets": np.zeros((40, 2), np.float32)}, "belong together"),
+        ({"targets": np.full(40, 3)}, "-1 .. 2"),
+        ({"targets": np.full(40, -2)}, "-1 .. 2"),
+    ],
+)
+def test_what_a_data_set_gives_is_checked(change: dict[str, object], says: str) -> None:
+    good = images()
+    check({"train": good, "test": images()}, "mine")
+    with pytest.raises(DataError, match=r'dataset "mine", test: ') as caught:
+        check({"train": good, "test": replace(good, **change)}, "mine")  # type: ignore[arg-type]
+    assert says in str(caught.value)

@@ -16,7 +16,7 @@ from test_wrong_inputs import tree
 from trials import After, assert_same, events, never
 
 from mmctl import checkpoint
-from mmctl.folder import prepare
+from mmctl.folder import last_state, prepare
 from mmctl.lease import Lease
 from mmctl.run import execute
 
@@ -169,6 +169,7 @@ def test_a_run_without_its_data_at_the_start_is_not_taken_for_crashed(mm: Mm, tm
     edit(tmp_path / "plugins" / "tiny.py", '@dataset("tiny")', '@dataset("tinier")')
     done = mm("resume", folder.name)
     assert done.code == 2
+    assert last_state(folder) == "failed"
     edit(tmp_path / "plugins" / "tiny.py", '@dataset("tinier")', '@dataset("tiny")')
     assert mm("resume", folder.name, "--quiet").code == 0
 

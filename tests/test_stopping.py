@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from conftest import Result
-from trials import assert_same, events, never
+from conftest import REPO, Result
+from trials import assert_same, events, never, spawn
 
 from mmctl import checkpoint, train
 from mmctl.folder import prepare
@@ -141,3 +145,45 @@ def test_what_was_ignored_stays_ignored() -> None:
     assert not stop()
     os.kill(os.getpid(), signal.SIGUSR1)
     assert stop()
+
+
+def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    terminal, slave = pty.openpty()
+    code = (
+        "import os, sys\nfrom mmctl import train\nreal = train.device_step\n"
+        "def step(run, plan):\n"
+        "    if plan.step == 6:\n"
+        "        open('ready', 'w').close()\n"
+        "        sys.stdin.readline()\n"  # until the terminal has gone
+        "        os.kill(os.getpid(), 1)\n"
+        "    return real(run, plan)\n"
+        "train.device_step = step\nfrom mmctl.cli import main\nmain()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "resume", folder.name], cwd=tmp_path, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None, os.read(terminal, 4000)
+        time.sleep(0.02)
+    os.close(terminal)
+    process.communicate("go on\n", timeout=60)
+    assert process.returncode == 75
+    found = checkpoint.newest(folder)[0]
+    assert found is not None
+    assert (found.step, found.manifest["reason"]) == (7, "interrupt")
+    assert execute(folder, never).state == "completed"
+    assert_same(folder, whole)
+
+
+def test_a_reader_that_has_gone_ends_no_training(whole: Path, tmp_path: Path) -> None:
+    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    process = spawn(tmp_path / "runs", "resume", folder.name, cwd=tmp_path)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert process.wait(60) == 0
+    assert_same(folder, whole)

@@ -93,14 +93,19 @@ every = 20
 """
 
 
-def recipe(method: str, *sets: str) -> Recipe:
-    """A checked recipe of that method, in the project of the test."""
+def written(method: str) -> Path:
+    """The files of such a run in the project of the test, before anything reads them: tiny.toml and its plugin."""
     plugins = project.plugins_dir()
     plugins.mkdir(exist_ok=True)
     (plugins / "tiny.py").write_text(PLUGIN)
     path = Path("tiny.toml")
     path.write_text(RECIPE.format(method=method))
-    return load(path, sets=sets, index=Index(sources="local"))
+    return path
+
+
+def recipe(method: str, *sets: str) -> Recipe:
+    """A checked recipe of that method, in the project of the test."""
+    return load(written(method), sets=sets, index=Index(sources="local"))
 
 
 def training(method: str, *sets: str) -> Training:

@@ -33,8 +33,7 @@ def never() -> bool:
 
 def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
     """What the journals say, attempt by attempt."""
-    paths = [journal.path_of(folder, n) for n in journal.attempts(folder)]
-    return [event for path in paths for event, _ in journal.read_events(path) if not kinds or event["e"] in kinds]
+    return list(journal.events(folder, *kinds))
 
 
 def points(folder: Path) -> dict[tuple[str, int], Any]:

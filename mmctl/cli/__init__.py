@@ -40,27 +40,21 @@ def _main(
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with one message and the exit code of errors.py."""
     from mmctl.errors import MmctlError
+    from mmctl.progress import tell
 
     try:
         app(args=list(args) if args is not None else None)
     except MmctlError as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise
-        print(f"mmctl: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        tell(f"mmctl: {error}" if "\n" not in str(error) else str(error))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
-    except BrokenPipeError:
-        # `mmctl ls | head -1`: the reader has gone, which is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise
-        print(
-            f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}.",
-            file=sys.stderr,
-        )
+        tell(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}.")
         sys.exit(1)
 
 

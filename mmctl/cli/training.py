@@ -82,14 +82,30 @@ def numbers_of(text: str) -> list[int]:
 
 
 def _preflight(recipes: list[Recipe]) -> None:
-    """Read the data and build every part once before a run folder exists: a mistake leaves nothing behind."""
+    """Read the data, build every part and rehearse a step before a run folder exists: a mistake leaves nothing."""
     import torch
 
-    from mmctl.assemble import DTYPES, assemble, device_of, read_data
+    from mmctl.assemble import DTYPES, assemble, device_of, read_data, rehearse
+    from mmctl.errors import MmctlError, PluginError
+    from mmctl.run import blame
 
     for recipe in recipes:
         device_of(recipe.train.device)
-        assemble(recipe, read_data(recipe), torch.device("cpu"), DTYPES["fp32"])
+        data = read_data(recipe)
+        assemble(recipe, data, torch.device("cpu"), DTYPES["fp32"])
+        try:
+            rehearse(recipe, data)
+        except MmctlError:
+            raise
+        except Exception as error:
+            components = recipe.components()
+            foreign = [f"{c['kind']} {c['name']}" for c in components if c["origin"] != "mmctl"]
+            if not foreign:
+                raise
+            place = blame(error, components) or f"one of {', '.join(foreign)} does not fit"
+            raise PluginError(
+                f"{place}: {type(error).__name__}: {error} (in a first step on a few pictures)."
+            ) from error
 
 
 def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
@@ -97,7 +113,7 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
 
     from mmctl.errors import MmctlError, Stopped
     from mmctl.folder import read_about
-    from mmctl.progress import Progress
+    from mmctl.progress import Progress, tell
     from mmctl.run import execute
     from mmctl.stopping import Stop
     from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training
@@ -124,7 +140,7 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
         try:
             outcome = execute(folder, stop, watch, accept=accept)
         except KeyboardInterrupt:
-            print(f"ended at once. mmctl resume {folder.name} goes on from the last checkpoint.", file=sys.stderr)
+            tell(f"ended at once. mmctl resume {folder.name} goes on from the last checkpoint.")
             sys.exit(130)
         except MmctlError as error:
             if error.exit_code in (3, 4):
@@ -137,12 +153,13 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
 
 def _ended(folder: Path, outcome: Outcome) -> None:
     from mmctl.folder import last_scores
+    from mmctl.progress import tell
 
     if outcome.state == "nc":
-        print(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}")
+        tell(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}", out=True)
     elif outcome.state == "completed":
-        print(f"{folder.name}: completed, {outcome.step} steps{last_scores(folder)}")
-        print(f"  mmctl show {folder.name}   mmctl evaluate {folder.name}   mmctl compare")
+        tell(f"{folder.name}: completed, {outcome.step} steps{last_scores(folder)}", out=True)
+        tell(f"  mmctl show {folder.name}   mmctl evaluate {folder.name}   mmctl compare", out=True)
 
 
 def resume(
