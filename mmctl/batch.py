@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmctl.errors import PartFailed, Stopped
+from mmctl import journal
+from mmctl.errors import PartFailed, PluginError, Stopped
 from mmctl.folder import last_scores, last_state, prepare
 from mmctl.progress import tell
 from mmctl.recipe import Recipe
@@ -35,7 +36,13 @@ def batch(
     folders = [prepare(r, runs, name=name, tags=tags, note=note) for r in recipes]
     tell(f"{len(folders)} runs, {min(slots, len(folders))} at a time", out=True)
     stop, cancelled = Stop(), False
-    ids = launcher.start(folders)
+    try:
+        ids = launcher.start(folders)
+    except Exception as error:
+        for folder in folders:
+            reason = f"the launcher did not start it: {type(error).__name__}: {error}"
+            journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": 2, "step": 0})
+        raise PluginError(f"launcher {recipes[0].data['launcher']['name']} cannot start runs: {error}") from error
     by_id = dict(zip(ids, folders, strict=True))
     told: dict[str, str] = {}
     while len(told) < len(ids):

@@ -14,15 +14,11 @@ from typing import Any
 
 from mmctl import measure, stats
 from mmctl.errors import UserError, suggest
+from mmctl.identity import matters
 from mmctl.measure import Measure
 from mmctl.store import Store
 
 TESTS = ("auto", "paired", "welch", "permutation", "none")
-IGNORED = {"seed", "name", "note", "extends", "published", "requires", "launcher"}
-"""Keys and tables of a recipe that do not change what is computed."""
-IGNORED_KEYS = {
-    "dataset.root", "train.device", "train.threads", "train.log_every", "train.save_every", "train.keep", "eval.batch",
-}  # fmt: skip
 Value = dict[str, Any]
 
 
@@ -39,6 +35,8 @@ def compare(
     if test not in TESTS:
         raise UserError(f'--test "{test}": no such test.{suggest(test, TESTS)} Known: {", ".join(TESTS)}')
     measures = [measure.parse(text) for text in metrics]
+    for one in measures:
+        measure.check(store, runs, one)
     configs = store.configs(runs)
     panels = [_panel(store, key, cells, measures, configs) for key, cells in _ordered(_panels(runs, configs))]
     if baseline is not None and not any(_meant(panel, baseline) for panel in panels):
@@ -47,7 +45,7 @@ def compare(
     for panel in panels:
         base = _baseline(panel, baseline)
         panel["baseline"] = base["cell"] if base else None
-        panel["config"] = _config(panel, {run["uid"]: configs[run["id"]] for run in runs}, all_keys)
+        panel["config"] = _config(panel, {run["uid"]: (run, configs[run["id"]]) for run in runs}, store, all_keys)
         if base and test != "none":
             for number in range(len(measures)):
                 _against(panel["cells"], base, number, test)
@@ -67,9 +65,13 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def matters(key: str) -> bool:
-    """Whether a setting takes part in what a run computes."""
-    return key.partition(".")[0] not in IGNORED and key not in IGNORED_KEYS
+def versions(about: Value) -> dict[str, str]:
+    """`version of labeler` -> name, version and file hash, for each component that a run was made of."""
+    found = {}
+    for part in about.get("components") or []:
+        where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
+        found[f"version of {where}"] = f"{part.get('name')} {part.get('version')} {part.get('file_hash') or ''}".strip()
+    return found
 
 
 def _panels(runs: Sequence[Value], configs: dict[int, Value]) -> dict[tuple[str, int | None], dict[str, list[Value]]]:
@@ -122,7 +124,7 @@ def _panel(
     for one in measures:
         if one.peeks:
             notes.append(f"{one.text}: the test images choose this number; it flatters")
-    rows.sort(key=lambda row: -(row["values"][0]["mean"] or -1.0) if measures else 0.0)
+    rows.sort(key=lambda row: _rank(row["values"][0]["mean"], measures[0]))
     example = next((run for runs in cells.values() for run in runs if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
     return {
@@ -136,6 +138,13 @@ def _panel(
         "cells": rows,
         "notes": notes,
     }
+
+
+def _rank(mean: float | None, one: Measure) -> tuple[bool, float]:
+    """The better the earlier; what is no number comes last."""
+    if mean is None or not math.isfinite(mean):
+        return True, 0.0
+    return False, mean if one.name.endswith(measure.LOWER) else -mean
 
 
 def _one_each(runs: Sequence[Value]) -> tuple[list[Value], int]:
@@ -223,15 +232,27 @@ def _against(cells: Sequence[Value], base: Value, number: int, test: str) -> Non
 def _test(ours: dict[Any, float], theirs: dict[Any, float], test: str) -> stats.Test | None:
     pairs = stats.shared(ours, theirs)
     if test == "permutation":
+        if len(pairs) > stats.EXACT:
+            raise UserError(f"--test permutation counts 2^n patterns, and here are {len(pairs)} pairs: take paired.")
         return stats.permutation(pairs)
     if test == "paired" or (test == "auto" and ours.keys() == theirs.keys()):
         return stats.paired(pairs)
     return stats.welch(list(ours.values()), list(theirs.values()))
 
 
-def _config(panel: Value, configs: dict[str, Value], all_keys: bool) -> dict[str, list[Any]]:
-    """The settings in which the cells differ (or all), each with its value in each cell; null where there is none."""
-    flat = [settings(configs[cell["runs"][-1]["uid"]]) for cell in panel["cells"]]
-    keys = sorted({key for table in flat for key in table if matters(key)})
+def _config(panel: Value, made: dict[str, tuple[Value, Value]], store: Store, all_keys: bool) -> dict[str, list[Any]]:
+    """The settings in which the cells differ (or all), each with its value in each cell; null where there is none.
+
+    Where cells share their settings, it is another version of a plugin that tells them apart.
+    """
+    flat = []
+    for cell in panel["cells"]:
+        run, config = made[cell["runs"][-1]["uid"]]
+        table = {key: value for key, value in settings(config).items() if matters(key)}
+        flat.append(table | versions(store.about(run)))
+    keys = sorted({key for table in flat for key in table})
     rows = {key: [table.get(key) for table in flat] for key in keys}
-    return {key: row for key, row in rows.items() if all_keys or any(value != row[0] for value in row)}
+    # The version of what the cells have in common, or have not at all, is told by the names alone.
+    names = {key: {value.split()[0] for value in row if value} for key, row in rows.items() if " " in key}
+    kept = {key: row for key, row in rows.items() if key not in names or (None not in row and len(names[key]) == 1)}
+    return {key: row for key, row in kept.items() if all_keys or any(value != row[0] for value in row)}

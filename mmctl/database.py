@@ -83,7 +83,6 @@ def opened(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
                 return
         with locked(folder, fcntl.LOCK_EX, patience), faults(path), connected(path, patience) as conn:
             if _version(conn, path) < schema.VERSION:
-                conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 conn.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_network(folder) else 'WAL'}")
                 schema.migrate(conn)
 

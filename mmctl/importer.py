@@ -208,7 +208,26 @@ def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
         about = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None, ""
-    return (about if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
+    return (_shaped(about) if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
+
+
+FLAT = {"name", "seed", "note"}
+"""Keys of a recipe that are no tables."""
+
+
+def _shaped(about: dict[str, Any]) -> dict[str, Any]:
+    """A run.json whose tables are tables: what reads it later need not ask again."""
+    config = about.get("config")
+    tables = {k: v for k, v in config.items() if isinstance(v, dict) or k in FLAT} if isinstance(config, dict) else {}
+    about |= {"config": tables, "components": [c for c in _list(about.get("components")) if isinstance(c, dict)]}
+    for key in ("environment", "git", "published"):
+        if not isinstance(about.get(key), dict):
+            about[key] = None
+    return about
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _size(path: str | Path) -> int:

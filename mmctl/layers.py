@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mmctl import project
 from mmctl.errors import RecipeError, suggest
 from mmctl.lines import MAX_LINE, Path_, Problem, Source, dotted, faults, got, key_path, printable, read, shown
+from mmctl.params import own_keys
 from mmctl.settings import COMPONENTS
 
 MAX_PARENTS = 8
@@ -48,8 +49,12 @@ class Layers:
 
     def _merge(self, into: dict[str, Any], new: Mapping[str, Any], where: Callable[[Path_], Origin], at: Path_) -> None:
         if is_component(at) and "name" in new and not same_name(into.get("name"), new["name"]):
-            into.clear()  # the old component's parameters would trip the new one
-            self._forget(at)
+            # The old component's parameters would trip the new one. What is mmctl's own (a loss term's weight and ramp,
+            # a policy's place) belongs to the slot; only a data set's root goes with the data set.
+            slot = set(own_keys(at[0])) - {"name", "root"}
+            for key in [key for key in into if key not in slot]:
+                del into[key]
+                self._forget((*at, key))
         self.origins.setdefault(at, where(at))
         for key, value in new.items():
             path = (*at, key)

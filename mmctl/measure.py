@@ -94,6 +94,15 @@ def headline(summary: dict[str, Any]) -> tuple[float | None, str]:
     return _value(summary[reducer], summary), reducer
 
 
+def check(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> None:
+    """UserError if none of the runs has such a curve, although they have others: the name is misspelt."""
+    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
+    if not store.summaries(sorted(set(names.values())), runs):
+        known = {short_name(one["name"]) for run in runs for one in store.series(run)}
+        if known:
+            raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
+
+
 def values(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> tuple[dict[int, float], str]:
     """The number of each run that has it, by run id, and the reducer: the same one for all of them."""
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}

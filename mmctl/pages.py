@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from mmctl import lease, measure
-from mmctl.compare import matters
+from mmctl.identity import matters
 from mmctl.report import EVALUATED
 from mmctl.terminal import Column, clean, cut, duration, figure, heading, line, show, size, spark, unicode
 

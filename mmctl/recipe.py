@@ -9,8 +9,6 @@ Reading and checking import the named components and nothing else; `check(..., f
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any, cast
 
 from mmctl.crosscheck import missing, policies
 from mmctl.errors import MmctlError, PluginError, RecipeError
+from mmctl.identity import cell_of, identity
 from mmctl.layers import Layers, known_recipes, laid, layers, open_recipe
 from mmctl.lines import Path_
 from mmctl.params import plain
@@ -28,14 +27,6 @@ from mmctl.resolve import Part, Resolved, resolve
 from mmctl.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Top, Train
 
 __all__ = ["Recipe", "cell_of", "check", "identity", "known_recipes", "load"]
-
-EXECUTION = {
-    (): ("name", "note", "requires", "launcher", "published"),
-    ("dataset",): ("root",),
-    ("train",): ("device", "threads", "log_every", "save_every", "keep"),
-    ("eval",): ("batch",),
-}
-"""Keys that change how a run is carried out or shown, and not what it computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +143,7 @@ class Recipe:
     @property
     def cell(self) -> str:
         """Short hash of what is computed, seed apart: runs of one cell differ in their seed alone."""
-        return cell_of(self.data)
+        return cell_of(self.data, self.components())
 
     def with_(self, sets: Sequence[str]) -> Recipe:
         """The recipe with further --set words on top."""
@@ -237,29 +228,25 @@ def check(given: str | Path, sets: Sequence[str] = (), index: Index | None = Non
 
 
 def _made(path: Path, sets: tuple[str, ...], index: Index, made: Layers) -> Recipe:
-    return Recipe(path, sets, index, made, resolve(made, index, _stem(path)))
+    recipe = Recipe(path, sets, index, made, resolve(made, index, _stem(path)))
+    if "published" in recipe.data and not _stands(recipe):
+        del recipe.data["published"]
+    return recipe
+
+
+def _stands(recipe: Recipe) -> bool:
+    """Whether a published figure is of this very recipe: it computes what the file computes where the figure stands."""
+    home = recipe.layers.origin(("published", "value")).label
+    if home == recipe.layers.source.label and not recipe.sets:
+        return True
+    try:
+        file = layers(recipe.path if home == recipe.layers.source.label else open_recipe(home))
+        there = resolve(file, recipe.index, recipe.name).data
+    except MmctlError:
+        return False  # a part of a recipe computes nothing that a figure could be of
+    return cell_of(there) == cell_of(recipe.data)
 
 
 def _stem(path: Path) -> str:
     """The name that a file gives to its recipe."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+")[:80] or "recipe"
-
-
-def identity(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe computes: its resolved data without the keys that only say how it is carried out or shown."""
-    kept: dict[str, Any] = copy.deepcopy(dict(data))
-    for table, keys in EXECUTION.items():
-        into = kept
-        for part in table:
-            into = into.get(part, {})
-        for key in keys:
-            into.pop(key, None)
-    return kept
-
-
-def cell_of(data: Mapping[str, Any]) -> str:
-    """Short hash of a resolved recipe's identity without its seed."""
-    kept = identity(data)
-    kept.pop("seed", None)
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

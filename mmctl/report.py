@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmctl import lease, measure
-from mmctl.compare import published_value, settings
+from mmctl.compare import published_value, settings, versions
 from mmctl.journal import plain
 from mmctl.store import Store
 
@@ -79,12 +79,7 @@ def difference(store: Store, a: Value, b: Value, everything: bool) -> Value:
     for run in (a, b):
         about = store.about(run)
         flat = settings(about.get("config") or {})
-        for part in about.get("components") or []:
-            if isinstance(part, dict) and part.get("name"):
-                where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
-                flat[f"version of {where}"] = (
-                    f"{part['name']} {part.get('version')} {part.get('file_hash') or ''}".strip()
-                )
+        flat |= versions(about)
         flat |= {f"environment.{key}": value for key, value in settings(about.get("environment") or {}).items() if key}
         flat |= {"git": (about.get("git") or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)

@@ -17,7 +17,7 @@ from mmctl.errors import RunNotFound, UserError, suggest
 from mmctl.store import Store
 
 FIELDS = {
-    "state": "state", "status": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
+    "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
     "labeler": "labeler", "seed": "seed", "labels": "labeled", "cell": "cell", "host": "host", "uid": "uid",
     "attempt": "attempt", "step": "step", "device": "device",
 }  # fmt: skip
@@ -42,7 +42,9 @@ def find(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
         more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
         head = f'mmctl: "{reference}" is {len(matches)} runs; give the number or the uid of one:\n'
         raise RunNotFound(head + more + "\n".join(lines))
-    known = {run["uid"] for run in runs} | {run["name"] for run in runs} | {"@last", "@last-failed"}
+    if reference == "@last-failed" and runs:
+        raise RunNotFound("@last-failed: no run has failed or crashed.")
+    known = {run["uid"] for run in runs} | {run["name"] for run in runs}
     where = " See: mmctl ls" if runs else " There are no runs yet: mmctl run"
     raise RunNotFound(f'no run "{reference}".{suggest(reference, known)}{where}')
 
@@ -100,7 +102,8 @@ def _condition(
         configs = store.configs(runs)
         held = {run["id"]: _setting(configs[run["id"]], field[4:]) for run in runs}
     elif "/" in field or "@" in field:
-        held = dict(measure.values(store, runs, measure.parse(field))[0])
+        measure.check(store, runs, one := measure.parse(field))
+        held = dict(measure.values(store, runs, one)[0])
     elif field in FIELDS:
         held = {run["id"]: run[FIELDS[field]] for run in runs}
     else:

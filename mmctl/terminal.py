@@ -21,6 +21,8 @@ from rich.text import Text
 GAP = 2
 WIDEST = 44
 """No column grows beyond this: a name is the user's and may be of any length."""
+PROSE = 24
+"""A column of sentences is no narrower than this."""
 STYLES = {
     "running": "cyan",
     "running?": "yellow",
@@ -41,10 +43,12 @@ class Column:
     rank: int = 0
     right: bool = False
     cells: list[str] = field(default_factory=list)
+    prose: bool = False  # sentences: takes what the others leave, and breaks them between words
 
     def width(self) -> int:
-        """The cells that it takes on the terminal."""
-        return min(WIDEST, max((cell_len(cell) for cell in [self.title, *self.cells]), default=0))
+        """The cells that it takes on the terminal, at the least."""
+        longest = max((cell_len(cell) for cell in [self.title, *self.cells]), default=0)
+        return min(PROSE if self.prose else WIDEST, longest)
 
 
 def console() -> Console:
@@ -71,12 +75,13 @@ def show(columns: Sequence[Column], out: Console) -> None:
         table.add_column(
             Text(column.title),
             justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            max_width=WIDEST,
+            no_wrap=not column.prose,
+            overflow="fold" if column.prose else "ellipsis",
+            max_width=None if column.prose else WIDEST,
         )
     for row in zip(*(column.cells for column in kept), strict=True):
-        table.add_row(*(Text(cut(cell), style=STYLES.get(cell, "")) for cell in row))
+        cells = zip(row, kept, strict=True)
+        table.add_row(*(Text(c if column.prose else cut(c), style=STYLES.get(c, "")) for c, column in cells))
     out.print(table)
     if hidden:
         line(out, f"(no room for: {', '.join(column.title for column in reversed(hidden))}; all is in --json)", "dim")

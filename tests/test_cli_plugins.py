@@ -68,7 +68,7 @@ def test_list(mm: Any) -> None:
 
 
 def test_list_json_and_kind(mm: Any) -> None:
-    rows = json.loads(mm("plugins", "list", "--kind", "labeler", "--json").out)
+    rows = json.loads(mm("plugins", "list", "--kind", "labeler", "--json").out)["plugins"]
     assert {row["kind"] for row in rows} == {"labeler"}
     row = next(row for row in rows if row["name"] == "plugins:mine")
     assert (row["file"], row["line"], row["broken"], row["version"]) == ("plugins/mine.py", 9, None, None)

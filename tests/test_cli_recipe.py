@@ -41,7 +41,7 @@ def test_validate_json_and_fast(mm: Any) -> None:
     done = mm("recipe", "validate", "bad", "--json", "--fast")
     assert done.code == 2
     assert done.err == ""
-    (row,) = json.loads(done.out)
+    (row,) = json.loads(done.out)["recipes"]
     assert (row["ok"], len(row["problems"])) == (False, 1)  # parameters are not looked at
 
 

@@ -13,7 +13,7 @@ from conftest import REPO
 
 PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
-GROUND = {"errors", "plugin", "project"}
+GROUND = {"errors", "plugin", "project", "identity"}
 RECIPES = {
     "lines", "wording", "params", "registry", "settings", "layers", "requires", "resolve", "crosscheck", "recipe",
     "recipe_schema", "local",
@@ -85,7 +85,7 @@ def test_layers(path: Path) -> None:
     if here in TRAINING:
         assert theirs <= {"torch", "numpy"}
     if here in BOOKS:
-        assert theirs <= {"rich", "sqlite_utils", "scipy"}
+        assert theirs <= {"rich", "sqlite_utils"}
 
 
 ORDERS = {

@@ -231,7 +231,7 @@ def test_components() -> None:
 def test_cell_is_what_is_computed() -> None:
     made = recipe.load("base")
     same = ["name=x", "note=y", "seed=9", "train.device=cpu", "train.keep=5", "eval.batch=3", "dataset.root=/x"]
-    assert made.with_(same).cell == made.cell == recipe.cell_of(made.data)
+    assert made.with_(same).cell == made.cell == recipe.cell_of(made.data, made.components())
     assert made.with_seed(4).cell == made.cell
     assert made.with_seed(4).seed == 4
     for other in ("train.batch=3", "labeler.m=4", "backbone.width=9", "split.seed=1", "loss.fair.weight=1"):
@@ -385,6 +385,48 @@ def test_another_name_drops_the_parents_keys() -> None:
     assert recipe.load("b", ["labeler.rate=1"]).with_(["labeler.name=plugins:other"]).data["labeler"]["rate"] == 1.0
     write("c", 'extends = "base"\n[augment.weak]\nname = "plugins:jitter"\n')
     assert recipe.load("c").data["augment"]["weak"]["strength"] == 0.3
+
+
+def test_what_is_of_the_slot_outlives_another_component(tmp_path: Path) -> None:
+    (tmp_path / "plugins" / "more.py").write_text(
+        "from mmctl.plugin import augment, dataset, loss\n\n\n"
+        '@loss("two")\nclass Two:\n    """Two."""\n\n\n@augment("calm")\nclass Calm:\n    """Calm."""\n\n\n'
+        '@dataset("rings")\ndef rings(root):\n    """Rings."""\n'
+    )
+    term = '[loss.unlabeled]\nname = "one"\nmargin = 3.0\nweight = 7.0\nrampup = 9\nramp = "linear"\n'
+    write("p", 'extends = "base"\n' + term + '[augment.late]\nname = "jitter"\nafter = "weak"\n')
+    swaps = ("loss.unlabeled.name=two", "augment.late.name=calm", "dataset.root=/x")
+    data = recipe.load("p", swaps).data
+    assert data["loss"]["unlabeled"] == {"name": "plugins:two", "weight": 7.0, "rampup": 9, "ramp": "linear"}
+    assert data["augment"]["late"] == {"name": "plugins:calm", "after": "weak"}
+    assert "root" not in recipe.load("p", ["dataset.root=/x"]).with_(["dataset.name=rings"]).data["dataset"]
+    # Where the parent leaves the name to the method, naming the same component changes nothing.
+    write("q", 'extends = "base"\n[loss.unlabeled]\nweight = 7.0\nrampup = 9\n')
+    assert recipe.load("q", ["loss.unlabeled.name=one"]).data == recipe.load("q").data
+
+
+def test_a_plugin_counts_with_its_file(tmp_path: Path) -> None:
+    before = recipe.load("base")
+    path = next((tmp_path / "plugins").glob("*.py"))
+    path.write_text(path.read_text() + "\n# another formula\n")
+    after = recipe.load("base")
+    assert before.data == after.data
+    assert before.cell != after.cell
+
+
+def test_a_published_figure_is_of_what_it_was_published_of() -> None:
+    figure = '[published]\nvalue = 95.0\nselection = "last"\nsource = "a paper"\n'
+    write("paper", 'extends = "base"\n' + figure)
+    assert recipe.load("paper").published is not None
+    for word in ("seed=4", "name=x", "train.keep=5"):
+        assert recipe.load("paper", [word]).published is not None, word
+    assert recipe.load("paper", ["train.steps=3"]).published is None
+    write("child", 'extends = "paper"\n[train]\nsteps = 3\n')
+    assert recipe.load("child").published is None
+    write("same", 'extends = "paper"\nname = "another-name"\n')
+    assert recipe.load("same").published is not None
+    write("kept", recipe.load("paper", ["train.steps=3"]).text())
+    assert recipe.load("kept").published is None
 
 
 def test_set() -> None:

@@ -388,3 +388,74 @@ def test_while_a_run_trains_its_curves_give_the_last_evaluation(runs: Path) -> N
     assert shown == {"raw": (50, 0.7, None), "ema": (60, 0.8, 397)}
     assert found[0]["metrics"]["nll"] == 1.5
     assert "odd" not in found[0]["metrics"]
+
+
+def test_better_cells_come_first_whatever_the_direction(runs: Path) -> None:
+    figures = {"a": (0.5, 3.0), "b": (math.nan, 1.0), "c": (0.9, 2.0), "d": (0.7, math.nan)}
+    for n, (name, (accuracy, nll)) in enumerate(figures.items()):
+        folder = make_run(runs, f"r{n}", name=name, cell=name)
+        rows = [attempt(), state("running"), data()]
+        v = {PRIMARY: accuracy, "test/ema/head/nll": nll}
+        write(folder, 1, *rows, {"e": "points", "step": 9, "v": v}, state("completed", 9))
+    with synced(runs) as store:
+        order = {
+            metric: [cell["recipe"] for cell in compare(store, store.runs(), [metric])["panels"][0]["cells"]]
+            for metric in ("test/accuracy", "test/nll")
+        }
+    assert order == {"test/accuracy": ["c", "d", "a", "b"], "test/nll": ["b", "c", "a", "d"]}
+
+
+def test_the_permutation_test_says_what_it_cannot_count(runs: Path) -> None:
+    family(runs, 13)
+    with synced(runs) as store, pytest.raises(UserError, match="13 pairs: take paired"):
+        compare(store, store.runs(), ["test/accuracy"], test="permutation")
+
+
+def test_a_misspelt_metric_is_told(store: Store) -> None:
+    with pytest.raises(UserError, match=r'no run has "test/acuracy". Did you mean "test/accuracy"'):
+        compare(store, store.runs(), ["test/acuracy"])
+    with pytest.raises(UserError, match="Did you mean"):
+        selection.select(store, store.runs(), ["test/acuracy>0.5"])
+
+
+def test_no_run_has_failed(runs: Path) -> None:
+    finished_run(runs, "20261125-080000-x-s0-0001")
+    with synced(runs) as store, pytest.raises(RunNotFound, match="no run has failed") as caught:
+        selection.find(store.runs(), "@last-failed")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_another_version_of_a_plugin_is_told(runs: Path) -> None:
+    for n, (cell, digest) in enumerate((("c1", "aa"), ("c2", "bb"))):
+        folder = finished_run(runs, f"r{n}", cell=cell, seed=n)
+        about = json.loads((folder / "run.json").read_text())
+        part = {"kind": "labeler", "slot": None, "name": "plugins:calm", "origin": "plugins", "version": None}
+        about["components"].append(part | {"file_hash": digest})
+        (folder / "run.json").write_text(json.dumps(about))
+    with synced(runs) as store:
+        config = compare(store, store.runs(), ["test/accuracy"])["panels"][0]["config"]
+    assert config == {"version of labeler": ["plugins:calm None aa", "plugins:calm None bb"]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"config": {"split": 5}},
+        {"config": 7},
+        {"components": 5},
+        {"components": ["x"]},
+        {"git": "x"},
+        {"environment": 3},
+    ],
+)
+def test_a_run_json_of_any_shape_spoils_no_listing(runs: Path, wrong: dict[str, Any]) -> None:
+    finished_run(runs, "20261125-080000-good-s0-0001")
+    folder = finished_run(runs, "20261125-080001-odd-s0-0002", cell="odd")
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | wrong))
+    with synced(runs) as store:
+        listed = store.runs()
+        assert len(report.listing(store, listed)) == 2
+        compare(store, listed, ["test/accuracy"])
+        report.profile(store, listed[1])
+        report.difference(store, *listed, everything=True)

@@ -591,3 +591,22 @@ def test_a_clock_that_was_put_back_changes_nothing(runs: Path) -> None:
     assert only(runs)["state"] == "completed"
     with Store(runs) as store:
         assert [row["step"] for row in store.evaluations(store.runs()[0])] == [500]
+
+
+def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(runs, "r1")
+    write(folder, 1, attempt(), state("running"), data())
+    with Lease(folder), Store(runs) as opened:
+        opened.sync()
+        real = Store.contents
+
+        def written_meanwhile(self: Store) -> Any:
+            found = list(real(self))
+            if not self.memory:
+                found = [(uid, [*rows, "more"]) for uid, rows in found]
+            return iter(found)
+
+        monkeypatch.setattr(Store, "contents", written_meanwhile)
+        assert opened.check() == []
+    with Store(runs) as opened:
+        assert opened.check() == ["r1: differs from its journals"]

@@ -318,3 +318,33 @@ def test_a_foreign_database_is_not_touched(mm: Callable[..., Result], tmp_path: 
     assert database.read_bytes() == before
     assert mm("db", "rebuild").code == 0
     assert "completed" in mm("ls").out
+
+
+def test_places_that_are_not_there(mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(mm, tmp_path, ["recipe", "schema", "--out", tmp_path / "no" / "x.json"], 4, "x.json", "No such file")
+    refused(mm, tmp_path, ["run", "digits", "--set", "dataset.root=~nobody-here/x"], 2, "dataset.root", "no such user")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.delenv("MMCTL_RUNS")
+    refused(mm, tmp_path, ["ls"], 4, "removed")
+
+
+def test_a_launcher_that_cannot_start(mm: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "boomer.py").write_text(
+        "from mmctl.plugin import Limits, launcher\n\n\n"
+        '@launcher("boomer")\nclass Boomer:\n    """Fails."""\n\n'
+        "    def limits(self):\n        return Limits(1)\n\n"
+        '    def start(self, run_dirs):\n        raise ValueError("no queue here")\n'
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    for words in ([], ["--seeds", "3-4"]):  # a single run goes through the recipe's launcher, too
+        done = mm("run", path, "--set", "launcher.name=boomer", *words)
+        assert done.code == 2
+        assert "boomer" in done.err
+        assert "no queue here" in done.err
+        assert "Traceback" not in done.err
+    assert mm("ls").out.count("failed") == 3

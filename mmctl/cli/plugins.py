@@ -23,24 +23,27 @@ def list_(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List all components: the package's, those of plugins/, and installed ones. Imports none of them."""
-    import json
-
     from mmctl.registry import Index
 
     rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+        from mmctl.report import print_json
 
-    table = Table("KIND", "NAME", "FROM", "SUMMARY", box=box.SIMPLE_HEAD)
-    for row in rows:
-        words = f"broken: {row['broken']}" if row["broken"] else row["summary"]
-        table.add_row(*(escape(str(text)) for text in (row["kind"] or "-", row["name"], row["from"], words)))
-    Console().print(table)
+        print_json({"plugins": rows})
+        return
+    from mmctl.terminal import Column, console, show
+
+    columns = [
+        Column("KIND", cells=[row["kind"] or "-" for row in rows]),
+        Column("NAME", cells=[row["name"] for row in rows]),
+        Column("FROM", 1, cells=[row["from"] for row in rows]),
+        Column(
+            "SUMMARY",
+            prose=True,
+            cells=[f"broken: {row['broken']}" if row["broken"] else row["summary"] for row in rows],
+        ),
+    ]
+    show(columns, console())
 
 
 def _kind(kind: str | None) -> str:
@@ -78,7 +81,6 @@ def show(
 ) -> None:
     """Explain one component: its parameters, what mmctl supplies, and a recipe's table to paste."""
     import inspect
-    import json
 
     from mmctl.params import parameters
     from mmctl.registry import Index
@@ -90,21 +92,21 @@ def show(
     doc = inspect.getdoc(component) or ""
     if as_json:
         about = {"qualified": entry.qualified, "doc": doc, "supplied": list(shape.supplied)}
-        typer.echo(json.dumps({**_row(entry), **about, "parameters": [r._asdict() for r in rows]}, indent=2))
+        from mmctl.report import print_json
+
+        print_json({**_row(entry), **about, "parameters": [r._asdict() for r in rows]})
         return
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from mmctl.terminal import Column, console
+    from mmctl.terminal import show as table
 
     place = f"{_row(entry)['file']}:{entry.line}" if entry.file else entry.module
     typer.echo(f"{entry.kind} {entry.qualified}  ({place})\n\n{doc.split('Args:')[0].strip() or 'No documentation.'}\n")
     typer.echo(f"supplied by mmctl: {', '.join(shape.supplied) or 'nothing'}")
     if rows:
-        table = Table("PARAMETER", "TYPE", "DEFAULT", "BOUNDS", "MEANING", box=box.SIMPLE_HEAD)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        Console().print(table)
+        titles = ("PARAMETER", "TYPE", "DEFAULT", "BOUNDS")
+        columns = [Column(title, cells=[row[n] for row in rows]) for n, title in enumerate(titles)]
+        table([*columns, Column("MEANING", prose=True, cells=[row.meaning for row in rows])], console())
+        typer.echo("")
     else:
         typer.echo("no parameters\n")
     typer.echo(_paste(entry, [(row.name, row.default) for row in rows], component))

@@ -29,11 +29,10 @@ def validate(
 
     mmctl recipe validate recipes/*.toml --fast
     """
-    import json
-
     from mmctl import recipe
     from mmctl.errors import RecipeError
     from mmctl.registry import Index
+    from mmctl.report import print_json
 
     index = Index()
     rows: list[dict[str, Any]] = []
@@ -44,7 +43,7 @@ def validate(
         except RecipeError as error:
             rows.append({"recipe": file, "ok": False, "problems": list(error.problems)})
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json({"recipes": rows})
     for row in rows if not as_json else ():
         for problem in row["problems"]:
             typer.echo(problem, err=True)
@@ -64,14 +63,13 @@ def show(
 
     mmctl recipe show digits --set labeler.name=softmax
     """
-    import json
-
     from mmctl import recipe
+    from mmctl.report import print_json
 
     made = recipe.load(file, sets)
     if as_json:
         origins = {key: made.origin(path) for key, path in _keys(made.data)}
-        typer.echo(json.dumps({"recipe": made.data, "origins": origins, "cell": made.cell}, indent=2))
+        print_json({"recipe": made.data, "origins": origins, "cell": made.cell})
     else:
         typer.echo(_commented(made))
 
@@ -122,6 +120,7 @@ def schema(
     """
     import json
 
+    from mmctl.errors import EnvironmentFault
     from mmctl.recipe_schema import recipe_schema
     from mmctl.registry import Index
 
@@ -132,5 +131,8 @@ def schema(
     if out is None:
         typer.echo(text)
     else:
-        out.write_text(text + "\n", "utf-8")
+        try:
+            out.write_text(text + "\n", "utf-8")
+        except OSError as error:
+            raise EnvironmentFault(f"{out}: cannot write the schema ({error.strerror}).") from error
         typer.echo(f"wrote {out}")

@@ -36,11 +36,15 @@ def run(
     mmctl run recipes/digits.toml --seeds 0-4 --set train.steps=300
     """
     from mmctl import project
+    from mmctl.progress import tell
     from mmctl.recipe import load
     from mmctl.selection import checked_tags
 
     checked_tags(tags)
     wanted = [load(given, sets=sets) for given in recipes]
+    for recipe in wanted:
+        if recipe.published is None and "published" in recipe.layers.data:
+            tell(f"note: {recipe.name}: the published figure is left out, since the settings are not those it is of")
     numbers = numbers_of(seeds)
     if dry_run:
         from mmctl.dry import plan
@@ -50,7 +54,7 @@ def run(
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     _preflight(wanted)
-    if len(planned) == 1:
+    if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.folder import prepare
 
         folder = prepare(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
@@ -121,7 +125,8 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     total = read_about(folder)["total_steps"]
     stop = Stop()
     with Progress(total, quiet=quiet) as progress:
-        progress.say(f"run {folder.name}")
+        if not quiet:
+            progress.say(f"run {folder.name}")
 
         def watch(event: Event, training: Training) -> None:
             match event:

@@ -1,0 +1,38 @@
+"""Which values of a resolved recipe say what is computed; the others say how it is carried out or shown."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+EXECUTION = frozenset({
+    "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
+    "train.log_every", "train.save_every", "train.keep", "eval.batch",
+})  # fmt: skip
+"""Tables and keys that change nothing of what is computed."""
+
+
+def matters(key: str) -> bool:
+    """Whether a dotted key takes part in what a run computes; the seed tells runs of one cell apart."""
+    return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
+
+
+def identity(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe computes: its resolved data without the keys of EXECUTION."""
+    kept: dict[str, Any] = copy.deepcopy({k: v for k, v in data.items() if k not in EXECUTION})
+    for name, table in kept.items():
+        if isinstance(table, dict):
+            kept[name] = {k: v for k, v in table.items() if f"{name}.{k}" not in EXECUTION}
+    return kept
+
+
+def cell_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Short hash of what is computed, seed apart; a plugin counts with its version and the hash of its file."""
+    kept: dict[str, Any] = identity(data)
+    kept.pop("seed", None)
+    foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
+    text = json.dumps([kept, foreign] if foreign else kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
