@@ -10,7 +10,7 @@ import torch
 from slow_math import centroids, margin, output, randn, softmax, squared, unit
 from torch import Tensor
 
-from mmctl.losses.classification import brier, soft_cross_entropy
+from mmctl.losses.classification import brier, entropy, kl, soft_cross_entropy
 from mmctl.losses.margin import Center, LargeMargin
 from mmctl.plugin import Output
 
@@ -28,6 +28,8 @@ def every() -> dict[str, Any]:
     return {
         "soft_cross_entropy": soft_cross_entropy(),
         "brier": brier(),
+        "kl": kl(),
+        "entropy": entropy(),
         "large_margin": LargeMargin(at),
         "large_margin_plain": LargeMargin(centroids(randn(K, D), distance="plain")),
         "large_margin_unseen": LargeMargin(centroids(randn(K, D), seen=[True, True, False, True])),
@@ -56,6 +58,23 @@ def test_brier_is_the_mean_over_classes() -> None:
     for logits, target in zip(out.logits.tolist(), y.tolist(), strict=True):
         expected += squared(softmax(logits), target) / K / B  # MixMatch divides by the number of classes
     assert brier()(out, y).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_kl_is_its_loop_and_zero_for_the_same_distribution() -> None:
+    out, y = shown(), soft()
+    y[0] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # 0 log 0 is 0
+    expected = 0.0
+    for logits, target in zip(out.logits.tolist(), y.tolist(), strict=True):
+        expected += sum(t * math.log(t / p) for t, p in zip(target, softmax(logits), strict=True) if t) / B
+    assert kl()(out, y).item() == pytest.approx(expected, rel=1e-12)
+    assert kl()(out, out.probs).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_entropy_is_of_the_prediction_alone() -> None:
+    out = shown()
+    expected = -sum(p * math.log(p) for logits in out.logits.tolist() for p in softmax(logits)) / B
+    assert entropy()(out, soft()).item() == pytest.approx(expected, rel=1e-12)
+    assert entropy()(out, out.probs).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, xlogy
 
 from mmctl.ops import global_mean
 from mmctl.plugin import Output, loss
@@ -25,6 +25,29 @@ def brier():  # type: ignore[no-untyped-def]
 
     def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         loss_B = (out.probs - target_BK).square().mean(-1)
+        return global_mean(loss_B if weight_B is None else loss_B * weight_B)
+
+    return value
+
+
+@loss("kl")
+def kl():  # type: ignore[no-untyped-def]
+    """Kullback-Leibler divergence of the prediction from the target, KL(target || prediction): 0 where they agree."""
+
+    def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        # xlogy: a class of target 0 adds 0, whatever the prediction.
+        loss_B = (xlogy(target_BK, target_BK) - target_BK * out.logits.log_softmax(-1)).sum(-1)
+        return global_mean(loss_B if weight_B is None else loss_B * weight_B)
+
+    return value
+
+
+@loss("entropy")
+def entropy():  # type: ignore[no-untyped-def]
+    """Entropy of the prediction itself, whatever the target (entropy minimisation, Grandvalet and Bengio 2004)."""
+
+    def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        loss_B = -(out.probs * out.logits.log_softmax(-1)).sum(-1)
         return global_mean(loss_B if weight_B is None else loss_B * weight_B)
 
     return value
