@@ -69,6 +69,9 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     norm = Norm.of(images, backbone)
     model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
     ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
+    if recipe.train.compile:
+        for net in filter(None, (model, ema)):
+            fuse(net)
     known["model"], known["ema"], known["embed_dim"] = model, ema, model.embed_dim
     centroids = Centroids(len(images.classes), model.embed_dim, recipe.centroids, len(split.labeled)).to(device)
     known["centroids"] = centroids
@@ -93,6 +96,16 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
         {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
         loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluated(recipe, data, norm, device),
     )  # fmt: skip
+
+
+def fuse(net: Model) -> None:
+    """Let inductor fuse the small operations of the network; convolutions stay those of the library.
+
+    In place, so that names in checkpoints stay. Each use of batch norm, size of batch and gradient mode is a program
+    of its own: more than torch's limit of 8, beyond which it would fall back to single operations.
+    """
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    net.backbone.compile(dynamic=False)
 
 
 def evaluated(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> dict[str, Pictures]:
@@ -154,7 +167,7 @@ def rehearse(recipe: Recipe, data: Data) -> None:
     small = recipe.with_([f"train.batch={few}", f"train.unlabeled_batch={more}"])
     run = assemble(small, data, torch.device("cpu"), None)
     run.refit()
-    terms = run.method.step(run.loader.batch(run.plan(0)))
+    terms = run.method.step(run.loader.batch(run.staged(0)))
     if terms.losses.keys() != recipe.slots.keys():
         raise PluginError(
             f"method {recipe.method_name}: step gives the losses {sorted(terms.losses)}, and its slots are "

@@ -81,7 +81,7 @@ def measure(run: Training) -> float:
         if run.device.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        device_step(run, run.plan(step % run.steps))
+        device_step(run, run.staged(step % run.steps))
         if run.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)

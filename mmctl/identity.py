@@ -10,7 +10,7 @@ from typing import Any
 
 EXECUTION = frozenset({
     "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
-    "train.log_every", "train.save_every", "train.keep", "eval.batch",
+    "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "eval.batch",
 })  # fmt: skip
 """Tables and keys that change nothing of what is computed."""
 

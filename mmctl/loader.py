@@ -9,7 +9,6 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from mmctl import ops
 from mmctl.pictures import Norm, one_hot
 from mmctl.plugin import Batch, Images, Split
+from mmctl.stage import Plan, Staged
 
 
 def key(seed: int, stream: str) -> int:
@@ -33,21 +33,6 @@ def generator(seed: int, stream: str, step: int) -> Generator:
     The step is the counter's top word: in the low word, step s + 1 would repeat the numbers of step s, shifted by four.
     """
     return Generator(Philox(key=key(seed, stream), counter=[0, 0, 0, step]))
-
-
-@dataclass
-class Plan:
-    """All of a step that is decided on the host; numpy arrays of this rank's rows, draws of the global batch."""
-
-    step: int
-    index_x: np.ndarray  # B, rows of split.labeled
-    index_u: np.ndarray  # U, rows of split.unlabeled
-    view_draws: dict[str, dict[str, dict[str, np.ndarray]]]  # "x0" -> policy -> arrays
-    draws: dict[str, Any]
-    pixels: dict[str, np.ndarray] = field(default_factory=dict)  # gathered here when they do not live on the device
-    lr: float = 0.0
-    share: float = 0.0
-    weight: dict[str, float] = field(default_factory=dict)
 
 
 class Order:
@@ -136,22 +121,21 @@ class Loader:
                 plan.pixels[branch] = np.asarray(self.pixels[self.table[branch][at]])
         return plan
 
-    def batch(self, plan: Plan) -> Batch:
+    def batch(self, staged: Staged) -> Batch:
         """Gather, augment and normalise on the device."""
-        index = {"x": self._move(plan.index_x), "u": self._move(plan.index_u)}
+        index = {"x": staged.index_x, "u": staged.index_u}
         shown: dict[str, tuple[Tensor, ...]] = {}
-        view_draws = _tensors(plan.view_draws, self._move)
         for branch, views in self.views.items():
             if not views:
                 shown[branch] = ()
                 continue
             rows = self.rows[branch][index[branch]]
-            raw = self.pixels[rows] if self.resident else self._move(plan.pixels[branch])
+            raw = self.pixels[rows] if self.resident else staged.pixels[branch]
             outs = []
             for i, view in enumerate(views):
                 x = raw
                 for policy in self.chains[view]:
-                    mine = {k: ops.mine(v) for k, v in view_draws[f"{branch}{i}"][policy].items()}
+                    mine = {k: ops.mine(v) for k, v in staged.view_draws[f"{branch}{i}"][policy].items()}
                     x = self.augments[policy].apply(x, **mine)
                 outs.append(self.normalise(x))
             shown[branch] = tuple(outs)
@@ -161,13 +145,10 @@ class Loader:
             y=self.target_NK[self.rows["x"][index["x"]]],
             index_x=index["x"],
             index_u=index["u"],
-            step=torch.tensor(plan.step, device=self.device),
-            draws=_tensors(plan.draws, self._move),
-            view_draws=view_draws,
+            step=staged.step,
+            draws=staged.draws,
+            view_draws=staged.view_draws,
         )
-
-    def _move(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
 
 def chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -176,12 +157,6 @@ def chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
         return ()
     parent = after.get(name)
     return (*(chain(parent, after) if parent else ()), name)
-
-
-def _tensors(tree: Any, move: Callable[[np.ndarray], Tensor]) -> Any:
-    if isinstance(tree, dict):
-        return {k: _tensors(v, move) for k, v in tree.items()}
-    return move(tree) if isinstance(tree, np.ndarray) else tree
 
 
 def prefetch(plan: Callable[[int], Plan], first: int, stop: int, ahead: int = 2) -> Iterator[Plan]:

@@ -143,9 +143,14 @@ class Average(Model):
         self._sources = [dict(model.named_buffers())[k] for k in copied]
 
     @torch.no_grad()
-    def follow(self, share: float) -> None:
+    def follow(self, share: float | Tensor) -> None:
         """average <- average + share * (live - average); buffers that are not averaged are copied."""
-        torch._foreach_lerp_(self._averaged, self._live, share)
+        if isinstance(share, Tensor):  # 0-d on the device; lerp over lists knows no such weight
+            apart = torch._foreach_sub(self._live, self._averaged)
+            torch._foreach_mul_(apart, share)
+            torch._foreach_add_(self._averaged, apart)
+        else:
+            torch._foreach_lerp_(self._averaged, self._live, share)
         if self._copied:
             torch._foreach_copy_(self._copied, self._sources)
 

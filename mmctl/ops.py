@@ -90,7 +90,8 @@ def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
 
 def hard(p_BK: Tensor) -> Tensor:
     """One-hot of the most probable class (the first of equals)."""
-    return torch.nn.functional.one_hot(p_BK.argmax(-1), p_BK.shape[-1]).to(p_BK.dtype)
+    # Not one_hot, which reads its argument back to check it.
+    return torch.zeros_like(p_BK).scatter_(-1, p_BK.argmax(-1, keepdim=True), 1.0)
 
 
 def follow(buffer: Tensor, value: Tensor, momentum: float) -> None:

@@ -56,8 +56,18 @@ Named = Iterable[tuple[str, Tensor]]
 class Optimizer:
     """torch's rule over named parameters, its slots made before the first step and addressed by name."""
 
-    def __init__(self, params: Mapping[str, nn.Parameter], own: Mapping[str, dict[str, float]], s: Settings) -> None:
-        """`own` gives some parameters a group of their own: name -> lr, momentum, weight_decay."""
+    def __init__(
+        self,
+        params: Mapping[str, nn.Parameter],
+        own: Mapping[str, dict[str, float]],
+        s: Settings,
+        fused: bool | None = None,
+    ) -> None:
+        """`own` gives some parameters a group of their own: name -> lr, momentum, weight_decay.
+
+        fused: sgd in one kernel, which takes its learning rate from the device; None = on a GPU. On a CPU it rounds
+        otherwise than the list form does.
+        """
         self.params, self.clip, self.base = dict(params), s.clip, s.lr
         groups: list[dict[str, Any]] = [
             # Biases and batch-norm scales are no weights: decay would only shrink the signal.
@@ -78,7 +88,7 @@ class Optimizer:
             made.append({"params": [params[k] for k in names], **group})
             # A group with a learning rate of its own keeps it; the schedule moves the others.
             self.scale.append(group.get("lr"))
-        fused = all(p.is_cuda for p in params.values())
+        fused = all(p.is_cuda for p in params.values()) if fused is None else fused
         if s.name == "sgd":
             nesterov = s.nesterov and s.momentum > 0
             self.rule: torch.optim.Optimizer = torch.optim.SGD(
@@ -92,7 +102,9 @@ class Optimizer:
             )
         else:
             rule = torch.optim.Adam if s.name == "adam" else torch.optim.AdamW
-            self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True)
+            # capturable: a CUDA graph may hold the step.
+            gpu = all(p.is_cuda for p in params.values())
+            self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True, capturable=gpu)
         for p in self.params.values():
             self._make_slots(p, s)
 
@@ -109,13 +121,17 @@ class Optimizer:
                 "exp_avg_sq": torch.zeros_like(p),
             }
 
-    def step(self, lr: float) -> None:
-        """Clip, step, and forget the gradients."""
+    def step(self, lr: float | Tensor) -> None:
+        """Clip, step, and forget the gradients; `lr` is a 0-d tensor of the device where one is to be captured."""
         for group, own in zip(self.rule.param_groups, self.scale, strict=True):
             group["lr"] = lr if own is None else own
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(self.params.values()), self.clip, foreach=True)
         self.rule.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the gradients: the next backward pass brings memory of its own."""
         self.rule.zero_grad(set_to_none=True)
 
     def slots(self) -> Iterator[tuple[str, Tensor]]:

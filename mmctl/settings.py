@@ -104,6 +104,8 @@ class Train(Table):
     unlabeled_batch: int = Field(64, ge=1, description="Unlabelled pictures a step.")
     precision: Literal["auto", "fp32", "bf16"] = Field("fp32", description="Arithmetic of the network's passes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
+    capture: Literal["auto", "off"] = Field("auto", description="Whole steps as CUDA graphs, where they can be.")
+    compile: bool = Field(False, description="Fuse the network's small operations with torch.compile (for a GPU).")
     threads: Positive | None = Field(None, description="CPU threads; absent = every core, or one on a busy machine.")
     log_every: int = Field(50, ge=1, description="Steps between two points of the training curves.")
     save_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")

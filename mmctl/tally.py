@@ -29,8 +29,8 @@ class Tally:
         self.bad = torch.full((len(names),), -1, dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
-    def add(self, step: int, terms: Terms, loss: Tensor, hidden_U: Tensor) -> None:
-        """One step's losses, the method's metrics, and its guessed labels against the hidden ones."""
+    def add(self, step: int | Tensor, terms: Terms, loss: Tensor, hidden_U: Tensor) -> None:
+        """One step's losses, the method's metrics, and its guessed labels against the hidden ones; all in place."""
         values = {"loss": loss, **terms.losses, **terms.metrics}
         if terms.guess is not None:
             values |= score_guess(terms.guess, hidden_U)
@@ -38,7 +38,7 @@ class Tally:
         if not self.names:
             self.open(list(values))
         now = torch.stack([v.detach().double() for v in values.values()])
-        self.bad = torch.where((self.bad < 0) & ~torch.isfinite(now), step, self.bad)
+        self.bad.copy_(torch.where((self.bad < 0) & ~torch.isfinite(now), step, self.bad))
         self.sums += now
         self.count += 1
 

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from mmctl import ops
 from mmctl.alarms import Alarms
+from mmctl.capture import Ladder
 from mmctl.centroids import Centroids
 from mmctl.errors import Diverged
 from mmctl.evaluate import Cut, Scores, evaluate, fitted
-from mmctl.loader import Loader, Plan, generator, key, prefetch
+from mmctl.loader import Loader, generator, key, prefetch
 from mmctl.model import Average, Model, average_share
 from mmctl.optimizer import Optimizer, learning_rate, ramp
 from mmctl.pictures import Pictures
 from mmctl.plugin import Slot
+from mmctl.stage import Plan, Stage, Staged
 from mmctl.tally import Tally
 
 
@@ -88,6 +90,7 @@ class Training:
         params = {k: t for k, t in self.owned.items() if isinstance(t, nn.Parameter) and t.requires_grad}
         self.params = list(params.values())
         self.optimizer = Optimizer(params, own_groups(self.parts, params), self.settings.optimizer)
+        self.stage = Stage(self.device)
         self.tally = Tally(self.centroids.num_classes, self.device)
         weights = "raw" if self.ema is None else "ema"
         split = next((s for s in ("val", "test") if s in self.splits), next(iter(self.splits), ""))
@@ -106,6 +109,10 @@ class Training:
         plan.share = average_share(step, s.average.kind, s.average.decay, s.average.warmup)
         plan.weight = {k: ramp(step, self.steps, t.weight, t.rampup, t.ramp) for k, t in self.slots.items()}
         return plan
+
+    def staged(self, step: int) -> Staged:
+        """All that step `step` is made of, on the device."""
+        return self.stage(self.plan(step))
 
     def due(self, what: str) -> bool:
         """Whether `log`, `eval` or `save` falls on the steps done so far: every n steps, and at the end."""
@@ -150,11 +157,14 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
         return  # a step further, and the evaluation would never be made good
     if ahead is None:
         ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
+    advance = Ladder(run, device_step)
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
         rekey_global_generators(run.seed, run.step)  # for foreign code alone: dropout, drop path, plugins
         run.refit()
-        device_step(run, plan)
+        advance(plan)
         run.step += 1
+        if advance.told():
+            yield Alarm(run.step, "rung", f"steps are taken one operation at a time: {advance.why}", False)
         if run.due("log"):
             point = Point(run.step, {"lr": plan.lr, **{f"train/{k}": v for k, v in run.tally.read().items()}})
             point.values.update({f"train/{k}": v.item() for k, v in _centroid_signals(run).items()})
@@ -172,20 +182,20 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
         yield None
 
 
-def device_step(run: Training, plan: Plan) -> None:
-    """One step without a read from the device: what a CUDA graph would hold."""
+def device_step(run: Training, staged: Staged) -> None:
+    """One step without a read from the device: exactly what a CUDA graph holds."""
     for net in run.nets.values():
         net.calls.clear()
-    batch = run.loader.batch(plan)
+    batch = run.loader.batch(staged)
     terms = run.method.step(batch)
-    weighted = [plan.weight[k] * v for k, v in terms.losses.items() if run.slots[k].weight]
+    weighted = [staged.weight[k] * v for k, v in terms.losses.items() if run.slots[k].weight]
     loss = torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
     loss.backward()
     average_gradients(run.params)
-    run.optimizer.step(plan.lr)
+    run.optimizer.step(staged.lr)
     if run.ema is not None:
-        run.ema.follow(plan.share)
-    run.tally.add(plan.step + 1, terms, loss, run.loader.hidden[batch.index_u])
+        run.ema.follow(staged.share)
+    run.tally.add(staged.step + 1, terms, loss, run.loader.hidden[batch.index_u])
 
 
 def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:

@@ -70,7 +70,7 @@ def test_calibration_of_the_certain() -> None:
 def stepped(*sets: str, steps: int = 3) -> Training:
     run = training("marginmix", *sets)
     for step in range(steps):
-        device_step(run, run.plan(step))
+        device_step(run, run.staged(step))
     run.step = steps
     return run
 
@@ -87,7 +87,7 @@ def test_evaluation_leaves_no_trace() -> None:
     # The next step is what it would have been.
     other = stepped()
     for r in (run, other):
-        device_step(r, r.plan(3))
+        device_step(r, r.staged(3))
     for (k, a), b in zip(run.tensors().items(), other.tensors().values(), strict=True):
         assert torch.equal(a, b), k
 

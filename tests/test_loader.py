@@ -18,6 +18,7 @@ from mmctl import loader
 from mmctl.loader import Loader, Order, chain, generator, prefetch
 from mmctl.pictures import Norm, one_hot
 from mmctl.plugin import Images, Split
+from mmctl.stage import Stage
 
 CPU = torch.device("cpu")
 
@@ -137,7 +138,7 @@ def test_plans_keep_that_rule() -> None:
 def test_batches_are_what_the_plan_says() -> None:
     one = made()
     plan = one.plan(6)
-    batch = one.batch(plan)
+    batch = one.batch(Stage(CPU)(plan))
     data, parts = images(), split()
     assert [tuple(x.shape) for x in (*batch.x, *batch.u)] == [(4, 2, 4, 4)] * 2 + [(7, 2, 4, 4)] * 2
 
@@ -170,7 +171,7 @@ def test_hidden_labels_are_those_of_the_unlabelled_pool() -> None:
 def test_a_method_without_unlabelled_views_draws_none() -> None:
     one = made(views={"x": ("weak",)}, draw=None)
     plan = one.plan(0)
-    batch = one.batch(plan)
+    batch = one.batch(Stage(CPU)(plan))
     assert len(plan.index_u) == 0
     assert batch.u == ()
     assert plan.draws == {}
@@ -183,7 +184,7 @@ def test_a_memory_map_gives_what_resident_pixels_give(tmp_path: Path) -> None:
     assert not mapped.resident
     for step in (0, 9):
         plan = mapped.plan(step)
-        a, b = mapped.batch(plan), resident.batch(resident.plan(step))
+        a, b = mapped.batch(Stage(CPU)(plan)), resident.batch(Stage(CPU)(resident.plan(step)))
         assert isinstance(plan.pixels["u"], np.ndarray)
         for x, y in zip((*a.x, *a.u, a.y), (*b.x, *b.u, b.y), strict=True):
             assert torch.equal(x, y)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from mmctl import checkpoint
-from mmctl.loader import Plan
 from mmctl.plugin import Batch, Guess, Terms
 from mmctl.registry import Index
+from mmctl.stage import Plan
 from mmctl.train import Point, Training, device_step, train
 
 METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
@@ -58,13 +58,13 @@ every_case = pytest.mark.parametrize(("method", "sets"), CASES, ids=named)
 
 def steps_of(run: Training, first: int, stop: int) -> None:
     for step in range(first, stop):
-        device_step(run, run.plan(step))
+        device_step(run, run.staged(step))
     run.step = stop
 
 
 def terms_of(run: Training, step: int) -> Terms:
     """What a method gives for a step; the state is left as the step leaves it."""
-    return run.method.step(run.loader.batch(run.plan(step)))  # type: ignore[no-any-return]
+    return run.method.step(run.loader.batch(run.staged(step)))  # type: ignore[no-any-return]
 
 
 def test_there_are_methods() -> None:
@@ -156,7 +156,7 @@ def _fake(value: Any, mode: FakeTensorMode) -> Any:
 def pretend(run: Training) -> None:
     """One step on tensors without values: what reads one, or has a shape that depends on one, is refused."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        terms = run.method.step(Batch(**_fake(vars(run.loader.batch(run.plan(0))), mode)))
+        terms = run.method.step(Batch(**_fake(vars(run.loader.batch(run.staged(0))), mode)))
         torch.stack(list(terms.losses.values())).sum().backward()
         assert all(type(v).__name__ == "FakeTensor" for v in terms.losses.values())
 
@@ -216,7 +216,7 @@ def test_a_term_of_weight_zero_adds_no_gradient(method: str) -> None:
         steps_of(shut, 0, 3)
         expected = training(method, *sets)
         for step in range(3):
-            plan = expected.plan(step)
+            plan = expected.staged(step)
             batch = expected.loader.batch(plan)
             terms = expected.method.step(batch)
             # The sum without the term at all.
@@ -233,7 +233,7 @@ def test_weights_multiply_their_terms() -> None:
     plan: Plan = run.plan(1)
     assert plan.weight == pytest.approx({"labeled": 1.0, "margin": 0.3, "margin_unlabeled": 0.1, "unlabeled": 2.0})
     terms = terms_of(training("marginmix"), 1)
-    device_step(run, plan)
+    device_step(run, run.stage(plan))
     read = run.tally.read()
     assert read["loss"] == pytest.approx(sum(plan.weight[k] * terms.losses[k].item() for k in terms.losses), rel=1e-4)
 
@@ -244,7 +244,7 @@ def test_weights_multiply_their_terms() -> None:
 def doubles(run: Training, step: int) -> Batch:
     """A step's batch in float64, the network too."""
     run.method.double()
-    batch = run.loader.batch(run.plan(step))
+    batch = run.loader.batch(run.staged(step))
     batch.x, batch.u = (tuple(v.double().contiguous() for v in vs) for vs in (batch.x, batch.u))
     batch.y = batch.y.double()
     return batch

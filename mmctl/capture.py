@@ -1,0 +1,132 @@
+"""The rungs of a training step: a captured CUDA graph where it can be had, else every operation launched by Python.
+
+Both run the same `device_step` on the same staged numbers. Nothing random and nothing of the schedules is in the graph:
+it reads them from the memory that `stage` fills before each replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mmctl import ops
+from mmctl.stage import Plan, Staged
+
+if TYPE_CHECKING:
+    from mmctl.train import Training
+
+WARM = 3
+"""Steps before capture: cuDNN chooses its kernels and the allocator fills, neither of which a graph may hold."""
+
+DeviceStep = Callable[["Training", Staged], None]
+
+
+class Ladder:
+    """Takes steps on the highest rung that holds; `why` says once why it is not the highest there is."""
+
+    def __init__(self, run: Training, device_step: DeviceStep) -> None:
+        self.run, self.device_step = run, device_step
+        self.graph: Recorded | None = None
+        self.why = reason(run)
+        self._told = run.device.type != "cuda"  # nobody expects a graph there
+
+    @property
+    def rung(self) -> str:
+        """graph or eager."""
+        return "eager" if self.graph is None else "graph"
+
+    def told(self) -> bool:
+        """Whether there is a word to say of the rung; true once."""
+        new = self.why is not None and not self._told
+        self._told = self._told or new
+        return new
+
+    def __call__(self, plan: Plan) -> None:
+        """One step."""
+        staged = self.run.stage(plan)
+        if self.graph is not None and self.graph.form != self.run.stage.form:
+            self.graph, self.why = None, "the random numbers of a step changed their shapes"
+        if self.graph is None and self.why is None:
+            try:
+                self.graph = Recorded(self.run, self.device_step, staged)
+            except Exception as error:
+                self.why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self.device_step(self.run, staged)
+
+
+class Recorded:
+    """One step as a CUDA graph, in memory of its own."""
+
+    def __init__(self, run: Training, device_step: DeviceStep, staged: Staged) -> None:
+        """Warm up, put everything back, record: every step of the run is a replay, the first one too."""
+        self.form = run.stage.form
+        opened = bool(run.tally.names)
+        before = Snapshot(run)
+        try:
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(WARM):
+                    device_step(run, staged)
+            torch.cuda.current_stream().wait_stream(aside)
+            before.restore()
+            if not opened:
+                run.tally.open(run.tally.names)
+            self.graph = torch.cuda.CUDAGraph()
+            # thread_local: the thread that writes checkpoints may wait for an event meanwhile.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                device_step(run, staged)
+        except BaseException:
+            before.restore()
+            if not opened:
+                run.tally.open([])
+            run.optimizer.forget()
+            raise
+
+    def replay(self) -> None:
+        """One step."""
+        self.graph.replay()
+
+
+class Snapshot:
+    """Every tensor of a run as it is now, checkpointed or not."""
+
+    def __init__(self, run: Training) -> None:
+        buffers = {id(b): b for part in run.parts.values() for b in part.buffers()}
+        held = {id(t): t for t in run.tensors().values()} | buffers
+        self.live: list[Tensor] = list(held.values())
+        self.kept = [t.detach().clone() for t in self.live]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put all of them back."""
+        for live, kept in zip(self.live, self.kept, strict=True):
+            live.copy_(kept)
+
+
+def reason(run: Training) -> str | None:
+    """Why a step of this run is not captured; None = it may be tried."""
+    if run.device.type != "cuda":
+        return "graphs are of CUDA"
+    if run.settings.train.capture == "off":
+        return 'train.capture = "off"'
+    if ops.world() > 1:
+        return "several ranks share the run"
+    return drops(run.parts)
+
+
+def drops(parts: dict[str, nn.Module]) -> str | None:
+    """Whether a part draws random numbers of its own on the device; nothing of mmctl does, dropout does."""
+    for owner, part in parts.items():
+        for module in part.modules():
+            name = type(module).__name__
+            rate: Any = getattr(module, "p", getattr(module, "drop_prob", 0.0))
+            if ("dropout" in name.lower() or name in ("DropPath", "StochasticDepth")) and rate:
+                return f"{name} in {owner} draws on the device"
+    return None
