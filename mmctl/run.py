@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import mmctl
 from mmctl import checkpoint, environment, journal, project
@@ -29,6 +30,7 @@ from mmctl.progress import tell
 from mmctl.recipe import Recipe, load
 from mmctl.split import load_split, save_split
 from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training, train
+from mmctl.writer import Writer
 
 Watch = Callable[[Event, Training], None]
 
@@ -140,6 +142,7 @@ class _Keeper:
     def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.first = time.perf_counter(), opened.training.step
+        self.writer = Writer(opened.training.tensors())
 
     def run(self, stop: Callable[[], bool], accept: bool) -> Outcome:
         """The loop of train.py, with its end told to the journal whatever it is."""
@@ -149,7 +152,10 @@ class _Keeper:
             for event in train(t, stop):
                 self.keep(event)
                 self.watch(event, t)
+            self.writer.join()
         except BaseException as error:
+            with suppress(MmctlError):  # the lease is held until nobody writes any more
+                self.writer.join()
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"
@@ -213,17 +219,22 @@ class _Keeper:
                 self.save(step, reason)
 
     def save(self, step: int, reason: str) -> None:
-        """Publish a checkpoint; what happened before it is on the disk first, so that it never lacks its rows."""
+        """Copy the state; a thread publishes it as a checkpoint while training goes on."""
         o = self.o
         self.pace(step)
-        self.log.flush(sync=True)
         facts = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
             "data": o.data.digest, "split": o.data.split.sha256, "environment": o.facts, "training": o.training.facts(),
         }  # fmt: skip
-        about = checkpoint.publish(o.folder, step, o.training.tensors(), facts)
-        self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
-        checkpoint.retain(o.folder, o.recipe.train.keep)
+
+        def publish(tensors: dict[str, Tensor]) -> None:
+            # What happened before it is on the disk first, so that a checkpoint never lacks its rows.
+            self.log.flush(sync=True)
+            about = checkpoint.publish(o.folder, step, tensors, facts)
+            self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
+            checkpoint.retain(o.folder, o.recipe.train.keep)
+
+        self.writer.save(o.training.tensors(), publish)
 
     def pace(self, step: int) -> None:
         """How long this attempt has taken so far."""

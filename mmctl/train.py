@@ -54,7 +54,7 @@ class Alarm(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The state after `step` steps, to be written before training goes on."""
+    """The state after `step` steps, to be copied before training goes on."""
 
     step: int
     reason: str  # periodic, last or interrupt
@@ -137,8 +137,8 @@ class Training:
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds beside its tensors."""
-        alarms = {"in_a_row": self.alarms.in_a_row, "told": self.alarms.told}
-        return {"tally": self.tally.names, "judged": self.judged, "collapsed": self.collapsed, **alarms}
+        alarms = {"in_a_row": self.alarms.in_a_row, "told": list(self.alarms.told)}
+        return {"tally": list(self.tally.names), "judged": self.judged, "collapsed": self.collapsed, **alarms}
 
     def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
         """Take the facts of a checkpoint; gives the tensors that its own are to be copied into."""
@@ -244,7 +244,10 @@ def average_gradients(params: list[nn.Parameter]) -> None:
 
 def check_weights(run: Training) -> None:
     """A loss can be finite and its gradient not: never save such weights."""
-    if not all(bool(torch.isfinite(p).all()) for p in run.params):
+    with torch.no_grad():
+        # A sum is not finite where one of its terms is not, and costs a tenth of looking at each.
+        sums = torch.stack([p.sum() for p in run.params])
+    if not bool(torch.isfinite(sums).all()):
         raise Diverged("a weight of the network", run.step)
 
 

@@ -1,0 +1,68 @@
+"""Saves in the background: training waits for a copy of its tensors, and not for a disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Work = Callable[[dict[str, Tensor]], None]
+
+
+class Writer:
+    """Copies tensors at once and gives the copies to a thread; one save is under way at a time."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        """Memory for copies of these is made now, so that the first save is as short as the others."""
+        self._copies = {name: _twin(t) for name, t in tensors.items()}
+        self._thread: threading.Thread | None = None
+        self._fault: BaseException | None = None
+
+    def save(self, tensors: Mapping[str, Tensor], work: Work) -> None:
+        """Copy, and let `work` have the copies (on the CPU) in a thread; raises what the save before it raised."""
+        self.join()
+        done = self._copy(tensors)
+
+        def act() -> None:
+            try:
+                if done is not None:
+                    done.synchronize()
+                work(self._copies)
+            except BaseException as error:  # raised again by join, in the thread that trains
+                self._fault = error
+
+        self._thread = threading.Thread(target=act, name="checkpoint")
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the save under way; raises what it raised, once."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+
+    @torch.no_grad()
+    def _copy(self, tensors: Mapping[str, Tensor]) -> torch.cuda.Event | None:
+        copies: dict[str, Tensor] = {}
+        for name, live in tensors.items():
+            twin = self._copies.get(name)
+            if twin is None or twin.shape != live.shape or twin.dtype != live.dtype:
+                twin = _twin(live)
+            # From a GPU this only queues the copy; the step after it is queued behind.
+            copies[name] = twin.copy_(live.detach(), non_blocking=True)
+        self._copies = copies
+        if not any(t.is_cuda for t in tensors.values()):
+            return None
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+def _twin(t: Tensor) -> Tensor:
+    """Memory on the CPU in the order of the tensor's own, so that a copy is one stretch of bytes; pinned for a GPU."""
+    twin = torch.empty_like(t, device="cpu", pin_memory=t.is_cuda, requires_grad=False)
+    return twin if t.is_cuda else twin.zero_()  # zeroed: the pages are there before the first copy
