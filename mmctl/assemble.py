@@ -6,6 +6,7 @@ K classes.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -39,10 +40,20 @@ class Data:
     digest: str  # of every split's fingerprint
 
 
-def read_data(recipe: Recipe, split: Split | None = None) -> Data:
-    """The data set, and the split: the given one, or made by the recipe's rule."""
+Shared = dict[str, dict[str, Images]]
+"""Data sets that have been read, by their settings."""
+
+
+def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None = None) -> Data:
+    """The data set, read unless it is in `shared`, and the split: the given one, or made by the recipe's rule."""
     root = project.data_root(recipe.dataset_root, recipe.dataset_name)
-    images = recipe.build("dataset", known={"root": root})
+    name = json.dumps([recipe.data["dataset"], str(root)], sort_keys=True)
+    if shared is not None and name in shared:
+        images = shared[name]
+    else:
+        images = recipe.build("dataset", known={"root": root})
+        if shared is not None:
+            shared[name] = images
     if "train" not in images or not any(s in images for s in ("val", "test")):
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
     check(images, recipe.dataset_name)

@@ -15,6 +15,8 @@ from mmctl.recipe import Recipe
 from mmctl.stopping import Stop
 
 PAUSE = 0.2
+_STATES = {"completed": "completed", "nc": "completed", "interrupted": "interrupted", "failed": "failed"}
+"""What a run's own last word means; a run that ended without one has ended as its process has."""
 
 
 def batch(
@@ -48,6 +50,8 @@ def batch(
     while len(told) < len(ids):
         for run, state in launcher.states(ids).items():
             if state in ("completed", "failed", "interrupted") and run not in told:
+                # A launcher knows how a process ended; a run that shared it with others has its own word.
+                state = _STATES.get(last_state(by_id[run]) or "", state)
                 told[run] = state
                 tell(f"[{len(told)}/{len(ids)}] {by_id[run].name}: {_ending(by_id[run], state)}", out=True)
         if stop() and not cancelled:

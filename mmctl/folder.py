@@ -48,6 +48,7 @@ def prepare(
             "primary": primary(recipe.eval.primary, weights),
             "published": recipe.published,
             "command": environment.command(),
+            "code": environment.code(),
             "components": recipe.components(),
             "environment": {**environment.machine(), "versions": environment.versions()},
             "git": environment.git(project.root()),

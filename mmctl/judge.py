@@ -10,8 +10,9 @@ from mmctl import journal
 from mmctl.assemble import evaluated
 from mmctl.errors import ResumeRefused, UserError, suggest
 from mmctl.evaluate import evaluate
+from mmctl.opened import open_run
 from mmctl.pictures import Pictures
-from mmctl.run import evaluation_event, open_run
+from mmctl.run import evaluation_event
 
 
 def judge(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ class Loader:
             "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
         }
         self.resident = not isinstance(images.pixels, np.memmap)
-        self.pixels = torch.as_tensor(images.pixels).to(device) if self.resident else images.pixels
+        self.pixels = on_device(images, device) if self.resident else images.pixels
         targets = torch.from_numpy(one_hot(images)).to(device)
         self.target_NK = targets
         # Hidden labels of the unlabelled pool, for scoring guesses alone: -1 where there is none.
@@ -149,6 +150,21 @@ class Loader:
             draws=staged.draws,
             view_draws=staged.view_draws,
         )
+
+
+_there: WeakValueDictionary[tuple[str, tuple[int, ...], str], Tensor] = WeakValueDictionary()
+
+
+def on_device(images: Images, device: torch.device) -> Tensor:
+    """All pixels on the device; runs of one process share them."""
+    if device.type == "cpu":
+        return torch.as_tensor(images.pixels)
+    name = (images.fingerprint, tuple(images.pixels.shape), str(device))
+    found = _there.get(name)
+    if found is None:
+        found = _there[name] = torch.as_tensor(images.pixels).to(device)
+        torch.cuda.synchronize(device)  # each run has a stream of its own
+    return found
 
 
 def chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 PAUSE = 0.1
@@ -40,8 +41,9 @@ def duration(seconds: float) -> str:
 class Progress:
     """Told every event of the train loop; quiet = only alarms."""
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
-        self.total, self.quiet = total, quiet
+    def __init__(self, total: int, *, quiet: bool = False, log: Path | None = None) -> None:
+        """`log`: a file that the lines go to, for a run that shares its process with others."""
+        self.total, self.quiet, self.log = total, quiet, log
         self.bar: Any = None
         self.task: Any = None
         self.first = -1
@@ -50,7 +52,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         width = len(str(self.total))
-        if not self.quiet and sys.stderr.isatty():
+        if not self.quiet and self.log is None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
@@ -80,7 +82,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        if self.bar:
+        if self.log is not None:
+            with suppress(OSError), self.log.open("a") as lines:
+                lines.write(f"{text}\n")
+        elif self.bar:
             self._draw(lambda: self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True))
         else:
             tell(text)

@@ -2,6 +2,7 @@
 
 folder = prepare(recipe, runs)     the run folder, before anything else happens
 execute(folder, stop, watch)       train from its newest checkpoint, or from step 0: the two are one call
+attempt(folder, stop, watch)       the same a step at a time, for several runs in one process (see pack.py)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,15 @@ import torch
 from torch import Tensor
 
 import mmctl
-from mmctl import checkpoint, environment, journal, project
-from mmctl.assemble import DTYPES, Data, assemble, device_of, precision_of, read_data, threads_of
+from mmctl import checkpoint, journal, project
+from mmctl.assemble import Shared
 from mmctl.errors import MmctlError, ResumeRefused, TrainingFailed, UserError
 from mmctl.evaluate import Scores
-from mmctl.folder import last_state, read_about
+from mmctl.folder import last_state
 from mmctl.journal import Journal
 from mmctl.lease import Lease, boot, host
+from mmctl.opened import Opened, open_run
 from mmctl.progress import tell
-from mmctl.recipe import Recipe, load
-from mmctl.split import load_split, save_split
 from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training, train
 from mmctl.writer import Writer
 
@@ -44,72 +44,22 @@ class Outcome:
     reason: str | None = None
 
 
-@dataclass
-class Opened:
-    """A run folder read back: what execute and evaluate both need."""
-
-    folder: Path
-    about: dict[str, Any]
-    recipe: Recipe
-    data: Data
-    training: Training
-    facts: dict[str, Any]  # threads, precision, device: as recorded at the first attempt where that decides bits
-    exact: bool
-
-
-def open_run(folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False) -> Opened:
-    """Build everything that the run in this folder is made of, and put the checkpoint's state into it."""
-    about = read_about(folder)
-    recipe = load(folder / "recipe.toml")
-    if not accept:
-        check_components(folder, about, recipe)
-    before = saved.manifest["environment"] if saved else {}
-    threads = before.get("threads") or threads_of(recipe.train.threads)
-    torch.set_num_threads(threads)
-    device = device_of(recipe.train.device)
-    precision = before.get("precision") or precision_of(recipe.train.precision, device)
-    split_file = folder / "split.json"
-    data = read_data(recipe, load_split(split_file) if split_file.exists() else None)
-    if not split_file.exists():
-        save_split(split_file, data.split)
-    training = assemble(recipe, data, device, DTYPES[precision])
-    facts = {
-        "threads": threads,
-        "precision": precision,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "isa": torch.backends.cpu.get_cpu_capability(),
-        "versions": environment.versions(),
-    }
-    exact = all(before.get(k, v) == v for k, v in facts.items())
-    if saved:
-        if saved.manifest["run"] != about["uid"]:
-            raise ResumeRefused(f"{saved.folder}: belongs to run {saved.manifest['run']}, not to {about['uid']}.")
-        if saved.manifest["data"] != data.digest or saved.manifest["split"] != data.split.sha256:
-            what = "data set" if saved.manifest["data"] != data.digest else "split"
-            raise ResumeRefused(
-                f"{folder.name}: the {what} is no longer the one it was trained on (its hash differs). Put the old "
-                "one back, or start a new run with `mmctl run`."
-            )
-        checkpoint.copy_into(training.restore(saved.step, saved.manifest["training"]), saved.tensors, saved.folder)
-    return Opened(folder, about, recipe, data, training, facts, exact)
-
-
-def check_components(folder: Path, about: dict[str, Any], recipe: Recipe) -> None:
-    """Refuse to go on with other plugins than the run began with."""
-    then = {(c["kind"], c["slot"]): c for c in about["components"]}
-    for now in recipe.components():
-        was = then.get((now["kind"], now["slot"]), now)
-        if was["file_hash"] != now["file_hash"] or (now["origin"] != "mmctl" and was["version"] != now["version"]):
-            raise ResumeRefused(
-                f"{folder.name}: {now['kind']} {now['name']} has changed since the run began. Put it back, or go on "
-                "with `--accept-changes`, which marks the run as not exact."
-            )
-
-
 def execute(
     folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept: bool = False
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or from step 0) to its end, or until `stop`."""
+    steps = attempt(folder, stop, watch, accept=accept)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def attempt(
+    folder: Path, stop: Callable[[], bool], watch: Watch, *, accept: bool = False, shared: Shared | None = None
+) -> Generator[None, None, Outcome]:
+    """`execute`, which gives way after every step; `shared` holds data sets that runs of one process share."""
     with Lease(folder) as lease:
         if (state := last_state(folder)) in ("completed", "nc"):
             raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
@@ -123,7 +73,7 @@ def execute(
         for line in bad:
             tell(f"warning: {line} Set aside; going on with the one before it.")
         try:
-            opened = open_run(folder, saved, accept)
+            opened = open_run(folder, saved, accept, shared)
         except Exception as error:
             if saved is None:
                 # Without this word the run would be taken for one whose process has died.
@@ -131,9 +81,9 @@ def execute(
                 with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
                     journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
             raise
-        attempt = journal.next_attempt(folder)
-        with Journal(folder, attempt) as log:
-            return _Keeper(opened, attempt, log, lease, watch).run(stop, accept)
+        number = journal.next_attempt(folder)
+        with Journal(folder, number) as log:
+            return (yield from _Keeper(opened, number, log, lease, watch).run(stop, accept))
 
 
 class _Keeper:
@@ -144,7 +94,7 @@ class _Keeper:
         self.began, self.first = time.perf_counter(), opened.training.step
         self.writer = Writer(opened.training.tensors())
 
-    def run(self, stop: Callable[[], bool], accept: bool) -> Outcome:
+    def run(self, stop: Callable[[], bool], accept: bool) -> Generator[None, None, Outcome]:
         """The loop of train.py, with its end told to the journal whatever it is."""
         t = self.o.training
         self.begin(accept)
@@ -152,6 +102,10 @@ class _Keeper:
             for event in train(t, stop):
                 self.keep(event)
                 self.watch(event, t)
+                if event is None:
+                    yield
+                    if torch.get_num_threads() != self.o.facts["threads"]:  # another run of this process had its turn
+                        torch.set_num_threads(self.o.facts["threads"])
             self.writer.join()
         except BaseException as error:
             with suppress(MmctlError):  # the lease is held until nobody writes any more
@@ -250,7 +204,7 @@ class _Keeper:
 
     def failure(self, error: BaseException) -> BaseException:
         """The error that the user is to see."""
-        if isinstance(error, (MmctlError, KeyboardInterrupt)):
+        if isinstance(error, (MmctlError, KeyboardInterrupt, GeneratorExit)):
             return error
         if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
             return TrainingFailed(

@@ -99,6 +99,14 @@ class Store:
             row.pop("beat")
         return rows
 
+    def twins(self, cell: str, seed: int, hashes: tuple[str, str, str]) -> list[dict[str, Any]]:
+        """Runs of that cell and seed on that data and split by that code (hashes, in this order), newest first."""
+        sql = (
+            "SELECT uid, state, step, total_steps FROM runs WHERE cell = ? AND seed = ? AND data_hash = ? "
+            "AND split_hash = ? AND json_extract(about, '$.code') = ? ORDER BY created DESC"
+        )
+        return self.all(sql, [cell, seed, *hashes])
+
     def about(self, run: dict[str, Any]) -> dict[str, Any]:
         """The whole run.json of a run."""
         return self._object(self.all("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])

@@ -100,7 +100,7 @@ def test_each_run_gets_the_gpu_that_is_used_least(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     wait = "while [ ! -e go ]; do sleep 0.02; done"
     runs = folders(tmp_path, wait, wait, "exit 0")
-    local = Local()
+    local = Local(pack=1)
     ids = local.start(runs)
     assert local.limits().slots == 2
     (runs[0] / "go").touch()
@@ -111,6 +111,44 @@ def test_each_run_gets_the_gpu_that_is_used_least(tmp_path: Path, monkeypatch: p
     (runs[1] / "go").touch()
     settled(local, ids)
     assert [(run / "started").read_text().split("gpu=")[1].strip() for run in runs] == ["4", "7", "4"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "runs", "keys", "shared"),
+    [
+        ("0", 5, {}, [5]),  # --seeds 0-4 on one GPU
+        ("0", 9, {}, [8]),
+        ("0,1", 5, {}, [3, 2]),
+        ("0", 3, {"slots": 1}, [1]),
+        ("0", 4, {"slots": 4, "pack": 1}, [1, 1, 1, 1]),  # time-sliced
+        ("0,1", 4, {"slots": 3}, [2, 1]),
+        ("", 4, {"slots": 4, "pack": 2}, [2, 2]),
+        ("", 3, {"slots": 2}, [1, 1]),
+    ],
+)
+def test_runs_share_a_process_where_they_share_a_gpu(
+    gpus: str, runs: int, keys: dict[str, int], shared: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    made = folders(tmp_path, *["while [ ! -e ../go ]; do sleep 0.02; done"] * runs)
+    local = Local(**keys)
+    ids = local.start(made)
+    assert [len(process.names) for process in local._running] == shared
+    assert list(local.states(ids).values()).count("running") == sum(shared)
+    (tmp_path / "go").touch()
+    assert set(settled(local, ids).values()) == {"completed"}
+
+
+def test_the_runs_of_a_process_end_as_it_ends_and_stop_together(tmp_path: Path) -> None:
+    made = folders(tmp_path, "trap 'exit 75' TERM; touch up; while :; do sleep 0.02; done", "exit 0", "exit 0")
+    local = Local(slots=2, pack=2)
+    ids = local.start(made)
+    deadline = time.monotonic() + 30
+    while not (made[0] / "up").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    local.cancel([ids[1]])
+    assert settled(local, ids) == {ids[0]: "interrupted", ids[1]: "interrupted", ids[2]: "completed"}
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])

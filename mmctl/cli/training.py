@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from mmctl.progress import Progress
     from mmctl.recipe import Recipe
     from mmctl.run import Outcome
+    from mmctl.train import Event, Training
 
 
 def add(app: typer.Typer) -> None:
@@ -27,6 +31,7 @@ def run(
     tags: list[str] = typer.Option([], "--tag", help="A tag to find it by; may be repeated."),
     note: str = typer.Option("", "--note", help="A sentence to remember it by."),
     jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or one a GPU."),
+    force: bool = typer.Option(False, "--force", "-f", help="Also what has been computed already."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, with measured speed; train nothing."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
 ) -> None:
@@ -53,7 +58,15 @@ def run(
             plan(recipe if not numbers else recipe.with_seed(numbers[0]))
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
-    _preflight(wanted)
+    hashes = _preflight(wanted)
+    if not force:
+        from mmctl.computed import sort_out
+
+        planned, said = sort_out(planned, hashes, project.runs_dir())
+        for line in said:
+            tell(line, out=True)
+        if not planned:
+            return
     if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.folder import prepare
 
@@ -85,17 +98,22 @@ def numbers_of(text: str) -> list[int]:
     return found
 
 
-def _preflight(recipes: list[Recipe]) -> None:
-    """Read the data, build every part and rehearse a step before a run folder exists: a mistake leaves nothing."""
+def _preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
+    """Read the data, build every part and rehearse a step before a run folder exists: a mistake leaves nothing.
+
+    Gives what finds the hashes of the data and of the split of these recipes, whatever their seed.
+    """
     import torch
 
-    from mmctl.assemble import DTYPES, assemble, device_of, read_data, rehearse
+    from mmctl.assemble import DTYPES, Data, assemble, device_of, read_data, rehearse
     from mmctl.errors import MmctlError, PluginError
     from mmctl.run import blame
+    from mmctl.split import make_split
 
+    read: dict[str, Data] = {}
     for recipe in recipes:
         device_of(recipe.train.device)
-        data = read_data(recipe)
+        data = read[recipe.cell] = read_data(recipe)
         assemble(recipe, data, torch.device("cpu"), DTYPES["fp32"])
         try:
             rehearse(recipe, data)
@@ -111,6 +129,12 @@ def _preflight(recipes: list[Recipe]) -> None:
                 f"{place}: {type(error).__name__}: {error} (in a first step on a few pictures)."
             ) from error
 
+    def hashes(recipe: Recipe) -> tuple[str, str]:
+        data = read[recipe.cell]
+        return data.digest, make_split(data.images["train"], recipe.split, recipe.seed).sha256
+
+    return hashes
+
 
 def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     import sys
@@ -120,30 +144,14 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     from mmctl.progress import Progress, tell
     from mmctl.run import execute
     from mmctl.stopping import Stop
-    from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training
 
     total = read_about(folder)["total_steps"]
     stop = Stop()
     with Progress(total, quiet=quiet) as progress:
         if not quiet:
             progress.say(f"run {folder.name}")
-
-        def watch(event: Event, training: Training) -> None:
-            match event:
-                case None:
-                    progress.step(training.step)
-                case Point(_, values):
-                    progress.point(values)
-                case Evaluated(step, split, weights, scores, _):
-                    if weights == list(training.nets)[-1]:
-                        progress.evaluated(split, weights, step, scores["head"].metrics, scores["centroid"].metrics)
-                case Alarm(step, kind, text, _):
-                    progress.say(f"alarm at step {step} ({kind}): {text}")
-                case Saved():
-                    pass
-
         try:
-            outcome = execute(folder, stop, watch, accept=accept)
+            outcome = execute(folder, stop, partial(_show, progress), accept=accept)
         except KeyboardInterrupt:
             tell(f"ended at once. mmctl resume {folder.name} goes on from the last checkpoint.")
             sys.exit(130)
@@ -154,6 +162,53 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     _ended(folder, outcome)
     if outcome.state == "interrupted":
         raise Stopped(f"saved at step {outcome.step}/{total}. Go on with:  mmctl resume {folder.name}")
+
+
+def _show(progress: Progress, event: Event, training: Training) -> None:
+    """Tell a person what has happened in a run."""
+    from mmctl.train import Alarm, Evaluated, Point, Saved
+
+    match event:
+        case None:
+            progress.step(training.step)
+        case Point(_, values):
+            progress.point(values)
+        case Evaluated(step, split, weights, scores, _):
+            if weights == list(training.nets)[-1]:
+                progress.evaluated(split, weights, step, scores["head"].metrics, scores["centroid"].metrics)
+        case Alarm(_, "rung", text, _):
+            progress.say(f"note: {text}")
+        case Alarm(step, kind, text, _):
+            progress.say(f"alarm at step {step} ({kind}): {text}")
+        case Saved():
+            pass
+
+
+def _train_pack(folders: list[Path]) -> None:
+    """Several runs in this process; what each has to say goes to the log in its folder."""
+    from mmctl.errors import MmctlError, PartFailed, Stopped
+    from mmctl.folder import last_scores, read_about
+    from mmctl.pack import execute_pack
+    from mmctl.progress import Progress
+    from mmctl.stopping import Stop
+
+    shown = {f: Progress(read_about(f)["total_steps"], log=f / "log.txt") for f in folders}
+    for folder, progress in shown.items():
+        progress.say(f"run {folder.name}, in one process with {len(folders) - 1} more")
+    ended = execute_pack(folders, Stop(), lambda folder, event, training: _show(shown[folder], event, training))
+    failed = stopped = 0
+    for folder, end in ended.items():
+        if isinstance(end, MmctlError):
+            failed += 1
+            shown[folder].say(f"mmctl: {end}")
+        else:
+            stopped += end.state == "interrupted"
+            words = last_scores(folder) if end.state == "completed" else ""
+            shown[folder].say(f"{folder.name}: {end.state}, {end.step} steps{words}")
+    if failed:
+        raise PartFailed(f"{failed} of {len(folders)} runs failed; each says why in its log.txt.")
+    if stopped:
+        raise Stopped(f"{stopped} of {len(folders)} runs stopped at a checkpoint; `mmctl resume` goes on with each.")
 
 
 def _ended(folder: Path, outcome: Outcome) -> None:
@@ -182,7 +237,10 @@ def resume(
 
 
 def exec_(
-    folder: Path = typer.Argument(..., help="A run folder."),
+    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="Run folders."),
 ) -> None:
-    """Train the run in a folder, from its newest checkpoint: what launchers start."""
-    _train(folder.resolve(), quiet=False)
+    """Train the runs in these folders, in one process, from their newest checkpoints: what launchers start."""
+    if len(folders) == 1:
+        _train(folders[0].resolve(), quiet=False)
+    else:
+        _train_pack([folder.resolve() for folder in folders])

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from mmctl.plugin import Limits, launcher
 
+PACK = 8
+"""A run leaves most of a large GPU idle; beyond eight, memory is what more of them cost."""
 _STATES = {0: "completed", 75: "interrupted", 130: "interrupted", -signal.SIGTERM: "interrupted"}
 
 
 @launcher("local")
 class Local:
-    """Here, in processes of their own, several side by side.
+    """Here, in processes of their own, several side by side; several to a process where they share a GPU.
 
     Args:
-        slots: Runs at a time; absent = one for each GPU, or one for each core.
+        slots: Runs at a time; absent = one for each core, or `pack` for each GPU.
+        pack: Runs that share a process at most, in which they take turns step by step; absent = 8 on a GPU, which one
+            run does not fill, and 1 on a CPU. With 1, what kills a process ends one run alone.
     """
 
-    def __init__(self, *, slots: Annotated[int, Field(ge=1)] | None = None) -> None:
-        self.slots = slots
+    def __init__(
+        self, *, slots: Annotated[int, Field(ge=1)] | None = None, pack: Annotated[int, Field(ge=1)] | None = None
+    ) -> None:
+        gpus = len(_gpus())
+        self.pack = pack or (PACK if gpus else 1)
+        self.slots = slots or self.pack * (gpus or _cores())
         self._waiting: list[str] = []
         self._folders: dict[str, Path] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: list[_Process] = []
         self._ended: dict[str, str] = {}
 
     def start(self, run_dirs: list[Path]) -> list[str]:
@@ -41,22 +50,24 @@ class Local:
         return [folder.name for folder in run_dirs]
 
     def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """How each run stands; asking is what starts the next one."""
-        for name, process in list(self._running.items()):
-            if (code := process.poll()) is not None:
-                self._ended[name] = _STATES.get(code, "failed")
-                del self._running[name]
+        """How each run stands, by what its process ended with; asking is what starts the next one."""
+        for process in list(self._running):
+            if (code := process.popen.poll()) is not None:
+                self._ended |= dict.fromkeys(process.names, _STATES.get(code, "failed"))
+                self._running.remove(process)
         self._fill()
-        return {i: "running" if i in self._running else self._ended.get(i, "queued") for i in ids}
+        running = {name for process in self._running for name in process.names}
+        return {i: "running" if i in running else self._ended.get(i, "queued") for i in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop at a checkpoint; runs that have not begun do not begin."""
+        """Stop at a checkpoint, with those of the same process; runs that have not begun do not begin."""
         for name in ids:
             if name in self._waiting:
                 self._waiting.remove(name)
                 self._ended[name] = "interrupted"
-            elif name in self._running:
-                self._running[name].terminate()
+        for process in self._running:
+            if set(ids) & set(process.names):
+                process.popen.terminate()
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Start stopped runs again, from their checkpoints."""
@@ -66,33 +77,45 @@ class Local:
         self._fill()
 
     def limits(self) -> Limits:
-        """One run for each GPU or core, unless the recipe says otherwise."""
-        if self.slots:
-            return Limits(self.slots)
-        if gpus := len(_gpus()):
-            return Limits(gpus)
-        return Limits(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        """Runs at a time."""
+        return Limits(self.slots)
 
     def _fill(self) -> None:
         gpus = _gpus()
-        while self._waiting and len(self._running) < self.limits().slots:
-            name = self._waiting.pop(0)
-            env = dict(os.environ)
+        most = max(min(len(gpus), self.slots), math.ceil(self.slots / self.pack))
+        while self._waiting and (free := most - len(self._running)) > 0:
+            room = self.slots - sum(len(process.names) for process in self._running)
+            n = min(self.pack, room, math.ceil(len(self._waiting) / free))
+            if n < 1:
+                return
+            names, self._waiting = self._waiting[:n], self._waiting[n:]
+            env, gpu = dict(os.environ), ""
             if gpus:
-                used = [p.env_gpu for p in self._running.values()]  # type: ignore[attr-defined]
-                free = min(gpus, key=used.count)
-                env["CUDA_VISIBLE_DEVICES"] = free
-            with (self._folders[name] / "log.txt").open("ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "mmctl", "exec", str(self._folders[name])],
+                used = [process.gpu for process in self._running]
+                gpu = env["CUDA_VISIBLE_DEVICES"] = min(gpus, key=used.count)
+            # Runs that share a process write their own logs; what the process says beside goes with the first.
+            with (self._folders[names[0]] / ("log.txt" if n == 1 else "pack.txt")).open("ab") as log:
+                popen = subprocess.Popen(
+                    [sys.executable, "-m", "mmctl", "exec", *(str(self._folders[name]) for name in names)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=env,
                     start_new_session=True,  # Ctrl-C reaches mmctl alone, which then stops each run in order
                 )
-            process.env_gpu = free if gpus else ""  # type: ignore[attr-defined]
-            self._running[name] = process
+            self._running.append(_Process(popen, names, gpu))
+
+
+class _Process(NamedTuple):
+    """One that trains: the names of its runs, and the GPU that it sees."""
+
+    popen: subprocess.Popen[bytes]
+    names: list[str]
+    gpu: str
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:

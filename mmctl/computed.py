@@ -1,0 +1,59 @@
+"""What has been computed already: the same settings, seed, data, split and code are not computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mmctl import environment
+from mmctl.errors import MmctlError
+from mmctl.folder import last_scores
+from mmctl.recipe import Recipe
+from mmctl.store import Store
+
+Hashes = Callable[[Recipe], tuple[str, str]]
+"""Of a recipe's data and of its split."""
+
+
+class Sorted(NamedTuple):
+    """Recipes that are still to be run, and a line for whatever a person should know of the others."""
+
+    left: list[Recipe]
+    said: list[str]
+
+
+def sort_out(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Sorted:
+    """Leave out what a run in that folder has computed, or computes now; a stopped one is only named."""
+    left: list[Recipe] = []
+    said: list[str] = []
+    taken: set[tuple[str, int]] = set()
+    code = environment.code()
+    try:
+        with Store(runs) if runs.is_dir() else Store(runs, memory=True) as store:
+            store.sync()
+            for recipe in planned:
+                what = f"{recipe.name}, seed {recipe.seed}"
+                if (recipe.cell, recipe.seed) in taken:
+                    said.append(f"{what}: named twice, run once")
+                    continue
+                taken.add((recipe.cell, recipe.seed))
+                found = store.twins(recipe.cell, recipe.seed, (*hashes(recipe), code))
+                done = next((t for t in found if t["state"] in ("completed", "nc")), None)
+                now = next((t for t in found if t["state"] == "running"), None)
+                if done:
+                    words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
+                    said.append(f"{what}: computed already by {done['uid']} ({words}); --force computes it again")
+                elif now:
+                    said.append(f"{what}: {now['uid']} computes it now; --force starts another")
+                else:
+                    left.append(recipe)
+                    if stopped := next((t for t in found if t["step"]), None):
+                        at = f"step {stopped['step']} of {stopped['total_steps']}"
+                        said.append(
+                            f"{what}: note: {stopped['uid']} stopped at {at}; `mmctl resume` would go on with it"
+                        )
+    except MmctlError as error:
+        # A database that cannot be read is no reason not to train.
+        return Sorted(list(planned), [f"warning: cannot see what has been computed already: {error}"])
+    return Sorted(left, said)
