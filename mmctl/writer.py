@@ -17,7 +17,8 @@ class Writer:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         """Memory for copies of these is made now, so that the first save is as short as the others."""
         self._copies = {name: _twin(t) for name, t in tensors.items()}
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
+        self._idle.set()
         self._fault: BaseException | None = None
 
     def save(self, tensors: Mapping[str, Tensor], work: Work) -> None:
@@ -32,15 +33,16 @@ class Writer:
                 work(self._copies)
             except BaseException as error:  # raised again by join, in the thread that trains
                 self._fault = error
+            finally:
+                self._idle.set()
 
-        self._thread = threading.Thread(target=act, name="checkpoint")
-        self._thread.start()
+        self._idle.clear()
+        threading.Thread(target=act, name="checkpoint").start()
 
     def join(self) -> None:
         """Wait for the save under way; raises what it raised, once."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        # Not Thread.join: a Ctrl-C in it makes Python take the thread for ended.
+        self._idle.wait()
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
