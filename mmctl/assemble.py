@@ -100,7 +100,7 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     loader = Loader(
         images, split, method.views, augments, recipe.after,
         norm=norm, batch=recipe.train.batch, unlabeled_batch=recipe.train.unlabeled_batch,
-        seed=recipe.seed, device=device, draw=getattr(method, "draw", None),
+        sampling=recipe.train.sampling, seed=recipe.seed, device=device, draw=getattr(method, "draw", None),
     )  # fmt: skip
     labeled = Pictures(images, norm, device, batch=recipe.eval.batch, rows=split.labeled)
     return Training(

@@ -66,6 +66,28 @@ class Order:
         return np.concatenate(parts)
 
 
+class Balanced:
+    """As many rows of each class in a step as of any other: each class has an endless sequence of permutations.
+
+    Place j = step * batch + i belongs to class j mod K, and takes number j div K of that class's sequence.
+    """
+
+    def __init__(self, class_N: np.ndarray, batch: int, seed: int, stream: str) -> None:
+        groups = {int(k): np.flatnonzero(class_N == k) for k in np.unique(class_N)}  # a class without a row has no turn
+        self.batch = batch
+        self.rows_of = list(groups.values())
+        # One of its own for each class: a permutation is a step of an Order whose batch is a single row.
+        self.orders = [Order(len(rows), 1, seed, f"{stream}/{k}", straddle=True) for k, rows in groups.items()]
+
+    def rows(self, step: int) -> np.ndarray:
+        """The global batch of this step."""
+        place = step * self.batch + np.arange(self.batch)
+        k, number = place % len(self.orders), place // len(self.orders)
+        return np.array(
+            [self.rows_of[c][self.orders[c].rows(n)[0]] for c, n in zip(k.tolist(), number.tolist(), strict=True)]
+        )
+
+
 class Loader:
     """Plans and batches of one run."""
 
@@ -80,6 +102,7 @@ class Loader:
         norm: Norm,
         batch: int,
         unlabeled_batch: int,
+        sampling: str = "uniform",
         seed: int,
         device: torch.device,
         draw: Callable[[Generator, int, int], dict[str, Any]] | None = None,
@@ -92,13 +115,17 @@ class Loader:
         self.chains = {name: chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
         self.table = {"x": split.labeled, "u": split.unlabeled}  # rows of the training images
         self.rows = {b: torch.as_tensor(r, device=device) for b, r in self.table.items()}
+        target_NK = one_hot(images)
+        labeled: Order | Balanced = Order(len(split.labeled), batch, seed, "labeled", straddle=True)
+        if sampling == "balanced":
+            labeled = Balanced(target_NK[split.labeled].argmax(-1), batch, seed, "labeled")
         self.order = {
-            "x": Order(len(split.labeled), batch, seed, "labeled", straddle=True),
+            "x": labeled,
             "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
         }
         self.resident = not isinstance(images.pixels, np.memmap)
         self.pixels = on_device(images, device) if self.resident else images.pixels
-        targets = torch.from_numpy(one_hot(images)).to(device)
+        targets = torch.from_numpy(target_NK).to(device)
         self.target_NK = targets
         # Hidden labels of the unlabelled pool, for scoring guesses alone: -1 where there is none.
         self.hidden = torch.where(targets.sum(-1) > 0, targets.argmax(-1), -1)[self.rows["u"]]

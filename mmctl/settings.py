@@ -102,6 +102,9 @@ class Train(Table):
     steps: int = Field(1000, ge=1, le=10**8, description="Optimizer steps.")
     batch: int = Field(64, ge=1, description="Labelled pictures a step.")
     unlabeled_batch: int = Field(64, ge=1, description="Unlabelled pictures a step.")
+    sampling: Literal["uniform", "balanced"] = Field(
+        "uniform", description="Labelled batches at random, or with as many pictures of each class."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("fp32", description="Arithmetic of the network's passes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
     capture: Literal["auto", "off"] = Field("auto", description="Whole steps as CUDA graphs, where they can be.")

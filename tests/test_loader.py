@@ -15,7 +15,7 @@ from test_pictures import images
 from torch import Tensor
 
 from mmctl import loader
-from mmctl.loader import Loader, Order, chain, generator, prefetch
+from mmctl.loader import Balanced, Loader, Order, chain, generator, prefetch
 from mmctl.pictures import Norm, one_hot
 from mmctl.plugin import Images, Split
 from mmctl.stage import Stage
@@ -38,6 +38,36 @@ def test_streams_and_seeds_are_apart() -> None:
     drawn = [generator(seed, stream, 0).random() for seed in (0, 1, 10) for stream in ("labeled", "1/labeled")]
     assert len(set(drawn)) == 6
     assert generator(3, "x", 5).random() == generator(3, "x", 5).random()
+
+
+@pytest.mark.parametrize("batch", [1, 4, 6, 17])
+def test_balanced_batches_hold_each_class_as_often(batch: int) -> None:
+    class_N = np.array([0] * 75 + [2] * 5 + [3] * 1 + [4] * 12)  # class 1 has no row
+    order = Balanced(class_N, batch, seed=3, stream="x")
+    rows = [order.rows(step) for step in range(120)]
+    for step, one in enumerate(rows):
+        counts = [int((class_N[one] == k).sum()) for k in (0, 2, 3, 4)]
+        assert len(one) == batch
+        assert max(counts) - min(counts) <= 1, step
+    drawn = np.concatenate(rows)
+    assert max(np.bincount(class_N[drawn])[[0, 2, 3, 4]]) - min(np.bincount(class_N[drawn])[[0, 2, 3, 4]]) <= 1
+    for k in (0, 2, 4):
+        own, n = drawn[class_N[drawn] == k], int((class_N == k).sum())
+        for first in range(0, len(own) - n + 1, n):
+            assert len(set(own[first : first + n])) == n, "each row once before any comes again"
+    again = Balanced(class_N, batch, seed=3, stream="x")
+    assert again.rows(77).tolist() == rows[77].tolist(), "a pure function of the step"
+    assert Balanced(class_N, batch, seed=4, stream="x").rows(5).tolist() != rows[5].tolist() or batch == 1
+
+
+def test_a_recipe_asks_for_balanced_batches(tmp_path: Path) -> None:
+    from tiny import training
+
+    run = training("supervised", "train.sampling=balanced", "split.rule=natural", "train.batch=9")
+    for step in range(5):
+        assert run.loader.batch(run.staged(step)).y.sum(0).tolist() == [3, 3, 3]
+    plain = training("supervised", "train.batch=9")
+    assert any(plain.loader.batch(plain.staged(s)).y.sum(0).tolist() != [3, 3, 3] for s in range(5))
 
 
 class Shift:
