@@ -27,7 +27,7 @@ BOOKS = {
     "report", "terminal", "pages", "panels",
 }  # fmt: skip
 ALONE = {"environment", "progress", "stopping"}
-JOINS = {"assemble", "folder", "run", "batch", "dry", "judge", "find", "computed", "pack", "opened"}
+JOINS = {"assemble", "folder", "run", "batch", "dry", "judge", "find", "computed", "pack", "opened", "profile"}
 MAY: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(RECIPES, GROUND | RECIPES),

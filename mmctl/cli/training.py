@@ -33,6 +33,7 @@ def run(
     jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or one a GPU."),
     force: bool = typer.Option(False, "--force", "-f", help="Also what has been computed already."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, with measured speed; train nothing."),
+    profile: int = typer.Option(0, "--profile", min=0, metavar="N", help="Show where N steps spend their time."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
 ) -> None:
     """Train what a recipe describes.
@@ -56,6 +57,12 @@ def run(
 
         for recipe in wanted:
             plan(recipe if not numbers else recipe.with_seed(numbers[0]))
+        return
+    if profile:
+        from mmctl.profile import profile as profiled
+
+        for recipe in wanted:
+            profiled(recipe, profile, project.runs_dir())
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     hashes = _preflight(wanted)
