@@ -1,0 +1,246 @@
+"""CTAugment (ReMixMatch, FixMatch): strengths that the network can bear are learned from how well it bears them.
+
+n samples, S slots (operations in a row), O operations, P parameters (2, of which most operations have one), V bins
+(17), B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmctl import ops as across
+from mmctl.augments import _pixels
+from mmctl.augments._places import ONE, Fill, Share, Size, colour, pixels, rotation, sides, squares
+from mmctl.augments._resample import resampled, taps
+from mmctl.plugin import DataError, augment
+
+Name = Literal[
+    "autocontrast", "blur", "brightness", "color", "contrast", "cutout", "equalize", "identity", "invert", "posterize",
+    "rescale", "rotate", "sharpness", "shear_x", "shear_y", "smooth", "solarize", "translate_x", "translate_y",
+]  # fmt: skip
+ALL: tuple[Name, ...] = (
+    "autocontrast", "blur", "brightness", "color", "contrast", "cutout", "equalize", "identity", "invert", "posterize",
+    "rescale", "rotate", "sharpness", "shear_x", "shear_y", "smooth", "solarize", "translate_x", "translate_y",
+)  # fmt: skip
+BINS = {"identity": (0, 0), "posterize": (8, 0), "rescale": (17, 6)}
+MOST_BINS, MOST_DEGREES, MOST_SHEAR, MOST_MARGIN = 17, 45, 0.3, 0.25
+ENHANCE = (_pixels.BRIGHTNESS, _pixels.COLOR, _pixels.CONTRAST, _pixels.SHARPNESS)
+SHARES = (_pixels.AUTOCONTRAST, _pixels.EQUALIZE, _pixels.INVERT, _pixels.SMOOTH, _pixels.BLUR)
+
+
+@augment("ctaugment")
+class CTAugment(nn.Module):
+    """Operations at strengths that have lately left labelled pictures recognisable; they are learned by `update`.
+
+    Each parameter of an operation is cut into bins, each bin has a rate: a running mean of how well the network
+    recognised labelled pictures shown with it, 1 at first. Bins are drawn in proportion to their rates; one below
+    `threshold` times the best of its parameter is not drawn. A method that learns shows labelled pictures through a
+    second policy, `ctaugment_probe`, and tells it how well they were recognised.
+
+    Source: google-research/fixmatch, libml/ctaugment.py, with the constants of its flags and the patch that FixMatch
+    adds (ReMixMatch: cutout = 0). There a second hit of a bin in one batch weighs a little more than the first; here
+    all hits of a batch weigh the same, whatever their order. There a shift is .3 px at most, which is none at all;
+    here it is the paper's share of the side. On grey pictures `color` changes nothing.
+
+    Args:
+        depth: Operations for each picture, drawn one by one: the same one may come twice.
+        threshold: Bins whose rate is below this share of the best are not used (0.85 in ReMixMatch's paper).
+        decay: How much of its rate a bin keeps when it is scored.
+        ops: The operations to draw from.
+        translate: Largest shift as a share of the side, either way.
+        cutout: Side of the patch at the end: pixels if a whole number, a share of the shorter side if not; 0 = none.
+        fill: Colour of patches, a grey or [red, green, blue].
+    """
+
+    rate_OPV: Tensor
+    bins_OP: Tensor
+    code_O: Tensor
+    rotations: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int | Sequence[int],
+        *,
+        depth: Annotated[int, Field(ge=0)] = 2,
+        threshold: Share = 0.8,
+        decay: Annotated[float, Field(ge=0, lt=1)] = 0.99,
+        ops: Annotated[tuple[Name, ...], Field(min_length=1)] = ALL,
+        translate: Share = 0.3,
+        cutout: Size = 0.5,
+        fill: Fill = 127,
+    ) -> None:
+        super().__init__()
+        self.height, self.width = sides(image_size)
+        self.depth, self.threshold, self.decay, self.translate = depth, threshold, decay, translate
+        self.side, self.fill = pixels(cutout, self.height, self.width), colour(fill, in_channels, "ctaugment")
+        codes = [_pixels.NAMES.index(name) for name in ops]
+        self.possible = frozenset(codes)
+        self.register_buffer("rate_OPV", torch.ones(len(ops), 2, MOST_BINS))
+        for name, table in {
+            "bins_OP": np.array([BINS.get(name, (MOST_BINS, 0)) for name in ops]),
+            "code_O": np.array(codes),
+            "rotations": rotation(np.arange(-MOST_DEGREES, MOST_DEGREES + 1), self.height, self.width),
+        }.items():
+            self.register_buffer(name, torch.from_numpy(table), persistent=False)
+        if _pixels.RESCALE in self.possible:
+            for axis, side in (("row", self.height), ("column", self.width)):
+                first, weight = (torch.from_numpy(t) for t in taps(side, round(MOST_MARGIN * side)))
+                self.register_buffer(f"{axis}_first", first, persistent=False)
+                self.register_buffer(f"{axis}_weight", weight, persistent=False)
+
+    def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
+        """Operations, a uniform number that picks a bin, one for the place within it, and the middles of patches."""
+        shape = (n, self.depth)
+        row, column = (rng.integers(most, size=(n, self.depth + 1)) for most in (self.height, self.width))
+        return {
+            "op": rng.integers(len(self.code_O), size=shape),
+            "pick": rng.random((*shape, 2), np.float32),
+            "within": rng.random((*shape, 2), np.float32),
+            "row": row[:, 1:],
+            "column": column[:, 1:],
+            "box": squares(row[:, 0], column[:, 0], self.side, self.height, self.width),
+        }
+
+    # The name is the contract's; that nn.Module has another `apply`, which nobody calls here, is an accident.
+    def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:  # type: ignore[override]
+        """Operations with bins picked by their rates, then the patch."""
+        level = (self.picked(draws) + draws["within"].double()) / self.bins_OP[draws["op"]].clamp_min(1)
+        return _pixels.erased(self.shown(x_BCHW, level, draws), draws["box"], self.fill)
+
+    def picked(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """The bin of each parameter, BSP: the uniform number in the sums of the weights."""
+        bins_OP1 = self.bins_OP[..., None]
+        weight = self.rate_OPV.double() + (1 - self.decay)  # never all zero
+        weight = weight * (torch.arange(MOST_BINS, device=weight.device) < bins_OP1)
+        weight = weight / weight.amax(-1, keepdim=True).clamp_min(1e-9)
+        weight = weight * (weight >= self.threshold)
+        upto = torch.ones(MOST_BINS, MOST_BINS, device=weight.device).triu()
+        sums = (weight[..., None] * upto).sum(-2)[draws["op"]]  # a cumsum, in an order of its own on no device
+        found = (sums <= draws["pick"].double()[..., None] * sums[..., -1:]).sum(-1)
+        return torch.minimum(found, (self.bins_OP[draws["op"]] - 1).clamp_min(0))
+
+    def shown(self, x_BCHW: Tensor, level_BSP: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Slot by slot an operation at its levels, 0..1."""
+        x, code_BS = x_BCHW, self.code_O[draws["op"]]
+        for slot in range(self.depth):
+            op, level, method = code_BS[:, slot], level_BSP[:, slot, 0], level_BSP[:, slot, 1]
+            x = _pixels.warped(x, op, self._matrix(op, level), self.possible)
+            if _pixels.RESCALE in self.possible:
+                x = _pixels.only(op == _pixels.RESCALE, self._rescaled, x, op, level, method)
+            alpha, number = self._tone(op, level)
+            x = _pixels.blended(x, op, alpha, self.possible)
+            x = _pixels.toned(x, op, alpha, number, self.possible)
+            if _pixels.CUTOUT in self.possible:
+                box = self._box(op, level, draws["row"][:, slot], draws["column"][:, slot])
+                x = _pixels.only(op == _pixels.CUTOUT, self._erased, x, box)
+        return x
+
+    def _matrix(self, op: Tensor, level: Tensor) -> Tensor:
+        either = 2 * level - 1
+        one = torch.full_like(op, ONE)
+        slope = either * MOST_SHEAR
+        right, down = slope * (op == _pixels.SHEAR_X), slope * (op == _pixels.SHEAR_Y)
+        b, d = (_fixed(t) for t in (right, down))
+        c, f = (_fixed(0.5 + 0.5 * t) for t in (right, down))
+        for code, side in ((_pixels.TRANSLATE_X, self.width), (_pixels.TRANSLATE_Y, self.height)):
+            by = (either * (self.translate * side) + 0.5).floor().long() * ONE * (op == code)
+            c, f = (c + by, f) if code == _pixels.TRANSLATE_X else (c, f + by)
+        matrix = torch.stack((one, b, c, d, one, f), -1)
+        turned = self.rotations[(either * MOST_DEGREES).round().long() + MOST_DEGREES]
+        return torch.where((op == _pixels.ROTATE)[:, None], turned, matrix)
+
+    def _tone(self, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = torch.where(_of(op, ENHANCE), 0.1 + 1.9 * level, torch.where(_of(op, SHARES), level, 1.0))
+        bits, threshold = 1 + (level * 7.999).long(), (level * 255.999).long()
+        return alpha.float(), torch.where(op == _pixels.POSTERIZE, bits, threshold)
+
+    def _rescaled(self, x: Tensor, op: Tensor, level: Tensor, method: Tensor) -> Tensor:
+        kind = (method * 5.99).long()
+        for axis, dim in (("column", 3), ("row", 2)):  # PIL's order
+            # A margin of 0 leaves the picture as it is.
+            margin = (level * MOST_MARGIN * x.shape[dim]).round().long() * (op == _pixels.RESCALE)
+            first, weight = getattr(self, f"{axis}_first"), getattr(self, f"{axis}_weight")
+            x = resampled(x, first[margin, kind], weight[margin, kind], dim)
+        return x
+
+    def _box(self, op: Tensor, level: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        side = 1 + (level * (min(self.height, self.width) * 0.499)).long()
+        half = side // 2 * (op == _pixels.CUTOUT)
+        top, bottom = (row - half).clamp_min(0), (row + half).clamp_max(self.height)
+        left, right = (column - half).clamp_min(0), (column + half).clamp_max(self.width)
+        return torch.stack((top, left, bottom, right), -1)
+
+    def _erased(self, x: Tensor, box: Tensor) -> Tensor:
+        return _pixels.erased(x, box, self.fill)
+
+    def update(self, score_B: Tensor, **draws: Tensor) -> None:
+        """Move the rates of the bins that were shown towards how well each picture was recognised, 0..1.
+
+        score: of this rank's pictures; draws: the global batch's, as `Batch.view_draws` has them.
+        """
+        mine = {name: across.mine(t) for name, t in draws.items()}
+        self.learn(score_B, mine["op"], self.picked(mine))
+
+    @torch.no_grad()
+    def learn(self, score_B: Tensor, op_BS: Tensor, bin_BSP: Tensor) -> None:
+        """rate <- decay^n rate + (1 - decay^n) mean score, where n pictures of the global batch had the bin."""
+        here_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
+        there_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
+        hit = here_BSO[..., None, None] * there_BSPV[:, :, None]  # BSOPV
+        count = across.total(hit.sum((0, 1)))
+        score = across.total((hit * score_B.float().view(-1, 1, 1, 1, 1)).sum((0, 1))) / count.clamp_min(1)
+        kept = self.decay**count
+        self.rate_OPV.copy_(self.rate_OPV * kept + score * (1 - kept))
+
+
+@augment("ctaugment_probe")
+class CTAugmentProbe:
+    """Labelled pictures with the operations of a `ctaugment` policy at any strength, to learn which it can bear.
+
+    A method calls `update(score, **draws)` with the draws of the view and how well each picture was recognised:
+    1 - 0.5 sum |probs - target|. The rates belong to the policy that is probed, and are saved with it.
+
+    Args:
+        of: The `ctaugment` policy that learns; it must stand before this one.
+    """
+
+    def __init__(self, augments: Mapping[str, Any], *, of: str = "strong") -> None:
+        policy = augments.get(of)
+        if not isinstance(policy, CTAugment):
+            raise DataError(
+                f'ctaugment_probe: of = "{of}" names no ctaugment policy that stands before it: write '
+                f'[augment.{of}] with name = "ctaugment" above it, or the name of the one that is there'
+            )
+        self.policy = policy
+
+    def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
+        """As the policy draws; the number that would pick a bin is the strength itself."""
+        return self.policy.draw(rng, n)
+
+    def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
+        """Operations at any strength, without the patch at the end."""
+        return self.policy.shown(x_BCHW, draws["pick"].double(), draws)
+
+    def update(self, score_B: Tensor, **draws: Tensor) -> None:
+        """Move the rates of the bins that the strengths fall into."""
+        op, pick = across.mine(draws["op"]), across.mine(draws["pick"])
+        self.policy.learn(score_B, op, (pick.double() * self.policy.bins_OP[op] * 0.999).long())
+
+
+def _fixed(t: Tensor) -> Tensor:
+    return (t * ONE + 0.5).floor().long()
+
+
+def _of(op: Tensor, codes: Sequence[int]) -> Tensor:
+    found = op == codes[0]
+    for code in codes[1:]:
+        found = found | (op == code)
+    return found

@@ -1,0 +1,38 @@
+"""Cutout by itself, to go after any other policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from torch import Tensor
+
+from mmctl.augments import _pixels
+from mmctl.augments._places import Fill, Size, colour, pixels, sides, squares
+from mmctl.plugin import augment
+
+
+@augment("cutout")
+class Cutout:
+    """A square patch painted over (DeVries and Taylor, 2017); its middle is any pixel, so it may reach over the edge.
+
+    Args:
+        size: Side of the patch: pixels if a whole number (16), a share of the shorter side if not (0.5).
+        fill: Its colour, a grey or [red, green, blue]; 127 is near the middle of most data sets.
+    """
+
+    def __init__(
+        self, in_channels: int, image_size: int | Sequence[int], *, size: Size = 0.5, fill: Fill = 127
+    ) -> None:
+        self.height, self.width = sides(image_size)
+        self.side, self.fill = pixels(size, self.height, self.width), colour(fill, in_channels, "cutout")
+
+    def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
+        """The patch of each picture."""
+        row, column = rng.integers(self.height, size=n), rng.integers(self.width, size=n)
+        return {"box": squares(row, column, self.side, self.height, self.width)}
+
+    def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
+        """Paint it."""
+        return _pixels.erased(x_BCHW, draws["box"], self.fill)
