@@ -13,9 +13,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmctl import ops
 from mmctl.augments.affine import Affine
+from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
+from mmctl.augments.cutout import Cutout
 from mmctl.augments.faces import Faces
+from mmctl.augments.randaugment import FixMatchRandAugment, USBRandAugment
 from mmctl.augments.weak import FlipCrop
 from mmctl.plugin import DataError
+from mmctl.registry import Index
 
 SHAPES = [(7, 3, 12, 9), (5, 1, 8, 8)]
 STILL = {"rotate": 0.0, "zoom": 0.0, "shift": 0.0, "shear": 0.0, "flip": 0.0, "noise": 0.0}
@@ -32,8 +36,21 @@ def draws(policy: Any, n: int, seed: int = 0, **given: float) -> dict[str, Tenso
     return {name: torch.from_numpy(array) for name, array in drawn.items()}
 
 
-def every_policy(height: int, width: int) -> list[Any]:
-    return [FlipCrop((height, width)), Affine(flip=0.5, noise=0.05), Faces((height, width))]
+EVERY = ["flip_crop", "affine", "faces", "fixmatch_ra", "usb_ra", "cutout", "ctaugment", "ctaugment_probe"]
+
+
+def policy_named(name: str, channels: int, *size: int) -> Any:
+    learning = CTAugment(channels, size, depth=1)
+    return {
+        "flip_crop": lambda: FlipCrop(size),
+        "affine": lambda: Affine(flip=0.5, noise=0.05),
+        "faces": lambda: Faces(size),
+        "fixmatch_ra": lambda: FixMatchRandAugment(channels, size),
+        "usb_ra": lambda: USBRandAugment(channels, size),
+        "cutout": lambda: Cutout(channels, size),
+        "ctaugment": lambda: learning,
+        "ctaugment_probe": lambda: CTAugmentProbe({"strong": learning}),
+    }[name]()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -157,10 +174,14 @@ def test_faces_is_affine_with_a_shift_in_shares_of_the_side() -> None:
     assert (small.apply(x, **draws(small, 3)) == plain.apply(x, **draws(plain, 3))).all()
 
 
-@pytest.mark.parametrize("which", range(3))
+def test_every_policy_is_tested() -> None:
+    assert sorted(EVERY) == sorted(e.name for e in Index(sources="off").entries if e.kind == "augment")
+
+
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_contract(which: int, shape: tuple[int, ...]) -> None:
-    x, policy = pictures(*shape), every_policy(*shape[2:])[which]
+def test_contract(name: str, shape: tuple[int, ...]) -> None:
+    x, policy = pictures(*shape), policy_named(name, *shape[1:])
     before, drawn = x.clone(), draws(policy, len(x))
     out = policy.apply(x, **drawn)
     assert (out.shape, out.dtype) == (x.shape, torch.uint8)
@@ -175,10 +196,10 @@ def test_contract(which: int, shape: tuple[int, ...]) -> None:
     assert all(len(value) == 0 for value in policy.draw(default_rng(0), 0).values())
 
 
-@pytest.mark.parametrize("which", range(3))
-def test_shapes_do_not_depend_on_values(which: int) -> None:
-    policy = every_policy(12, 9)[which]
-    with FakeTensorMode() as mode:
+@pytest.mark.parametrize("name", EVERY)
+def test_shapes_do_not_depend_on_values(name: str) -> None:
+    policy = policy_named(name, 3, 12, 9)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a policy that learns has tensors of its own
         fake = {name: mode.from_tensor(value) for name, value in draws(policy, 4).items()}
         out = policy.apply(mode.from_tensor(pictures(4, 3, 12, 9)), **fake)
     assert out.shape == (4, 3, 12, 9)

@@ -233,7 +233,7 @@ def equalized(x_BCHW: Tensor) -> Tensor:
     i = torch.arange(256, device=x_BCHW.device, dtype=torch.int32)
     zeros = torch.zeros((*at_BCN.shape[:2], 256), device=x_BCHW.device, dtype=torch.int32)
     count = zeros.scatter_add(2, at_BCN, torch.ones_like(at_BCN, dtype=torch.int32))
-    of_lightest = count.gather(2, at_BCN.amax(2, keepdim=True))
+    of_lightest = count.gather(2, ((count > 0) * i).amax(2, keepdim=True).long())
     step = (at_BCN.shape[2] - of_lightest) // 255
     below = count.cumsum(2, dtype=torch.int32) - count
     curve = ((step // 2 + below) // step.clamp_min(1)).clamp_max(255)

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from mmctl.augments._pixels import NAMES
 from mmctl.plugin import DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -37,6 +38,16 @@ def colour(fill: Fill, channels: int, name: str) -> tuple[int, ...]:
         return (fill,) * channels
     red, green, blue = fill
     return fill if channels == 3 else ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16,)
+
+
+def codes(operations: Sequence[str], without: Sequence[str], name: str) -> list[int]:
+    """The numbers of the operations that are left."""
+    known = ", ".join(operations)
+    if unknown := [word for word in without if word not in operations]:
+        raise DataError(f'{name}: without names "{unknown[0]}", which is none of its operations: {known}')
+    if not (left := [word for word in operations if word not in without]):
+        raise DataError(f"{name}: without leaves no operation to draw: leave out at least one of {known}")
+    return [NAMES.index(word) for word in left]
 
 
 def fixed(t: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ n samples, S slots (operations in a row), O operations, P parameters (2, of whic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,15 +17,11 @@ from torch import Tensor, nn
 
 from mmctl import ops as across
 from mmctl.augments import _pixels
-from mmctl.augments._places import ONE, Fill, Share, Size, colour, pixels, rotation, sides, squares
+from mmctl.augments._places import ONE, Fill, Share, Size, codes, colour, pixels, rotation, sides, squares
 from mmctl.augments._resample import resampled, taps
 from mmctl.plugin import DataError, augment
 
-Name = Literal[
-    "autocontrast", "blur", "brightness", "color", "contrast", "cutout", "equalize", "identity", "invert", "posterize",
-    "rescale", "rotate", "sharpness", "shear_x", "shear_y", "smooth", "solarize", "translate_x", "translate_y",
-]  # fmt: skip
-ALL: tuple[Name, ...] = (
+OPERATIONS = (
     "autocontrast", "blur", "brightness", "color", "contrast", "cutout", "equalize", "identity", "invert", "posterize",
     "rescale", "rotate", "sharpness", "shear_x", "shear_y", "smooth", "solarize", "translate_x", "translate_y",
 )  # fmt: skip
@@ -51,9 +47,12 @@ class CTAugment(nn.Module):
 
     Args:
         depth: Operations for each picture, drawn one by one: the same one may come twice.
-        threshold: Bins whose rate is below this share of the best are not used (0.85 in ReMixMatch's paper).
+        threshold: Bins whose rate is below this share of the best of its parameter are not drawn (FixMatch: 0.8;
+            the class it comes from: 0.85).
         decay: How much of its rate a bin keeps when it is scored.
-        ops: The operations to draw from.
+        without: Operations that are not drawn, of autocontrast, blur, brightness, color, contrast, cutout, equalize,
+            identity, invert, posterize, rescale, rotate, sharpness, shear_x, shear_y, smooth, solarize, translate_x,
+            translate_y.
         translate: Largest shift as a share of the side, either way.
         cutout: Side of the patch at the end: pixels if a whole number, a share of the shorter side if not; 0 = none.
         fill: Colour of patches, a grey or [red, green, blue].
@@ -72,7 +71,7 @@ class CTAugment(nn.Module):
         depth: Annotated[int, Field(ge=0)] = 2,
         threshold: Share = 0.8,
         decay: Annotated[float, Field(ge=0, lt=1)] = 0.99,
-        ops: Annotated[tuple[Name, ...], Field(min_length=1)] = ALL,
+        without: tuple[str, ...] = (),
         translate: Share = 0.3,
         cutout: Size = 0.5,
         fill: Fill = 127,
@@ -81,12 +80,12 @@ class CTAugment(nn.Module):
         self.height, self.width = sides(image_size)
         self.depth, self.threshold, self.decay, self.translate = depth, threshold, decay, translate
         self.side, self.fill = pixels(cutout, self.height, self.width), colour(fill, in_channels, "ctaugment")
-        codes = [_pixels.NAMES.index(name) for name in ops]
-        self.possible = frozenset(codes)
-        self.register_buffer("rate_OPV", torch.ones(len(ops), 2, MOST_BINS))
+        drawn = codes(OPERATIONS, without, "ctaugment")
+        self.possible = frozenset(drawn)
+        self.register_buffer("rate_OPV", torch.ones(len(drawn), 2, MOST_BINS))
         for name, table in {
-            "bins_OP": np.array([BINS.get(name, (MOST_BINS, 0)) for name in ops]),
-            "code_O": np.array(codes),
+            "bins_OP": np.array([BINS.get(_pixels.NAMES[code], (MOST_BINS, 0)) for code in drawn]),
+            "code_O": np.array(drawn),
             "rotations": rotation(np.arange(-MOST_DEGREES, MOST_DEGREES + 1), self.height, self.width),
         }.items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
@@ -117,9 +116,7 @@ class CTAugment(nn.Module):
 
     def picked(self, draws: Mapping[str, Tensor]) -> Tensor:
         """The bin of each parameter, BSP: the uniform number in the sums of the weights."""
-        bins_OP1 = self.bins_OP[..., None]
-        weight = self.rate_OPV.double() + (1 - self.decay)  # never all zero
-        weight = weight * (torch.arange(MOST_BINS, device=weight.device) < bins_OP1)
+        weight = (self.rate_OPV.double() + (1 - self.decay)) * self._there()  # never all zero where there are bins
         weight = weight / weight.amax(-1, keepdim=True).clamp_min(1e-9)
         weight = weight * (weight >= self.threshold)
         upto = torch.ones(MOST_BINS, MOST_BINS, device=weight.device).triu()
@@ -189,12 +186,16 @@ class CTAugment(nn.Module):
         mine = {name: across.mine(t) for name, t in draws.items()}
         self.learn(score_B, mine["op"], self.picked(mine))
 
+    def _there(self) -> Tensor:
+        """Which bins there are, OPV."""
+        return torch.arange(MOST_BINS, device=self.bins_OP.device) < self.bins_OP[..., None]
+
     @torch.no_grad()
     def learn(self, score_B: Tensor, op_BS: Tensor, bin_BSP: Tensor) -> None:
         """rate <- decay^n rate + (1 - decay^n) mean score, where n pictures of the global batch had the bin."""
         here_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
         there_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
-        hit = here_BSO[..., None, None] * there_BSPV[:, :, None]  # BSOPV
+        hit = here_BSO[..., None, None] * there_BSPV[:, :, None] * self._there()  # BSOPV
         count = across.total(hit.sum((0, 1)))
         score = across.total((hit * score_B.float().view(-1, 1, 1, 1, 1)).sum((0, 1))) / count.clamp_min(1)
         kept = self.decay**count

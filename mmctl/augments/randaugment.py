@@ -18,15 +18,10 @@ from mmctl.augments import _pixels, _places
 from mmctl.augments._places import Fill, Share, Size
 from mmctl.plugin import augment
 
-Name = Literal[
-    "autocontrast", "brightness", "color", "contrast", "equalize", "identity", "posterize", "rotate", "sharpness",
-    "shear_x", "shear_y", "solarize", "translate_x", "translate_y",
-]  # fmt: skip
-ALL: tuple[Name, ...] = (
+OPERATIONS = (
     "autocontrast", "brightness", "color", "contrast", "equalize", "identity", "posterize", "rotate", "sharpness",
     "shear_x", "shear_y", "solarize", "translate_x", "translate_y",
 )  # fmt: skip
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Factor = Annotated[float, Field(ge=0)]
 Bits = Annotated[int, Field(ge=0, le=8)]
@@ -42,7 +37,8 @@ class RandAugment:
 
     Args:
         num_ops: Operations for each picture, drawn one by one: the same one may come twice.
-        ops: The operations to draw from.
+        without: Operations that are not drawn, of autocontrast, brightness, color, contrast, equalize, identity,
+            posterize, rotate, sharpness, shear_x, shear_y, solarize, translate_x, translate_y.
         enhance: Range of the factor of brightness, color, contrast and sharpness: 1 leaves the picture as it is, 0
             makes it black, grey, flat or blurred.
         posterize: Range of the bits that posterize keeps of each value; at least one is kept.
@@ -53,13 +49,15 @@ class RandAugment:
         fill: Colour of the patch, a grey or [red, green, blue].
     """
 
+    called = "RandAugment"
+
     def __init__(
         self,
         in_channels: int,
         image_size: int | Sequence[int],
         *,
         num_ops: Count,
-        ops: Names,
+        without: tuple[str, ...],
         enhance: tuple[Factor, Factor],
         posterize: tuple[Bits, Bits],
         rotate: Degrees,
@@ -70,8 +68,8 @@ class RandAugment:
         filled: bool = False,
     ) -> None:
         self.height, self.width = _places.sides(image_size)
-        self.fill, self.filled = _places.colour(fill, in_channels, "RandAugment"), filled
-        self.num_ops, self.ops = num_ops, np.array([_pixels.NAMES.index(name) for name in ops])
+        self.fill, self.filled = _places.colour(fill, in_channels, self.called), filled
+        self.num_ops, self.ops = num_ops, np.array(_places.codes(OPERATIONS, without, self.called))
         self.possible = frozenset(self.ops.tolist())
         self.enhance, self.posterize, self.solarize = enhance, posterize, solarize
         self.rotate, self.shear, self.translate = rotate, shear, translate
@@ -155,6 +153,8 @@ class FixMatchRandAugment(RandAugment):
             equalize, posterize or solarize after it has taken it for black), or PIL's "black".
     """
 
+    called = "fixmatch_ra"
+
     def __init__(
         self,
         in_channels: int,
@@ -163,7 +163,7 @@ class FixMatchRandAugment(RandAugment):
         num_ops: Count = 2,
         probability: Share = 0.5,
         magnitude: Annotated[int, Field(ge=2, le=11)] = 10,
-        ops: Names = ALL,
+        without: tuple[str, ...] = (),
         enhance: tuple[Factor, Factor] = (0.1, 1.9),
         posterize: tuple[Bits, Bits] = (4, 0),
         rotate: Degrees = 30.0,
@@ -175,8 +175,8 @@ class FixMatchRandAugment(RandAugment):
         outside: Literal["fill", "black"] = "fill",
     ) -> None:
         super().__init__(
-            in_channels, image_size, num_ops=num_ops, ops=ops, enhance=enhance, posterize=posterize, rotate=rotate,
-            shear=shear, solarize=solarize, translate=translate, fill=fill, filled=outside == "fill",
+            in_channels, image_size, num_ops=num_ops, without=without, enhance=enhance, posterize=posterize,
+            rotate=rotate, shear=shear, solarize=solarize, translate=translate, fill=fill, filled=outside == "fill",
         )  # fmt: skip
         self.probability, self.magnitude = probability, magnitude
         self.side = _places.pixels(cutout, self.height, self.width)
@@ -207,13 +207,15 @@ class USBRandAugment(RandAugment):
         cutout: Largest side of the patch as a share of the width; a picture's own is drawn from 0 to this.
     """
 
+    called = "usb_ra"
+
     def __init__(
         self,
         in_channels: int,
         image_size: int | Sequence[int],
         *,
         num_ops: Count = 3,
-        ops: Names = ALL,
+        without: tuple[str, ...] = (),
         enhance: tuple[Factor, Factor] = (0.05, 0.95),
         posterize: tuple[Bits, Bits] = (4, 8),
         rotate: Degrees = 30.0,
@@ -224,8 +226,8 @@ class USBRandAugment(RandAugment):
         fill: Fill = (125, 123, 114),
     ) -> None:
         super().__init__(
-            in_channels, image_size, num_ops=num_ops, ops=ops, enhance=enhance, posterize=posterize, rotate=rotate,
-            shear=shear, solarize=solarize, translate=translate, fill=fill,
+            in_channels, image_size, num_ops=num_ops, without=without, enhance=enhance, posterize=posterize,
+            rotate=rotate, shear=shear, solarize=solarize, translate=translate, fill=fill,
         )  # fmt: skip
         self.cutout = cutout
 
