@@ -14,7 +14,6 @@ from torch import Tensor
 BITS = 22  # of PIL's whole-number weights
 TAPS = 7  # of the widest filter
 
-
 FILTERS: tuple[tuple[float, Callable[[np.ndarray], np.ndarray]], ...] = (
     (3.0, lambda t: np.sinc(t) * np.sinc(t / 3)),  # Lanczos
     (2.0, lambda t: np.where(t < 1, (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2)),  # bicubic
@@ -26,8 +25,11 @@ FILTERS: tuple[tuple[float, Callable[[np.ndarray], np.ndarray]], ...] = (
 
 
 def taps(side: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """For an axis of this many pixels, margins 0..most cut off at either end, and each method: the first pixel that
-    an output pixel is made of, KML, and the weights of this one and those after it, KMLT."""
+    """What an axis of this many pixels is made of when a margin of 0..most pixels is cut off at either end.
+
+    For each margin, method and pixel: the first pixel that it is made of, KML, and the weights of this one and of
+    those after it, KMLT.
+    """
     first = np.zeros((most + 1, len(FILTERS) + 1, side), np.int64)
     weight = np.zeros((*first.shape, TAPS), np.int32)
     for margin in range(most + 1):
@@ -37,10 +39,8 @@ def taps(side: int, most: int) -> tuple[np.ndarray, np.ndarray]:
             start = np.trunc(centre - reach + 0.5).clip(0)
             stop = np.trunc(centre + reach + 0.5).clip(0, inner)
             at = start[:, None] + np.arange(TAPS)
-            away = at + 0.5 - centre[:, None]
-            # Closed at the upper end alone, which matters for the box.
-            there = (at < stop[:, None]) & (away > -reach) & (away <= reach)
-            w = np.where(there, shape(np.abs(away)), 0.0)
+            away = np.abs(at + 0.5 - centre[:, None])
+            w = np.where((at < stop[:, None]) & (away <= reach), shape(away), 0.0)
             w = w / w.sum(1, keepdims=True) * (1 << BITS)
             first[margin, method] = margin + start
             weight[margin, method] = np.trunc(w + np.copysign(0.5, w))
