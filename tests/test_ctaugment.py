@@ -400,7 +400,7 @@ def test_the_probe_scores_the_strong_policy_of_the_recipe() -> None:
     strong, probe = (run.loader.augments[name] for name in ("strong", "probe"))
     assert probe.policy is strong is run.parts["augment.strong"]
     assert run.loader.chains == {"strong": ("weak", "strong"), "probe": ("weak", "probe")}
-    device_step(run, run.plan(0))
+    device_step(run, run.staged(0))
     draws = run.plan(0).view_draws["x1"]["probe"]
     told = torch.zeros_like(strong.rate_OPV, dtype=torch.bool)
     for i, s in np.ndindex(draws["op"].shape):

@@ -436,10 +436,10 @@ def test_after_weak(name: str) -> None:
     for policy in ("weak", "strong"):
         told = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in plan.view_draws["x1"][policy].items()}
         x = policies[policy].apply(x, **told)
-    shown = run.loader.batch(plan).x
+    shown = run.loader.batch(run.stage(plan)).x
     assert torch.equal(shown[1], run.loader.normalise(x))
     assert not torch.equal(shown[0], shown[1])
-    device_step(run, plan)
+    device_step(run, run.stage(plan))
     again = run.plan(3).view_draws["x1"]["strong"]  # a step's draws are a function of the seed and the step
     assert all((again[k] == v).all() for k, v in plan.view_draws["x1"]["strong"].items())
     other = run.plan(4).view_draws["x1"]["strong"]
