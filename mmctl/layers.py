@@ -95,7 +95,7 @@ def open_recipe(given: str | Path) -> Path:
     try:
         if path.is_file():
             return path
-        found = _among(str(given), ())
+        found = named(str(given), ())
     except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
         found = None
     if found is None:
@@ -114,6 +114,9 @@ def layers(path: Path) -> Layers:
             way = " -> ".join(shown(p) for p in [*(p for p, _ in chain), here])
             raise _extends(chain[-1][1], f"goes round in a circle: {way}")
         chain.append((here, read(here)))
+        if {"columns", "rows"} <= chain[-1][1].data.keys():
+            label = chain[-1][1].label
+            raise RecipeError([f"{label}: is a table, not a recipe; see it with: mmctl table {label}"])
         here = _parent(*chain[-1])
     made = Layers(chain[0][1])
     for _, source in reversed(chain):
@@ -137,7 +140,7 @@ def _parent(path: Path, source: Source) -> Path | None:
     if not isinstance(given, str) or not given:
         raise _extends(source, f'must be one recipe in quotes, such as "base/marginmix.toml" (got {got(given)})')
     try:
-        found = _among(given, (path.parent,), besides=path)
+        found = named(given, (path.parent,), besides=path)
     except (OSError, ValueError):
         found = None
     if found is None:
@@ -153,7 +156,7 @@ def folders() -> tuple[Path, ...]:
     return (mine,) if mine.resolve() == shipped.resolve() else (mine, shipped)
 
 
-def _among(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
+def named(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
     """The first file of that name; a recipe may extend the shipped one that bears its own name."""
     name = given if given.endswith(".toml") else f"{given}.toml"
     found = [folder / name for folder in (*first, *folders()) if (folder / name).is_file()]
@@ -163,8 +166,8 @@ def _among(given: str, first: Sequence[Path], besides: Path | None = None) -> Pa
 
 def known_recipes() -> list[str]:
     """The names of all recipes that can be given without a path."""
-    names = (str(f.relative_to(d).with_suffix("")) for d in folders() for f in sorted(d.rglob("*.toml")))
-    return list(dict.fromkeys(names))
+    found = ((d, f) for d in folders() for f in sorted(d.rglob("*.toml")) if d / "tables" not in f.parents)
+    return list(dict.fromkeys(str(f.relative_to(d).with_suffix("")) for d, f in found))
 
 
 def _missing(given: str) -> str:

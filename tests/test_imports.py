@@ -16,7 +16,7 @@ KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "
 GROUND = {"errors", "plugin", "project", "identity"}
 RECIPES = {
     "lines", "wording", "params", "registry", "settings", "layers", "requires", "resolve", "crosscheck", "recipe",
-    "recipe_schema", "local",
+    "recipe_schema", "local", "outline", "tablefile",
 }  # fmt: skip
 TRAINING = {
     "ops", "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
@@ -24,10 +24,12 @@ TRAINING = {
 }  # fmt: skip
 BOOKS = {
     "lease", "journal", "database", "schema", "curves", "importer", "store", "stats", "measure", "selection", "compare",
-    "report", "terminal", "pages", "panels",
+    "report", "terminal", "pages", "panels", "typeset",
 }  # fmt: skip
 ALONE = {"environment", "progress", "stopping"}
-JOINS = {"assemble", "folder", "run", "batch", "dry", "judge", "find", "computed", "pack", "opened", "profile"}
+JOINS = {
+    "assemble", "folder", "run", "batch", "dry", "judge", "find", "computed", "pack", "opened", "profile", "table",
+}  # fmt: skip
 MAY: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(RECIPES, GROUND | RECIPES),

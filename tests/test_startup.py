@@ -47,7 +47,8 @@ def test_reading_commands_do_without_torch(tmp_path: Path) -> None:
 
 READING = (
     ("ls",), ("ls", "--json"), ("show", "@last"), ("compare",), ("diff", "1", "1"), ("tag", "1", "a"),
-    ("note", "1", "b"), ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
+    ("table", "table3"), ("table", "table5", "--commands"), ("note", "1", "b"),
+    ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import database, evaluating, plugins, reading, recipes, training
+from mmctl.cli import database, evaluating, plugins, reading, recipes, tables, training
 
 app = typer.Typer(
     name="mmctl",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (training, evaluating, reading, recipes, plugins, database):
+for module in (training, evaluating, reading, tables, recipes, plugins, database):
     module.add(app)
 
 

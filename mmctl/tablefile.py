@@ -1,0 +1,284 @@
+"""A table as data: methods by data sets and label counts, what was published in each cell, and what recipe fills it.
+
+table = read_table("table3")
+for cell in table.cells(): cell.figure, cell.recipe, cell.sets, cell.lacks
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from mmctl import project
+from mmctl.errors import MmctlError, RecipeError, UserError, suggest
+from mmctl.layers import folders, layers, named, same_name, settings_of
+from mmctl.lines import Problem, Source, dotted, got, literal, printable, read
+from mmctl.outline import Outline
+from mmctl.params import check
+from mmctl.recipe import Recipe, load
+from mmctl.registry import Index
+from mmctl.settings import Positive, Table
+from mmctl.wording import meant
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Sets = Annotated[list[str], Field(description="Values over the recipe's, as `--set` takes them.")]
+
+
+class Head(Table):
+    """The keys above all tables."""
+
+    title: str = Field(description="What the table shows.")
+    source: str = Field(description="Where it was published.")
+    unit: Literal["accuracy %", "error %"] = Field(description="What its figures count; ours are given in the same.")
+    metric: str = Field("test/accuracy", description="Our series that answers to it.")
+    selection: str = Field("unstated", description="Which checkpoint the published figures are of.")
+    notes: list[str] = Field([], description="What a reader must know.")
+    set: Sets = []
+
+
+class Column(Table):
+    """A data set with a number of labels."""
+
+    title: str | None = Field(None, description="Its heading; absent = its key.")
+    group: str | None = Field(None, description="A heading that neighbours share.")
+    dataset: str = Field(description="The data set's component.")
+    labels: Positive | Literal["all"] = Field(description="Labelled pictures over all classes.")
+    set: Sets = []
+
+
+class Row(Table):
+    """A method, as a recipe or by conditions on runs; with neither, its figures are published ones alone."""
+
+    title: str | None = Field(None, description="Its name in the table; absent = its key.")
+    recipe: str | None = Field(None, description="By path or name; {dataset} and {labels} are the column's.")
+    where: list[str] = Field([], description="Conditions on runs, as `mmctl ls` takes them, in place of a recipe.")
+    source: str | None = Field(None, description="Whose figures these are, if not the table's authors'.")
+    set: Sets = []
+
+
+class Figure(Table):
+    """One cell: what is printed there, what is wrong with that, and what is special in its recipe."""
+
+    value: Percent | Literal["nc"] | None = Field(None, description="As printed; nc = not converged.")
+    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread, if printed.")
+    pasted: str | None = Field(None, description="The cell that the value was pasted from in error.")
+    right: Percent | None = Field(None, description="What should stand there.")
+    note: str | None = Field(None, description="What a reader must know.")
+    recipe: str | None = Field(None, description="Another recipe than the row's.")
+    set: Sets = []
+
+
+NONE = Figure.model_validate({})
+"""Where nothing is printed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table; `recipe` is None where `lacks` says what is missing, or where the row has none."""
+
+    row: str
+    column: str
+    figure: Figure
+    given: str | None = None  # the recipe's name, as the file has it
+    sets: tuple[str, ...] = ()
+    recipe: Recipe | None = field(default=None, repr=False)
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A checked table."""
+
+    path: Path
+    source: Source = field(repr=False)
+    head: Head
+    columns: dict[str, Column]
+    rows: dict[str, Row]
+    figures: dict[tuple[str, str], Figure]
+
+    def cells(self, sets: Sequence[str] = (), index: Index | None = None) -> list[Cell]:
+        """Every place, row by row, with its recipe; sets: `--set` words over all of them."""
+        index = index or Outline()
+        made: dict[tuple[Path, tuple[str, ...]], Recipe] = {}
+        places = [(row, column) for row in self.rows for column in self.columns]
+        found = [self._cell(*place, tuple(sets), index, made) for place in places]
+        if sets and not made:  # some of them fit some recipes alone; if none takes them, it is they that are wrong
+            for place in places:
+                if (plain := self._cell(*place, (), index, {}).recipe) is not None:
+                    plain.with_(sets)
+        return found
+
+    def _cell(self, row: str, column: str, sets: tuple[str, ...], index: Index, made: dict[Any, Recipe]) -> Cell:
+        theirs, across = self.columns[column], self.rows[row]
+        figure = self.figures.get((row, column), NONE)
+        given = figure.recipe or across.recipe
+        if given is None:
+            return Cell(row, column, figure)
+        given = given.replace("{labels}", str(theirs.labels)).replace("{dataset}", theirs.dataset)
+        lacks = []
+        if (path := find(given, self.path.parent)) is None:
+            lacks.append(f"there is no recipe {given}")
+        try:
+            index.find("dataset", theirs.dataset)
+        except MmctlError:
+            lacks.append(f"there is no data set component {theirs.dataset}")
+        if path is None or lacks:
+            return Cell(row, column, figure, given, lacks=tuple(lacks))
+        words = (*self.head.set, *theirs.set, *across.set, *figure.set, *sets)
+        try:
+            words = (*_place(path, theirs), *words)
+            if (path, words) not in made:
+                made[path, words] = load(path, words, index)
+            return Cell(row, column, figure, given, words, made[path, words])
+        except RecipeError as error:
+            return Cell(row, column, figure, given, words, lacks=(f"{given}: {error.problems[0]}",))
+
+    def at(self, *path: str) -> str:
+        """Where a key stands, for a message."""
+        return f"{self.source.label}:{self.source.line(path)}: {dotted(path)}"
+
+
+def find(given: str, beside: Path) -> Path | None:
+    """A recipe's file: beside the table, in the project, or by name."""
+    try:
+        return named(given, (beside, project.root()))
+    except (OSError, ValueError):
+        return None
+
+
+def _place(path: Path, column: Column) -> Iterator[str]:
+    """The `--set` words that put a recipe into a column: none where it says the same."""
+    data = layers(path).data
+
+    def said(table: str, key: str) -> Any:
+        return data[table].get(key) if isinstance(data.get(table), dict) else None
+
+    if not same_name(said("dataset", "name"), column.dataset):
+        yield f"dataset.name={column.dataset}"
+    if said("split", "labels") != column.labels:
+        yield f"split.labels={column.labels}"
+
+
+def word(path: Path) -> str:
+    """A recipe as the command line takes it in the project's folder: a path in the project, or a shipped name."""
+    path, root = path.resolve(), project.root().resolve()
+    for folder in folders():
+        if folder.resolve() in path.parents and folder.resolve() != root / "recipes":
+            return str(path.relative_to(folder.resolve()).with_suffix(""))
+    return str(path.relative_to(root)) if root in path.parents else str(path)
+
+
+def known_tables() -> list[str]:
+    """The names of all tables that can be given without a path."""
+    found = ((d, f) for d in folders() for f in sorted((d / "tables").rglob("*.toml")))
+    return list(dict.fromkeys(str(f.relative_to(d / "tables").with_suffix("")) for d, f in found))
+
+
+def read_table(given: str | Path) -> TableFile:
+    """A table by path or name; RecipeError tells all that is wrong at once."""
+    path = Path(given)
+    try:
+        found = path if path.is_file() else named(f"tables/{given}", ())
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        known = known_tables()
+        stem = path.name.removesuffix(".toml")
+        hint = suggest(stem, known) + (f" Known: {', '.join(known)}." if known else "")
+        raise UserError(f'no table "{printable(str(given)[:80])}", neither as a file nor by name.{hint}')
+    return _Reader(found).table()
+
+
+T = TypeVar("T", bound=Table)
+
+
+class _Reader:
+    """One pass over a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.source = path, read(path)
+        self.problems: list[Problem] = []
+
+    def say(self, path: tuple[str | int, ...], message: str) -> None:
+        names = tuple(str(part) for part in path if not isinstance(part, int))
+        self.problems.append(Problem(self.source.label, self.source.line(names), dotted(path), message))
+
+    def table(self) -> TableFile:
+        data = self.source.data
+        if not {"columns", "rows", "cells"} & data.keys() and {"method", "dataset", "extends"} & data.keys():
+            raise RecipeError([f"{self.source.label}: is a recipe, not a table; see it with: mmctl recipe show"])
+        inner = ("columns", "rows", "cells")
+        for key in data:
+            if key not in inner and key not in Head.model_fields:
+                self.say((key,), "unknown key" + meant(key, "", (*Head.model_fields, *inner), {}))
+        head = self.one((), Head, {key: value for key, value in data.items() if key in Head.model_fields})
+        columns = {name: self.one(("columns", name), Column, data) for name, data in self.tables("columns")}
+        rows = {name: self.one(("rows", name), Row, data) for name, data in self.tables("rows")}
+        for key in ("columns", "rows"):
+            if not data.get(key):
+                self.say((key,), f"is required: [{key}.NAME], one for each")
+        for name, row in rows.items():
+            if row and row.recipe and row.where:
+                self.say(("rows", name, "where"), "stands in place of a recipe, and this row has one")
+        figures: dict[tuple[str, str], Figure | None] = {}
+        for name, cells in self.tables("cells"):
+            if name not in rows:
+                self.say(("cells", name), f"no such row.{suggest(name, rows)}")
+            for column, value in cells.items():
+                if column not in columns:
+                    self.say(("cells", name, column), f"no such column.{suggest(column, columns)}")
+                figures[name, column] = self.figure(("cells", name, column), value)
+        if self.problems:
+            raise RecipeError(map(str, sorted(set(self.problems), key=lambda problem: problem.line)))
+        assert head
+        return TableFile(self.path, self.source, head, _all(columns), _all(rows), _all(figures))
+
+    def tables(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The tables [key.NAME]."""
+        outer = self.source.data.get(key, {})
+        if not isinstance(outer, dict):
+            self.say((key,), f"must be tables, [{key}.NAME] (got {got(outer)})")
+            return
+        for name, value in outer.items():
+            if isinstance(value, dict):
+                yield name, value
+            else:
+                self.say((key, name), f"must be a table, [{dotted((key, name))}] (got {got(value)})")
+
+    def one(self, path: tuple[str, ...], model: type[T], table: Mapping[str, Any]) -> T | None:
+        """A checked table of fixed keys."""
+        checked, faults = check(model, table)
+        for at, message in faults:
+            self.say((*path, *at), message)
+        sets = table.get("set")
+        for setting in sets if isinstance(sets, list) else ():
+            try:
+                settings_of([str(setting)])
+            except RecipeError as error:
+                self.say((*path, "set"), f"{literal(setting)}: {error.problems[0].removeprefix('--set: ')}")
+        for hole in re.findall(r"\{[^}]*\}?", str(table.get("recipe", ""))):
+            if hole not in ("{labels}", "{dataset}"):
+                self.say((*path, "recipe"), f"{hole} is no placeholder; {{dataset}} and {{labels}} are")
+        return checked  # type: ignore[return-value]
+
+    def figure(self, path: tuple[str, ...], value: Any) -> Figure | None:
+        """A cell: a number, "nc", or a table."""
+        if not isinstance(value, dict | float | int | str) or isinstance(value, bool):
+            self.say(path, f'must be a number, "nc" or a table (got {got(value)})')
+            return None
+        figure = self.one(path, Figure, value if isinstance(value, dict) else {"value": value})
+        if figure and not isinstance(figure.value, float):
+            for key in ("std", "pasted", "right"):
+                if getattr(figure, key) is not None:
+                    self.say((*path, key), "says something of a number, and there is none in value")
+        return figure
+
+
+def _all(found: Mapping[Any, T | None]) -> dict[Any, T]:
+    """The same, when nothing was wrong."""
+    return {key: value for key, value in found.items() if value is not None}

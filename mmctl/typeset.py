@@ -1,0 +1,234 @@
+"""The page of `mmctl table`: for a terminal, and as Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from mmctl.terminal import GAP, Column, clean, cut, line, show, unicode
+
+Value = dict[str, Any]
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+CSV = (
+    "row", "column", "dataset", "labels", "published", "published_std", "right", "pasted", "note", "ours", "ours_std",
+    "n", "nc", "selection", "recipe", "cell",
+)  # fmt: skip
+
+
+class Line(NamedTuple):
+    """One line of the table: published, ours, or the runs behind ours."""
+
+    kind: str
+    title: str
+    texts: list[str]
+    marks: list[str]  # the letter of each text's footnote, or ""
+
+
+def print_text(found: Value, out: Console) -> None:
+    """The table, in as many parts as the terminal's width asks for."""
+    line(out, clean(found["title"]), "bold")
+    line(out, f"{found['unit']}\n", "dim")
+    lines, notes = _lines(found, " \u00b1 " if unicode(out) else " +- ")
+    titles = Column("", 0, False, [("  " if one.kind != "published" else "") + cut(one.title, 30) for one in lines])
+    columns = [
+        Column(_heading(column), 0, True, [_marked(one.texts[n], one.marks[n], "[{}]") for one in lines])
+        for n, column in enumerate(found["columns"])
+    ]
+    while columns:
+        fits, width = 1, titles.width() + GAP + columns[0].width()
+        while fits < len(columns) and (width := width + GAP + columns[fits].width()) <= out.width:
+            fits += 1
+        show([titles, *columns[:fits]], out)
+        columns = columns[fits:]
+        line(out, "")
+    for note in notes:
+        line(out, note, "dim")
+
+
+def markdown(found: Value) -> str:
+    """A pipe table, notes below it."""
+    lines, notes = _lines(found, " \u00b1 ")
+    heads = ["", *(_heading(column) for column in found["columns"])]
+    rows = ["| " + " | ".join(map(_piped, heads)) + " |", "|---" + "|---:" * len(found["columns"]) + "|"]
+    for one in lines:
+        cells = [_marked(*pair, "<sup>{}</sup>") for pair in zip(one.texts, one.marks, strict=True)]
+        title = one.title if one.kind == "published" else f"*{one.title}*"
+        rows.append("| " + " | ".join([_piped(title), *map(_piped, cells)]) + " |")
+    return "\n".join([f"**{clean(found['title'])}**, {found['unit']}", "", *rows, "", *(f"- {note}" for note in notes)])
+
+
+def latex(found: Value) -> str:
+    """A tabular of booktabs, notes below it."""
+    lines, notes = _lines(found, " +- ")
+    columns = found["columns"]
+    made = [
+        f"% {_tex(found['title'])}, {_tex(found['unit'])}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\toprule",
+    ]
+    if any(column["group"] for column in columns):
+        spans: list[list[Any]] = []
+        for column in columns:
+            if spans and spans[-1][0] == column["group"]:
+                spans[-1][1] += 1
+            else:
+                spans.append([column["group"], 1])
+        made.append(
+            " & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{_tex(group or '')}}}" for group, n in spans)]) + r" \\"
+        )
+        at, rules = 2, []
+        for _, n in spans:
+            rules.append(rf"\cmidrule(lr){{{at}-{at + n - 1}}}")
+            at += n
+        made.append("".join(rules))
+    made.append(" & ".join(["", *(_tex(column["title"] or column["name"]) for column in columns)]) + r" \\")
+    made.append(r"\midrule")
+    for one in lines:
+        cells = [
+            _marked(re.sub(r"^(\S+) \+- (\S+)$", r"$\1 \\pm \2$", _tex(text)), mark, r"\textsuperscript{{{}}}")
+            for text, mark in zip(one.texts, one.marks, strict=True)
+        ]
+        title = _tex(one.title) if one.kind == "published" else rf"\quad {_tex(one.title)}"
+        made.append(" & ".join([title, *cells]) + r" \\")
+    return "\n".join(
+        [*made, r"\bottomrule", r"\end{tabular}", "", *(rf"{{\footnotesize {_tex(note)}\par}}" for note in notes)]
+    )
+
+
+def as_csv(found: Value) -> str:
+    """A line for each cell."""
+    titles = {key: {one["name"]: one for one in found[key]} for key in ("rows", "columns")}
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(CSV)
+    for cell in found["cells"]:
+        column, row = titles["columns"][cell["column"]], titles["rows"][cell["row"]]
+        theirs, ours = cell["published"] or {}, cell["ours"] or {}
+        out.writerow([
+            clean(row["title"] or row["name"]), _heading(column), clean(column["dataset"]), column["labels"],
+            *(clean(theirs.get(key)) for key in ("value", "std", "right", "pasted", "note")),
+            *(ours.get(key) for key in ("mean", "std", "n", "nc", "reducer")), cell["recipe"], ours.get("cell"),
+        ])  # fmt: skip
+    return text.getvalue().rstrip("\n")
+
+
+def _lines(found: Value, between: str) -> tuple[list[Line], list[str]]:
+    """The lines of the table and the notes below it."""
+    lines: list[Line] = []
+    footnotes: list[str] = []
+    for row in found["rows"]:
+        cells = [cell for cell in found["cells"] if cell["row"] == row["name"]]
+        marks = []
+        for cell, column in zip(cells, found["columns"], strict=True):
+            said = _said(cell["published"] or {})
+            mark = _letter(len(footnotes)) if said else ""
+            marks.append(mark)
+            if said:
+                footnotes.append(f"[{mark}] {clean(row['title'] or row['name'])} {_heading(column)}: {said}")
+        title = clean(row["title"] or row["name"])
+        lines.append(Line("published", title, [_figure(cell["published"], between) for cell in cells], marks))
+        if row["published_only"]:
+            continue
+        blank = [""] * len(cells)
+        lines.append(Line("ours", "ours", [_ours(cell["ours"], between) for cell in cells], blank))
+        if any(cell["ours"] for cell in cells):
+            lines.append(Line("runs", "runs", [_runs(cell["ours"]) for cell in cells], blank))
+    return lines, [*footnotes, *_notes(found)]
+
+
+def _letter(n: int) -> str:
+    return (LETTERS[n // len(LETTERS) - 1] if n >= len(LETTERS) else "") + LETTERS[n % len(LETTERS)]
+
+
+def _heading(column: Value) -> str:
+    return clean(" ".join(part for part in (column["group"], column["title"] or column["name"]) if part))
+
+
+def _figure(published: Value | None, between: str) -> str:
+    value = (published or {}).get("value")
+    if published is None or value is None:
+        return "-"
+    return value if value == "nc" else _two(value, published["std"], between)
+
+
+def _two(value: float, std: float | None, between: str) -> str:
+    return f"{value:.2f}" + (f"{between}{std:.2f}" if std is not None else "")
+
+
+def _ours(ours: Value | None, between: str) -> str:
+    if ours is None or ours["mean"] is None:
+        return "nc" if ours and ours["nc"] else "-"
+    return _two(ours["mean"], ours["std"], between)
+
+
+def _runs(ours: Value | None) -> str:
+    if ours is None:
+        return "0"
+    others = [f"{count} {clean(state)}" for state, count in ours["counts"].items() if state != "completed"]
+    return ", ".join([str(ours["n"]), *others] if ours["n"] or not others else others)
+
+
+def _said(published: Value) -> str:
+    """What is wrong with a published figure."""
+    parts = [f"pasted from {published['pasted']}"] if published.get("pasted") else []
+    parts += [f"should be {published['right']:.2f}"] if published.get("right") is not None else []
+    parts += [published["note"]] if published.get("note") else []
+    return clean("; ".join(parts))
+
+
+def _notes(found: Value) -> list[str]:
+    metric = clean(found["metric"])
+    notes = [f"published: {clean(found['source'])}; selection of the checkpoint: {clean(found['selection'])}"]
+    notes += [f"{clean(row['title'] or row['name'])}: {clean(row['source'])}" for row in found["rows"] if row["source"]]
+    places: dict[str, list[str]] = {}
+    headings = {column["name"]: _heading(column) for column in found["columns"]}
+    titles = {row["name"]: clean(row["title"] or row["name"]) for row in found["rows"]}
+    for cell in found["cells"]:
+        if cell["ours"] and cell["ours"]["words"]:
+            places.setdefault(cell["ours"]["words"], []).append(f"{titles[cell['row']]} {headings[cell['column']]}")
+    lacking: dict[str, None] = {titles[cell["row"]]: None for cell in found["cells"] if cell["lacks"]}
+    if lacking:
+        notes.append(f"not to be run yet, at least in part: {', '.join(lacking)}; --commands says what is missing")
+    if not places:
+        ours = "ours: no completed run of these recipes; --commands prints what to run"
+    else:
+        least = min(places, key=lambda words: len(places[words]))
+        rules = [
+            words + (f" ({', '.join(at)})" if words == least and len(places) > 1 else "")
+            for words, at in places.items()
+        ]
+        what = metric if found["unit"] == "accuracy %" else f"100 - {metric}"
+        ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over completed runs of the very recipe"
+    return [*notes, ours, *(clean(note) for note in found["notes"])]
+
+
+def _marked(text: str, mark: str, form: str) -> str:
+    return text + (form.format(mark) if mark else "")
+
+
+def _piped(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(char, char) for char in clean(text))
+
+
+def form(found: Value, name: str) -> str:
+    """The table in one of the forms for documents."""
+    return {"markdown": markdown, "latex": latex, "csv": as_csv}[name](found)
+
+
+__all__: Sequence[str] = ("FORMATS", "as_csv", "form", "latex", "markdown", "print_text")
