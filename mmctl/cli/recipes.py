@@ -57,9 +57,13 @@ def validate(
 def show(
     file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name."),
     sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
+    plain: bool = typer.Option(False, "--plain", help="Leave out what the method does in a step."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON: the data, and the origin of each value."),
 ) -> None:
-    """Print the recipe with everything it extends and every default, and where each value is from.
+    """Explain the method, and print the recipe with everything it extends and every default, and their origins.
+
+    The explanation is of one step that was rehearsed: forwards, batch norm, who labels; weights and ramps in steps.
+    It stands in comments, so that the output is the recipe.
 
     mmctl recipe show digits --set labeler.name=softmax
     """
@@ -67,10 +71,18 @@ def show(
     from mmctl.report import print_json
 
     made = recipe.load(file, sets)
+    found = None
+    if not plain:
+        from mmctl import explain
+
+        found = explain.explain(made)
     if as_json:
         origins = {key: made.origin(path) for key, path in _keys(made.data)}
-        print_json({"recipe": made.data, "origins": origins, "cell": made.cell})
+        told = {} if found is None else {"explained": found}
+        print_json({"recipe": made.data, "origins": origins, "cell": made.cell, **told})
     else:
+        if found is not None:
+            typer.echo(explain.comment(found) + "\n")
         typer.echo(_commented(made))
 
 
