@@ -9,8 +9,6 @@ from typing import Any
 
 from mmctl import compare, measure, selection
 from mmctl.errors import RecipeError, UserError
-from mmctl.identity import cell_of
-from mmctl.recipe import Recipe
 from mmctl.store import Store
 from mmctl.tablefile import Cell, Figure, TableFile, word
 
@@ -29,11 +27,13 @@ def filled(table: TableFile, store: Store, *, metric: str | None = None, sets: S
     cells = table.cells(sets)
     given = {cell.row for cell in cells if cell.given}
     runs = store.runs()
-    mine = _by_recipe([cell.recipe for cell in cells if cell.recipe], runs, store)
+    alike: dict[str, list[Value]] = {}
+    for run in runs:
+        alike.setdefault(run["cell"], []).append(run)
     ours: list[Value | None] = []
     notes: list[str] = []
     for cell in cells:
-        found = mine.get(cell_of(_numbers(cell.recipe.data), cell.recipe.components()), []) if cell.recipe else []
+        found = alike.get(cell.recipe.cell, []) if cell.recipe else []
         if table.rows[cell.row].where and cell.given is None:
             found = _by_conditions(table, cell, runs, store)
         ours.append(_ours(found, table, cell, metric, store, notes) if found else None)
@@ -63,34 +63,6 @@ def _facts(about: Any, *keys: str) -> Value:
 def _published(figure: Figure) -> Value | None:
     found = _facts(figure, "value", "std", "pasted", "right", "note")
     return found if any(value is not None for value in found.values()) else None
-
-
-def _numbers(data: Any) -> Any:
-    """The same data with every number a float: where a type is not looked at, 1 is not yet 1.0."""
-    if isinstance(data, dict):
-        return {key: _numbers(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_numbers(value) for value in data]
-    return float(data) if isinstance(data, int) and not isinstance(data, bool) else data
-
-
-def _by_recipe(recipes: Sequence[Recipe], runs: Sequence[Value], store: Store) -> dict[str, list[Value]]:
-    """The runs of these recipes: those that compute the very same, seed apart."""
-    methods = {recipe.method_name for recipe in recipes}
-    cells: dict[str, list[Value]] = {}
-    for run in runs:
-        if run["method"] in methods:
-            cells.setdefault(run["cell"], []).append(run)
-    found: dict[str, list[Value]] = {}
-    for alike in cells.values():
-        about = store.about(alike[-1])
-        parts = [part for part in about.get("components") or [] if isinstance(part, dict)]
-        try:
-            key = cell_of(_numbers(about.get("config") or {}), parts)
-        except KeyError:  # a run.json from elsewhere
-            continue
-        found.setdefault(key, []).extend(alike)
-    return found
 
 
 def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[Value], store: Store) -> list[Value]:
