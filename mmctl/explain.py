@@ -224,7 +224,10 @@ def _optimizer(found: Value) -> str:
 def _average(found: Value) -> str:
     average = found["average"]
     if found["horizon"] is None:
-        return "none: the network itself is evaluated" if average["kind"] == "none" else str(average["kind"])
+        if average["kind"] == "none":
+            return "none: the network itself is evaluated"
+        others = {key: value for key, value in average.items() if key not in ("kind", "decay", "warmup")}
+        return ", ".join([average["kind"], *(f"{key} {value}" for key, value in others.items())])
     text = f"decay {average['decay']:g}: over the last {found['horizon']:,.0f} steps or so"
     text += f" ({_share(found['horizon'] / found['steps'])}"
     text += f"; fewer before step {found['settles']:,}" if found["settles"] else ""
