@@ -19,7 +19,9 @@ from mmctl.recipe import load
 from mmctl.registry import Index
 
 BUILT_IN = [entry for entry in Index(sources="off").entries if not entry.broken]
-RECIPES = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name not in ("methods", "base", "tables"))
+FOLDER = REPO / "recipes"
+PARTS = {"methods", "base", "tables"}
+RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if not PARTS & set(p.relative_to(FOLDER).parts))
 
 
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda e: f"{e.kind}-{e.name}")
