@@ -11,6 +11,7 @@ import math
 import shutil
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -152,22 +153,18 @@ def lines(found: Value) -> Iterator[tuple[str, str]]:
 def _shown(found: Value) -> Iterator[tuple[str, str]]:
     names = {"x": "labelled", "u": "unlabelled"}
     for branch, views in found["views"].items():
-        policies = [" then ".join(chain) or "clean (as it is)" for chain in views]
-        yield "views", f"{len(views)} of each {names.get(branch, branch)} picture: {', '.join(policies)}"
+        policies = groupby(" then ".join(chain) or "clean (as it is)" for chain in views)
+        many = [f"{n} x {one}" if (n := len(list(same))) > 1 else one for one, same in policies]
+        yield "views", f"{len(views)} of each {names.get(branch, branch)} picture: {', '.join(many)}"
 
 
 def _one_step(found: Value) -> Iterator[tuple[str, str]]:
     if found["failed"]:
         yield "step", f"could not be rehearsed: {found['failed']}"
         return
-    runs: list[tuple[Value, int]] = []
-    for one in found["passes"]:
-        if runs and runs[-1][0] == one:
-            runs[-1] = (one, runs[-1][1] + 1)
-        else:
-            runs.append((one, 1))
     last = "network"
-    for number, (one, times) in enumerate(runs, 1):
+    for number, (one, same) in enumerate(groupby(found["passes"]), 1):
+        times = len(list(same))
         if one["net"] == "labeler":
             yield "step", f"{number}. {found['labeler']} labels the unlabelled pictures by what the {last} said"
             continue

@@ -1,12 +1,16 @@
-"""One step of a run, watched: which networks are asked, with how many pictures, batch norm and gradient; who labels."""
+"""One step of a run, watched: which networks are asked, with how many pictures, batch norm and gradient; who labels.
+
+B batch, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmctl.assemble import Data
 from mmctl.plugin import Images, Split
@@ -21,7 +25,7 @@ class Pass(NamedTuple):
     """One thing that happened in a step: a forward through a network, or the labeler at work."""
 
     net: Literal["network", "average", "labeler"]
-    shown: str = ""  # what the pictures are, where they are a view as it came
+    shown: str = ""  # the views that the pictures are, if they are as they came
     images: int = 0
     bn: str = ""
     gradient: bool = False
@@ -44,11 +48,11 @@ def passes(run: Training) -> list[Pass]:
     into: list[Pass] = []
     run.refit()
     batch = run.loader.batch(run.staged(run.step % run.steps))
-    views = {
-        id(picture): f"{words}, {view}"
-        for pictures, branch, words in ((batch.x, "x", "labelled"), (batch.u, "u", "unlabelled"))
-        for picture, view in zip(pictures, run.loader.views[branch], strict=True)
-    }
+    views = [
+        (f"{words}, {view}", pictures)
+        for branch, words in (("x", "labelled"), ("u", "unlabelled"))
+        for view, pictures in zip(run.loader.views[branch], getattr(batch, branch), strict=True)
+    ]
     hooks = []
     before = {net: net.calls for net in run.nets.values()}
     for name, net in run.nets.items():
@@ -56,7 +60,7 @@ def passes(run: Training) -> list[Pass]:
         net.calls = calls  # type: ignore[assignment]
 
         def look(_: nn.Module, given: tuple[Any, ...], calls: Any = calls) -> None:
-            calls.shown = views.get(id(given[0]), "") if given else ""
+            calls.shown = shown(given[0], views) if given else ""
 
         hooks.append(net.register_forward_pre_hook(look))
     if (labeler := run.parts.get("labeler")) is not None:
@@ -69,6 +73,19 @@ def passes(run: Training) -> list[Pass]:
         for hook in hooks:
             hook.remove()
     return into
+
+
+def shown(x_BCHW: Tensor, views: Sequence[tuple[str, Tensor]]) -> str:
+    """Which views these pictures are, one after the other; nothing if they are mixed or changed."""
+    found: list[str] = []
+    at = 0
+    while at < len(x_BCHW):
+        part = next((v for v in views if torch.equal(x_BCHW[at : at + len(v[1])], v[1])), None)
+        if part is None:
+            return ""
+        found.append(part[0])
+        at += len(part[1])
+    return "; ".join(found)
 
 
 def made_up(recipe: Recipe) -> Data:

@@ -16,7 +16,7 @@ from mmctl.explain import explain, lines
 from mmctl.model import average_share
 from mmctl.optimizer import learning_rate, ramp
 from mmctl.recipe import load
-from mmctl.rehearsal import Pass, passes
+from mmctl.rehearsal import Pass, passes, shown
 
 Mm = Callable[..., Any]
 LABELER = Pass("labeler")
@@ -44,6 +44,15 @@ def test_the_passes_of_a_step_in_their_order() -> None:
         LABELER,
         Pass("network", "", 36, "update", True),
     ]
+
+
+def test_views_are_known_end_to_end_and_mixtures_are_not() -> None:
+    a, b = torch.zeros(2, 1, 3, 3), torch.ones(4, 1, 3, 3)
+    views = [("labelled, weak", a), ("unlabelled, weak", b)]
+    assert shown(a.clone(), views) == "labelled, weak"
+    assert shown(torch.cat((a, b, a)), views) == "labelled, weak; unlabelled, weak; labelled, weak"
+    assert shown(torch.cat((a, b))[:5], views) == ""
+    assert shown(0.5 * b, views) == ""
 
 
 def test_watching_leaves_nothing_behind() -> None:
