@@ -96,7 +96,7 @@ def told(recipe: Recipe, run: Training | None, data: Data | None, steps: list[Pa
         "lr": {at: plan.lr for at, plan in plans.items()},
         "average": recipe.data["average"], "horizon": horizon,
         "settles": _settles(average.decay) if average.kind == "ema" and average.warmup else 0,
-        "steps": total, "batches": sizes, "pools": pools,
+        "steps": total, "batches": sizes, "sampling": recipe.train.sampling, "pools": pools,
         "seen": {key: _epochs(total, sizes[key], pool) for key, pool in pools.items()},
         "evaluations": math.ceil(total / recipe.eval.every), "every": recipe.eval.every,
         "rehearsed": None, "failed": None,
@@ -145,7 +145,8 @@ def lines(found: Value) -> Iterator[tuple[str, str]]:
         batch, seen = found["batches"][key], found["seen"][key]
         if key == "labeled" or "u" in found["views"]:
             often = f": each of {found['pools'][key]:,} seen {seen:,.1f} times" if seen else ""
-            yield "pictures", f"{batch} {name} a step{often}"
+            even = " (as many of each class)" if key == "labeled" and found["sampling"] == "balanced" else ""
+            yield "pictures", f"{batch} {name} a step{even}{often}"
     rule = f"the median of the last {ENOUGH}" if found["evaluations"] >= ENOUGH else "the last one"
     yield "evaluation", f"every {found['every']:,} steps, {found['evaluations']:,} in all; the headline is {rule}"
 

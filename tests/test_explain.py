@@ -69,7 +69,8 @@ def test_watching_leaves_nothing_behind() -> None:
 
 
 def test_numbers_are_those_of_the_run() -> None:
-    recipe = load(REPO / "recipes" / "digits.toml", ["loss.unlabeled.rampup=2000", "loss.margin_unlabeled.rampup=0.1"])
+    sets = ["loss.unlabeled.rampup=2000", "loss.margin_unlabeled.rampup=0.1", "train.sampling=balanced"]
+    recipe = load(REPO / "recipes" / "digits.toml", sets)
     found = explain(recipe)
     assert found["failed"] is None
     assert found["pools"] == {"labeled": 40, "unlabeled": 1297}
@@ -86,6 +87,7 @@ def test_numbers_are_those_of_the_run() -> None:
     text = dict(lines(found))
     assert "last over" not in text["loss"]
     assert "over 2,000 steps (4 times the run, 98.7 times the unlabelled pictures; ends at 2.5)" in text["loss"]
+    assert ("pictures", "64 labelled a step (as many of each class): each of 40 seen 800.0 times") in lines(found)
     assert text["evaluation"] == "every 50 steps, 10 in all; the headline is the last one"
 
 

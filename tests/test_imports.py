@@ -28,10 +28,8 @@ BOOKS = {
 }  # fmt: skip
 ALONE = {"environment", "progress", "stopping"}
 JOINS = {
-JOINS = {
     "assemble", "folder", "run", "batch", "dry", "judge", "find", "computed", "pack", "opened", "profile", "table",
     "rehearsal", "explain",
-}  # fmt: skip
 }  # fmt: skip
 MAY: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
