@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from tape import record
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmctl import ops
+from mmctl.augments import _pixels
 from mmctl.augments.affine import Affine
 from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
 from mmctl.augments.cutout import Cutout
@@ -203,3 +205,28 @@ def test_shapes_do_not_depend_on_values(name: str) -> None:
         fake = {name: mode.from_tensor(value) for name, value in draws(policy, 4).items()}
         out = policy.apply(mode.from_tensor(pictures(4, 3, 12, 9)), **fake)
     assert out.shape == (4, 3, 12, 9)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_can_be_captured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a CUDA graph: done again on other pictures and numbers in the same memory, without any of its Python."""
+    monkeypatch.setattr(_pixels, "readable", lambda t: False)  # as on a device
+    policy = policy_named(name, 3, 12, 9)
+    x, drawn, score = pictures(16, 3, 12, 9), draws(policy, 16), torch.rand(16)
+    out = torch.empty_like(x)
+
+    def step() -> None:
+        out.copy_(policy.apply(x, **drawn))
+        if hasattr(policy, "update"):
+            policy.update(score, **drawn)
+
+    tape = record(step)
+    assert tape.read == []
+    first = out.clone()
+    x.copy_(x.flip(0) ^ 85)
+    for key, value in draws(policy, 16, seed=1).items():
+        drawn[key].copy_(value)
+    want = policy.apply(x, **drawn)
+    tape.replay()
+    assert torch.equal(out, want)
+    assert not torch.equal(out, first)
