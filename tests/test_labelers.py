@@ -26,9 +26,9 @@ def every(at: Centroids) -> dict[str, Any]:
     return {
         "fuzzy": Fuzzy(prior, at),
         "fuzzy_running": Fuzzy(prior, at, prior="running"),
-        "nearest_centroid": NearestCentroid(at),
-        "product": Product(at),
-        "softmax": Softmax(),
+        "nearest_centroid": NearestCentroid(prior, at),
+        "product": Product(prior, at),
+        "softmax": Softmax(prior),
     }
 
 
@@ -107,7 +107,7 @@ def test_the_running_prior_reweighs_and_follows() -> None:
 
 def test_nearest_centroid_is_the_largest_membership() -> None:
     mean, shown = randn(K, D), views()
-    target = label(NearestCentroid(centroids(mean)), *shown).target
+    target = label(NearestCentroid(PRIOR, centroids(mean)), *shown).target
     for i in range(U):
         q = memberships(shown, mean, i)
         assert target[i].tolist() == [float(c == q.index(max(q))) for c in range(K)]
@@ -116,7 +116,7 @@ def test_nearest_centroid_is_the_largest_membership() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_softmax_sharpens_the_mean_prediction(temperature: float) -> None:
     shown = views(3)
-    target = label(Softmax(temperature=temperature), *shown).target
+    target = label(Softmax(PRIOR, temperature=temperature), *shown).target
     for i in range(U):
         p = mean_of([softmax(v.logits[i].tolist()) for v in shown])
         assert target[i].tolist() == pytest.approx(power(p, temperature), rel=1e-9)
@@ -124,7 +124,7 @@ def test_softmax_sharpens_the_mean_prediction(temperature: float) -> None:
 
 def test_product_needs_both_opinions() -> None:
     mean, shown = randn(K, D), views()
-    target = label(Product(centroids(mean), temperature=0.5), *shown).target
+    target = label(Product(PRIOR, centroids(mean), temperature=0.5), *shown).target
     for i in range(U):
         p = mean_of([softmax(v.logits[i].tolist()) for v in shown])
         q = [a * b for a, b in zip(memberships(shown, mean, i), p, strict=True)]
@@ -175,8 +175,8 @@ def test_nothing_seen_yet_gives_uniform_labels(name: str) -> None:
 
 def test_the_product_is_the_head_while_nothing_is_seen() -> None:
     shown = views()
-    got = label(Product(Centroids(K, D, settings()).double(), temperature=0.5), *shown).target
-    assert torch.allclose(got, label(Softmax(temperature=0.5), *shown).target)
+    got = label(Product(PRIOR, Centroids(K, D, settings()).double(), temperature=0.5), *shown).target
+    assert torch.allclose(got, label(Softmax(PRIOR, temperature=0.5), *shown).target)
 
 
 @pytest.mark.parametrize("name", BY_DISTANCE)
@@ -224,7 +224,7 @@ def test_raw_embeddings_against_unit_centroids_go_uniform() -> None:
 def test_a_temperature_near_zero_is_the_nearest_centroid() -> None:
     mean, shown = randn(K, D), views()
     cold = label(Fuzzy(PRIOR, centroids(mean), temperature=1e-3), *shown).target
-    assert torch.allclose(cold, label(NearestCentroid(centroids(mean)), *shown).target, atol=1e-6)
+    assert torch.allclose(cold, label(NearestCentroid(PRIOR, centroids(mean)), *shown).target, atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", ["0.0", "-0.5"])

@@ -70,6 +70,7 @@ def test_the_full_size_recipes_are_the_papers(path: Path) -> None:
         assert recipe.slots["unlabeled"].weight == 0.0
         assert recipe.data["labeler"] == {
             "name": "mmctl:fuzzy", "temperature": 0.25, "prior": "none", "momentum": 0.99,
+            "align": "none", "align_momentum": 0.999, "window": 0,
         }  # fmt: skip
         assert (recipe.optimizer.lr, recipe.schedule.final, recipe.optimizer.weight_decay) == (0.1, 1e-4, 5e-4)
 

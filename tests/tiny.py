@@ -72,6 +72,10 @@ name = "{method}"
 name = "flip_crop"
 pad = 1
 
+[augment.strong]
+name = "affine"
+after = "weak"
+
 [optimizer]
 lr = 0.1
 

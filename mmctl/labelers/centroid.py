@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmctl.labelers._align import Align, Aligning, Momentum, Window, mean_probs
 from mmctl.ops import follow, global_mean, hard, sharpen
 from mmctl.plugin import Batch, Guess, Output, labeler
 
@@ -18,7 +19,7 @@ def mean_membership(centroids: Any, views: tuple[Output, ...]) -> Tensor:
 
 
 @labeler("fuzzy")
-class Fuzzy(nn.Module):
+class Fuzzy(Aligning):
     """Fuzzy memberships by distance to the class centroids, averaged over views, sharpened (eq. 6-8; MarginMix).
 
     Args:
@@ -26,6 +27,7 @@ class Fuzzy(nn.Module):
             with eq. 6 this is fuzzy c-means with fuzzifier 1 + T.
         prior: "running" multiplies the memberships by a running mean of the labels given, which starts at the
             labelled class frequencies: rare classes get fewer labels, common ones more. An extension, not in the paper.
+            It pulls the other way than `align`, so that a recipe can have one of the two.
         momentum: How slowly the running prior moves.
     """
 
@@ -38,9 +40,16 @@ class Fuzzy(nn.Module):
         *,
         temperature: Annotated[float, Field(gt=0)] = 0.25,
         prior: Literal["none", "running"] = "none",
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99,
+        momentum: Momentum = 0.99,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(prior_K, align, align_momentum, window)
+        if prior == "running" and align != "none":
+            raise ValueError(
+                f'prior = "running" follows the frequencies of the labels, and align = "{align}" pulls away'
+            )
         self.centroids = centroids
         self.temperature, self.prior, self.momentum = temperature, prior, momentum
         if prior == "running":
@@ -49,7 +58,7 @@ class Fuzzy(nn.Module):
     @torch.no_grad()
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
         """Labels UK, all of weight 1."""
-        q_UK = sharpen(mean_membership(self.centroids, views), self.temperature)
+        q_UK = sharpen(self.aligned(mean_membership(self.centroids, views), batch, labeled), self.temperature)
         if self.prior == "running":
             q_UK = q_UK * self.prior_K
             q_UK = q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12)
@@ -58,36 +67,53 @@ class Fuzzy(nn.Module):
 
 
 @labeler("nearest_centroid")
-class NearestCentroid(nn.Module):
+class NearestCentroid(Aligning):
     """The class of the nearest centroid, one-hot (the paper's table 5 control for fuzzy labels)."""
 
-    def __init__(self, centroids: Any) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        prior_K: Tensor,
+        centroids: Any,
+        *,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
         self.centroids = centroids
 
     @torch.no_grad()
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
         """One-hot labels UK of the largest mean membership, all of weight 1."""
-        q_UK = hard(mean_membership(self.centroids, views))
+        q_UK = hard(self.aligned(mean_membership(self.centroids, views), batch, labeled))
         return Guess(q_UK, torch.ones_like(q_UK[:, 0]))
 
 
 @labeler("product")
-class Product(nn.Module):
+class Product(Aligning):
     """Fuzzy membership times the head's prediction, sharpened: both opinions have to agree.
 
     Args:
         temperature: T of eq. 8, on the renormalised product.
     """
 
-    def __init__(self, centroids: Any, *, temperature: Annotated[float, Field(gt=0)] = 0.5) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        prior_K: Tensor,
+        centroids: Any,
+        *,
+        temperature: Annotated[float, Field(gt=0)] = 0.5,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
         self.centroids, self.temperature = centroids, temperature
 
     @torch.no_grad()
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
         """Labels UK, all of weight 1."""
-        head_UK = torch.stack([v.probs for v in views]).mean(0)
-        q_UK = mean_membership(self.centroids, views) * head_UK
-        q_UK = sharpen(q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12), self.temperature)
+        q_UK = mean_membership(self.centroids, views) * mean_probs(views)
+        q_UK = self.aligned(q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12), batch, labeled)
+        q_UK = sharpen(q_UK, self.temperature)
         return Guess(q_UK, torch.ones_like(q_UK[:, 0]))

@@ -1,0 +1,209 @@
+"""Mask policies: which unlabelled images count, and how much. U unlabelled batch, K classes, N unlabelled images.
+
+Labels are those of the head, one-hot where nothing else is said; an image below its threshold has weight 0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mmctl.labelers._align import Align, Aligning, Momentum, Window, known, mean_probs
+from mmctl.ops import follow, global_mean, hard, remember, sharpen, world
+from mmctl.plugin import Batch, Guess, Output, labeler
+
+Tau = Annotated[float, Field(ge=0, le=1.1)]  # just above 1, so that a recipe can say "none"
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@labeler("threshold")
+class Threshold(Aligning):
+    """The labels of which the head is sure, all others left out (Pseudo-Label, UDA, FixMatch).
+
+    Args:
+        tau: Least probability of the top class; 0 keeps all images, 1.1 none.
+        target: "hard" = the top class, one-hot; "soft" = the prediction, sharpened.
+        temperature: T of soft targets: probabilities to the power 1/T, renormalised. The threshold looks at the
+            prediction before it.
+    """
+
+    def __init__(
+        self,
+        prior_K: Tensor,
+        *,
+        tau: Tau = 0.95,
+        target: Literal["hard", "soft"] = "hard",
+        temperature: Annotated[float, Field(gt=0)] = 1.0,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
+        self.tau, self.target, self.temperature = tau, target, temperature
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+        """Labels UK; weight 1 where the top probability reaches tau."""
+        p_UK = self.aligned(mean_probs(views), batch, labeled)
+        keep_U = p_UK.amax(-1) >= self.tau
+        return Guess(hard(p_UK) if self.target == "hard" else sharpen(p_UK, self.temperature), keep_U.to(p_UK.dtype))
+
+
+@labeler("flex")
+class Flex(Aligning):
+    """A threshold for each class, lower for those that few images have reached yet (FlexMatch).
+
+    Args:
+        tau: Threshold of the class that most images have reached.
+        warmup: The images that have not reached tau in any class yet count as a class of their own: while they are
+            the most, all thresholds stay low. Without, the first class reached has the full threshold at once.
+    """
+
+    last_N: Tensor
+
+    def __init__(
+        self,
+        num_unlabeled: int,
+        prior_K: Tensor,
+        *,
+        tau: Tau = 0.95,
+        warmup: bool = True,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
+        self.tau, self.warmup, self.num_classes = tau, warmup, len(prior_K)
+        # The class in which each image last reached tau; K = in none so far.
+        self.register_buffer("last_N", torch.full((num_unlabeled,), len(prior_K)))
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+        """Labels UK; weight 1 where the top probability reaches tau * M(beta), M(b) = b / (2 - b)."""
+        p_UK = self.aligned(mean_probs(views), batch, labeled)
+        top_U, class_U = p_UK.max(-1)
+        classes = torch.arange(self.num_classes + 1, device=p_UK.device)
+        count = (self.last_N[:, None] == classes).sum(0).to(p_UK.dtype)
+        learned_K = count[: self.num_classes]
+        beta_K = learned_K / (count if self.warmup else learned_K).amax().clamp_min(1)
+        keep_U = top_U >= (self.tau * beta_K / (2 - beta_K))[class_U]
+        reached_U = torch.where(top_U >= self.tau, class_U, self.last_N[batch.index_u])
+        remember(self.last_N, batch.index_u, reached_U)
+        return Guess(hard(p_UK), keep_U.to(p_UK.dtype))
+
+
+@labeler("free")
+class Free(Aligning):
+    """A threshold that follows the network's confidence, less for rarely predicted classes (FreeMatch's SAT).
+
+    Args:
+        momentum: How slowly the global threshold and the mean prediction move; they start at 1/K.
+        low: The global threshold is not let below this.
+        high: The global threshold is not let above this.
+    """
+
+    tau: Tensor
+    mean_K: Tensor
+
+    def __init__(
+        self,
+        prior_K: Tensor,
+        *,
+        momentum: Momentum = 0.999,
+        low: Share = 0.0,
+        high: Share = 1.0,
+        align: Align = "none",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
+        if low > high:
+            raise ValueError(f"low = {low} is above high = {high}")
+        self.momentum, self.low, self.high = momentum, low, high
+        self.register_buffer("mean_K", torch.full_like(prior_K, 1 / len(prior_K)))
+        self.register_buffer("tau", self.mean_K[0].clone())
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+        """Labels UK; weight 1 where the top probability reaches tau * mean_c / max_k mean_k."""
+        p_UK = self.aligned(mean_probs(views), batch, labeled)
+        top_U, class_U = p_UK.max(-1)
+        follow(self.tau, global_mean(top_U), self.momentum)
+        self.tau.clamp_(self.low, self.high)
+        follow(self.mean_K, global_mean(p_UK), self.momentum)
+        keep_U = top_U >= (self.tau * (self.mean_K / self.mean_K.amax()))[class_U]
+        return Guess(hard(p_UK), keep_U.to(p_UK.dtype))
+
+
+@labeler("soft")
+class Soft(Aligning):
+    """Every image counts, less the further its confidence is below the mean: a truncated Gaussian (SoftMatch).
+
+    Alignment decides the weights alone; the label is the head's own.
+
+    Args:
+        sigmas: The Gaussian's standard deviation is that of the confidence, divided by this (n in the paper).
+        momentum: How slowly mean and variance of the confidence move; they start at 1/K and 1.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(
+        self,
+        prior_K: Tensor,
+        *,
+        sigmas: Annotated[float, Field(gt=0)] = 2.0,
+        momentum: Momentum = 0.999,
+        align: Align = "uniform",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
+        self.sigmas, self.momentum = sigmas, momentum
+        self.register_buffer("mean", torch.full_like(prior_K[0], 1 / len(prior_K)))
+        self.register_buffer("var", torch.ones_like(prior_K[0]))
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+        """Labels UK; weight exp(-(n * min(top - mean, 0))^2 / (2 var))."""
+        p_UK = mean_probs(views)
+        top_U = self.aligned(p_UK, batch, labeled).amax(-1)
+        n, mean = len(top_U) * world(), global_mean(top_U)
+        follow(self.mean, mean, self.momentum)
+        follow(self.var, global_mean((top_U - mean).square()) * (n / max(1, n - 1)), self.momentum)
+        below_U = (top_U - self.mean).clamp_max(0) * self.sigmas
+        return Guess(hard(p_UK), torch.exp(-below_U.square() / (2 * self.var.clamp_min(1e-12))).to(p_UK.dtype))
+
+
+@labeler("relative")
+class Relative(Aligning):
+    """The labels of which the head is as sure as of the labelled images, times tau (AdaMatch).
+
+    Args:
+        tau: Share of the mean top probability on the labelled batch that an image has to reach.
+        align: "labeled" = aligned to a running mean of the predictions on labelled images, which starts uniform;
+            "train_prior" = to their true class frequencies, "uniform" = to all classes alike, "none" = not aligned.
+    """
+
+    def __init__(
+        self,
+        prior_K: Tensor,
+        *,
+        tau: Tau = 0.9,
+        align: Literal["labeled", "train_prior", "uniform", "none"] = "labeled",
+        align_momentum: Momentum = 0.999,
+        window: Window = 0,
+    ) -> None:
+        super().__init__(prior_K, align, align_momentum, window)
+        self.tau = tau
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+        """Labels UK; weight 1 where the aligned top probability reaches tau * mean top probability on x."""
+        q_UK = self.aligned(mean_probs(views), batch, labeled)
+        least = self.tau * global_mean(known(self, labeled).probs.amax(-1))
+        return Guess(hard(q_UK), (q_UK.amax(-1) >= least).to(q_UK.dtype))

@@ -1,0 +1,98 @@
+"""ReMixMatch (Berthelot et al., ICLR 2020). B labelled batch, U unlabelled batch, C channels, H height, W width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.random import Generator
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmctl.methods._probe import probe_view, teach
+from mmctl.ops import global_mean, join, mine, mix, mixing
+from mmctl.plugin import Batch, Slot, Terms, method
+
+
+@method("remixmatch")
+class ReMixMatch(nn.Module):
+    """MixMatch with aligned labels from one weak view for many strong ones, and rotation as a side task (ReMixMatch).
+
+    A policy [augment.probe] that learns (CTAugment) is taught by the averaged network, where there is one.
+
+    Args:
+        num_strong: Strongly augmented views of each unlabelled image (K in the paper).
+        alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
+        labeled_view: Policy that the labelled images are shown through: "strong" as in the paper and its code, or
+            "weak" as in TorchSSL and USB.
+        group: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+    """
+
+    slots = {
+        "labeled": Slot("soft_cross_entropy"),
+        "unlabeled": Slot("soft_cross_entropy", 1.5, 16_384),
+        "strong": Slot("soft_cross_entropy", 0.5, 16_384),
+        "rotation": Slot(None, 0.5),
+    }
+    views: dict[str, tuple[str, ...]] = {"x": (), "u": ("weak", "strong")}
+    default_labeler = "aligned"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        labeler: nn.Module,
+        losses: SimpleNamespace,
+        augments: Mapping[str, Any],
+        embed_dim: int,
+        image_size: int | Sequence[int],
+        ema: nn.Module | None = None,  # None where the recipe keeps no average
+        *,
+        num_strong: Annotated[int, Field(ge=1)] = 8,
+        alpha: Annotated[float, Field(gt=0)] = 0.75,
+        labeled_view: Literal["strong", "weak"] = "strong",
+        group: Literal["interleave", "joint", "each"] = "interleave",
+    ) -> None:
+        super().__init__()
+        if not isinstance(image_size, int):
+            raise ValueError(f"it turns images by 90 degrees, so they have to be square, not {tuple(image_size)} px")
+        self.model, self.ema, self.labeler, self.losses, self.augments = model, ema, labeler, losses, augments
+        self.num_strong, self.alpha, self.group = num_strong, alpha, group
+        self.rotate = nn.Linear(embed_dim, 4)
+        nn.init.xavier_normal_(self.rotate.weight)
+        nn.init.zeros_(self.rotate.bias)
+        self.views = {"x": (labeled_view, *probe_view(augments)), "u": ("weak", *["strong"] * num_strong)}
+
+    def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
+        """MixUp's numbers over the labelled batch and all unlabelled views; a quarter of the images for each turn."""
+        return {"mix": mixing(rng, (x, *[u] * (1 + self.num_strong)), self.alpha), "turn": np.arange(u) * 4 // u}
+
+    def step(self, batch: Batch) -> Terms:
+        """Label by the weak view, mix it with all others; then the first strong view as it is, and turned."""
+        if len(batch.x) > 1:
+            teach(self.augments, self.ema or self.model, batch)
+        model: Any = self.model
+        weak, strong, *_ = batch.u
+        with torch.no_grad():
+            guess = self.labeler(model(weak, bn="batch"), batch=batch)
+        xs, (y, *qs) = mix((batch.x[0], *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
+        x, *us = model.branches(*xs, bn="last", group=self.group)
+        turn = mine(batch.draws["turn"])
+        plain, turned = model.branches(strong, rotated(strong, turn), bn="batch")
+        rotation_U = F.cross_entropy(self.rotate(turned.emb), turn, reduction="none")
+        terms = {
+            "labeled": self.losses.labeled(x, y),
+            "unlabeled": self.losses.unlabeled(*join(us, qs)),
+            "strong": self.losses.strong(plain, *guess),
+            "rotation": global_mean(rotation_U),
+        }
+        return Terms(terms, guess=guess)
+
+
+def rotated(x_BCHW: Tensor, turn_B: Tensor) -> Tensor:
+    """Each image turned to the left by its number of quarter turns."""
+    all_4BCHW = torch.stack([torch.rot90(x_BCHW, k, (2, 3)) for k in range(4)])
+    return all_4BCHW[turn_B, torch.arange(len(x_BCHW), device=x_BCHW.device)]
