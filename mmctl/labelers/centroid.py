@@ -47,9 +47,7 @@ class Fuzzy(Aligning):
     ) -> None:
         super().__init__(prior_K, align, align_momentum, window)
         if prior == "running" and align != "none":
-            raise ValueError(
-                f'prior = "running" follows the frequencies of the labels, and align = "{align}" pulls away'
-            )
+            raise ValueError(f'prior = "running" follows the classes of the labels, and align = "{align}" pulls away')
         self.centroids = centroids
         self.temperature, self.prior, self.momentum = temperature, prior, momentum
         if prior == "running":
