@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,3 +77,16 @@ def margin(e: Vector, cs: Sequence[Vector], y: int, plain: bool = False) -> floa
     """Eq. 2 for one image of class y: its own distance less the mean of the others."""
     d = [squared(e, c) ** (0.5 if plain else 1) for c in cs]
     return d[y] - sum(d[j] for j in range(len(cs)) if j != y) / (len(cs) - 1)
+
+
+def numeric(f: Callable[[list[list[float]]], float], rows: Sequence[Vector], eps: float = 1e-5) -> list[list[float]]:
+    """The gradient of f by central differences, one number after the other."""
+    made = []
+    for i, row in enumerate(rows):
+        made.append([])
+        for j in range(len(row)):
+            moved = [[list(r) for r in rows] for _ in range(2)]
+            moved[0][i][j] += eps
+            moved[1][i][j] -= eps
+            made[-1].append((f(moved[0]) - f(moved[1])) / (2 * eps))
+    return made
