@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from mmctl.ops import gather
 from mmctl.plugin import Batch
 
 
@@ -16,7 +15,7 @@ def probe_view(augments: Mapping[str, Any]) -> tuple[str, ...]:
     if "probe" not in augments:
         return ()
     if not callable(getattr(augments["probe"], "update", None)):
-        raise ValueError("[augment.probe] has to be a policy that learns, such as ctaugment")
+        raise ValueError("[augment.probe] has to be a policy that learns, such as ctaugment_probe")
     return ("probe",)
 
 
@@ -24,9 +23,9 @@ def probe_view(augments: Mapping[str, Any]) -> tuple[str, ...]:
 def teach(augments: Mapping[str, Any], net: Any, batch: Batch) -> None:
     """The policy hears how near the prediction of its images stays to their labels: 1 - |p - y| / 2 for each.
 
-    The probe is the last view of the labelled images; `net` predicts in eval mode. Scores and draws are those of the
-    global batch.
+    The probe is the last view of the labelled images; `net` predicts in eval mode. The scores are those of this rank's
+    images, the draws those of the global batch.
     """
     error_B = (net(batch.x[-1], bn="running").probs - batch.y).abs().sum(-1)
     draws = batch.view_draws[f"x{len(batch.x) - 1}"]["probe"]
-    augments["probe"].update(gather(1 - 0.5 * error_B), **draws)
+    augments["probe"].update(1 - 0.5 * error_B, **draws)
