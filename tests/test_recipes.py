@@ -11,7 +11,7 @@ from conftest import REPO
 from mmctl.recipe import load
 
 ALL = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name != "tables")  # those are in test_tables
-FRAGMENTS = {"methods", "base"}
+FRAGMENTS = {"methods", "fair", "base"}
 WHOLE = [p for p in ALL if p.parent.name not in FRAGMENTS]
 FULL = [p for p in WHOLE if "digits" not in p.stem and "small" not in p.stem]
 TABLE_3 = {
@@ -26,9 +26,10 @@ TABLE_3 = {
 
 
 def test_none_is_forgotten() -> None:
-    # three on digits, six full-size sizes x three methods, five small ones
-    assert len(WHOLE) == 3 + 6 * 3 + 5
-    assert len(ALL) == len(WHOLE) + 6 + 3
+    # three on digits and eight more methods there, six full-size sizes x three methods, five small ones
+    assert len(WHOLE) == 3 + 8 + 6 * 3 + 5
+    # fourteen methods, two of them with the optimiser of FixMatch's comparison too, and three bases
+    assert len(ALL) == len(WHOLE) + 14 + 2 + 3
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda p: str(p.relative_to(REPO / "recipes")))
@@ -40,14 +41,24 @@ def test_resolves_and_resolves_again(path: Path, tmp_path: Path) -> None:
     assert load(again).cell == recipe.cell
 
 
-@pytest.mark.parametrize("path", [p for p in ALL if p.parent.name == "methods"], ids=lambda p: p.stem)
-def test_a_method_recipe_serves_as_parent(path: Path, tmp_path: Path) -> None:
-    child = tmp_path / "child.toml"
+PARENTS = [p for p in ALL if p.parent.name in ("methods", "fair")]
+
+
+def child_of(path: Path, folder: Path) -> Path:
+    child = folder / "child.toml"
     child.write_text(
         f'extends = "{path}"\n[dataset]\nname = "digits"\n[backbone]\nname = "small"\n'
         '[augment.weak]\nname = "affine"\n[split]\nlabels = 40\n'
     )
-    assert load(child).method_name == tomllib.loads(path.read_text())["method"]["name"]
+    return child
+
+
+@pytest.mark.parametrize("path", PARENTS, ids=lambda p: "-".join(p.parts[-2:]))
+def test_a_method_recipe_serves_as_parent(path: Path, tmp_path: Path) -> None:
+    own = path
+    while "method" not in (table := tomllib.loads(own.read_text())):
+        own = (own.parent / table["extends"]).resolve()
+    assert load(child_of(path, tmp_path)).method_name == table["method"]["name"]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +94,60 @@ def test_siblings_differ_in_their_method_alone() -> None:
     small = [load(REPO / "recipes" / name) for name in names]
     for table in ("dataset", "split", "backbone", "augment", "optimizer", "schedule", "average", "train", "eval"):
         assert all(s.data[table] == small[0].data[table] for s in small), table
+
+
+FIXMATCH = {
+    ("optimizer", "name"): "sgd", ("optimizer", "lr"): 0.03, ("optimizer", "momentum"): 0.9,
+    ("optimizer", "nesterov"): True, ("optimizer", "weight_decay"): 5e-4, ("schedule", "name"): "seven_sixteenths",
+}  # fmt: skip
+MU_7 = FIXMATCH | {("train", "batch"): 64, ("train", "unlabeled_batch"): 448, ("loss", "unlabeled", "rampup"): 0}
+MIXMATCH = {
+    ("optimizer", "name"): "adamw", ("optimizer", "lr"): 0.002, ("optimizer", "weight_decay"): 0.02,
+    ("schedule", "name"): "constant", ("train", "batch"): 64, ("train", "unlabeled_batch"): 64,
+}  # fmt: skip
+RANDAUGMENT, USB = {("augment", "strong", "name"): "mmctl:fixmatch_ra"}, {("augment", "strong", "name"): "mmctl:usb_ra"}
+CONSTANTS = {
+    "methods/pseudo_label": MIXMATCH | {("labeler", "tau"): 0.95, ("loss", "unlabeled", "rampup"): 0.4},
+    "methods/fixmatch": MU_7 | RANDAUGMENT | {
+        ("labeler", "tau"): 0.95, ("labeler", "target"): "hard", ("labeler", "align"): "none",
+        ("average", "decay"): 0.999, ("method", "group"): "joint",
+    },
+    "methods/uda": MU_7 | RANDAUGMENT | {
+        ("labeler", "tau"): 0.8, ("labeler", "target"): "soft", ("labeler", "temperature"): 0.4,
+        ("average", "decay"): 0.9999, ("method", "tsa"): "none", ("loss", "entropy", "weight"): 0.0,
+    },
+    "methods/flexmatch": MU_7 | USB | {("labeler", "tau"): 0.95, ("labeler", "warmup"): True},
+    "methods/freematch": MU_7 | USB | {("labeler", "momentum"): 0.999, ("loss", "fairness", "weight"): 0.001},
+    "methods/softmatch": MU_7 | USB | {
+        ("labeler", "sigmas"): 2.0, ("labeler", "momentum"): 0.999, ("labeler", "align"): "uniform",
+    },
+    "methods/adamatch": MU_7 | USB | {("labeler", "tau"): 0.95, ("labeler", "align"): "labeled"},
+    "methods/remixmatch": MIXMATCH | {
+        ("labeler", "temperature"): 0.5, ("labeler", "window"): 128, ("labeler", "align"): "train_prior",
+        ("method", "num_strong"): 8, ("method", "alpha"): 0.75, ("loss", "unlabeled", "weight"): 1.5,
+        ("loss", "strong", "weight"): 0.5, ("loss", "rotation", "weight"): 0.5, ("loss", "strong", "rampup"): 16_384,
+        ("loss", "rotation", "rampup"): 0, ("augment", "strong", "name"): "mmctl:ctaugment",
+    },
+    "methods/fair/remixmatch": FIXMATCH,
+    "methods/fair/pseudo_label": FIXMATCH,
+}  # fmt: skip
+"""What papers and their own programs say of methods with pseudo-labels on CIFAR-10."""
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_pseudo_labelling_methods_have_their_own_constants(name: str, tmp_path: Path) -> None:
+    recipe = load(child_of(REPO / "recipes" / f"{name}.toml", tmp_path))
+    for keys, value in CONSTANTS[name].items():
+        found = recipe.data
+        for key in keys:
+            found = found[key]
+        assert found == value, keys
+
+
+def test_pseudo_labelling_siblings_on_digits_differ_in_their_method_alone() -> None:
+    one = load(REPO / "recipes" / "digits.toml")
+    for method in (Path(name).name for name in CONSTANTS):
+        made = load(REPO / "recipes" / "digits" / f"{method}.toml")
+        for table in ("dataset", "split", "backbone", "optimizer", "schedule", "average", "train", "eval"):
+            assert made.data[table] == one.data[table], (method, table)
+        assert made.data["augment"]["weak"] == one.data["augment"]["weak"]
