@@ -462,7 +462,7 @@ def test_alignment_stands_in_every_recipe_with_a_labeler() -> None:
 
 def test_an_aligned_marginmix_differs_from_the_plain_one() -> None:
     plain, aligned = training("marginmix"), training("marginmix", "labeler.align=uniform")
-    batch = plain.loader.batch(plain.plan(0))
+    batch = plain.loader.batch(plain.staged(0))
     a, b = (run.method.step(batch).guess.target for run in (plain, aligned))
     assert b.mean(0).std() < a.mean(0).std()
 

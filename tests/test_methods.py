@@ -30,8 +30,8 @@ VARIANTS = {
         ("labeler.name=free", "labeler.momentum=0.9"),
         ("labeler.name=soft", "labeler.momentum=0.9"),
         ("labeler.name=relative",),
-        ("labeler.target=soft", "labeler.temperature=0.5", "labeler.align=uniform", "labeler.window=3"),
-        ("labeler.align=train_prior", "labeler.align_momentum=0.9", "average.kind=none"),
+        ("labeler.name=aligned", "labeler.align=uniform", "labeler.window=3"),
+        ("labeler.name=threshold", "labeler.tau=0.4", "labeler.align=train_prior", "average.kind=none"),
     ],
     "freematch": [("method.group=each", "method.momentum=0.9")],
     "marginmix": [
@@ -59,14 +59,14 @@ VARIANTS = {
         ("method.num_strong=2", "method.group=each", "labeler.name=softmax", "average.kind=none"),
     ],
     "supervised": [("method.alpha=0.5", "optimizer.name=adamw", "optimizer.lr=0.01")],
-    "uda": [("method.tsa=log", "labeler.target=soft", "labeler.temperature=0.4", "loss.entropy.weight=0.1")],
+    "uda": [("method.tsa=log", "labeler.name=threshold", "labeler.target=soft", "loss.entropy.weight=0.1")],
 }
 CASES = [(m, sets) for m in METHODS for sets in ((), *VARIANTS.get(m, []))]
 SOFT = {
-    "fixmatch": ("labeler.tau=0",),
+    "fixmatch": ("labeler.name=free",),
     "mixmatch": ("loss.unlabeled.weight=5.0", "loss.unlabeled.rampup=0"),
-    "pseudo_label": ("labeler.tau=0",),
-    "uda": ("labeler.tau=0",),
+    "pseudo_label": ("labeler.name=free",),
+    "uda": ("labeler.name=free",),
 }
 BELOW_ZERO = ("margin", "fairness")
 UPDATES = {("fixmatch", "method.group=each"): 2, ("freematch", "method.group=each"): 2}  # labelled and strong images

@@ -121,7 +121,7 @@ def test_remixmatch_is_its_equations(group: str, view: str) -> None:
 def test_running_statistics_are_those_of_the_last_group(group: str) -> None:
     run = training("remixmatch", "method.num_strong=2", f"method.group={group}")
     steps_of(run, 0, 3)
-    batch = run.loader.batch(run.plan(3))
+    batch = run.loader.batch(run.staged(3))
     net = copy.deepcopy(run.model)
     net._norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     labels = copy.deepcopy(run.method.labeler)(net(batch.u[0], bn="batch"), batch=batch).target
@@ -168,9 +168,9 @@ def test_the_rotation_head_is_trained_and_saved_and_not_averaged() -> None:
 
 def test_the_side_tasks_can_be_learned() -> None:
     run = training("remixmatch", "method.num_strong=1", "train.steps=60")
-    first = run.method.step(run.loader.batch(run.plan(0))).losses["rotation"].item()
+    first = run.method.step(run.loader.batch(run.staged(0))).losses["rotation"].item()
     steps_of(run, 0, 60)
-    last = run.method.step(run.loader.batch(run.plan(60))).losses["rotation"].item()
+    last = run.method.step(run.loader.batch(run.staged(60))).losses["rotation"].item()
     assert first > 1.2  # about log 4
     assert last < first - 0.1
 
@@ -181,7 +181,7 @@ def test_many_strong_views_are_the_papers() -> None:
 
 def test_a_strong_view_has_numbers_of_its_own() -> None:
     run = training("remixmatch", "method.num_strong=2")
-    batch = run.loader.batch(run.plan(0))
+    batch = run.loader.batch(run.staged(0))
     assert not torch.equal(batch.u[1], batch.u[2])
 
 

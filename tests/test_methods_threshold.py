@@ -224,7 +224,7 @@ def test_with_all_kept_it_is_not() -> None:
 def test_running_statistics_are_those_of_the_declared_images(method: str, group: str | None, seen: list[str]) -> None:
     run = training(method, *([f"method.group={group}"] if group else []))
     steps_of(run, 0, 3)
-    batch = run.loader.batch(run.plan(3))
+    batch = run.loader.batch(run.staged(3))
     net = copy.deepcopy(run.model)
     net._norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     parts = {"x": batch.x[0], "w": batch.u[0], "s": batch.u[-1]}
@@ -344,7 +344,7 @@ def test_a_policy_that_learns_is_told_its_scores(method: str, average: str, lear
     run = training(method, *PROBED, f"average.kind={average}")
     policy: Any = run.parts["augment.probe"]
     steps_of(run, 0, 3)
-    batch = run.loader.batch(run.plan(3))
+    batch = run.loader.batch(run.staged(3))
     assert len(batch.x) == 2
     net = run.ema if average == "ema" else run.model
     expected = []
