@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import test_capture
+import test_methods
 import torch
 from slow_math import numeric, power, softmax
 from test_methods import doubles, mixed, steps_of
-from test_methods_threshold import LEARNER
 from test_model import reference_interleave
 from tiny import recipe, training
 from torch import Tensor
 
 from mmctl.assemble import assemble, read_data
+from mmctl.augments import _pixels
 from mmctl.errors import PluginError
 from mmctl.methods.remixmatch import ReMixMatch, rotated
 from mmctl.plugin import Images
 from mmctl.train import Training
 
 K, N = 3, 12
+LEARNED = ("augment.strong.name=ctaugment", "augment.probe.name=ctaugment_probe", "augment.probe.after=weak")
 Rows = list[list[float]]
 WEIGHT = {"labeled": 1.0, "unlabeled": 1.5, "strong": 0.4, "rotation": 0.6}
 
@@ -167,10 +171,10 @@ def test_the_rotation_head_is_trained_and_saved_and_not_averaged() -> None:
 
 
 def test_the_side_tasks_can_be_learned() -> None:
-    run = training("remixmatch", "method.num_strong=1", "train.steps=60")
+    run = training("remixmatch", "method.num_strong=1", "train.steps=40")
     first = run.method.step(run.loader.batch(run.staged(0))).losses["rotation"].item()
-    steps_of(run, 0, 60)
-    last = run.method.step(run.loader.batch(run.staged(60))).losses["rotation"].item()
+    steps_of(run, 0, 40)
+    last = run.method.step(run.loader.batch(run.staged(40))).losses["rotation"].item()
     assert first > 1.2  # about log 4
     assert last < first - 0.1
 
@@ -205,8 +209,33 @@ def test_images_that_are_not_square_are_refused() -> None:
         assemble(made, data, torch.device("cpu"), None)
 
 
-def test_a_probe_is_one_more_labelled_view(tmp_path: Any) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "learner.py").write_text(LEARNER)
-    run = training("remixmatch", "augment.probe.name=learner", "augment.probe.after=weak")
+def test_a_probe_is_one_more_labelled_view_and_teaches_the_strong_policy() -> None:
+    run = training("remixmatch", "method.num_strong=1", *LEARNED)
     assert run.method.views["x"] == ("strong", "probe")
+    rate: Any = run.parts["augment.strong"].rate_OPV
+    assert torch.equal(rate, torch.ones_like(rate))
+    steps_of(run, 0, 3)
+    moved = rate[rate != 1]
+    assert len(moved) > 12
+    assert 0 < moved.min() < moved.max() < 1  # an untrained network recognises little, and each bin as it comes
+    assert list(run.tensors()).count("augment.strong.rate_OPV") == 1
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "remixmatch"])
+def test_a_strong_policy_without_a_probe_keeps_its_rates(name: str) -> None:
+    run = training(name, LEARNED[0])
+    steps_of(run, 0, 2)
+    rate: Any = run.parts["augment.strong"].rate_OPV
+    assert torch.equal(rate, torch.ones_like(rate))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fixmatch", "remixmatch"])
+def test_what_a_strong_policy_has_learned_is_part_of_a_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = (*LEARNED, *(["method.num_strong=1"] if name == "remixmatch" else []))
+    test_methods.test_a_resumed_run_is_the_unbroken_one(name, sets, tmp_path)
+    test_methods.test_a_step_never_waits_for_the_device(name, sets)
+    monkeypatch.setattr(_pixels, "readable", lambda t: False)  # as on a GPU, where no shortcut looks at the draws
+    test_capture.test_a_step_replayed_is_a_step_taken(name, sets)
