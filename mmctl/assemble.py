@@ -30,6 +30,8 @@ from mmctl.recipe import Recipe
 from mmctl.split import make_split
 from mmctl.train import Training, seed_initialisation
 
+RENORM = 4096  # pictures, as many as centroids are refitted from
+
 
 @dataclass(frozen=True)
 class Data:
@@ -106,6 +108,7 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     return Training(
         {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
         loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluated(recipe, data, norm, device),
+        pool(recipe, data, norm, device),
     )  # fmt: skip
 
 
@@ -117,6 +120,17 @@ def fuse(net: Model) -> None:
     """
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     net.backbone.compile(dynamic=False)
+
+
+def pool(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> Pictures | None:
+    """The training pictures, as they are, that batch-norm statistics are found on anew; None where they are not.
+
+    In batches of the training size and not of eval.batch, which must not matter for any figure.
+    """
+    if recipe.average.kind == "none" or recipe.average.buffers != "recompute":
+        return None
+    rows, batch = np.union1d(data.split.labeled, data.split.unlabeled), recipe.train.batch
+    return Pictures(data.images["train"], norm, device, batch=batch, rows=rows, unlabeled=True).few(RENORM).dealt()
 
 
 def evaluated(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> dict[str, Pictures]:

@@ -29,6 +29,18 @@ def cross(work: Resolver, method: Part | None) -> None:
             work.say(("schedule", "warmup"), f"{schedule.warmup} steps are more than {work.ref('train', 'steps')}")
         if isinstance(optimizer, Optimizer) and schedule.name == "cosine" and schedule.final > optimizer.lr:
             work.say(("schedule", "final"), f"{schedule.final} is above {work.ref('optimizer', 'lr')}")
+        if schedule.name == "cyclic" and needs(work, "schedule", ("horizon", "start", "cycle")):
+            horizon, start, cycle = (_length(n, train) for n in (schedule.horizon, schedule.start, schedule.cycle))
+            if start > horizon:
+                work.say(("schedule", "start"), f"lies beyond the cosine's end; {work.ref('schedule', 'horizon')}")
+            if cycle > start:
+                work.say(("schedule", "cycle"), f"is longer than what it repeats; {work.ref('schedule', 'start')}")
+    if isinstance(average, Average) and average.kind == "swa" and needs(work, "average", ("start", "every")):
+        if isinstance(train, Train) and _length(average.start, train) > train.steps:
+            work.say(("average", "start"), f"comes after the run's end; {work.ref('train', 'steps')}")
+        if method and "ema" in method.shape.supplied and not _optional(method, "ema"):
+            text = f"method {method.entry.name} is taught by an average that follows each step"
+            work.say(("average", "kind"), f"{text}; {work.ref('average', 'kind')}")
     if isinstance(eval_, Eval):
         first, *weights = eval_.primary.split("/")
         if first not in eval_.splits:
@@ -45,6 +57,19 @@ def cross(work: Resolver, method: Part | None) -> None:
             work.say(("average", "kind"), f"method {method.entry.name} needs an average; {none}")
     if method:
         views(work, method)
+
+
+def needs(work: Resolver, table: str, keys: tuple[str, ...]) -> bool:
+    """Whether all keys are there that the kind chosen in a table cannot do without; each that is not is noted."""
+    chosen = work.ref(table, "name" if table == "schedule" else "kind")
+    lacking = [key for key in keys if getattr(work.made.settings[table], key) is None]
+    for key in lacking:
+        work.say((table, key), f"is required with {chosen}")
+    return not lacking
+
+
+def _length(amount: int | float | None, train: Train) -> float:
+    return amount * train.steps if isinstance(amount, float) else amount or 1
 
 
 def _optional(part: Part, name: str) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmctl.centroids import Centroids
-from mmctl.model import Model
+from mmctl.model import Average, Model
 from mmctl.pictures import Pictures
 
 
@@ -64,6 +65,23 @@ def fitted(net: Model, centroids: Centroids, labeled: Pictures, stop: Callable[[
     own = copy.deepcopy(centroids).requires_grad_(False)
     own.refit(net, _watched(labeled.few(centroids.images), stop))
     return own
+
+
+@torch.no_grad()
+def renormed(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: False) -> Model:
+    """A copy with the batch-norm statistics of these very weights: an average of networks has none that fit it.
+
+    The plain mean over batches of what a training forward sees. A function of weights and pictures alone, so that a
+    checkpoint evaluated later gives the same figures.
+    """
+    own = Average(net).eval()
+    for norm in (m for m in own.modules() if isinstance(m, _BatchNorm)):
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()  # the norms alone: dropout would make the figures a matter of chance
+    for x_BCHW, _ in _watched(pictures, stop):
+        own(x_BCHW, bn="running")
+    return own.eval()
 
 
 def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-untyped-def]

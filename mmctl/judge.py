@@ -30,7 +30,7 @@ def judge(folder: Path, which: str, split: str | None, weights: str | None, pred
     _one_of("--split", split, list(pictures))
     _one_of("--weights", weights, list(run.nets))
     _one_of("--predictor", predictor, ["head", "centroid"])
-    scores, agreement = evaluate(run.nets[weights], pictures[split], run.centroids, run.labeled)
+    scores, agreement = evaluate(run.ready(weights), pictures[split], run.centroids, run.labeled)
     where = f"checkpoints/{found.folder.name}"
     event = evaluation_event(found.step, where, split, weights, predictor, scores[predictor])
     journal.append(folder, event)

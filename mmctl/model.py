@@ -123,7 +123,8 @@ def interleave(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class Average(Model):
     """A moving average of a model: share 1 - decay of the live weights at each step."""
 
-    def __init__(self, model: Model, buffers: Literal["copy", "average"] = "copy") -> None:
+    def __init__(self, model: Model, buffers: Literal["copy", "average", "recompute"] = "copy") -> None:
+        # "recompute" is for evaluation alone (see evaluate.renormed): what training sees of them is the live ones.
         nn.Module.__init__(self)
         self.backbone, self.head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
         self.embed_dim, self.precision, self.calls = model.embed_dim, model.precision, []
@@ -155,11 +156,16 @@ class Average(Model):
             torch._foreach_copy_(self._copied, self._sources)
 
 
-def average_share(step: int, kind: str, decay: float, warmup: bool) -> float:
+def average_share(step: int, kind: str, decay: float, warmup: bool, start: int = 0, every: int = 1) -> float:
     """The share of the live weights that the average takes after step `step` (from 0).
 
     With warm-up the decay is min(decay, (1 + t) / (10 + t)): a long horizon does not average in the random start.
+    swa: after `start` steps and every `every` from there the n-th network joins with 1/n, so that all weigh the same;
+    before that the average is the live network.
     """
     if kind == "none":
         return 1.0
+    if kind == "swa":
+        n, between = divmod(step + 1 - start, every)
+        return 1.0 if n < 0 else 0.0 if between else 1.0 / (n + 1)
     return 1.0 - (min(decay, (1 + step) / (10 + step)) if warmup else decay)

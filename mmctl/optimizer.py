@@ -28,8 +28,21 @@ def steps_of(amount: int | float, total: int) -> int:
     return amount if isinstance(amount, int) else round(amount * total)
 
 
-def learning_rate(step: int, total: int, peak: float, name: str, warmup: int | float, final: float) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then the named form."""
+def length_of(amount: int | float | None, total: int) -> int:
+    """The same where a length of 0 makes no sense: at least one step, also where none is given."""
+    return max(1, steps_of(amount or 1, total))
+
+
+def learning_rate(
+    step: int,
+    total: int,
+    peak: float,
+    name: str,
+    warmup: int | float,
+    final: float,
+    cycles: tuple[int, int, int] = (1, 1, 1),
+) -> float:
+    """The learning rate of step `step` (from 0): linear warm-up, then the named form; `cycles` are those of cyclic."""
     warm = steps_of(warmup, total)
     if step < warm:
         return peak * (step + 1) / warm
@@ -38,7 +51,18 @@ def learning_rate(step: int, total: int, peak: float, name: str, warmup: int | f
         return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * t))
     if name == "seven_sixteenths":  # FixMatch's
         return peak * math.cos(7 * math.pi * t / 16)
+    if name == "cyclic":
+        return cyclic(step, peak, *cycles)
     return peak
+
+
+def cyclic(step: int, peak: float, horizon: int, start: int, cycle: int) -> float:
+    """Fast-SWA's: a cosine towards 0 at `horizon`, whose last `cycle` steps before `start` repeat from there on.
+
+    Counted from the run's first step, warm-up or not, so that an average can be told by step where cycles end.
+    """
+    at = step if step < start else start - cycle + (step - start) % cycle
+    return peak * 0.5 * (1 + math.cos(math.pi * at / horizon))
 
 
 def ramp(step: int, total: int, weight: float, rampup: int | float, form: str) -> float:

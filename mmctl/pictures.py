@@ -95,12 +95,20 @@ class Pictures:
     """Normalised images of some rows, a batch at a time, for evaluation and for centroids."""
 
     def __init__(
-        self, images: Images, norm: Norm, device: torch.device, *, batch: int, rows: np.ndarray | None = None
+        self,
+        images: Images,
+        norm: Norm,
+        device: torch.device,
+        *,
+        batch: int,
+        rows: np.ndarray | None = None,
+        unlabeled: bool = False,
     ) -> None:
+        """unlabeled: pictures without a label are shown too, with a target of zeros."""
         self.normalise, self.device, self.batch = norm.on(device), device, batch
         self.rows = np.arange(len(images.targets)) if rows is None else rows
         target_NK = one_hot(images)[self.rows]
-        labelled = target_NK.sum(-1) > 0
+        labelled = (target_NK.sum(-1) > 0) | unlabeled
         self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
         self.pixels = images.pixels
 
@@ -117,7 +125,19 @@ class Pictures:
         """At most that many, evenly spread over the rows."""
         if len(self) <= most:
             return self
-        chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
-        few = object.__new__(Pictures)
-        few.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
-        return few
+        return self._of(np.linspace(0, len(self) - 1, most).round().astype(int))
+
+    def dealt(self) -> Pictures:
+        """The same, dealt like cards into batches of nearly one size, each from all over the rows.
+
+        Rows are often sorted by class, and a batch of one class does not have the statistics of all.
+        """
+        hands = -(-len(self) // self.batch)
+        dealt = self._of(np.concatenate([np.arange(hand, len(self), hands) for hand in range(hands)]))
+        dealt.batch = -(-len(self) // hands)
+        return dealt
+
+    def _of(self, chosen: np.ndarray) -> Pictures:
+        those = object.__new__(Pictures)
+        those.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
+        return those

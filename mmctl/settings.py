@@ -12,6 +12,7 @@ from mmctl.params import CONFIG
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Ramp = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
+Length = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)]
 
 
 def _like(pattern: str, words: str) -> AfterValidator:
@@ -82,18 +83,29 @@ class Optimizer(Table):
 class Schedule(Table):
     """The learning rate as a function of the step."""
 
-    name: Literal["cosine", "seven_sixteenths", "constant"] = Field("cosine", description="Its form after warm-up.")
+    name: Literal["cosine", "seven_sixteenths", "constant", "cyclic"] = Field(
+        "cosine", description="Its form after warm-up."
+    )
     warmup: Ramp = Field(0, description="Linear warm-up: an integer is steps, a fraction is of the run.")
     final: float = Field(0.0, ge=0, description="Learning rate at the end (cosine).")
+    horizon: Length | None = Field(None, description="cyclic: where its cosine would reach 0.")
+    start: Length | None = Field(None, description="cyclic: where it leaves that cosine and cycles begin.")
+    cycle: Length | None = Field(None, description="cyclic: length of a cycle, which repeats the one before `start`.")
 
 
 class Average(Table):
     """The averaged copy of the network that is evaluated beside it."""
 
-    kind: Literal["ema", "none"] = Field("ema", description="Exponential moving average, or no average.")
+    kind: Literal["ema", "swa", "none"] = Field(
+        "ema", description="Exponential moving average, equal mean of some steps (SWA), or no average."
+    )
     decay: float = Field(0.999, ge=0, lt=1, description="What is kept of the average in each step.")
     warmup: bool = Field(True, description="Decay starts low: min(decay, (1 + t) / (10 + t)).")
-    buffers: Literal["copy", "average"] = Field("copy", description="What becomes of batch-norm statistics.")
+    buffers: Literal["copy", "average", "recompute"] = Field(
+        "copy", description="Batch-norm statistics: the live ones, averaged too, or found anew for each evaluation."
+    )
+    start: Length | None = Field(None, description="swa: steps, or share of the run, before the first network counts.")
+    every: Length | None = Field(None, description="swa: steps, or share of the run, from one that counts to the next.")
 
 
 class Train(Table):

@@ -17,10 +17,10 @@ from mmctl.alarms import Alarms
 from mmctl.capture import Ladder
 from mmctl.centroids import Centroids
 from mmctl.errors import Diverged
-from mmctl.evaluate import Cut, Scores, evaluate, fitted
+from mmctl.evaluate import Cut, Scores, evaluate, fitted, renormed
 from mmctl.loader import Loader, generator, key, prefetch
 from mmctl.model import Average, Model, average_share
-from mmctl.optimizer import Optimizer, learning_rate, ramp
+from mmctl.optimizer import Optimizer, learning_rate, length_of, ramp
 from mmctl.pictures import Pictures
 from mmctl.plugin import Slot
 from mmctl.stage import Plan, Stage, Staged
@@ -75,6 +75,7 @@ class Training:
     device: torch.device
     labeled: Pictures
     splits: dict[str, Pictures]
+    pool: Pictures | None = None  # what the average's batch-norm statistics are found on anew, if they are
     step: int = 0
     cut: bool = False  # the last evaluation was cut short by a signal
     judged: int = -1  # the step of the last evaluation that the alarms have seen
@@ -101,12 +102,21 @@ class Training:
         """The networks that are evaluated."""
         return {"raw": self.model} if self.ema is None else {"raw": self.model, "ema": self.ema}
 
+    def ready(self, weights: str, stop: Callable[[], bool] = lambda: False) -> Model:
+        """One of the networks as it is to be used: an average with batch-norm statistics of its own, if it has any."""
+        net = self.nets[weights]
+        return net if self.pool is None or weights == "raw" else renormed(net, self.pool, stop)
+
     def plan(self, step: int) -> Plan:
         """The loader's plan with what the schedules add."""
         plan, s = self.loader.plan(step), self.settings
-        lr = s.schedule
-        plan.lr = learning_rate(step, self.steps, s.optimizer.lr, lr.name, lr.warmup, lr.final)
-        plan.share = average_share(step, s.average.kind, s.average.decay, s.average.warmup)
+        lr, mean = s.schedule, s.average
+        horizon, start, cycle, first, every = (
+            length_of(n, self.steps) for n in (lr.horizon, lr.start, lr.cycle, mean.start, mean.every)
+        )
+        cycles = horizon, start, cycle
+        plan.lr = learning_rate(step, self.steps, s.optimizer.lr, lr.name, lr.warmup, lr.final, cycles)
+        plan.share = average_share(step, mean.kind, mean.decay, mean.warmup, first, every)
         plan.weight = {k: ramp(step, self.steps, t.weight, t.rampup, t.ramp) for k, t in self.slots.items()}
         return plan
 
@@ -202,7 +212,8 @@ def scores(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     """Every network on every split, by head and by centroid; nothing of it if stopped on the way."""
     found: list[Evaluated] = []
     try:
-        for weights, net in run.nets.items():
+        for weights in run.nets:
+            net = run.ready(weights, stop)
             centroids = fitted(net, run.centroids, run.labeled, stop)
             for split, pictures in run.splits.items():
                 found.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from slow_math import randn, squared, unit
 from tiny import training
 
-from mmctl.evaluate import Cut, evaluate, fitted, score
+from mmctl.evaluate import Cut, evaluate, fitted, renormed, score
+from mmctl.model import Model
 from mmctl.pictures import Normalise, Pictures
-from mmctl.train import Evaluated, Training, device_step, train
+from mmctl.train import Evaluated, Training, device_step, scores, train
 
 
 def predictions(n: int = 200, k: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,7 +114,7 @@ def test_centroids_are_refitted_on_a_copy(estimator: str) -> None:
 def test_the_centroid_predictor_says_the_nearest() -> None:
     run = stepped(steps=10)
     own = fitted(run.model, run.centroids, run.labeled)
-    scores, agreement = evaluate(run.model, run.splits["test"], own)
+    found, agreement = evaluate(run.model, run.splits["test"], own)
     right = agree = 0
     for x, y in run.splits["test"]:
         out = run.model(x, bn="running")
@@ -120,17 +123,83 @@ def test_the_centroid_predictor_says_the_nearest() -> None:
             right += d.index(min(d)) == target
             agree += d.index(min(d)) == logits.index(max(logits))
     n = len(run.splits["test"])
-    assert scores["centroid"].metrics["accuracy"] == pytest.approx(right / n)
+    assert found["centroid"].metrics["accuracy"] == pytest.approx(right / n)
     assert agreement == pytest.approx(agree / n)
-    assert scores["head"].n == n == 45
+    assert found["head"].n == n == 45
+
+
+def test_an_average_gets_statistics_of_its_own() -> None:
+    run = stepped("average.buffers=recompute", "train.batch=7", "train.unlabeled_batch=7")
+    assert run.ema is not None
+    assert run.pool is not None
+    assert len(run.pool) == 120  # labelled and unlabelled
+    before = {k: t.clone() for k, t in run.tensors().items()}
+    own = run.ready("ema")
+    # The plain mean over batches of what the first convolution gives: its mean, and its unbiased variance.
+    conv = run.ema.backbone.layers[0]  # type: ignore[index, union-attr]
+    means, variances = [], []
+    with torch.no_grad():
+        for x, _ in run.pool:
+            seen = conv(x).double()
+            means.append(seen.mean((0, 2, 3)))
+            variances.append(seen.var((0, 2, 3)))
+    norm = own.backbone.layers[1]  # type: ignore[index, union-attr]
+    assert len(means) == 18
+    assert norm.running_mean.tolist() == pytest.approx(torch.stack(means).mean(0).tolist(), abs=1e-5)
+    assert norm.running_var.tolist() == pytest.approx(torch.stack(variances).mean(0).tolist(), rel=1e-4)
+    assert not own.training
+    assert not any(m.training for m in own.modules())
+    for (k, p), q in zip(own.named_parameters(), run.ema.parameters(), strict=True):
+        assert torch.equal(p, q), k
+    for k, t in run.tensors().items():
+        assert torch.equal(t, before[k]), k
+    again = run.ready("ema")
+    assert all(torch.equal(a, b) for a, b in zip(own.buffers(), again.buffers(), strict=True))
+    assert run.ready("raw") is run.model
+
+
+def test_statistics_are_found_anew_for_each_evaluation() -> None:
+    def figures(buffers: str) -> list[float]:
+        run = stepped(f"average.buffers={buffers}", "average.kind=swa", "average.start=1", "average.every=1", steps=9)
+        events = [e for e in scores(run, lambda: False) if isinstance(e, Evaluated)]
+        return [e.scores["head"].metrics["nll"] for e in events]
+
+    (raw, kept), (same, found) = figures("copy"), figures("recompute")
+    assert raw == same
+    assert found != kept
+    run = stepped("average.buffers=recompute")
+    list(scores(run, lambda: True))
+    assert run.cut, "a signal is heard meanwhile"
+    assert stepped("average.kind=none", "average.buffers=recompute").pool is None
+
+
+class Noisy(torch.nn.Module):
+    """A backbone with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 4
+        self.layers = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def test_dropout_does_not_make_statistics_a_matter_of_chance() -> None:
+    net = Model(Noisy(), 3)
+    pictures: Any = [(torch.randn(8, 6, generator=torch.Generator().manual_seed(i)), None) for i in range(3)]
+    a, b = renormed(net, pictures), renormed(net, pictures)
+    seen = torch.cat([net.backbone.layers[0](x) for x, _ in pictures])  # type: ignore[index, union-attr]
+    assert torch.allclose(a.backbone.layers[2].running_mean, seen.mean(0), atol=1e-6)  # type: ignore[index, union-attr]
+    assert all(torch.equal(p, q) for p, q in zip(a.buffers(), b.buffers(), strict=True))
 
 
 def test_a_class_without_a_centroid_is_never_said() -> None:
     run = stepped()
     own = fitted(run.model, run.centroids, run.labeled)
     own.seen_K[1] = False
-    scores, _ = evaluate(run.model, run.splits["test"], own)
-    assert [row[1] for row in scores["centroid"].confusion] == [0, 0, 0]
+    found, _ = evaluate(run.model, run.splits["test"], own)
+    assert [row[1] for row in found["centroid"].confusion] == [0, 0, 0]
 
 
 def test_batches_of_evaluation_do_not_matter() -> None:

@@ -225,6 +225,25 @@ def test_average_share() -> None:
     assert average_share(10**6, "ema", 0.0, True) == 1.0
 
 
+@pytest.mark.parametrize(("start", "every"), [(4, 3), (1, 1), (6, 2)])
+def test_swa_is_the_mean_of_those_that_count(start: int, every: int) -> None:
+    live = model()
+    swa = Average(live)
+    counted: list[dict[str, Tensor]] = []
+    for step in range(14):
+        with torch.no_grad():
+            for p in live.parameters():
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
+        swa.follow(average_share(step, "swa", 0.999, True, start, every))
+        done, now = step + 1, {k: p.detach().clone().double() for k, p in live.named_parameters()}
+        if done >= start and (done - start) % every == 0:
+            counted.append(now)
+        mean = {k: sum(c[k] for c in counted) / len(counted) for k in now} if counted else now
+        for k, p in swa.named_parameters():
+            assert torch.allclose(p.double(), mean[k], atol=1e-5), (step, k)  # type: ignore[arg-type]
+    assert len(counted) == 1 + (14 - start) // every
+
+
 def test_autocast_stays_inside() -> None:
     x = images(8)
     full, half = model()(x, bn="batch"), model(torch.bfloat16)(x, bn="batch")

@@ -50,6 +50,26 @@ def test_one_hot_of_numbers_and_of_distributions() -> None:
     assert one_hot(soft).dtype == np.float32
 
 
+def test_pictures_without_a_label_are_shown_if_asked() -> None:
+    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=16, unlabeled=True)
+    targets = torch.cat([y for _, y in pictures])
+    assert len(pictures) == len(targets) == 40
+    assert targets.sum(-1).tolist() == [1] * 38 + [0, 0]
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(16, [13, 13, 12]), (40, [38]), (37, [19, 19]), (1, [1] * 38)])
+def test_pictures_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int]) -> None:
+    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=batch)
+    dealt = pictures.dealt()
+    assert [len(x) for x, _ in dealt] == sizes
+    assert sorted(dealt.rows.tolist()) == pictures.rows.tolist()
+    first = dealt.rows[: sizes[0]]
+    assert set(np.diff(first)) <= {len(sizes)}  # each batch from all over the rows
+    for x, y in dealt:
+        assert len(x) == len(y)
+    assert torch.cat([y for _, y in dealt]).argmax(-1).tolist() == images().targets[dealt.rows].tolist()
+
+
 def test_pictures_are_the_labelled_rows_in_order() -> None:
     data, norm = images(), Norm((0, 0), (1, 1))
     pictures = Pictures(data, norm, CPU, batch=16)

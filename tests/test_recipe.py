@@ -324,6 +324,22 @@ rate = 1
             "[method]\nname = 'asks'\n[labeler]\nname='sure'\n[average]\nkind = 'none'",
             "7: average.kind: method asks needs",
         ),
+        ("[schedule]\nname = 'cyclic'\nstart = 40", 'schedule.cycle: is required with schedule.name = "cyclic"'),
+        (
+            "[schedule]\nname = 'cyclic'\nstart = 60\nhorizon = 0.5\ncycle = 10",
+            "4: schedule.start: lies beyond the cosine's end; schedule.horizon = 0.5",
+        ),
+        (
+            "[schedule]\nname = 'cyclic'\nstart = 0.2\nhorizon = 0.5\ncycle = 21",
+            "6: schedule.cycle: is longer than what it repeats; schedule.start = 0.2",
+        ),
+        ("[schedule]\ncycle = 0", "3: schedule.cycle: must be at least 1"),
+        ("[average]\nkind = 'swa'\nstart = 5", 'average.every: is required with average.kind = "swa"'),
+        ("[average]\nkind = 'swa'\nstart = 101\nevery = 1", "4: average.start: comes after the run's end"),
+        (
+            "[method]\nname = 'asks'\n[labeler]\nname='sure'\n[average]\nkind = 'swa'\nstart = 1\nevery = 1",
+            "7: average.kind: method asks is taught by an average that follows each step",
+        ),
         ("[method]\nname = 'asks'", "labeler.name: is required"),
         ("[train]\nsteps = 100000001", "3: train.steps: must be at most 100000000"),
         ("[train]\nkeep = 1", "3: train.keep: must be at least 2 (got 1)"),

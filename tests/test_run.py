@@ -87,6 +87,14 @@ def test_dry_run_tells_the_plan_and_writes_nothing(mm: Callable[..., Result], tm
     assert folders(tmp_path) == []
 
 
+def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Result], tmp_path: Path) -> None:
+    sets = ("schedule.name=cyclic", "schedule.horizon=0.6", "schedule.start=0.5", "schedule.cycle=0.1")
+    swa = ("average.kind=swa", "average.start=0.4", "average.every=5", "train.threads=1")
+    done = mm("run", DIGITS, "--dry-run", *(word for s in (*sets, *swa) for word in ("--set", s)))
+    assert done.code == 0, done.err
+    assert "cyclic, average of every 5th step from 200 on" in done.out
+
+
 def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Result], tmp_path: Path) -> None:
     done = mm("run", DIGITS, REPO / "recipes" / "digits-supervised.toml", "--seeds", "0-1", "--jobs", "2", *SHORT)
     assert done.code == 0, done.err
