@@ -40,9 +40,12 @@ def learning_rate(
     name: str,
     warmup: int | float,
     final: float,
-    cycles: tuple[int, int, int] = (1, 1, 1),
+    cycles: tuple[int | float | None, ...] = (),
 ) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then the named form; `cycles` are those of cyclic."""
+    """The learning rate of step `step` (from 0): linear warm-up, then the named form.
+
+    cycles: horizon, start and cycle of "cyclic".
+    """
     warm = steps_of(warmup, total)
     if step < warm:
         return peak * (step + 1) / warm
@@ -52,7 +55,7 @@ def learning_rate(
     if name == "seven_sixteenths":  # FixMatch's
         return peak * math.cos(7 * math.pi * t / 16)
     if name == "cyclic":
-        return cyclic(step, peak, *cycles)
+        return cyclic(step, peak, *(length_of(length, total) for length in cycles))
     return peak
 
 

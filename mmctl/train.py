@@ -110,13 +110,11 @@ class Training:
     def plan(self, step: int) -> Plan:
         """The loader's plan with what the schedules add."""
         plan, s = self.loader.plan(step), self.settings
-        lr, mean = s.schedule, s.average
-        horizon, start, cycle, first, every = (
-            length_of(n, self.steps) for n in (lr.horizon, lr.start, lr.cycle, mean.start, mean.every)
-        )
-        cycles = horizon, start, cycle
-        plan.lr = learning_rate(step, self.steps, s.optimizer.lr, lr.name, lr.warmup, lr.final, cycles)
-        plan.share = average_share(step, mean.kind, mean.decay, mean.warmup, first, every)
+        lr, mean, n = s.schedule, s.average, self.steps
+        cycles = lr.horizon, lr.start, lr.cycle
+        plan.lr = learning_rate(step, n, s.optimizer.lr, lr.name, lr.warmup, lr.final, cycles)
+        counted = length_of(mean.start, n), length_of(mean.every, n)
+        plan.share = average_share(step, mean.kind, mean.decay, mean.warmup, *counted)
         plan.weight = {k: ramp(step, self.steps, t.weight, t.rampup, t.ramp) for k, t in self.slots.items()}
         return plan
 

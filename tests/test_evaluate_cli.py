@@ -51,6 +51,19 @@ def test_figures_are_those_of_training(step: str, weights: str, predictor: str, 
     assert found["exact"] is True
 
 
+@pytest.mark.parametrize("step", ["8", "12"])
+def test_an_average_with_statistics_of_its_own(step: str, mm: Mm, tmp_path: Path) -> None:
+    """They are in no checkpoint: found anew, they give the logged figures to the last digit."""
+    swa = ("average.kind=swa", "average.start=3", "average.every=2", "average.buffers=recompute")
+    made = prepare(tiny.recipe("pi_model", *SETS, *swa), tmp_path / "runs")
+    assert execute(made, never).state == "completed"
+    for weights in ("ema", "raw"):
+        for predictor in ("head", "centroid"):
+            found = figures(mm, "--checkpoint", step, "--weights", weights, "--predictor", predictor)
+            assert len(found["metrics"]) >= 5  # type: ignore[arg-type]
+            assert found["logged"] == found["metrics"], (weights, predictor)
+
+
 def test_what_is_found_is_kept_and_shown(mm: Mm, folder: Path) -> None:
     before = tree(folder / "checkpoints")
     found = figures(mm, "--checkpoint", "8", "--split", "train", "--weights", "raw")

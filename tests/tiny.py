@@ -112,8 +112,8 @@ def recipe(method: str, *sets: str) -> Recipe:
     return load(written(method), sets=sets, index=Index(sources="local"))
 
 
-def training(method: str, *sets: str) -> Training:
+def training(method: str, *sets: str, precision: torch.dtype | None = None) -> Training:
     """The objects of such a run, on the CPU."""
     torch.set_num_threads(1)
     made = recipe(method, *sets)
-    return assemble(made, read_data(made), torch.device("cpu"), None)
+    return assemble(made, read_data(made), torch.device("cpu"), precision)

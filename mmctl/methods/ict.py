@@ -1,0 +1,59 @@
+"""Interpolation Consistency Training (Verma et al., IJCAI 2019)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import torch
+from numpy.random import Generator
+from pydantic import Field
+from torch import nn
+
+from mmctl.ops import mix, mixing
+from mmctl.plugin import Batch, Slot, Terms, method
+
+
+@method("ict")
+class Ict(nn.Module):
+    """Between two unlabelled images the prediction is to change as the teacher's mixes (ICT; Verma et al., 2019).
+
+    L = H(y', p(x')) + w(t) mean_c (p(l u + (1 - l) v) - (l p'(u) + (1 - l) p'(v)))^2, with p' by the [average] network
+    in training mode. One lambda a batch, not moved above 1/2. Probabilities are mixed, as in the paper; the authors'
+    program mixes logits.
+
+    Args:
+        alpha: lambda comes from Beta(alpha, alpha), once for the labelled and once for the unlabelled batch.
+        update: Which forwards of the student update batch norm: the "first", of the labelled images (MixMatch's
+            baselines), or "all" (the authors' program).
+    """
+
+    views = {"x": ("weak",), "u": ("weak",)}
+    slots = {"labeled": Slot("soft_cross_entropy"), "consistency": Slot("brier", 100.0, 0.25, "sigmoid")}
+    default_labeler = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ema: nn.Module,
+        losses: SimpleNamespace,
+        *,
+        alpha: Annotated[float, Field(gt=0)] = 1.0,
+        update: Literal["first", "all"] = "first",
+    ) -> None:
+        super().__init__()
+        self.model, self.ema, self.losses = model, ema, losses
+        self.alpha, self.bn = alpha, "first" if update == "first" else "update"
+
+    def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
+        """MixUp's numbers, of either batch for itself."""
+        return {name: mixing(rng, (n,), self.alpha, "batch", near=False) for name, n in (("x", x), ("u", u))}
+
+    def step(self, batch: Batch) -> Terms:
+        """Cross-entropy on mixed labelled images; on mixed unlabelled ones the difference from the mixed teacher."""
+        with torch.no_grad():
+            q = self.ema(*batch.u, bn="batch").probs
+        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["x"])
+        (u,), (q,) = mix(batch.u, (q,), batch.draws["u"])
+        out_x, out_u = self.model.branches(x, u, bn=self.bn)  # type: ignore[operator]
+        return Terms({"labeled": self.losses.labeled(out_x, y), "consistency": self.losses.consistency(out_u, q)})

@@ -1,0 +1,49 @@
+"""MixUp with unlabelled images: the baseline that MixMatch's and MarginMix's tables call MixUp."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import torch
+from numpy.random import Generator
+from pydantic import Field
+from torch import nn
+
+from mmctl.ops import mix, mixing
+from mmctl.plugin import Batch, Slot, Terms, method
+
+
+@method("mixup_ssl")
+class MixUpSsl(nn.Module):
+    """MixUp (Zhang et al., ICLR 2018) among the labelled, and among the unlabelled with what the network says of them.
+
+    L = H(y', p(x')) + H(q', p(u')), q = p(u) without gradient: the "MixUp" row of MixMatch's tables. MixUp of labelled
+    images alone is the recipe methods/mixup. Partners are a permutation, where MixMatch's program reverses the batch.
+
+    Args:
+        alpha: MixUp's lambda comes from Beta(alpha, alpha), for each sample, then max(lambda, 1 - lambda).
+    """
+
+    views = {"x": ("weak",), "u": ("weak",)}
+    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("soft_cross_entropy")}
+    default_labeler = None
+
+    def __init__(
+        self, model: nn.Module, losses: SimpleNamespace, *, alpha: Annotated[float, Field(gt=0)] = 0.75
+    ) -> None:
+        super().__init__()
+        self.model, self.losses, self.alpha = model, losses, alpha
+
+    def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
+        """MixUp's numbers, of either batch for itself."""
+        return {"x": mixing(rng, (x,), self.alpha), "u": mixing(rng, (u,), self.alpha)}
+
+    def step(self, batch: Batch) -> Terms:
+        """One cross-entropy on mixed labelled images, one on mixed unlabelled ones."""
+        with torch.no_grad():
+            q = self.model(*batch.u, bn="batch").probs
+        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["x"])
+        (u,), (q,) = mix(batch.u, (q,), batch.draws["u"])
+        out_x, out_u = self.model.branches(x, u, bn="first")  # type: ignore[operator]
+        return Terms({"labeled": self.losses.labeled(out_x, y), "unlabeled": self.losses.unlabeled(out_u, q)})
