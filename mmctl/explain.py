@@ -20,7 +20,7 @@ from mmctl.assemble import Data, assemble, read_data
 from mmctl.errors import MmctlError
 from mmctl.lines import printable
 from mmctl.measure import ENOUGH
-from mmctl.optimizer import steps_of
+from mmctl.optimizer import length_of, steps_of
 from mmctl.recipe import Recipe
 from mmctl.rehearsal import CLASSES, SIDE, Pass, made_up, passes
 from mmctl.train import Training
@@ -30,6 +30,11 @@ BN = {
     "update": "by the batch and updated",
     "batch": "by the batch, not updated",
     "running": "by its running statistics",
+}
+BUFFERS = {
+    "copy": "copied from the network",
+    "average": "averaged too",
+    "recompute": "found anew on training pictures for each evaluation",
 }
 
 
@@ -207,6 +212,9 @@ def _share(share: float) -> str:
 def _optimizer(found: Value) -> str:
     optimizer, schedule = found["optimizer"], found["schedule"]
     text = f"{optimizer['name']}, learning rate {optimizer['lr']:g}, {schedule['name']} over {found['steps']:,} steps"
+    if schedule["name"] == "cyclic":
+        horizon, start, cycle = (length_of(schedule[key], found["steps"]) for key in ("horizon", "start", "cycle"))
+        text += f", a cosine towards 0 at {horizon:,}, left at {start:,} to repeat its last {cycle:,} steps"
     if warm := steps_of(schedule["warmup"], found["steps"]):
         text += f" after {warm:,} of warm-up"
     if len(set(found["lr"].values())) > 1:
@@ -221,17 +229,18 @@ def _optimizer(found: Value) -> str:
 
 def _average(found: Value) -> str:
     average = found["average"]
-    if found["horizon"] is None:
-        if average["kind"] == "none":
-            return "none: the network itself is evaluated"
-        others = {key: value for key, value in average.items() if key not in ("kind", "decay", "warmup")}
-        return ", ".join([average["kind"], *(f"{key} {value}" for key, value in others.items())])
+    if average["kind"] == "none":
+        return "none: the network itself is evaluated"
+    buffers = BUFFERS[average["buffers"]]
+    if average["kind"] == "swa":
+        start, every = (length_of(average[key], found["steps"]) for key in ("start", "every"))
+        text = f"equal mean of the networks after steps {start:,}, {start + every:,}, {start + 2 * every:,} ... (SWA)"
+        return f"{text}; batch-norm statistics {buffers}"
     text = f"decay {average['decay']:g}: over the last {found['horizon']:,.0f} steps or so"
     text += f" ({_share(found['horizon'] / found['steps'])}"
     text += f"; fewer before step {found['settles']:,}" if found["settles"] else ""
     text += ", which this run does not reach)" if found["settles"] >= found["steps"] else ")"
-    buffers = {"copy": "copied from the network", "average": "averaged too"}
-    return text + f"; batch-norm statistics {buffers.get(average['buffers'], average['buffers'])}"
+    return text + f"; batch-norm statistics {buffers}"
 
 
 def comment(found: Value) -> str:

@@ -21,6 +21,7 @@ from mmctl.evaluate import Cut, Scores, evaluate, fitted, renormed
 from mmctl.loader import Loader, generator, key, prefetch
 from mmctl.model import Average, Model, average_share
 from mmctl.optimizer import Optimizer, learning_rate, length_of, ramp
+from mmctl.owners import own_groups, owned
 from mmctl.pictures import Pictures
 from mmctl.plugin import Slot
 from mmctl.stage import Plan, Stage, Staged
@@ -273,28 +274,3 @@ def seed_initialisation(seed: int) -> None:
     torch.manual_seed(key(seed, "init") % 2**63)
     np.random.seed(key(seed, "init") % 2**32)
     random.seed(key(seed, "init"))
-
-
-def owned(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Every persistent tensor once, under the first part that reaches it, by identity."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for owner, part in parts.items():
-        for name, tensor in part.state_dict(keep_vars=True).items():
-            if isinstance(tensor, Tensor) and id(tensor) not in seen:
-                seen.add(id(tensor))
-                found[f"{owner}.{name}"] = tensor
-    return found
-
-
-def own_groups(parts: Mapping[str, nn.Module], params: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Parameters of modules that carry an `optim` dict: their own learning rate, momentum and weight decay."""
-    names = {id(p): k for k, p in params.items()}
-    return {
-        names[id(p)]: module.optim  # type: ignore[misc]
-        for part in parts.values()
-        for module in part.modules()
-        if isinstance(getattr(module, "optim", None), dict)
-        for p in module.parameters(recurse=False)
-        if id(p) in names
-    }

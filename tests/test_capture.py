@@ -15,8 +15,9 @@ from torch import nn
 from mmctl import capture
 from mmctl.capture import Ladder, Snapshot, drops, reason
 from mmctl.optimizer import Optimizer
+from mmctl.owners import own_groups
 from mmctl.stage import Stage
-from mmctl.train import Alarm, Training, device_step, own_groups, train
+from mmctl.train import Alarm, Training, device_step, train
 
 every_method = pytest.mark.parametrize("method", METHODS)
 

@@ -20,7 +20,7 @@ RECIPES = {
 }  # fmt: skip
 TRAINING = {
     "ops", "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
-    "pictures", "stage", "capture", "writer",
+    "pictures", "stage", "capture", "writer", "owners",
 }  # fmt: skip
 BOOKS = {
     "lease", "journal", "database", "schema", "curves", "importer", "store", "stats", "measure", "selection", "compare",
@@ -98,7 +98,7 @@ ORDERS = {
     ),
     "training": (
         "split", "pictures", "stage", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally",
-        "alarms", "capture", "train", "writer",
+        "owners", "alarms", "capture", "train", "writer",
     ),
 }  # fmt: skip
 

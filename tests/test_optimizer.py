@@ -13,7 +13,7 @@ from slow_math import randn
 from torch import nn
 
 from mmctl.optimizer import Optimizer, cyclic, learning_rate, length_of, ramp, steps_of
-from mmctl.train import own_groups
+from mmctl.owners import own_groups
 
 
 def test_lengths_are_steps_or_shares() -> None:
