@@ -120,7 +120,8 @@ def test_fixmatch_and_pseudo_label_are_their_equations(method: str, group: str, 
 
 @pytest.mark.parametrize("group", ["joint", "each"])
 def test_freematch_is_its_equations(group: str) -> None:
-    run, batch = ready("freematch", f"method.group={group}", "method.momentum=0.8", "labeler.momentum=0.3")
+    sets = (f"method.group={group}", "method.momentum=0.8", "labeler.momentum=0.3", "train.steps=40")
+    run, batch = ready("freematch", *sets, step=16)
     weak = forwards(run, batch, group)[1].tolist()
     state = run.method.labeler
     tau = 0.3 * state.tau.item() + 0.7 * mean([top(a)[0] for a in weak])
@@ -145,6 +146,8 @@ def test_freematch_is_its_equations(group: str) -> None:
         fair = sum(p * math.log(q) for p, q in zip(a, b, strict=True) if q)
         return {"labeled": supervised, "unlabeled": masked(s, labels, keep), "fairness": fair}
 
+    strong = forwards(run, batch, group)[2].tolist()
+    assert len({top(a)[1] for a, k in zip(strong, keep, strict=True) if k}) == K  # or the term would be log 1
     assert_step(run, batch, group, slow, {"labeled": 1.0, "unlabeled": 1.0, "fairness": 0.5})
     assert run.method.mean_K.tolist() == pytest.approx(mean_K, rel=1e-9)
     assert run.method.hist_K.tolist() == pytest.approx(hist_K, rel=1e-9)
