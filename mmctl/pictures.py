@@ -75,20 +75,25 @@ class Norm:
 
     def on(self, device: torch.device) -> Normalise:
         """The same as an operation of that device; made once, since making it copies to the device."""
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)
-        return Normalise(scale.view(-1, 1, 1), shift.view(-1, 1, 1))
+        scale = [1 / (255 * s) for s in self.std]
+        shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
+        return Normalise(torch.tensor([scale, shift], device=device)[..., None, None])
 
 
 class Normalise(NamedTuple):
     """uint8 -> normalised float32, channels last."""
 
-    scale_C11: Tensor
-    shift_C11: Tensor
+    scale_and_shift_2C11: Tensor
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        x = x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last)
-        return torch.addcmul(self.shift_C11, x, self.scale_C11)
+        # A cast and a change of layout at once, channel by channel, and constants of the picture's size: a change of
+        # layout for all channels together, or constants broadcast along them, take twice as long on a CPU.
+        out = torch.empty_like(x_BCHW, dtype=torch.float32, memory_format=torch.channels_last)
+        for to, channel in zip(out.unbind(1), x_BCHW.unbind(1), strict=True):
+            to.copy_(channel)
+        size = (2, *x_BCHW.shape[1:])
+        scale, shift = self.scale_and_shift_2C11.expand(size).contiguous(memory_format=torch.channels_last).unbind()
+        return torch.addcmul(shift, out, scale, out=out)
 
 
 class Pictures:

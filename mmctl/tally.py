@@ -37,8 +37,9 @@ class Tally:
             self.labels_K += (terms.guess.target * terms.guess.weight[:, None]).sum(0)
         if not self.names:
             self.open(list(values))
-        now = torch.stack([v.detach().double() for v in values.values()])
-        self.bad.copy_(torch.where((self.bad < 0) & ~torch.isfinite(now), step, self.bad))
+        now = torch.stack([v.detach() for v in values.values()]).double()
+        broken = now - now != 0  # NaN where a value is not finite; isfinite is four operations on a GPU
+        self.bad.copy_(torch.where((self.bad < 0) & broken, step, self.bad))
         self.sums += now
         self.count += 1
 

