@@ -453,14 +453,29 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("group", ["interleave", "joint", "each"])
-def test_mixmatch_is_its_equations(group: str) -> None:
-    run = training("mixmatch", f"method.group={group}")
+GROUPS = [("interleave", None), ("joint", None), ("joint", "each"), ("each", None), ("each", "joint")]
+"""Of the mixed forward and of the guesses; None = joint where the mixed one is."""
+
+
+def guessed_from(run: Training, batch: Batch, group: str, own: str | None) -> list[tuple[list[Any], list[Any]]]:
+    """Logits and embeddings of each unlabelled view."""
+    n = len(batch.u[0])
+    logits, embs = forwards(run, list(batch.u), own or ("joint" if group == "joint" else "each"))
+    return [(logits[at : at + n], embs[at : at + n]) for at in range(0, len(logits), n)]
+
+
+def grouped(group: str, own: str | None) -> list[str]:
+    return [f"method.group={group}", *([f"method.guess_group={own}"] if own else [])]
+
+
+@pytest.mark.parametrize(("group", "own"), GROUPS)
+def test_mixmatch_is_its_equations(group: str, own: str | None) -> None:
+    run = training("mixmatch", *grouped(group, own))
     steps_of(run, 0, 5)
     batch = doubles(run, 5)
     got = {}
     guesses = []
-    seen = [run.model(u, bn="batch").logits.tolist() for u in batch.u]
+    seen = [logits for logits, _ in guessed_from(run, batch, group, own)]
     for i in range(12):
         p = [softmax(view[i]) for view in seen]
         guesses.append(power([mean(list(column)) for column in zip(*p, strict=True)], 0.5))
@@ -474,9 +489,9 @@ def test_mixmatch_is_its_equations(group: str) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("group", ["interleave", "joint", "each"])
-def test_marginmix_is_algorithm_1(group: str, plain: bool) -> None:
-    run = training("marginmix", f"method.group={group}", f"centroids.distance={'plain' if plain else 'squared'}")
+@pytest.mark.parametrize(("group", "own"), GROUPS)
+def test_marginmix_is_algorithm_1(group: str, own: str | None, plain: bool) -> None:
+    run = training("marginmix", *grouped(group, own), f"centroids.distance={'plain' if plain else 'squared'}")
     steps_of(run, 0, 5)
     batch = doubles(run, 5)
     labels = batch.y.argmax(-1).tolist()
@@ -484,13 +499,13 @@ def test_marginmix_is_algorithm_1(group: str, plain: bool) -> None:
     clean = [unit(e) for e in run.model(batch.x[1], bn="batch").emb.tolist()]
     cs = run.centroids.mean_KD.tolist()
     for c in range(3):
-        own = [e for e, y in zip(clean, labels, strict=True) if y == c]
-        if own:
-            rate = 0.5 * len(own) / (1 + len(own))
-            cs[c] = [a + rate * (mean(list(m)) - a) for a, m in zip(cs[c], zip(*own, strict=True), strict=True)]
+        here = [e for e, y in zip(clean, labels, strict=True) if y == c]
+        if here:
+            rate = 0.5 * len(here) / (1 + len(here))
+            cs[c] = [a + rate * (mean(list(m)) - a) for a, m in zip(cs[c], zip(*here, strict=True), strict=True)]
     at = [unit(c) for c in cs]
     # Lines 5 to 9: eq. 6 for each view, eq. 7, eq. 8.
-    views = [run.model(u, bn="batch").emb.tolist() for u in batch.u]
+    views = [embs for _, embs in guessed_from(run, batch, group, own)]
     guesses = []
     for i in range(12):
         q = [membership(unit(view[i]), at) for view in views]

@@ -27,6 +27,8 @@ class MarginMix(nn.Module):
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
         per: One lambda per "sample", or one per "batch".
         group: Batch-norm groups of the mixed forward: "interleave" (as MixMatch's reference), "joint" or "each".
+        guess_group: Batch-norm groups of the forwards that labels are guessed from: "each" view its own (the paper), or
+            all views "joint" in one; absent = joint where `group` is, so that either phase is one forward.
         update: Which forwards update batch norm: the "first" mixed one, or "all", guesses included.
         guesser: The network that embeds for labels and per-step centroids: the live "model" with batch
             statistics, or its "ema" in eval mode.
@@ -53,6 +55,7 @@ class MarginMix(nn.Module):
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         per: Literal["sample", "batch"] = "sample",
         group: Literal["interleave", "joint", "each"] = "interleave",
+        guess_group: Literal["each", "joint"] | None = None,
         update: Literal["first", "all"] = "first",
         guesser: Literal["model", "ema"] = "model",
     ) -> None:
@@ -62,6 +65,7 @@ class MarginMix(nn.Module):
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
         self.num_views, self.alpha, self.per = num_views, alpha, per
         self.group, self.update, self.guesser = group, update, guesser
+        self.guess_group = guess_group or ("joint" if group == "joint" else "each")
         # Centroids come from labelled images before augmentation (algorithm 1, lines 2-4).
         self.views = {"x": ("weak", "clean") if centroids.per_step else ("weak",), "u": ("weak",) * num_views}
 
@@ -78,7 +82,8 @@ class MarginMix(nn.Module):
         with torch.no_grad():
             if clean:
                 self.centroids.update(net(*clean, bn=bn).emb, batch.y, batch.index_x)  # eq. 1; lines 2-3
-            guess = self.labeler(*net.branches(*batch.u, bn=bn), batch=batch)  # type: ignore[operator]  # eq. 6-8
+            views = net.branches(*batch.u, bn=bn, group=self.guess_group)
+            guess = self.labeler(*views, batch=batch)  # type: ignore[operator]  # eq. 6-8
         xs, (y, *qs) = mix((weak, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
         x, *us = self.model.branches(*xs, bn=training, group=self.group)  # type: ignore[operator]
         u, q = join(us, qs)

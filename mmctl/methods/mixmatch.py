@@ -23,6 +23,8 @@ class MixMatch(nn.Module):
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
         per: One lambda per "sample" (the paper) or one per "batch" (the PyTorch port).
         group: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        guess_group: Batch-norm groups of the forwards that labels are guessed from: "each" view its own (the paper), or
+            all views "joint" in one; absent = joint where `group` is, so that either phase is one forward.
         update: Which forwards update batch norm: the "first" mixed one (the paper), or "all", guesses
             included (the PyTorch port).
     """
@@ -41,11 +43,13 @@ class MixMatch(nn.Module):
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         per: Literal["sample", "batch"] = "sample",
         group: Literal["interleave", "joint", "each"] = "interleave",
+        guess_group: Literal["each", "joint"] | None = None,
         update: Literal["first", "all"] = "first",
     ) -> None:
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
         self.num_views, self.alpha, self.per, self.group, self.update = num_views, alpha, per, group, update
+        self.guess_group = guess_group or ("joint" if group == "joint" else "each")
         self.views = {"x": ("weak",), "u": ("weak",) * num_views}
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
@@ -56,7 +60,8 @@ class MixMatch(nn.Module):
         """Guess, mix, one loss on the mixed labelled images and one on the mixed unlabelled ones."""
         guessing, training = ("batch", "first") if self.update == "first" else ("update", "update")
         with torch.no_grad():
-            guess = self.labeler(*self.model.branches(*batch.u, bn=guessing), batch=batch)  # type: ignore[operator]
+            views = self.model.branches(*batch.u, bn=guessing, group=self.guess_group)  # type: ignore[operator]
+            guess = self.labeler(*views, batch=batch)  # type: ignore[operator]
         xs, (y, *qs) = mix((*batch.x, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
         x, *us = self.model.branches(*xs, bn=training, group=self.group)  # type: ignore[operator]
         return Terms(
