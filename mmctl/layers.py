@@ -173,7 +173,8 @@ def known_recipes() -> list[str]:
 def _missing(given: str) -> str:
     names = known_recipes()
     stem = given.removesuffix(".toml").removeprefix("recipes/")
-    by_last = {name.rpartition("/")[2]: name for name in reversed(names)}
+    # A name that is whole by itself comes first: "digits" is no shorthand for "base/digits".
+    by_last = {name.rpartition("/")[2]: name for name in sorted(names, key=lambda n: n.count("/"), reverse=True)}
     hint = suggest(stem, names) or suggest(stem.rpartition("/")[2], by_last)
     for last, name in by_last.items():
         hint = hint.replace(f'"{last}"', f'"{name}"')

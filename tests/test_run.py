@@ -92,7 +92,8 @@ def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Res
     swa = ("average.kind=swa", "average.start=0.4", "average.every=5", "train.threads=1")
     done = mm("run", DIGITS, "--dry-run", *(word for s in (*sets, *swa) for word in ("--set", s)))
     assert done.code == 0, done.err
-    assert "cyclic, average of every 5th step from 200 on" in done.out
+    assert "a cosine towards 0 at 300, left at 250 to repeat its last 50 steps" in done.out
+    assert "equal mean of the networks after steps 200, 205, 210 ... (SWA)" in done.out
 
 
 def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Result], tmp_path: Path) -> None:
