@@ -6,6 +6,7 @@ B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -85,7 +86,8 @@ def shown(x_BCHW: Tensor, views: Sequence[tuple[str, Tensor]]) -> str:
             return ""
         found.append(part[0])
         at += len(part[1])
-    return "; ".join(found)
+    runs = ((name, len(list(same))) for name, same in groupby(found))
+    return "; ".join(f"{n} x {name}" if n > 1 else name for name, n in runs)
 
 
 def made_up(recipe: Recipe) -> Data:

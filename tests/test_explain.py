@@ -34,13 +34,13 @@ def test_the_passes_of_a_step_in_their_order() -> None:
     running = passes(tiny.training("marginmix", "method.group=joint", "method.update=all"))
     assert running == [
         Pass("network", "labelled, clean", 12, "update", False),
-        *[Pass("network", WEAK, 12, "update", False)] * 2,
+        Pass("network", f"2 x {WEAK}", 24, "update", False),
         LABELER,
         Pass("network", "", 36, "update", True),
     ]
     exact = passes(tiny.training("marginmix", "method.guesser=ema", "method.group=joint", "centroids.estimator=exact"))
     assert exact == [
-        *[Pass("average", WEAK, 12, "running", False)] * 2,
+        Pass("average", f"2 x {WEAK}", 24, "running", False),
         LABELER,
         Pass("network", "", 36, "update", True),
     ]
@@ -51,6 +51,7 @@ def test_views_are_known_end_to_end_and_mixtures_are_not() -> None:
     views = [("labelled, weak", a), ("unlabelled, weak", b)]
     assert shown(a.clone(), views) == "labelled, weak"
     assert shown(torch.cat((a, b, a)), views) == "labelled, weak; unlabelled, weak; labelled, weak"
+    assert shown(torch.cat((a, b, b)), views) == "labelled, weak; 2 x unlabelled, weak"
     assert shown(torch.cat((a, b))[:5], views) == ""
     assert shown(0.5 * b, views) == ""
 

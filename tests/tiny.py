@@ -12,6 +12,10 @@ from mmctl.recipe import Recipe, load
 from mmctl.registry import Index
 from mmctl.train import Training
 
+# The first backward pass of a process counts the devices. After a FakeTensorMode it would count one that is not there,
+# start a thread for it, and a forked child (kill -9 at every write) could then take no step.
+torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
+
 PLUGIN = '''
 import numpy as np
 import torch
