@@ -1,0 +1,250 @@
+"""One training step: ours against the published programs, and against what the machine's convolutions allow.
+
+WRN-28-2, 32 px, 64 labelled and 64 unlabelled pictures a step, data and augmentation included. Last line: one JSON
+object: mixmatch_*, fixmatch_* = the published program's time over ours; floor_* = our MixMatch step over the time that
+its FLOPs take at the best speed of a convolution in the same round; marginmix_fp32 = our MarginMix over our MixMatch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import product
+import reference
+import torch
+from common import Times, arguments, cpu_timed, finish, gpu_timed, machine, ratio, rounds, spread, table, tell
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmctl.assemble import DTYPES, device_of, precision_of
+from mmctl.train import device_step
+
+BATCH = 64
+ROUNDS, QUICK = 12, 1
+MIXMATCH, FIXMATCH = "MixMatch-pytorch", "USB FixMatch"
+
+
+class Clock:
+    """Seconds of a step, and how much of it went by outside forward and backward."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.timed = gpu_timed if device.type == "cuda" else cpu_timed
+        self.outside: Times = {}
+        self._inside = 0.0
+
+    def forward(self, network: nn.Module) -> None:
+        """Count the forward passes of this network."""
+        if self.timed is gpu_timed:
+            return  # the host's time says nothing of the device's, and a replayed graph calls nothing
+        began: list[float] = []
+        network.register_forward_pre_hook(lambda *_: began.append(time.process_time()))
+        network.register_forward_hook(lambda *_: self._add(began.pop()))
+
+    def backward(self) -> None:
+        """Count all backward passes."""
+        plain = torch.Tensor.backward
+
+        def timed(*args: Any, **kwargs: Any) -> None:
+            start = time.process_time()
+            plain(*args, **kwargs)
+            self._add(start)
+
+        torch.Tensor.backward = timed  # type: ignore[assignment]
+
+    def _add(self, began: float) -> None:
+        self._inside += time.process_time() - began
+
+    def of(self, name: str, step: Callable[[], object]) -> Callable[[], float]:
+        """The step as a variant of `rounds`."""
+
+        def run() -> float:
+            self._inside = 0.0
+            seconds = self.timed(step)
+            self.outside.setdefault(name, []).append(seconds - self._inside)
+            return seconds
+
+        return run
+
+
+BEST = "512 ch 16 px"
+SHAPES = ((512, 16, 12, False), (512, 16, 12, True), (128, 8, 192, False), (128, 8, 192, True))
+"""Channels, pixels, pictures, and whether with backward. The ceiling is the wide one: large, regular, and none of the
+network's own shapes, so that it does not move with what a library does for one of them."""
+
+
+def convolutions(device: torch.device, precisions: Sequence[str]) -> dict[str, tuple[Callable[[], object], float]]:
+    """3 x 3 convolutions at their best, channels last: name -> the work, and its GFLOP by torch's own counter."""
+    made: dict[str, tuple[Callable[[], object], float]] = {}
+    larger = 16 if device.type == "cuda" else 1
+    for p in precisions:
+        kind: Any = {"device": device, "dtype": DTYPES[p] or torch.float32}
+        for channels, side, n, back in SHAPES:
+            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False, **kind)
+            conv = conv.to(memory_format=torch.channels_last)
+            x = torch.randn(n * larger, channels, side, side, **kind).contiguous(memory_format=torch.channels_last)
+            work = partial(convolve, conv, x.requires_grad_(back), torch.randn_like(x))
+            with FlopCounterMode(display=False) as counter:
+                work()
+            name = f"conv {p} {channels} ch {side} px {'forward + backward' if back else 'forward'}"
+            made[name] = work, counter.get_total_flops() / 1e9
+    return made
+
+
+def convolve(conv: nn.Module, x: Tensor, grad: Tensor) -> None:
+    """Forward, and backward to input and weight where x asks for it."""
+    with torch.set_grad_enabled(x.requires_grad):
+        y = conv(x)
+    if x.requires_grad:
+        y.backward(grad)
+        x.grad = conv.weight.grad = None
+
+
+def ceiling(times: Times, gflop: dict[str, float], precision: str) -> list[float]:
+    """GFLOP per second, round by round: the wide convolution, forward or with backward, whichever is faster."""
+    speeds = [[gflop[k] / t for t in ts] for k, ts in times.items() if k.startswith(f"conv {precision} {BEST}")]
+    return max(speeds, key=median, default=[])
+
+
+class Bench:
+    """The variants of a run of this benchmark, in the order in which a round takes them."""
+
+    def __init__(self, device: torch.device, precisions: Sequence[str], quick: bool) -> None:
+        self.device, self.precisions, self.quick = device, precisions, quick
+        self.clock = Clock(device)
+        self.pixels, self.targets = product.pictures(product.TRAIN, 1)
+        self.parts = {
+            "train": product.images(self.pixels, self.targets, "train"),
+            "test": product.images(*product.pictures(product.TEST, 2), "test"),
+        }
+        self.variants: dict[str, Callable[[], float]] = {}
+        self.gflop: dict[str, float] = {}  # of each convolution
+        self.step_gflop = 0.0  # of our MixMatch step
+
+    def ours(self, name: str, recipe: str, precision: str, *sets: str) -> product.Training:
+        """Add a recipe of ours."""
+        run = product.training(self.parts, product.shipped(recipe), precision, self.device, BATCH, *sets)
+        for net in run.nets.values():
+            self.clock.forward(net)
+        self.variants[name] = self.clock.of(name, product.stepper(run))
+        return run
+
+    def theirs(self, name: str, loop: reference.MixMatchPytorch | reference.UsbFixMatch) -> None:
+        """Add a published program."""
+        self.clock.forward(loop.model)
+        self.variants[name] = self.clock.of(name, loop.step)
+
+    def mixmatch(self) -> None:
+        """MixMatch-pytorch, ours, and ours in other forms."""
+        split = product.split(self.parts["train"])
+        # It keeps 5,000 of the pictures for validation.
+        rest = split.unlabeled[:-5000]
+        loop = reference.MixMatchPytorch(self.pixels, self.targets, split.labeled, rest, BATCH, self.device)
+        self.theirs(MIXMATCH, loop)
+        for p in self.precisions:
+            run = self.ours(f"MixMatch {p}", "mixmatch", p)
+            if not self.step_gflop:
+                with FlopCounterMode(display=False) as counter:
+                    device_step(run, run.staged(0))
+                self.step_gflop = counter.get_total_flops() / 1e9
+            if self.quick:
+                continue
+            self.ours(f"MixMatch {p}, joint", "mixmatch", p, "method.group=joint")
+            if self.device.type == "cuda":
+                self.ours(f"MixMatch {p}, no graph", "mixmatch", p, "train.capture=off")
+                self.ours(f"MixMatch {p}, compiled", "mixmatch", p, "train.compile=true")
+
+    def marginmix(self) -> None:
+        """MarginMix with a clean forward in each step; as shipped; and as the paper has it."""
+        self.ours("MarginMix fp32", "marginmix", "fp32", "centroids.estimator=running")
+        if not self.quick:
+            self.ours("MarginMix fp32, exact centroids", "marginmix", "fp32")
+            self.ours("MarginMix fp32, paper", "marginmix_paper", "fp32")
+
+    def fixmatch(self) -> None:
+        """USB's FixMatch, and ours without and with the gradient through the weak branch."""
+        ready = product.fixmatch()
+        if not ready and self.quick:
+            return
+        split = product.split(self.parts["train"])
+        every = np.arange(len(self.targets))
+        self.theirs(
+            FIXMATCH,
+            reference.UsbFixMatch(self.pixels, self.targets, split.labeled, every, BATCH, BATCH, self.device),
+        )
+        for p in self.precisions if ready else []:
+            sets = (*product.STRONG, "split.unlabeled=all")
+            self.ours(f"FixMatch {p}", "fixmatch", p, "method.group=each", *sets)
+            if not self.quick:
+                self.ours(f"FixMatch {p}, joint", "fixmatch", p, "method.group=joint", *sets)
+
+    def ceiling(self) -> None:
+        """The convolutions."""
+        for name, (work, gflop) in convolutions(self.device, self.precisions).items():
+            self.gflop[name] = gflop
+            self.variants[name] = partial(self.clock.timed, work)
+
+
+def main() -> None:
+    """Build every variant, time them in turn, print."""
+    args = arguments(__doc__ or "")
+    torch.set_num_threads(1)
+    device = device_of("auto")
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as both programs set it
+    precisions = ["fp32", "bf16"] if precision_of("auto", device) == "bf16" else ["fp32"]
+    if len(precisions) == 1:
+        tell("bf16 is no faster than fp32 here, by mmctl's own probe: its rows are left out")
+    tell("making pictures and runs")
+    bench = Bench(device, precisions, args.quick)
+    bench.mixmatch()
+    bench.marginmix()
+    bench.fixmatch()
+    bench.ceiling()
+    bench.clock.backward()
+    report(bench, rounds(bench.variants, args.rounds or (QUICK if args.quick else ROUNDS)))
+
+
+def report(bench: Bench, times: Times) -> None:
+    """Tables for people, then the figures."""
+    gflop, gpu = bench.gflop, bench.device.type == "cuda"
+    count = len(times[MIXMATCH])
+    print(f"{machine(bench.device.type)}; {count} rounds")
+    unit = "ms" if gpu else "CPU ms"
+    rows = []
+    for name, seconds in times.items():
+        if name in gflop:
+            continue
+        theirs = FIXMATCH if "Fix" in name else MIXMATCH
+        gain = None if name.startswith("MarginMix") else ratio(times, theirs, name)  # it has no published program
+        rest = "" if gpu else f"{1000 * median(bench.clock.outside[name][-count:]):.1f}"
+        rows.append((
+            name, f"{1000 * median(seconds):.0f}", spread(seconds), rest, "" if gain is None else f"{gain:.2f}"
+        ))  # fmt: skip
+    columns = ("step", unit, "+- %", "outside forward and backward", "times its published program")
+    table("One training step, medians", columns, rows)
+    speeds = [(k, f"{gflop[k] / median(times[k]):.0f}", spread(times[k])) for k in gflop]
+    table("Convolutions, channels last, medians", ("convolution", f"GFLOP per {unit[:-2]}s", "+- %"), speeds)
+    floors: dict[str, float | None] = {"fp32": None, "bf16": None}
+    for p in floors:
+        if f"MixMatch {p}" in times:
+            best = ceiling(times, gflop, p)
+            floors[p] = median(t * v / bench.step_gflop for t, v in zip(times[f"MixMatch {p}"], best, strict=True))
+            print(f"\n{p}: {bench.step_gflop:.1f} GFLOP a MixMatch step at {median(best):.0f} GFLOP a second", end="")
+            print(f" = {1000 * bench.step_gflop / median(best):.0f} ms at least; ours takes {floors[p]:.2f} times that")
+    finish({
+        "mixmatch_fp32": ratio(times, MIXMATCH, "MixMatch fp32"),
+        "mixmatch_bf16": ratio(times, MIXMATCH, "MixMatch bf16"),
+        "fixmatch_fp32": ratio(times, FIXMATCH, "FixMatch fp32"),
+        "fixmatch_bf16": ratio(times, FIXMATCH, "FixMatch bf16"),
+        "floor_fp32": floors["fp32"],
+        "floor_bf16": floors["bf16"],
+        "marginmix_fp32": ratio(times, "MarginMix fp32", "MixMatch fp32"),
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
