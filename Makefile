@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SEEDS ?= 0-4
 
-.PHONY: install demo test test-slow check fix clean
+.PHONY: install demo test test-slow bench check fix clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
+bench: install
+	for part in step augment memory startup; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
 
 check: install
 	$(BIN)/ruff check .
