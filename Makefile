@@ -28,7 +28,7 @@ test-slow: install
 
 # Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
 bench: install
-	for part in step augment memory startup; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
+	for part in step augment memory startup checkpoint; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
 
 check: install
 	$(BIN)/ruff check .
