@@ -13,6 +13,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what it sends to the background; the tests of Ctrl-C would wait for ever, children included.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So nohup starts what it runs; mmctl would rightly leave it ignored, and the tests of a closed terminal would fail.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 REPO = Path(__file__).resolve().parent.parent
 
 

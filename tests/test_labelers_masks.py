@@ -17,7 +17,7 @@ from tiny import recipe, training, written
 from torch import Tensor
 
 from mmctl import ops
-from mmctl.errors import PluginError
+from mmctl.errors import PluginError, UserError
 from mmctl.labelers.centroid import Fuzzy, NearestCentroid, Product
 from mmctl.labelers.head import Aligned, Softmax
 from mmctl.labelers.masks import Flex, Free, Relative, Soft, Threshold
@@ -429,7 +429,7 @@ def test_an_image_in_the_mean_has_full_weight_under_soft() -> None:
 @pytest.mark.parametrize(
     ("method", "sets", "says"),
     [
-        ("mixmatch", ("labeler.name=relative",), "labeler relative compares with the predictions on labelled images"),
+        ("remixmatch", ("labeler.name=relative",), "labeler relative compares with the predictions on labelled images"),
         ("marginmix", ("labeler.prior=running", "labeler.align=uniform"), 'prior = "running" follows the classes'),
         ("fixmatch", ("labeler.name=free", "labeler.low=0.9", "labeler.high=0.5"), "low = 0.9 is above high = 0.5"),
         ("fixmatch", ("labeler.tau=95",), "labeler.tau: must be at most 1.1"),
@@ -504,3 +504,10 @@ def test_two_processes_label_as_one_does(tmp_path: Path) -> None:
                 a = b = torch.stack((a, b), 1).flatten(0, 1)
             assert torch.equal(a, b), key
             assert torch.allclose(a.double(), value.double(), rtol=1e-12, atol=1e-14), key
+
+
+@pytest.mark.parametrize("method", ["mixmatch", "marginmix"])
+@pytest.mark.parametrize("name", ["threshold", "flex", "free", "soft"])
+def test_a_method_that_mixes_every_label_takes_no_mask(method: str, name: str) -> None:
+    with pytest.raises(UserError, match="every label is mixed here"):
+        training(method, f"labeler.name={name}")

@@ -1,6 +1,7 @@
 """Mask policies: which unlabelled images count, and how much. U unlabelled batch, K classes, N unlabelled images.
 
-Labels are those of the head, one-hot where nothing else is said; an image below its threshold has weight 0.
+Labels are those of the head, one-hot where nothing else is said; an image below its threshold has weight 0. By `masks`
+a method that mixes every label, and so could leave none out, sees that it cannot use them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Threshold(Aligning):
         temperature: T of soft targets: probabilities to the power 1/T, renormalised. The threshold looks at the
             prediction before it.
     """
+
+    masks = True
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class Flex(Aligning):
         warmup: The images that have not reached tau in any class yet count as a class of their own: while they are
             the most, all thresholds stay low. Without, the first class reached has the full threshold at once.
     """
+
+    masks = True
 
     last_N: Tensor
 
@@ -104,6 +109,8 @@ class Free(Aligning):
         low: The global threshold is not let below this.
         high: The global threshold is not let above this.
     """
+
+    masks = True
 
     tau: Tensor
     mean_K: Tensor
@@ -149,6 +156,8 @@ class Soft(Aligning):
         momentum: How slowly mean and variance of the confidence move; they start at 1/K and 1.
     """
 
+    masks = True
+
     mean: Tensor
     var: Tensor
 
@@ -188,6 +197,8 @@ class Relative(Aligning):
         align: "labeled" = aligned to a running mean of the predictions on labelled images, which starts uniform;
             "train_prior" = to their true class frequencies, "uniform" = to all classes alike, "none" = not aligned.
     """
+
+    masks = True
 
     def __init__(
         self,

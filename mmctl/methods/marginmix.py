@@ -63,6 +63,8 @@ class MarginMix(nn.Module):
         if guesser == "ema" and ema is None:
             raise ValueError('guesser = "ema" needs an average: set average.kind = "ema", or guesser = "model"')
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
+        if getattr(labeler, "masks", False):
+            raise ValueError("every label is mixed here, so a labeler that leaves images out would not: use another")
         self.num_views, self.alpha, self.per = num_views, alpha, per
         self.group, self.update, self.guesser = group, update, guesser
         self.guess_group = guess_group or ("joint" if group == "joint" else "each")

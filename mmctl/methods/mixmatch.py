@@ -48,6 +48,8 @@ class MixMatch(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
+        if getattr(labeler, "masks", False):
+            raise ValueError("every label is mixed here, so a labeler that leaves images out would not: use another")
         self.num_views, self.alpha, self.per, self.group, self.update = num_views, alpha, per, group, update
         self.guess_group = guess_group or ("joint" if group == "joint" else "each")
         self.views = {"x": ("weak",), "u": ("weak",) * num_views}
