@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmctl import journal
+from mmctl.assemble import device_of
+from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
 from mmctl.folder import last_scores, last_state, prepare
 from mmctl.progress import tell
@@ -29,7 +31,14 @@ def batch(
     note: str | None = None,
 ) -> None:
     """Run them all through the launcher of the first; PartFailed if some fail."""
-    sets = [f"launcher.slots={jobs}"] if jobs and recipes[0].data["launcher"]["name"] == "mmctl:local" else []
+    sets: list[str] = []
+    own = recipes[0].data["launcher"]
+    if own["name"] == "mmctl:local":
+        sets += [f"launcher.slots={jobs}"] if jobs else []
+        if not any(device_of(r.train.device).type == "cuda" for r in recipes):
+            # A GPU that nobody uses is no reason to share a process.
+            sets += ["launcher.pack=1"] if "pack" not in own else []
+            sets += [f"launcher.slots={machine()['cores']}"] if not jobs and "slots" not in own else []
     launcher = recipes[0].with_(sets).build("launcher")
     slots = launcher.limits().slots
     if slots > 1:

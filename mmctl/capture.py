@@ -68,13 +68,17 @@ class Recorded:
         self.form = run.stage.form
         opened = bool(run.tally.names)
         before = Snapshot(run)
+        here, waits = torch.cuda.current_stream(), torch.cuda.get_sync_debug_mode()
         try:
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
+            aside.wait_stream(here)
             with torch.cuda.stream(aside):
-                for _ in range(WARM):
+                for n in range(WARM):
+                    # A step that waits is found here: a capture that fails may leave the generators spoilt.
+                    torch.cuda.set_sync_debug_mode("error" if n == WARM - 1 else waits)
                     device_step(run, staged)
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.set_sync_debug_mode(waits)
+            here.wait_stream(aside)
             before.restore()
             if not opened:
                 run.tally.open(run.tally.names)
@@ -83,6 +87,10 @@ class Recorded:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 device_step(run, staged)
         except BaseException:
+            # A capture that breaks off leaves its own stream current, and warm-up may still be under way on another.
+            torch.cuda.set_sync_debug_mode(waits)
+            torch.cuda.set_stream(here)
+            torch.cuda.synchronize()
             before.restore()
             if not opened:
                 run.tally.open([])

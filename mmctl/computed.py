@@ -39,7 +39,7 @@ def sort_out(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Sorted:
                     continue
                 taken.add((recipe.cell, recipe.seed))
                 found = store.twins(recipe.cell, recipe.seed, (*hashes(recipe), code))
-                done = next((t for t in found if t["state"] in ("completed", "nc")), None)
+                done = next((t for t in found if t["state"] in ("completed", "nc") and t["exact"]), None)
                 now = next((t for t in found if t["state"] == "running"), None)
                 if done:
                     words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
@@ -48,7 +48,9 @@ def sort_out(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Sorted:
                     said.append(f"{what}: {now['uid']} computes it now; --force starts another")
                 else:
                     left.append(recipe)
-                    if stopped := next((t for t in found if t["step"]), None):
+                    if stopped := next(
+                        (t for t in found if t["state"] in ("interrupted", "crashed") and t["step"]), None
+                    ):
                         at = f"step {stopped['step']} of {stopped['total_steps']}"
                         said.append(
                             f"{what}: note: {stopped['uid']} stopped at {at}; `mmctl resume` would go on with it"

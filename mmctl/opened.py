@@ -54,6 +54,7 @@ def open_run(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "isa": torch.backends.cpu.get_cpu_capability(),
         "versions": environment.versions(),
+        "code": environment.code(),
     }
     exact = all(before.get(k, v) == v for k, v in facts.items())
     if saved:

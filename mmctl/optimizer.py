@@ -132,6 +132,8 @@ class Optimizer:
             # capturable: a CUDA graph may hold the step.
             gpu = all(p.is_cuda for p in params.values())
             self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True, capturable=gpu)
+            # torch would warn of steps outside of a graph, which warm-up and the lower rung are by intent.
+            self.rule._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         for p in self.params.values():
             self._make_slots(p, s)
 

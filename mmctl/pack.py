@@ -36,6 +36,8 @@ def execute_pack(folders: Sequence[Path], stop: Callable[[], bool], watch: Watch
                 ended[folder] = end.value
             except MmctlError as error:
                 ended[folder] = error
+            except Exception as error:  # before its first step: the loop itself tells what it meets
+                ended[folder] = MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}")
             except KeyboardInterrupt:
                 # Each is to write its own end down; this one has.
                 for other in going.values():

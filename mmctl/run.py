@@ -75,12 +75,15 @@ def attempt(
         try:
             opened = open_run(folder, saved, accept, shared)
         except Exception as error:
+            failure = out_of_memory(error, "before the first step") or error
             if saved is None:
                 # Without this word the run would be taken for one whose process has died.
-                reason, code = str(error).split("\n")[0], getattr(error, "exit_code", 1)
+                reason, code = str(failure).split("\n")[0], getattr(failure, "exit_code", 1)
                 with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
                     journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
-            raise
+            if failure is error:
+                raise
+            raise failure from error
         number = journal.next_attempt(folder)
         with Journal(folder, number) as log:
             return (yield from _Keeper(opened, number, log, lease, watch).run(stop, accept))
@@ -92,13 +95,14 @@ class _Keeper:
     def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.first = time.perf_counter(), opened.training.step
-        self.writer = Writer(opened.training.tensors())
+        self.writer: Writer | None = None
 
     def run(self, stop: Callable[[], bool], accept: bool) -> Generator[None, None, Outcome]:
         """The loop of train.py, with its end told to the journal whatever it is."""
         t = self.o.training
-        self.begin(accept)
         try:
+            self.begin(accept)
+            self.writer = Writer(t.tensors())
             for event in train(t, stop):
                 self.keep(event)
                 self.watch(event, t)
@@ -108,8 +112,8 @@ class _Keeper:
                         torch.set_num_threads(self.o.facts["threads"])
             self.writer.join()
         except BaseException as error:
-            with suppress(MmctlError):  # the lease is held until nobody writes any more
-                self.writer.join()
+            if self.writer is not None:
+                self.writer.settle()  # the lease is held until nobody writes any more
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"
@@ -144,8 +148,8 @@ class _Keeper:
         self.log.flush(sync=True)
         if not exact:
             text = (
-                "the machine, torch or a component differs from the attempt before: from here on the numbers are not "
-                "those of an uninterrupted run (exact = no)."
+                "the machine, torch, mmctl or a component differs from the attempt before: from here on the numbers "
+                "are not those of an uninterrupted run (exact = no)."
             )
             tell(f"warning: {text}")
 
@@ -167,6 +171,8 @@ class _Keeper:
                     for predictor, s in scores.items():
                         where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
                         self.log.write(evaluation_event(step, where, split, weights, predictor, s))
+            case Alarm(step, "rung", text, _):
+                self.log.write({"e": "rung", "step": step, "text": text})  # no cause for alarm
             case Alarm(step, kind, text, _):
                 self.log.write({"e": "alert", "step": step, "kind": kind, "text": text})
             case Saved(step, reason):
@@ -188,6 +194,7 @@ class _Keeper:
             self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
             checkpoint.retain(o.folder, o.recipe.train.keep)
 
+        assert self.writer is not None
         self.writer.save(o.training.tensors(), publish)
 
     def pace(self, step: int) -> None:
@@ -206,11 +213,8 @@ class _Keeper:
         """The error that the user is to see."""
         if isinstance(error, (MmctlError, KeyboardInterrupt, GeneratorExit)):
             return error
-        if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
-            return TrainingFailed(
-                f"out of memory in step {self.o.training.step + 1}: lower train.batch, train.unlabeled_batch or "
-                "eval.batch, or choose a smaller backbone, in a new run."
-            )
+        if full := out_of_memory(error, f"in step {self.o.training.step + 1}"):
+            return full
         place = blame(error, self.o.about["components"])
         if place:
             return TrainingFailed(
@@ -220,6 +224,16 @@ class _Keeper:
         crash = self.o.folder / "crash.txt"
         crash.write_text("".join(traceback.format_exception(error)))
         return MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}. Please report it with {crash}.")
+
+
+def out_of_memory(error: BaseException, when: str) -> TrainingFailed | None:
+    """What to tell where there was no memory left, on the GPU or beside it."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+        return TrainingFailed(
+            f"out of memory {when}: lower train.batch, train.unlabeled_batch, eval.batch or launcher.pack, or choose a "
+            "smaller backbone, in a new run."
+        )
+    return None
 
 
 def blame(error: BaseException, components: list[dict[str, Any]]) -> str | None:

@@ -102,7 +102,7 @@ class Store:
     def twins(self, cell: str, seed: int, hashes: tuple[str, str, str]) -> list[dict[str, Any]]:
         """Runs of that cell and seed on that data and split by that code (hashes, in this order), newest first."""
         sql = (
-            "SELECT uid, state, step, total_steps FROM runs WHERE cell = ? AND seed = ? AND data_hash = ? "
+            "SELECT uid, state, step, total_steps, exact FROM runs WHERE cell = ? AND seed = ? AND data_hash = ? "
             "AND split_hash = ? AND json_extract(about, '$.code') = ? ORDER BY created DESC"
         )
         return self.all(sql, [cell, seed, *hashes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -37,7 +38,11 @@ class Writer:
                 self._idle.set()
 
         self._idle.clear()
-        threading.Thread(target=act, name="checkpoint").start()
+        try:
+            threading.Thread(target=act, name="checkpoint").start()
+        except BaseException:
+            self._idle.set()  # or join would wait for a thread that there is not
+            raise
 
     def join(self) -> None:
         """Wait for the save under way; raises what it raised, once."""
@@ -46,6 +51,13 @@ class Writer:
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
+
+    def settle(self) -> None:
+        """Wait for the save under way, whatever it raises, and for all of it: a Ctrl-C does not cut the wait short."""
+        while not self._idle.is_set():
+            with suppress(KeyboardInterrupt):
+                self._idle.wait()
+        self._fault = None
 
     @torch.no_grad()
     def _copy(self, tensors: Mapping[str, Tensor]) -> torch.cuda.Event | None:

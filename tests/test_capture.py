@@ -186,8 +186,8 @@ def test_on_a_gpu_a_graph_gives_what_single_operations_give(method: str, tmp_pat
     for rung in ("auto", "off"):
         made = recipe(method, *SOFT.get(method, ()), f"train.capture={rung}", "train.device=cuda")
         run = assemble(made, read_data(made), torch.device("cuda"), None)
-        for _ in train(run, lambda: False):
-            pass
+        fallen = [e for e in train(run, lambda: False) if isinstance(e, Alarm) and e.kind == "rung"]
+        assert [e.text for e in fallen if rung == "auto"] == []
         found.append(tensors(run))
     for name, value in found[0].items():
         assert torch.allclose(value.double(), found[1][name].double(), rtol=1e-3, atol=1e-5), name
@@ -222,3 +222,29 @@ def test_a_compiled_network_gives_the_same_to_rounding() -> None:
     assert list(fused.tensors()) == list(plain.tensors())
     one, other = plain.tally.read(), fused.tally.read()
     assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_that_cannot_be_captured_goes_on_as_if_nothing_had_been_tried() -> None:
+    from tiny import recipe
+
+    from mmctl.assemble import assemble, read_data
+
+    found = []
+    for rung in ("auto", "off"):
+        made = recipe("mixmatch", *SOFT["mixmatch"], f"train.capture={rung}", "train.device=cuda")
+        run = assemble(made, read_data(made), torch.device("cuda"), None)
+        plain = run.method.step
+
+        def waiting(batch: Any, plain: Any = plain) -> Any:
+            terms = plain(batch)
+            assert terms.losses["labeled"].item() > 0  # waits for the device
+            return terms
+
+        run.method.step = waiting
+        with torch.cuda.stream(torch.cuda.Stream()):
+            told = [e.kind for e in train(run, lambda: False) if isinstance(e, Alarm)]
+        assert ("rung" in told) == (rung == "auto")
+        found.append(tensors(run))
+    for name, value in found[0].items():
+        assert torch.allclose(value.double(), found[1][name].double(), rtol=1e-3, atol=1e-5), name

@@ -143,3 +143,15 @@ def test_the_code_is_of_the_package_and_stands_in_run_json(mm: Mm, tmp_path: Pat
     about = json.loads((next((tmp_path / "runs").glob("2*")) / "run.json").read_text())
     assert about["code"] == environment.code()
     assert len(about["code"]) == 64
+
+
+def test_a_run_that_is_not_exact_is_not_the_run(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = started(tmp_path)
+    execute(folder, After(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "code", lambda: "another version of mmctl")
+        assert "mmctl or a component differs" in mm("resume", folder.name, "--quiet").err
+    done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
+    assert done.code == 0
+    assert "computed already" not in done.out
+    assert count(tmp_path) == 2

@@ -12,8 +12,8 @@ from conftest import Result
 from test_endings import started
 from trials import After, assert_same, events, never
 
-from mmctl import checkpoint
-from mmctl.errors import Diverged, UserError
+from mmctl import checkpoint, opened
+from mmctl.errors import Diverged, TrainingFailed, UserError
 from mmctl.folder import last_state
 from mmctl.pack import execute_pack
 from mmctl.recipe import Recipe
@@ -158,3 +158,19 @@ def test_a_failure_in_a_pack_is_told_of_its_run(mm: Mm, tmp_path: Path) -> None:
     done = mm("run", "tiny.toml", "--seeds", "0-1", *(w for s in sets for w in ("--set", s)))
     assert done.code == 6
     assert done.out.count('failed  mmctl: the loss term "labeled" is not finite') == 2
+
+
+def test_a_run_that_cannot_be_made_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [started(tmp_path, f"seed={n}") for n in range(3)]
+    real = opened.assemble
+
+    def assemble(recipe: Recipe, *rest: Any) -> Any:
+        if recipe.seed == 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(recipe, *rest)
+
+    monkeypatch.setattr(opened, "assemble", assemble)
+    ended = execute_pack(folders, never, quiet)
+    assert [last_state(f) for f in folders] == ["completed", "failed", "completed"]
+    assert "out of memory before the first step" in str(ended[folders[1]])
+    assert isinstance(ended[folders[1]], TrainingFailed)

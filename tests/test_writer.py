@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,33 @@ def test_the_lease_is_held_until_nobody_writes(tmp_path: Path, monkeypatch: pyte
         execute(folder, never, watch)
     assert held == [True, True]
     assert checkpoint.steps(folder) == [5]
+
+
+def test_a_thread_that_cannot_start_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = state()
+    writer = Writer(live)
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            writer.save(live, lambda _: None)
+    writer.join()
+    writer.settle()
+
+
+def test_settling_waits_and_forgets() -> None:
+    live, done = state(), []
+    writer = Writer(live)
+
+    def work(tensors: dict[str, Tensor]) -> None:
+        time.sleep(0.05)
+        done.append(1)
+        raise OSError("full")
+
+    writer.save(live, work)
+    writer.settle()
+    assert done == [1]
+    writer.join()

@@ -30,7 +30,7 @@ def run(
     name: str = typer.Option("", "--name", help="Name of the run in listings."),
     tags: list[str] = typer.Option([], "--tag", help="A tag to find it by; may be repeated."),
     note: str = typer.Option("", "--note", help="A sentence to remember it by."),
-    jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or one a GPU."),
+    jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or eight a GPU."),
     force: bool = typer.Option(False, "--force", "-f", help="Also what has been computed already."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, with measured speed; train nothing."),
     profile: int = typer.Option(0, "--profile", min=0, metavar="N", help="Show where N steps spend their time."),
@@ -74,6 +74,7 @@ def run(
             tell(line, out=True)
         if not planned:
             return
+    del hashes  # and the pictures with it: a run reads its own
     if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.folder import prepare
 
@@ -112,15 +113,16 @@ def _preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     """
     import torch
 
-    from mmctl.assemble import DTYPES, Data, assemble, device_of, read_data, rehearse
+    from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, read_data, rehearse
     from mmctl.errors import MmctlError, PluginError
     from mmctl.run import blame
     from mmctl.split import make_split
 
     read: dict[str, Data] = {}
+    shared: Shared = {}
     for recipe in recipes:
         device_of(recipe.train.device)
-        data = read[recipe.cell] = read_data(recipe)
+        data = read[recipe.cell] = read_data(recipe, shared=shared)
         assemble(recipe, data, torch.device("cpu"), DTYPES["fp32"])
         try:
             rehearse(recipe, data)
