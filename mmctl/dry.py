@@ -9,9 +9,9 @@ import torch
 from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.explain import lines, told
 from mmctl.pictures import Norm
-from mmctl.progress import duration
 from mmctl.recipe import Recipe
 from mmctl.rehearsal import passes
+from mmctl.text import duration
 from mmctl.train import Training, device_step
 
 MEASURED = 20

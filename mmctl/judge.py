@@ -66,10 +66,11 @@ def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
 
 def shown(found: dict[str, Any]) -> None:
     """Print it for people."""
-    from mmctl.terminal import GAP, Column, clean, console, line, show
+    from mmctl.terminal import GAP, Column, console, line, show
+    from mmctl.text import printable
 
     out = console()
-    known, classes = found["logged"], [clean(name) for name in found["classes"]]
+    known, classes = found["logged"], [printable(name) for name in found["classes"]]
 
     def value(name: str, figure: float | None) -> str:
         return "-" if figure is None else f"{figure:.4f}" if name == "nll" else f"{figure:.2%}"

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from mmctl import project
 from mmctl.errors import RecipeError, suggest
-from mmctl.lines import MAX_LINE, Path_, Problem, Source, dotted, faults, got, key_path, printable, read, shown
+from mmctl.lines import MAX_LINE, Path_, Problem, Source, faults, key_path, read
 from mmctl.params import own_keys
 from mmctl.settings import COMPONENTS
+from mmctl.text import display_path, dotted, printable, short_literal
 
 MAX_PARENTS = 8
 SET = "--set"
@@ -111,7 +112,7 @@ def layers(path: Path) -> Layers:
         if len(chain) > MAX_PARENTS:
             raise _extends(chain[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
         if any(_same(here, seen) for seen, _ in chain):
-            way = " -> ".join(shown(p) for p in [*(p for p, _ in chain), here])
+            way = " -> ".join(display_path(p) for p in [*(p for p, _ in chain), here])
             raise _extends(chain[-1][1], f"goes round in a circle: {way}")
         chain.append((here, read(here)))
         if {"columns", "rows"} <= chain[-1][1].data.keys():
@@ -138,7 +139,9 @@ def _parent(path: Path, source: Source) -> Path | None:
     if given is None:
         return None
     if not isinstance(given, str) or not given:
-        raise _extends(source, f'must be one recipe in quotes, such as "base/marginmix.toml" (got {got(given)})')
+        raise _extends(
+            source, f'must be one recipe in quotes, such as "base/marginmix.toml" (got {short_literal(given)})'
+        )
     try:
         found = named(given, (path.parent,), besides=path)
     except (OSError, ValueError):

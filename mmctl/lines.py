@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmctl.errors import RecipeError
+from mmctl.text import display_path, dotted, printable
 
 MAX_BYTES, MAX_LINE, MAX_DEPTH, MAX_KEYS = 64 * 1024, 2048, 8, 500
 """Limits on untrusted text; one dotted key of 20,000 parts would cost tomllib 19 seconds."""
@@ -29,7 +29,6 @@ _HEADER = re.compile(rf"[ \t]*\[\[?[ \t]*({_DOTTED})[ \t]*\]")
 _KEY = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=")
 _TOKEN = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
 _AT = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Problem(NamedTuple):
@@ -61,17 +60,9 @@ class Source:
         return self.lines.get(path, 1)
 
 
-def shown(path: Path) -> str:
-    """A path as messages write it: relative to here where that is shorter."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd().resolve()))
-    except ValueError:
-        return str(path)
-
-
 def read(path: Path) -> Source:
     """One file as data with lines; every way it can be unreadable is a RecipeError."""
-    label = shown(path)
+    label = display_path(path)
     try:
         if not path.is_file():
             raise RecipeError([f"{label}: {'is not a file' if path.exists() else 'no such file'}"])
@@ -181,37 +172,3 @@ def split_key(dotted_key: str) -> Path_:
 def key_path(text: str) -> Path_ | None:
     """The path that `--set a.b=...` names, or None where it is no key."""
     return split_key(text.strip()) if re.fullmatch(_DOTTED, text.strip()) else None
-
-
-def dotted(path: Path_ | tuple[str | int, ...]) -> str:
-    """A path as messages write it."""
-    return ".".join(str(p) if isinstance(p, int) or _BARE.fullmatch(p) else literal(p) for p in path)
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(
-        c if c.isprintable() else f"\\u{ord(c):04x}" if c < "\U00010000" else f"\\U{ord(c):08x}" for c in text
-    )
-
-
-def literal(value: Any) -> str:
-    """A value as one line of TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + printable(json.dumps(value, ensure_ascii=False)[1:-1]) + '"'
-    if isinstance(value, float) and math.isnan(value):
-        return "nan"
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{dotted((str(key),))} = {literal(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(literal(item) for item in value) + "]"
-    return str(value)
-
-
-def got(value: Any) -> str:
-    """A value as messages quote it, cut to a readable length."""
-    text = literal(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -12,7 +12,8 @@ from rich.console import Console
 from mmctl import lease, measure
 from mmctl.identity import matters
 from mmctl.report import EVALUATED
-from mmctl.terminal import Column, clean, cut, duration, figure, heading, line, show, size, spark, unicode
+from mmctl.terminal import Column, cut, figure, heading, line, show, size, spark, unicode
+from mmctl.text import duration, printable
 
 Value = dict[str, Any]
 TITLES = {
@@ -31,7 +32,7 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
     title = metrics.pop() if len(metrics) == 1 else "primary"
     columns = [
         column("#", rows, lambda row: str(row["number"]), right=True),
-        column("run", rows, lambda row: clean(row["uid"])),
+        column("run", rows, lambda row: printable(row["uid"])),
         column("state", rows, shown_state),
         column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", right=True),
         column(title, rows, lambda row: figure(row["value"], row["metric"]), right=True),
@@ -41,10 +42,10 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
         column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 6, right=True),
         column("labels", rows, lambda row: str(row["labeled"] or ""), 4, right=True),
         column("seed", rows, lambda row: str(row["seed"]), 7, right=True),
-        column("method", rows, lambda row: clean(row["method"]).removeprefix("mmctl:"), 5),
-        column("name", rows, lambda row: clean(row["name"]) if row["name"] not in row["uid"] else "", 8),
-        column("tags", rows, lambda row: clean(" ".join(row["tags"])), 9),
-        column("reason", rows, lambda row: clean(row["reason"]), 10),
+        column("method", rows, lambda row: printable(row["method"]).removeprefix("mmctl:"), 5),
+        column("name", rows, lambda row: printable(row["name"]) if row["name"] not in row["uid"] else "", 8),
+        column("tags", rows, lambda row: printable(" ".join(row["tags"])), 9),
+        column("reason", rows, lambda row: printable(row["reason"]), 10),
     ]
     show(columns, out)
     used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
@@ -62,35 +63,35 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
 
 def shown_state(row: Value) -> str:
     """The state for people: `running?` where another machine has gone silent."""
-    return "running?" if row.get("silent") else clean(row["state"])
+    return "running?" if row.get("silent") else printable(row["state"])
 
 
 def print_profile(run: Value, out: Console) -> None:
     """The page of `mmctl show`."""
-    line(out, f"{clean(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
+    line(out, f"{printable(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
     for title, text in _facts(run, out):
         if text:
             line(out, f"{title:<10} {text}")
     for split in dict.fromkeys(one["split"] for one in run["evaluations"]):
-        _print_evaluations([one for one in run["evaluations"] if one["split"] == split], clean(split), run, out)
+        _print_evaluations([one for one in run["evaluations"] if one["split"] == split], printable(split), run, out)
     if run["alerts"]:
         heading(out, "Alerts")
         for alert in run["alerts"][-10:]:
-            line(out, f"  step {alert.get('step')}  {clean(alert.get('kind'))}: {clean(alert.get('text'))}")
+            line(out, f"  step {alert.get('step')}  {printable(alert.get('kind'))}: {printable(alert.get('text'))}")
     present = [one for one in run["checkpoints"] if one["present"]]
     if run["checkpoints"]:
         heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
         for one in present:
-            line(out, f"  {clean(one['path'])}  {size(one['bytes'])}  {clean(one['kind'])}")
+            line(out, f"  {printable(one['path'])}  {size(one['bytes'])}  {printable(one['kind'])}")
     components = [one for one in run["components"] or [] if isinstance(one, dict)]
     if components:
         heading(out, "Components")
         show(
             [
-                column("kind", components, lambda one: clean(one.get("kind"))),
-                column("slot", components, lambda one: clean(one.get("slot"))),
-                column("name", components, lambda one: clean(one.get("name"))),
-                column("version", components, lambda one: clean(one.get("version")), 1),
+                column("kind", components, lambda one: printable(one.get("kind"))),
+                column("slot", components, lambda one: printable(one.get("slot"))),
+                column("name", components, lambda one: printable(one.get("name"))),
+                column("version", components, lambda one: printable(one.get("version")), 1),
                 column("parameters", components, lambda one: _parameters(one.get("params")), 2),
             ],
             out,
@@ -105,9 +106,9 @@ def print_difference(found: Value, out: Console) -> None:
         return
     show(
         [
-            column("key", rows, lambda row: clean(row[0])),
-            column(cut(clean(found["titles"][0]), 32), rows, lambda row: setting(row[1][0])),
-            column(cut(clean(found["titles"][1]), 32), rows, lambda row: setting(row[1][1])),
+            column("key", rows, lambda row: printable(row[0])),
+            column(cut(printable(found["titles"][0]), 32), rows, lambda row: setting(row[1][0])),
+            column(cut(printable(found["titles"][1]), 32), rows, lambda row: setting(row[1][1])),
         ],
         out,
     )
@@ -121,31 +122,37 @@ def setting(value: Any) -> str:
     """A value of a recipe, short; nothing where the key is absent."""
     if isinstance(value, float):
         return f"{value:g}"
-    return "-" if value is None else clean(value).removeprefix("mmctl:")
+    return "-" if value is None else printable(value).removeprefix("mmctl:")
 
 
 def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
     data = run["data"]
     dash = " \u00b1 " if unicode(out) else " +- "
-    facts = [("run", f"#{run['number']}  {clean(run['folder'])}")]
+    facts = [("run", f"#{run['number']}  {printable(run['folder'])}")]
     state = f"step {run['step']} of {run['total_steps'] or '?'}"
     state += f", {duration(run['seconds'])} of training" if run["seconds"] else ""
     state += f", {run['rate']:.3g} steps/s, {duration(run['eta'] or 0)} left" if run["rate"] else ""
-    state += f": {clean(run['reason'])}" if run["reason"] else ""
+    state += f": {printable(run['reason'])}" if run["reason"] else ""
     facts.append(("progress", state))
-    resumed = [f"{one['n']} from step {one['from_step']} on {clean(one.get('host'))}" for one in run["attempts"][1:]]
+    resumed = [
+        f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
+    ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
     facts.append(("exact", "" if run["exact"] else "no: it went on under other conditions"))
     facts.append(
-        ("recipe", f"{clean(run['recipe'])}, method {clean(run['method'])}, labeler {clean(run['labeler']) or 'none'}")
+        (
+            "recipe",
+            f"{printable(run['recipe'])}, method {printable(run['method'])}, "
+            f"labeler {printable(run['labeler']) or 'none'}",
+        )
     )
     facts.append(("started", _when(run["started"])))
     if data:
         parts = [f"{data[key]} {key}" for key in ("train", "labeled", "unlabeled", "val", "test") if data.get(key)]
-        hashes = f"(data {clean(run['data_hash'])[:12]}, split {clean(run['split_hash'])[:12]})"
+        hashes = f"(data {printable(run['data_hash'])[:12]}, split {printable(run['split_hash'])[:12]})"
         facts.append(("pictures", f"{', '.join(parts)} {hashes}"))
         pairs = zip(data.get("classes") or [], data.get("counts") or [], strict=False)
-        facts.append(("labeled", ", ".join(f"{clean(name)} {count}" for name, count in pairs)))
+        facts.append(("labeled", ", ".join(f"{printable(name)} {count}" for name, count in pairs)))
     if run["curve"]:
         values = [value for _, value in run["curve"]]
         ends = f"{figure(values[0], run['metric'])} to {figure(values[-1], run['metric'])}"
@@ -158,10 +165,10 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
             f"{dash}{figure(published['std'])}" if published["std"] is not None else ""
         )
         away = f", ours {figure(published['distance'], sign=True)}" if "distance" in published else ""
-        source = ", ".join(clean(published[key]) for key in ("source", "selection") if published[key])
+        source = ", ".join(printable(published[key]) for key in ("source", "selection") if published[key])
         facts.append(("published", f"{given} ({source}){away}"))
-    facts.append(("tags", clean(" ".join(run["tags"]))))
-    facts += [("note", f"{clean(note['text'])} ({_when(note['t'])})") for note in run["notes"]]
+    facts.append(("tags", printable(" ".join(run["tags"]))))
+    facts += [("note", f"{printable(note['text'])} ({_when(note['t'])})") for note in run["notes"]]
     return facts
 
 
@@ -170,8 +177,8 @@ def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Conso
     pictures = f"{rows[0]['n']} pictures, " if rows[0]["n"] else ""
     heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
     columns = [
-        column("weights", rows, lambda row: clean(row["weights"])),
-        column("predictor", rows, lambda row: clean(row["predictor"])),
+        column("weights", rows, lambda row: printable(row["weights"])),
+        column("predictor", rows, lambda row: printable(row["predictor"])),
     ]
     for name in EVALUATED:
         columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), right=True))
@@ -182,7 +189,7 @@ def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Conso
         if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
             names = run["data"].get("classes") or range(len(recalls))
             pairs = zip(names, recalls, strict=False)
-            line(out, "recall: " + ", ".join(f"{clean(name)} {_share(value)}" for name, value in pairs))
+            line(out, "recall: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
 
 
 def _metric(name: str, row: Value) -> str:
@@ -199,7 +206,9 @@ def column(title: str, rows: Sequence[Any], cell: Callable[[Any], str], rank: in
 
 
 def _parameters(value: Any) -> str:
-    return ", ".join(f"{clean(key)}={setting(item)}" for key, item in value.items()) if isinstance(value, dict) else ""
+    return (
+        ", ".join(f"{printable(key)}={setting(item)}" for key, item in value.items()) if isinstance(value, dict) else ""
+    )
 
 
 def _when(t: int | None) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from mmctl.pages import column, setting
-from mmctl.terminal import clean, figure, heading, is_share, line, p_value, show, spread
+from mmctl.terminal import figure, heading, is_share, line, p_value, show, spread
+from mmctl.text import printable
 
 Value = dict[str, Any]
 ROWS = 20
@@ -21,13 +22,15 @@ def print_comparison(found: Value, out: Console, *, per_seed: bool = False, all_
     """Every panel of a comparison."""
     for panel in found["panels"]:
         cells = _named(panel["cells"])
-        parts = [clean(panel["dataset"]) or "no data yet", f"{panel['labels'] or '?'} labels"]
-        parts += [f"data {clean(panel['data_hash'])[:12]}"] if panel["data_hash"] and len(found["panels"]) > 1 else []
+        parts = [printable(panel["dataset"]) or "no data yet", f"{panel['labels'] or '?'} labels"]
+        parts += (
+            [f"data {printable(panel['data_hash'])[:12]}"] if panel["data_hash"] and len(found["panels"]) > 1 else []
+        )
         heading(out, ", ".join(parts))
         for number, metric in enumerate(panel["metrics"]):
             _print_metric(panel, cells, number, metric, found["test"], out)
         for note in panel["notes"]:
-            line(out, f"note: {clean(note)}", "yellow")
+            line(out, f"note: {printable(note)}", "yellow")
         if per_seed:
             _print_seeds(panel, cells, out)
         if len(cells) > 1 or all_keys:
@@ -37,7 +40,7 @@ def print_comparison(found: Value, out: Console, *, per_seed: bool = False, all_
 def _print_metric(panel: Value, cells: Sequence[Value], number: int, metric: Value, test: str, out: Console) -> None:
     name = metric["metric"].partition("@")[0]
     base = next((cell for cell in cells if cell["cell"] == panel["baseline"]), None)
-    line(out, f"\n{clean(metric['metric'])}{', %' if is_share(name) else ''} ({metric['words']})")
+    line(out, f"\n{printable(metric['metric'])}{', %' if is_share(name) else ''} ({metric['words']})")
 
     def value(cell: Value) -> Value:
         found: Value = cell["values"][number]
@@ -86,7 +89,11 @@ def _named(cells: Sequence[Value]) -> list[Value]:
     """The cells with the name they are shown by: recipe, with method or hash where that is not enough."""
     recipes = Counter(cell["recipe"] for cell in cells)
     return [
-        cell | {"shown": clean(cell["recipe"]) + (f" {clean(cell['cell'])[:6]}" if recipes[cell["recipe"]] > 1 else "")}
+        cell
+        | {
+            "shown": printable(cell["recipe"])
+            + (f" {printable(cell['cell'])[:6]}" if recipes[cell["recipe"]] > 1 else "")
+        }
         for cell in cells
     ]
 
@@ -110,11 +117,11 @@ def _difference(cell: Value, base: Value | None, diff: float | None, name: str) 
 
 
 def _others(cell: Value) -> str:
-    return ", ".join(f"{count} {clean(state)}" for state, count in cell["counts"].items() if state != "completed")
+    return ", ".join(f"{count} {printable(state)}" for state, count in cell["counts"].items() if state != "completed")
 
 
 def _method(cell: Value) -> str:
-    method = clean(cell["method"]).removeprefix("mmctl:")
+    method = printable(cell["method"]).removeprefix("mmctl:")
     return "" if method == cell["recipe"] else method
 
 
@@ -124,13 +131,13 @@ def _print_seeds(panel: Value, cells: Sequence[Value], out: Console) -> None:
     columns = [
         column("cell", rows, lambda row: row[0]["shown"]),
         column("seed", rows, lambda row: str(row[1]["seed"]), right=True),
-        column("split", rows, lambda row: clean(row[1]["split_hash"])[:8], 3),
-        column("state", rows, lambda row: clean(row[1]["state"]) + ("" if _counts(row[1]) else " (not counted)")),
+        column("split", rows, lambda row: printable(row[1]["split_hash"])[:8], 3),
+        column("state", rows, lambda row: printable(row[1]["state"]) + ("" if _counts(row[1]) else " (not counted)")),
     ]
     for number, metric in enumerate(panel["metrics"]):
         name = metric["metric"]
-        columns.append(column(clean(name), rows, partial(_one, number, name), right=True))
-    columns.append(column("run", rows, lambda row: clean(row[1]["uid"]), 4))
+        columns.append(column(printable(name), rows, partial(_one, number, name), right=True))
+    columns.append(column("run", rows, lambda row: printable(row[1]["uid"]), 4))
     show(columns, out)
 
 
@@ -148,7 +155,7 @@ def _print_settings(panel: Value, cells: Sequence[Value], out: Console, all_keys
         return
     line(out, "\nSettings" if all_keys else "\nSettings that differ")
     shown = rows if all_keys else rows[:ROWS]
-    columns = [column("key", shown, lambda row: clean(row[0]))]
+    columns = [column("key", shown, lambda row: printable(row[0]))]
     for number, cell in enumerate(cells):
         columns.append(column(cell["shown"], shown, partial(_setting, number), number + 1 if number else 0))
     show(columns, out)

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from mmctl.errors import PluginError
-from mmctl.lines import got, literal
 from mmctl.plugin import SUPPLIED
+from mmctl.text import literal, short_literal
 from mmctl.wording import Fault, faults_of
 
 OWN = {"dataset": ("name", "root"), "augment": ("name", "after"), "loss": ("name", "weight", "rampup", "ramp")}
@@ -165,7 +165,7 @@ def check(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel |
     for name, value in values(checked).items():
         # Two holes in pydantic's strictness: Literal[1] takes true, and Any takes nan.
         if isinstance(table.get(name), bool) and type(value) in (int, float):
-            faults.append(((name,), f"must be a number (got {got(table[name])})"))
+            faults.append(((name,), f"must be a number (got {short_literal(table[name])})"))
         elif isinstance(value, Mapping | list):
             faults += [((name, *at), "must be finite") for at in _not_finite(value)]
     return (None if faults else checked), faults

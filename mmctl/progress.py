@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmctl.text import duration
+
 PAUSE = 0.1
 PLAIN = 10.0
 """Seconds between two lines where there is no terminal."""
@@ -24,18 +26,6 @@ def tell(text: str, out: bool = False) -> None:
         with suppress(OSError, ValueError):
             # Or the interpreter would fail at its end, with what is left in the buffer.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people write it: 42s, 3m05s, 7h12m, 2d03h."""
-    s = round(max(0.0, seconds))
-    if s < 60:
-        return f"{s}s"
-    if s < 3600:
-        return f"{s // 60}m{s % 60:02d}s"
-    if s < 86400:
-        return f"{s // 3600}h{s % 3600 // 60:02d}m"
-    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
 
 
 class Progress:

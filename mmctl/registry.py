@@ -23,9 +23,9 @@ from typing import Any
 import mmctl
 from mmctl import project
 from mmctl.errors import PluginError, suggest
-from mmctl.lines import printable, shown
 from mmctl.params import Shape, shape
 from mmctl.plugin import KINDS
+from mmctl.text import display_path, printable
 
 FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
 """Folder of the package, and (behind `mmctl.`) entry point group, of each kind."""
@@ -70,7 +70,7 @@ class Entry:
     def place(self) -> str:
         """Where it comes from, for people: `plugins/paper.py:12`, `mmctl-proto 0.3`."""
         if self.origin == "plugins" and self.file:
-            return f"{shown(self.file)}:{self.line}" if self.line else shown(self.file)
+            return f"{display_path(self.file)}:{self.line}" if self.line else display_path(self.file)
         return f"{self.origin} {self.version}" if self.version else self.origin
 
 
@@ -249,7 +249,7 @@ def _checked(entry: Entry, all_: Iterable[Entry]) -> Entry:
     key = (entry.kind, entry.name, entry.origin)
     twins = [e for e in all_ if (e.kind, e.name, e.origin) == key]
     if len(twins) > 1:
-        where = " and ".join(f"{shown(e.file)}:{e.line}" if e.file else f"{e.module}:{e.attr}" for e in twins)
+        where = " and ".join(f"{display_path(e.file)}:{e.line}" if e.file else f"{e.module}:{e.attr}" for e in twins)
         return replace(entry, broken=f"the name is given twice, in {where}")
     return entry
 
@@ -290,8 +290,8 @@ def failure(entry: Entry, error: BaseException, what: str) -> str:
     said = printable("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
     where = ""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        where = f" ({shown(Path(error.filename))}:{error.lineno})"
+        where = f" ({display_path(Path(error.filename))}:{error.lineno})"
     elif entry.file:
         at = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == entry.file]
-        where = f" ({shown(entry.file)}:{at[-1]})" if at else f" ({shown(entry.file)})"
+        where = f" ({display_path(entry.file)}:{at[-1]})" if at else f" ({display_path(entry.file)})"
     return f"{entry.kind} {entry.qualified} {what}: {said}{where}. Set MMCTL_DEBUG=1 for the traceback."

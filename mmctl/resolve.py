@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from mmctl.crosscheck import cross
 from mmctl.errors import PluginError, RecipeError, suggest
 from mmctl.layers import SET, Layers, folders
-from mmctl.lines import Path_, Problem, dotted, got, literal
+from mmctl.lines import Path_, Problem
 from mmctl.params import Shape, check, own_keys, plain, values
 from mmctl.plugin import Slot
 from mmctl.registry import NAME, Entry, Index
 from mmctl.requires import installed, satisfies, wrong
 from mmctl.settings import ORDER, TABLES, LossTerm, Table, Top, ordered
+from mmctl.text import dotted, literal, short_literal
 from mmctl.wording import meant, semicolon
 
 
@@ -111,7 +112,7 @@ class Resolver:
         for n, part in enumerate(path, 1):
             value = value.get(part, {})
             if not isinstance(value, dict):
-                self.say(path[:n], f"must be a table, [{dotted(path[:n])}] (got {got(value)})")
+                self.say(path[:n], f"must be a table, [{dotted(path[:n])}] (got {short_literal(value)})")
                 return {}
         return cast(dict[str, Any], value)
 
@@ -145,7 +146,7 @@ class Resolver:
             path = ("requires", name)
             if not isinstance(specifier, str) or wrong(specifier):
                 text = wrong(specifier) if isinstance(specifier, str) else 'must be versions such as ">=0.1,<0.2"'
-                self.say(path, f"{text} (got {got(specifier)})")
+                self.say(path, f"{text} (got {short_literal(specifier)})")
             elif (have := installed(name)) is None:
                 self.say(path, f"{specifier} is asked for, and {name} is not installed")
             elif not satisfies(have, specifier):
@@ -165,7 +166,7 @@ class Resolver:
             self.say((*path, "name"), f"is required: which {kind}? {known}.")
             return None
         if not isinstance(name, str):
-            self.say((*path, "name"), f"must be a name in quotes (got {got(name)})")
+            self.say((*path, "name"), f"must be a name in quotes (got {short_literal(name)})")
             return None
         try:
             entry = self.index.find(kind, name, None if "name" in table else home or "mmctl")
@@ -197,7 +198,7 @@ class Resolver:
         root = self.table(("dataset",)).get("root")
         if root is None or (isinstance(root, str) and root and "\0" not in root):
             return {} if root is None else {"root": root}
-        self.say(("dataset", "root"), f"must be a folder in quotes (got {got(root)})")
+        self.say(("dataset", "root"), f"must be a folder in quotes (got {short_literal(root)})")
         return {}
 
     def labeler(self, method: Part | None) -> None:
@@ -257,7 +258,7 @@ class Resolver:
             if after is not None and (not isinstance(after, str) or after not in tables or after == name):
                 others = [other for other in tables if other != name]
                 hint = suggest(after, others) if isinstance(after, str) else ""
-                text = f"must be another policy of this recipe (got {got(after)}){semicolon(hint)}"
+                text = f"must be another policy of this recipe (got {short_literal(after)}){semicolon(hint)}"
                 self.say(("augment", name, "after"), text)
                 after = None
             self.made.after[name] = after

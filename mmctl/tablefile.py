@@ -17,12 +17,13 @@ from pydantic import Field
 from mmctl import project
 from mmctl.errors import MmctlError, RecipeError, UserError, suggest
 from mmctl.layers import folders, layers, named, same_name, settings_of
-from mmctl.lines import Problem, Source, dotted, got, literal, printable, read
+from mmctl.lines import Problem, Source, read
 from mmctl.outline import Outline
 from mmctl.params import check
 from mmctl.recipe import Recipe, load
 from mmctl.registry import Index
 from mmctl.settings import Positive, Table
+from mmctl.text import dotted, literal, printable, short_literal
 from mmctl.wording import meant
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -242,13 +243,13 @@ class _Reader:
         """The tables [key.NAME]."""
         outer = self.source.data.get(key, {})
         if not isinstance(outer, dict):
-            self.say((key,), f"must be tables, [{key}.NAME] (got {got(outer)})")
+            self.say((key,), f"must be tables, [{key}.NAME] (got {short_literal(outer)})")
             return
         for name, value in outer.items():
             if isinstance(value, dict):
                 yield name, value
             else:
-                self.say((key, name), f"must be a table, [{dotted((key, name))}] (got {got(value)})")
+                self.say((key, name), f"must be a table, [{dotted((key, name))}] (got {short_literal(value)})")
 
     def one(self, path: tuple[str, ...], model: type[T], table: Mapping[str, Any]) -> T | None:
         """A checked table of fixed keys."""
@@ -269,7 +270,7 @@ class _Reader:
     def figure(self, path: tuple[str, ...], value: Any) -> Figure | None:
         """A cell: a number, "nc", or a table."""
         if not isinstance(value, dict | float | int | str) or isinstance(value, bool):
-            self.say(path, f'must be a number, "nc" or a table (got {got(value)})')
+            self.say(path, f'must be a number, "nc" or a table (got {short_literal(value)})')
             return None
         figure = self.one(path, Figure, value if isinstance(value, dict) else {"value": value})
         if figure and not isinstance(figure.value, float):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,14 +96,6 @@ def heading(out: Console, text: str) -> None:
     line(out, f"\n{text}", "bold")
 
 
-def clean(value: Any) -> str:
-    """Text of a user without anything that a terminal obeys: control and direction characters are written out."""
-    text = "" if value is None else str(value)
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else f"\\x{ord(char):02x}" for char in text
-    )
-
-
 def cut(text: str, width: int = WIDEST) -> str:
     """Text of at most so many cells."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 2) + ".."
@@ -141,14 +132,6 @@ def spread(mean: float | None, std: float | None, name: str, out: Console) -> st
 def p_value(p: float | None) -> str:
     """A probability, short."""
     return "" if p is None else ("<.0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1")
-
-
-def duration(seconds: float) -> str:
-    """A time span in its largest fitting unit: 48s, 5m, 3h, 12d."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size or (unit != "m" and seconds >= 1.5 * size):
-            return f"{seconds / size:.0f}{unit}"
-    return f"{max(0, seconds):.0f}s"
 
 
 def size(count: int | None) -> str:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from mmctl.terminal import GAP, Column, clean, cut, line, show, unicode
+from mmctl.terminal import GAP, Column, cut, line, show, unicode
+from mmctl.text import printable
 
 Value = dict[str, Any]
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -32,7 +33,7 @@ class Line(NamedTuple):
 
 def print_text(found: Value, out: Console) -> None:
     """The table, in as many parts as the terminal's width asks for."""
-    line(out, clean(found["title"]), "bold")
+    line(out, printable(found["title"]), "bold")
     line(out, f"{found['unit']}\n", "dim")
     lines, notes = _lines(found, " \u00b1 " if unicode(out) else " +- ")
     titles = Column("", 0, False, [("  " if one.kind != "published" else "") + cut(one.title, 30) for one in lines])
@@ -60,7 +61,9 @@ def markdown(found: Value) -> str:
         cells = [_marked(*pair, "<sup>{}</sup>") for pair in zip(one.texts, one.marks, strict=True)]
         title = one.title if one.kind == "published" else f"*{one.title}*"
         rows.append("| " + " | ".join([_piped(title), *map(_piped, cells)]) + " |")
-    return "\n".join([f"**{clean(found['title'])}**, {found['unit']}", "", *rows, "", *(f"- {note}" for note in notes)])
+    return "\n".join(
+        [f"**{printable(found['title'])}**, {found['unit']}", "", *rows, "", *(f"- {note}" for note in notes)]
+    )
 
 
 def latex(found: Value) -> str:
@@ -111,8 +114,8 @@ def as_csv(found: Value) -> str:
         column, row = titles["columns"][cell["column"]], titles["rows"][cell["row"]]
         theirs, ours = cell["published"] or {}, cell["ours"] or {}
         out.writerow([
-            clean(row["title"] or row["name"]), _heading(column), clean(column["dataset"]), column["labels"],
-            *(clean(theirs.get(key)) for key in ("value", "std", "right", "pasted", "note")),
+            printable(row["title"] or row["name"]), _heading(column), printable(column["dataset"]), column["labels"],
+            *(printable(theirs.get(key)) for key in ("value", "std", "right", "pasted", "note")),
             *(ours.get(key) for key in ("mean", "std", "n", "nc", "reducer")), cell["recipe"], ours.get("cell"),
         ])  # fmt: skip
     return text.getvalue().rstrip("\n")
@@ -130,8 +133,8 @@ def _lines(found: Value, between: str) -> tuple[list[Line], list[str]]:
             mark = _letter(len(footnotes)) if said else ""
             marks.append(mark)
             if said:
-                footnotes.append(f"[{mark}] {clean(row['title'] or row['name'])} {_heading(column)}: {said}")
-        title = clean(row["title"] or row["name"])
+                footnotes.append(f"[{mark}] {printable(row['title'] or row['name'])} {_heading(column)}: {said}")
+        title = printable(row["title"] or row["name"])
         lines.append(Line("published", title, [_figure(cell["published"], between) for cell in cells], marks))
         if row["published_only"]:
             continue
@@ -147,7 +150,7 @@ def _letter(n: int) -> str:
 
 
 def _heading(column: Value) -> str:
-    return clean(" ".join(part for part in (column["group"], column["title"] or column["name"]) if part))
+    return printable(" ".join(part for part in (column["group"], column["title"] or column["name"]) if part))
 
 
 def _figure(published: Value | None, between: str) -> str:
@@ -170,7 +173,7 @@ def _ours(ours: Value | None, between: str) -> str:
 def _runs(ours: Value | None) -> str:
     if ours is None:
         return "0"
-    others = [f"{count} {clean(state)}" for state, count in ours["counts"].items() if state != "completed"]
+    others = [f"{count} {printable(state)}" for state, count in ours["counts"].items() if state != "completed"]
     return ", ".join([str(ours["n"]), *others] if ours["n"] or not others else others)
 
 
@@ -179,16 +182,20 @@ def _said(published: Value) -> str:
     parts = [f"pasted from {published['pasted']}"] if published.get("pasted") else []
     parts += [f"should be {published['right']:.2f}"] if published.get("right") is not None else []
     parts += [published["note"]] if published.get("note") else []
-    return clean("; ".join(parts))
+    return printable("; ".join(parts))
 
 
 def _notes(found: Value) -> list[str]:
-    metric = clean(found["metric"])
-    notes = [f"published: {clean(found['source'])}; selection of the checkpoint: {clean(found['selection'])}"]
-    notes += [f"{clean(row['title'] or row['name'])}: {clean(row['source'])}" for row in found["rows"] if row["source"]]
+    metric = printable(found["metric"])
+    notes = [f"published: {printable(found['source'])}; selection of the checkpoint: {printable(found['selection'])}"]
+    notes += [
+        f"{printable(row['title'] or row['name'])}: {printable(row['source'])}"
+        for row in found["rows"]
+        if row["source"]
+    ]
     places: dict[str, list[str]] = {}
     headings = {column["name"]: _heading(column) for column in found["columns"]}
-    titles = {row["name"]: clean(row["title"] or row["name"]) for row in found["rows"]}
+    titles = {row["name"]: printable(row["title"] or row["name"]) for row in found["rows"]}
     for cell in found["cells"]:
         if cell["ours"] and cell["ours"]["words"]:
             places.setdefault(cell["ours"]["words"], []).append(f"{titles[cell['row']]} {headings[cell['column']]}")
@@ -205,7 +212,7 @@ def _notes(found: Value) -> list[str]:
         ]
         what = metric if found["unit"] == "accuracy %" else f"100 - {metric}"
         ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over completed runs of the very recipe"
-    return [*notes, ours, *(clean(note) for note in found["notes"])]
+    return [*notes, ours, *(printable(note) for note in found["notes"])]
 
 
 def _marked(text: str, mark: str, form: str) -> str:
@@ -223,7 +230,7 @@ TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(TEX.get(char, char) for char in clean(text))
+    return "".join(TEX.get(char, char) for char in printable(text))
 
 
 def form(found: Value, name: str) -> str:

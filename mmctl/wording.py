@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmctl.errors import suggest
-from mmctl.lines import got
+from mmctl.text import short_literal
 
 Fault = tuple[tuple[str | int, ...], str]
 """Where in a table, and what is wrong there."""
@@ -54,7 +54,7 @@ def faults_of(model: type[BaseModel], table: Mapping[str, Any], error: Validatio
         if at in values_:
             known = re.findall(r'"([^"]*)"', text)
             hint = semicolon(suggest(values_[at], known)) if isinstance(values_[at], str) else ""
-            text += f" (got {got(values_[at])}){hint}"
+            text += f" (got {short_literal(values_[at])}){hint}"
         faults.append((at, text))
     return faults
 

@@ -75,12 +75,12 @@ def test_show(mm: Mm, runs: Path) -> None:
 
 def test_text_of_users_is_shown_as_it_is(mm: Mm, runs: Path) -> None:
     out = mm("show", "@last-failed").out
-    assert "see [bold]log[/bold] \\x1b[31m" in out
+    assert "see [bold]log[/bold] \\u001b[31m" in out
     make_run(
         runs, "20261225-000000-x-s0-abcd", name="[red]x[/red]\x1b]0;t\x07", created=1_800_000_000_000, tags=["[b]"]
     )
     out = mm("ls").out
-    assert "[red]x[/red]\\x1b]0;t\\x07" in out
+    assert "[red]x[/red]\\u001b]0;t\\u0007" in out
     assert "\x1b" not in out + mm("show", "@last").out
 
 

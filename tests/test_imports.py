@@ -13,7 +13,7 @@ from conftest import REPO
 
 PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
-GROUND = {"errors", "plugin", "project", "identity"}
+GROUND = {"errors", "plugin", "project", "identity", "text"}
 RECIPES = {
     "lines", "wording", "params", "registry", "settings", "layers", "requires", "resolve", "crosscheck", "recipe",
     "recipe_schema", "local", "outline", "tablefile",

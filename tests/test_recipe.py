@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mmctl import recipe, requires
 from mmctl.errors import PluginError, RecipeError
-from mmctl.lines import got, literal, parse, scan
+from mmctl.lines import parse, scan
 from mmctl.settings import ORDER
+from mmctl.text import literal, short_literal
 
 PARTS = '''
 from __future__ import annotations
@@ -592,7 +593,7 @@ def test_a_literal_is_toml(value: Any) -> None:
     text = literal(value)
     assert "\n" not in text
     assert repr(tomllib.loads(f"v = {text}")["v"]) == repr(value)
-    assert len(got(value)) <= 60
+    assert len(short_literal(value)) <= 60
 
 
 LINES = tuple((BASE + "[split]\nlabels = 5\nval = 0.1\n[loss.unlabeled]\nweight = 2\nrampup = 5\n").splitlines())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_runs import T0, attempt, data, evaluation, family, finished_run, make_run, points, state, write
 
-from mmctl import measure, report, selection, stats, terminal
+from mmctl import measure, report, selection, stats, terminal, text
 from mmctl.compare import compare, published_value, settings
 from mmctl.errors import RunNotFound, UserError
 from mmctl.journal import append, plain
@@ -366,14 +366,21 @@ def test_figures() -> None:
     assert terminal.figure(0.12344, "test/ema/head/nll") == "0.1234"
     assert terminal.figure(math.nan) == "nan"
     assert terminal.figure(None) == ""
-    assert [terminal.duration(s) for s in (5, 119, 120, 5400, 86400, 200000)] == ["5s", "119s", "2m", "2h", "24h", "2d"]
+    assert [text.duration(s) for s in (5, 119, 120, 5400, 86400, 200000)] == [
+        "5s",
+        "1m59s",
+        "2m00s",
+        "1h30m",
+        "1d00h",
+        "2d07h",
+    ]
     assert [terminal.p_value(p) for p in (0.00001, 0.0625, 1.0, None)] == ["<.0001", ".0625", "1", ""]
     assert [terminal.size(n) for n in (5, 123456, None)] == ["5 B", "123.5 kB", "0 B"]
 
 
 def test_text_that_a_terminal_would_obey() -> None:
-    assert terminal.clean("a\x1b[31mb\n\x9b\u202e c\u00a0d") == "a\\x1b[31mb\\x0a\\x9b\\x202e c\u00a0d"
-    assert terminal.clean(None) == ""
+    assert text.printable("a\x1b[31mb\n\x9b\u202e c\u00a0d") == "a\\u001b[31mb\\u000a\\u009b\\u202e c\u00a0d"
+    assert text.printable(None) == ""
     assert len(terminal.cut("x" * 100)) == terminal.WIDEST
 
 

@@ -48,8 +48,8 @@ def list_(
 
 def _kind(kind: str | None) -> str:
     from mmctl.errors import UserError, suggest
-    from mmctl.lines import printable
     from mmctl.plugin import KINDS
+    from mmctl.text import printable
 
     if kind is None or kind in KINDS:
         return kind or ""
@@ -57,7 +57,7 @@ def _kind(kind: str | None) -> str:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    from mmctl.lines import printable, shown
+    from mmctl.text import display_path, printable
 
     return {
         "kind": entry.kind,
@@ -65,7 +65,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "origin": entry.origin,
         "version": entry.version,
         "from": printable(entry.place),
-        "file": shown(entry.file) if entry.file else None,
+        "file": display_path(entry.file) if entry.file else None,
         "line": entry.line,
         "sha256": entry.sha256,
         "summary": printable(entry.summary),
@@ -114,8 +114,8 @@ def show(
 
 def _find(index: Index, name: str, kind: str) -> Entry:
     from mmctl.errors import PluginError, suggest
-    from mmctl.lines import printable
     from mmctl.plugin import KINDS
+    from mmctl.text import printable
 
     if kind:
         return index.find(kind, name)
@@ -133,7 +133,7 @@ def _find(index: Index, name: str, kind: str) -> Entry:
 
 def _paste(entry: Entry, values: list[tuple[str, str]], component: Any) -> str:
     """The component's table as it stands in a recipe, defaults written out."""
-    from mmctl.lines import literal
+    from mmctl.text import literal
 
     slots = {"augment": ".weak", "loss": ".TERM"}
     lines = [f"[{entry.kind}{slots.get(entry.kind, '')}]", f"name = {literal(_row(entry)['name'])}"]

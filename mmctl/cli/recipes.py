@@ -88,7 +88,7 @@ def show(
 
 def _keys(data: dict[str, Any], at: tuple[str, ...] = ()) -> list[tuple[str, tuple[str, ...]]]:
     """All values of a recipe as (dotted key, path)."""
-    from mmctl.lines import dotted
+    from mmctl.text import dotted
 
     found = []
     for key, value in data.items():
@@ -104,7 +104,7 @@ def _is_table(path: tuple[str, ...], value: object) -> bool:
 
 def _commented(made: Recipe) -> str:
     """TOML with a comment behind each value."""
-    from mmctl.lines import dotted, literal
+    from mmctl.text import dotted, literal
 
     lines: list[tuple[str, str]] = []
 

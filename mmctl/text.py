@@ -1,0 +1,72 @@
+"""Text for people: values as TOML writes them, paths, lengths of time, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def printable(value: object) -> str:
+    """A user's text without characters that steer a terminal: these are written as `\\u001b`; None is empty."""
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else _escape(char)
+        for char in ("" if value is None else str(value))
+    )
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if char < "\U00010000" else f"\\U{ord(char):08x}"
+
+
+def literal(value: Any) -> str:
+    """A value as one line of TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + printable(json.dumps(value, ensure_ascii=False)[1:-1]) + '"'
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{dotted((str(key),))} = {literal(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(literal(item) for item in value) + "]"
+    return str(value)
+
+
+def short_literal(value: Any) -> str:
+    """A value as messages quote it: TOML, cut to a readable length."""
+    text = literal(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A key as messages write it: ("loss", "margin", "weight") is loss.margin.weight."""
+    return ".".join(str(p) if isinstance(p, int) or _BARE_KEY.fullmatch(p) else literal(p) for p in path)
+
+
+def display_path(path: Path) -> str:
+    """A path as messages write it: relative to the current folder where that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(path)
+
+
+def duration(seconds: float) -> str:
+    """A length of time: 42s, 3m05s, 7h12m, 2d03h."""
+    s = round(max(0.0, seconds))
+    if s < 60:
+        return f"{s}s"
+    if s < 3600:
+        return f"{s // 60}m{s % 60:02d}s"
+    if s < 86400:
+        return f"{s // 3600}h{s % 3600 // 60:02d}m"
+    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
