@@ -35,7 +35,7 @@ def ours(parts: dict[str, product.Images], strong: bool) -> Callable[[], object]
     loader.views = {"x": (), "u": (), branch: (view,)}
     loader.sizes = {"x": 0, "u": 0, branch: BATCH}
     steps = iter(range(10**9))
-    return lambda: loader.batch(run.stage(loader.plan(next(steps))))
+    return lambda: loader.batch(run.transfer(loader.plan(next(steps))))
 
 
 def one_by_one(make: Callable[[int], Tensor], rng: np.random.Generator) -> Callable[[], Tensor]:

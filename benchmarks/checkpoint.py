@@ -15,9 +15,9 @@ import product
 import torch
 from common import arguments, finish, machine, spread, table, tell
 
-from mmctl import checkpoint
-from mmctl.train import check_weights, device_step
-from mmctl.writer import Writer
+from mmctl.training import checkpoint
+from mmctl.training.async_save import AsyncSaver
+from mmctl.training.loop import check_weights, device_step
 
 ROUNDS, QUICK = 40, 8
 
@@ -33,7 +33,7 @@ def main() -> None:
     }
     run = product.training(parts, product.shipped("mixmatch"), "fp32", torch.device("cpu"), 2)
     device_step(run, run.staged(0))
-    writer = Writer(run.tensors())
+    writer = AsyncSaver(run.tensors())
     blocking: list[float] = []
     saving: list[float] = []
     size = sum(t.numel() * t.element_size() for t in run.tensors().values())
@@ -41,7 +41,7 @@ def main() -> None:
         for n in range(args.rounds or (QUICK if args.quick else ROUNDS)):
             device_step(run, run.staged(n + 1))
             start = time.thread_time()
-            run.tally.check()
+            run.metrics.check()
             check_weights(run)
             writer.save(run.tensors(), lambda tensors, n=n: checkpoint.publish(Path(folder), n, tensors, {}))
             blocking.append(time.thread_time() - start)

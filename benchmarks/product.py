@@ -10,14 +10,16 @@ import torch
 from common import REPO, tell
 
 from mmctl.assemble import DTYPES, Data, assemble
-from mmctl.capture import Ladder
-from mmctl.loader import prefetch
+from mmctl.data.draws import rekey_global_generators
+from mmctl.data.loader import prefetch
+from mmctl.data.split import make_split
 from mmctl.plugin import Images, Split
 from mmctl.recipe import load
 from mmctl.registry import Index
 from mmctl.settings import Split as SplitTable
-from mmctl.split import make_split
-from mmctl.train import Training, device_step, rekey_global_generators
+from mmctl.training.cuda_graph import StepRunner
+from mmctl.training.loop import device_step
+from mmctl.training.state import Training
 
 CLASSES = tuple("0123456789")
 TRAIN, TEST, LABELS = 50_000, 10_000, 250  # CIFAR-10's sizes and the usual number of labels
@@ -87,7 +89,7 @@ def training(
 def stepper(run: Training) -> Callable[[], None]:
     """One turn of the train loop a call: plan, centroids, step; no evaluation, no checkpoint."""
     plans = prefetch(run.plan, 0, STEPS, 2 if run.device.type == "cuda" else 0)
-    advance = Ladder(run, device_step)
+    advance = StepRunner(run, device_step)
 
     def step() -> None:
         plan = next(plans)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmctl.assemble import DTYPES, device_of, precision_of
-from mmctl.train import device_step
+from mmctl.training.loop import device_step
 
 BATCH = 64
 ROUNDS, QUICK = 12, 1

@@ -20,15 +20,16 @@ import torch
 from torch import nn
 
 from mmctl import project
-from mmctl.centroids import Centroids
+from mmctl.data.draws import seed_initialization
+from mmctl.data.images import Normalization, Pictures, check_images, one_hot
+from mmctl.data.loader import Loader
+from mmctl.data.split import make_split
 from mmctl.errors import DataError, PluginError, UserError
-from mmctl.loader import Loader
-from mmctl.model import Average, Model
-from mmctl.pictures import Norm, Pictures, check, one_hot
 from mmctl.plugin import Images, Split
 from mmctl.recipe import Recipe
-from mmctl.split import make_split
-from mmctl.train import Training, seed_initialisation
+from mmctl.training.centroids import Centroids
+from mmctl.training.model import Average, Model
+from mmctl.training.state import Training
 
 RENORM = 4096  # pictures, as many as centroids are refitted from
 
@@ -58,7 +59,7 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
             shared[name] = images
     if "train" not in images or not any(s in images for s in ("val", "test")):
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
-    check(images, recipe.dataset_name)
+    check_images(images, recipe.dataset_name)
     if "val" in images and recipe.split.val:
         raise UserError(
             f"split.val = {recipe.split.val} carves validation pictures from train, and {recipe.dataset_name} has "
@@ -71,7 +72,7 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
 
 def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
     """Every object of the run; the same numbers on every device, since parts are made on the CPU and then moved."""
-    seed_initialisation(recipe.seed)
+    seed_initialization(recipe.seed)
     images, split = data.images["train"], data.split
     known = facts(recipe, images, split)
     make = partial(recipe.build, known=known)
@@ -79,7 +80,7 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     for name in recipe.policies:
         augments[name] = make("augment", name)
     backbone = make("backbone")
-    norm = Norm.of(images, backbone)
+    norm = Normalization.of(images, backbone)
     model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
     ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
     if recipe.train.compile:
@@ -122,7 +123,7 @@ def fuse(net: Model) -> None:
     net.backbone.compile(dynamic=False)
 
 
-def pool(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> Pictures | None:
+def pool(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> Pictures | None:
     """The training pictures, as they are, that batch-norm statistics are found on anew; None where they are not.
 
     In batches of the training size and not of eval.batch, which must not matter for any figure.
@@ -130,10 +131,14 @@ def pool(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> Pictur
     if recipe.average.kind == "none" or recipe.average.buffers != "recompute":
         return None
     rows, batch = np.union1d(data.split.labeled, data.split.unlabeled), recipe.train.batch
-    return Pictures(data.images["train"], norm, device, batch=batch, rows=rows, unlabeled=True).few(RENORM).dealt()
+    return (
+        Pictures(data.images["train"], norm, device, batch=batch, rows=rows, unlabeled=True)
+        .subset(RENORM)
+        .interleaved()
+    )
 
 
-def evaluated(recipe: Recipe, data: Data, norm: Norm, device: torch.device) -> dict[str, Pictures]:
+def evaluated(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
     """The splits that the recipe evaluates and the data have; val is the official one, or carved from train."""
     found: dict[str, Pictures] = {}
     for name in recipe.eval.splits:

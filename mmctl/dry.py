@@ -7,12 +7,13 @@ import time
 import torch
 
 from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
+from mmctl.data.images import Normalization
 from mmctl.explain import lines, told
-from mmctl.pictures import Norm
 from mmctl.recipe import Recipe
 from mmctl.rehearsal import passes
 from mmctl.text import duration
-from mmctl.train import Training, device_step
+from mmctl.training.loop import device_step
+from mmctl.training.state import Training
 
 MEASURED = 20
 WARM = 3
@@ -70,5 +71,5 @@ def measure(run: Training) -> float:
     return sorted(times[WARM:])[MEASURED // 2]
 
 
-def _norm(norm: Norm) -> str:
+def _norm(norm: Normalization) -> str:
     return "mean " + ", ".join(f"{m:.3f}" for m in norm.mean) + " std " + ", ".join(f"{s:.3f}" for s in norm.std)

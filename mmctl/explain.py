@@ -19,11 +19,11 @@ import torch
 from mmctl.assemble import Data, assemble, read_data
 from mmctl.errors import MmctlError
 from mmctl.measure import ENOUGH
-from mmctl.optimizer import length_of, steps_of
 from mmctl.recipe import Recipe
 from mmctl.rehearsal import CLASSES, SIDE, Pass, made_up, passes
 from mmctl.text import printable
-from mmctl.train import Training
+from mmctl.training.schedules import length_of, steps_of
+from mmctl.training.state import Training
 
 Value = dict[str, Any]
 BN = {

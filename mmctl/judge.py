@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmctl import checkpoint as checkpoints
 from mmctl import journal
 from mmctl.assemble import evaluated
+from mmctl.data.images import Pictures
 from mmctl.errors import ResumeRefused, UserError, suggest
-from mmctl.evaluate import evaluate
 from mmctl.opened import open_run
-from mmctl.pictures import Pictures
 from mmctl.run import evaluation_event
+from mmctl.training import checkpoint as checkpoints
+from mmctl.training.evaluate import evaluate
 
 
 def judge(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from mmctl import checkpoint, environment
+from mmctl import environment
 from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, precision_of, read_data, threads_of
+from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
 from mmctl.folder import read_about
 from mmctl.recipe import Recipe, load
-from mmctl.split import load_split, save_split
-from mmctl.train import Training
+from mmctl.training import checkpoint
+from mmctl.training.state import Training
 
 
 @dataclass

@@ -16,7 +16,8 @@ import torch
 from mmctl.assemble import Shared
 from mmctl.errors import MmctlError
 from mmctl.run import Outcome, attempt
-from mmctl.train import Event, Training
+from mmctl.training.loop import Event
+from mmctl.training.state import Training
 
 Watch = Callable[[Path, Event, Training], None]
 

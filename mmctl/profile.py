@@ -24,14 +24,15 @@ from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data,
 from mmctl.errors import EnvironmentFault
 from mmctl.recipe import Recipe
 from mmctl.terminal import Column
-from mmctl.train import Training, device_step
+from mmctl.training.loop import device_step
+from mmctl.training.state import Training
 
 WARM = 3
 TRACED = 3
 """Steps in the trace: enough to see what repeats, and a file that a browser opens."""
 ORDER = (
     "plan on the host", "data", "forward, no gradient", "forward, gradient", "backward", "optimizer",
-    "average (EMA)",    "tally", "centroids", "rest: labels, mixing, losses",
+    "average (EMA)",    "training metrics", "centroids", "rest: labels, mixing, losses",
 )  # fmt: skip
 CONV = (12, 512, 16)
 """Images, channels and side of the convolution whose speed is the ceiling, as in benchmarks/step.py."""
@@ -92,7 +93,7 @@ def watched(run: Training, clock: Clock) -> Iterator[None]:
         return "forward, gradient" if torch.is_grad_enabled() else "forward, no gradient"
 
     stand_in(run, "plan", "plan on the host")
-    stand_in(run, "stage", "plan on the host")
+    stand_in(run, "transfer", "plan on the host")
     stand_in(run.loader, "batch", "data")
     for net in run.nets.values():
         stand_in(net, "forward", forward)
@@ -101,7 +102,7 @@ def watched(run: Training, clock: Clock) -> Iterator[None]:
     stand_in(run.optimizer, "step", "optimizer")
     if run.ema is not None:
         stand_in(run.ema, "follow", "average (EMA)")
-    stand_in(run.tally, "add", "tally")
+    stand_in(run.metrics, "add", "training metrics")
     stand_in(run, "refit", "centroids")
     try:
         yield
@@ -164,7 +165,7 @@ def take(run: Training, steps: int, clock: Clock | None = None) -> None:
         if clock is None:
             device_step(run, run.staged(step))
         else:
-            staged = run.stage(run.plan(step))
+            staged = run.transfer(run.plan(step))
             with clock.part(ORDER[-1]):
                 device_step(run, staged)
         run.step += 1

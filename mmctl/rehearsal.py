@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmctl.assemble import Data
 from mmctl.plugin import Images, Split
 from mmctl.recipe import Recipe
-from mmctl.train import Training
+from mmctl.training.state import Training
 
 CLASSES, SIDE = 10, 32
 NETS: dict[str, Literal["network", "average"]] = {"raw": "network", "ema": "average"}

@@ -20,17 +20,19 @@ import torch
 from torch import Tensor
 
 import mmctl
-from mmctl import checkpoint, journal, project
+from mmctl import journal, project
 from mmctl.assemble import Shared
 from mmctl.errors import MmctlError, ResumeRefused, TrainingFailed, UserError
-from mmctl.evaluate import Scores
 from mmctl.folder import last_state
 from mmctl.journal import Journal
 from mmctl.lease import Lease, boot, host
 from mmctl.opened import Opened, open_run
 from mmctl.progress import tell
-from mmctl.train import Alarm, Evaluated, Event, Point, Saved, Training, train
-from mmctl.writer import Writer
+from mmctl.training import checkpoint
+from mmctl.training.async_save import AsyncSaver
+from mmctl.training.evaluate import Scores
+from mmctl.training.loop import Alarm, Evaluated, Event, Notice, Point, Saved, train
+from mmctl.training.state import Training
 
 Watch = Callable[[Event, Training], None]
 
@@ -95,14 +97,14 @@ class _Keeper:
     def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.first = time.perf_counter(), opened.training.step
-        self.writer: Writer | None = None
+        self.writer: AsyncSaver | None = None
 
     def run(self, stop: Callable[[], bool], accept: bool) -> Generator[None, None, Outcome]:
         """The loop of train.py, with its end told to the journal whatever it is."""
         t = self.o.training
         try:
             self.begin(accept)
-            self.writer = Writer(t.tensors())
+            self.writer = AsyncSaver(t.tensors())
             for event in train(t, stop):
                 self.keep(event)
                 self.watch(event, t)
@@ -171,8 +173,8 @@ class _Keeper:
                     for predictor, s in scores.items():
                         where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
                         self.log.write(evaluation_event(step, where, split, weights, predictor, s))
-            case Alarm(step, "rung", text, _):
-                self.log.write({"e": "rung", "step": step, "text": text})  # no cause for alarm
+            case Notice(step, text):
+                self.log.write({"e": "notice", "step": step, "text": text})
             case Alarm(step, kind, text, _):
                 self.log.write({"e": "alert", "step": step, "kind": kind, "text": text})
             case Saved(step, reason):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmctl.centroids import Centroids
 from mmctl.plugin import Output
+from mmctl.training.centroids import Centroids
 
 Vector = Sequence[float]
 

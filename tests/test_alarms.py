@@ -7,7 +7,7 @@ import json
 import pytest
 from tiny import training
 
-from mmctl.alarms import Alarms
+from mmctl.training.alarms import Alarms
 
 SERIES = "test/ema/head/largest_class"
 

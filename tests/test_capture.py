@@ -1,4 +1,4 @@
-"""Steps that a graph can hold, the ladder of rungs, and its words; the graph itself needs a GPU (marked so)."""
+"""Steps that a graph can hold, the mode that steps run in; the graph itself needs a GPU (marked so)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from test_methods import CASES, METHODS, SOFT, named
 from tiny import training
 from torch import nn
 
-from mmctl import capture
-from mmctl.capture import Ladder, Snapshot, drops, reason
-from mmctl.optimizer import Optimizer
-from mmctl.owners import own_groups
-from mmctl.stage import Stage
-from mmctl.train import Alarm, Training, device_step, train
+from mmctl.data.transfer import Transfer
+from mmctl.training import cuda_graph
+from mmctl.training.cuda_graph import Snapshot, StepRunner, uses_device_rng, why_not_captured
+from mmctl.training.loop import Notice, device_step, train
+from mmctl.training.optimizer import Optimizer
+from mmctl.training.state import Training, own_groups
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -27,7 +27,7 @@ def capturable(method: str, *sets: str) -> Training:
     run = training(method, *SOFT.get(method, ()), *sets)
     params = {k: t for k, t in run.owned.items() if isinstance(t, nn.Parameter) and t.requires_grad}
     run.optimizer = Optimizer(params, own_groups(run.parts, params), run.settings.optimizer, fused=True)
-    run.stage = Stage(torch.device("cpu"), packed=True)
+    run.transfer = Transfer(torch.device("cpu"), packed=True)
     return run
 
 
@@ -89,88 +89,88 @@ class Dropping(nn.Module):
 
 
 def test_what_draws_on_the_device_is_not_captured() -> None:
-    assert drops({"model": Dropping(0.0)}) is None
-    assert drops({"model": Dropping(0.1)}) == "Dropout in model draws on the device"
+    assert uses_device_rng({"model": Dropping(0.0)}) is None
+    assert uses_device_rng({"model": Dropping(0.1)}) == "Dropout in model draws on the device"
 
 
 def test_on_a_cpu_there_is_nothing_to_say() -> None:
     run = training("supervised")
-    ladder = Ladder(run, device_step)
-    assert reason(run) == "graphs are of CUDA"
-    ladder(run.plan(0))
-    assert ladder.rung == "eager"
-    assert not ladder.told()
+    runner = StepRunner(run, device_step)
+    assert why_not_captured(run) == "graphs are of CUDA"
+    runner(run.plan(0))
+    assert runner.mode == "eager"
+    assert not runner.newly_eager()
 
 
 class Fake:
     """Stands for the CUDA graph: what it is told to do."""
 
     def __init__(self, run: Training, step: Any, staged: Any) -> None:
-        self.run, self.step, self.form = run, step, run.stage.form
+        self.run, self.step, self.form = run, step, run.transfer.form
         self.replays = 0
 
     def replay(self) -> None:
         self.replays += 1
-        self.step(self.run, self.run.stage(self.run.plan(self.run.step)))
+        self.step(self.run, self.run.transfer(self.run.plan(self.run.step)))
 
 
-def climbing(run: Training, monkeypatch: pytest.MonkeyPatch, recorded: Any) -> Ladder:
-    monkeypatch.setattr(capture, "reason", lambda run: None)
-    monkeypatch.setattr(capture, "Recorded", recorded)
-    run.stage = Stage(torch.device("cpu"), packed=True)
-    ladder = Ladder(run, device_step)
-    ladder._told = False
-    return ladder
+def running(run: Training, monkeypatch: pytest.MonkeyPatch, recorded: Any) -> StepRunner:
+    monkeypatch.setattr(cuda_graph, "reason", lambda run: None)
+    monkeypatch.setattr(cuda_graph, "Recorded", recorded)
+    run.transfer = Transfer(torch.device("cpu"), packed=True)
+    runner = StepRunner(run, device_step)
+    runner._told = False
+    return runner
 
 
 def test_the_graph_is_made_once_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     run = capturable("supervised")
-    ladder = climbing(run, monkeypatch, Fake)
+    runner = running(run, monkeypatch, Fake)
     for step in range(3):
-        ladder(run.plan(step))
+        runner(run.plan(step))
         run.step += 1
-    assert ladder.rung == "graph"
-    assert ladder.graph is not None
-    assert ladder.graph.replays == 3  # type: ignore[attr-defined]
-    assert not ladder.told()
+    assert runner.mode == "graph"
+    assert runner.graph is not None
+    assert runner.graph.replays == 3  # type: ignore[attr-defined]
+    assert not runner.newly_eager()
 
 
-def test_a_graph_that_fails_falls_one_rung_and_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_fails_falls_back_to_eager_and_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
     run = capturable("supervised")
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    ladder = climbing(run, monkeypatch, fail)
+    runner = running(run, monkeypatch, fail)
     for step in range(3):
-        ladder(run.plan(step))
-    assert ladder.rung == "eager"
-    assert ladder.why == "RuntimeError: operation not permitted when stream is capturing"
-    assert [ladder.told(), ladder.told()] == [True, False]
+        runner(run.plan(step))
+    assert runner.mode == "eager"
+    assert runner.why == "RuntimeError: operation not permitted when stream is capturing"
+    assert [runner.newly_eager(), runner.newly_eager()] == [True, False]
 
 
 def test_other_shapes_end_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     run = capturable("supervised")
-    ladder = climbing(run, monkeypatch, Fake)
-    ladder(run.plan(0))
+    runner = running(run, monkeypatch, Fake)
+    runner(run.plan(0))
     other = run.plan(1)
     other.draws = {"more": other.index_x}
-    ladder(other)
-    assert ladder.rung == "eager"
-    assert ladder.told()
-    assert "changed" in (ladder.why or "")
+    runner(other)
+    assert runner.mode == "eager"
+    assert runner.newly_eager()
+    assert "changed" in (runner.why or "")
 
 
 def test_the_fall_is_told_as_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     run = capturable("supervised", "train.steps=3")
-    made: list[Ladder] = []
+    made: list[StepRunner] = []
 
-    def ladder(run: Training, step: Any) -> Ladder:
-        made.append(climbing(run, monkeypatch, lambda *_: 1 / 0))
+    def runner(run: Training, step: Any) -> StepRunner:
+        made.append(running(run, monkeypatch, lambda *_: 1 / 0))
         return made[-1]
 
-    monkeypatch.setattr("mmctl.train.Ladder", ladder)
-    events = [e for e in train(run, lambda: False) if isinstance(e, Alarm) and e.kind == "rung"]
+    monkeypatch.setattr("mmctl.training.loop.StepRunner", runner)
+    events = [e for e in train(run, lambda: False) if isinstance(e, Notice)]
     assert [e.step for e in events] == [1]
     assert "ZeroDivisionError" in events[0].text
 
@@ -183,11 +183,11 @@ def test_on_a_gpu_a_graph_gives_what_single_operations_give(method: str, tmp_pat
     from mmctl.assemble import assemble, read_data
 
     found = []
-    for rung in ("auto", "off"):
-        made = recipe(method, *SOFT.get(method, ()), f"train.capture={rung}", "train.device=cuda")
+    for mode in ("auto", "off"):
+        made = recipe(method, *SOFT.get(method, ()), f"train.capture={mode}", "train.device=cuda")
         run = assemble(made, read_data(made), torch.device("cuda"), None)
-        fallen = [e for e in train(run, lambda: False) if isinstance(e, Alarm) and e.kind == "rung"]
-        assert [e.text for e in fallen if rung == "auto"] == []
+        fallen = [e for e in train(run, lambda: False) if isinstance(e, Notice)]
+        assert [e.text for e in fallen if mode == "auto"] == []
         found.append(tensors(run))
     for name, value in found[0].items():
         assert torch.allclose(value.double(), found[1][name].double(), rtol=1e-3, atol=1e-5), name
@@ -220,7 +220,7 @@ def test_a_compiled_network_gives_the_same_to_rounding() -> None:
         device_step(plain, plain.staged(step))
         device_step(fused, fused.staged(step))
     assert list(fused.tensors()) == list(plain.tensors())
-    one, other = plain.tally.read(), fused.tally.read()
+    one, other = plain.metrics.read(), fused.metrics.read()
     assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
@@ -231,8 +231,8 @@ def test_on_a_gpu_a_step_that_cannot_be_captured_goes_on_as_if_nothing_had_been_
     from mmctl.assemble import assemble, read_data
 
     found = []
-    for rung in ("auto", "off"):
-        made = recipe("mixmatch", *SOFT["mixmatch"], f"train.capture={rung}", "train.device=cuda")
+    for mode in ("auto", "off"):
+        made = recipe("mixmatch", *SOFT["mixmatch"], f"train.capture={mode}", "train.device=cuda")
         run = assemble(made, read_data(made), torch.device("cuda"), None)
         plain = run.method.step
 
@@ -243,8 +243,8 @@ def test_on_a_gpu_a_step_that_cannot_be_captured_goes_on_as_if_nothing_had_been_
 
         run.method.step = waiting
         with torch.cuda.stream(torch.cuda.Stream()):
-            told = [e.kind for e in train(run, lambda: False) if isinstance(e, Alarm)]
-        assert ("rung" in told) == (rung == "auto")
+            told = [e for e in train(run, lambda: False) if isinstance(e, Notice)]
+        assert bool(told) == (mode == "auto")
         found.append(tensors(run))
     for name, value in found[0].items():
         assert torch.allclose(value.double(), found[1][name].double(), rtol=1e-3, atol=1e-5), name

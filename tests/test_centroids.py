@@ -9,9 +9,9 @@ import torch
 from slow_math import centroids, membership, randn, settings, squared, unit
 from torch import Tensor, nn
 
-from mmctl.centroids import Centroids
 from mmctl.errors import UserError
-from mmctl.model import Model
+from mmctl.training.centroids import Centroids
+from mmctl.training.model import Model
 
 K, D = 4, 5
 

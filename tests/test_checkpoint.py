@@ -19,9 +19,9 @@ import torch
 from conftest import REPO
 from torch import Tensor
 
-from mmctl import checkpoint
-from mmctl.checkpoint import MANIFEST, STATE, copy_into, folder_of, newest, publish, read, retain, steps, tidy
 from mmctl.errors import EnvironmentFault, ResumeRefused
+from mmctl.training import checkpoint
+from mmctl.training.checkpoint import MANIFEST, STATE, copy_into, folder_of, newest, publish, read, retain, steps, tidy
 
 FACTS = {"run": "r", "reason": "periodic", "environment": {"threads": 1}, "training": {"in_a_row": 2, "told": ["loss"]}}
 

@@ -16,14 +16,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trials import After, assert_same, never
 
-from mmctl import checkpoint, ops, project
+from mmctl import ops, project
 from mmctl.augments import _pixels
 from mmctl.augments.ctaugment import OPERATIONS as ALL
 from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
 from mmctl.folder import prepare
 from mmctl.plugin import DataError
 from mmctl.run import execute
-from mmctl.train import device_step
+from mmctl.training import checkpoint
+from mmctl.training.loop import device_step
 
 BINS = {"identity": [], "posterize": [8], "rescale": [17, 6]}
 RESAMPLING = [

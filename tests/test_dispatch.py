@@ -13,11 +13,12 @@ from conftest import REPO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmctl.assemble import Data, assemble
+from mmctl.data.split import make_split
 from mmctl.plugin import Images
 from mmctl.recipe import load
 from mmctl.registry import Index
-from mmctl.split import make_split
-from mmctl.train import Training, device_step
+from mmctl.training.loop import device_step
+from mmctl.training.state import Training
 
 STEP = 420
 """A MixMatch step with one forward for the guesses and one for the mixed images, weak augmentation included."""
@@ -109,7 +110,7 @@ def test_what_is_not_the_network(part: str, limit: int) -> None:
             run.optimizer.step(staged.lr)
             run.ema.follow(staged.share)
         else:
-            run.tally.add(staged.step + 1, terms, loss, run.loader.hidden[batch.index_u])
+            run.metrics.add(staged.step + 1, terms, loss, run.loader.hidden[batch.index_u])
     assert count.by_name.total() <= limit, count.by_name.most_common(25)
 
 

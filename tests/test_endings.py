@@ -16,12 +16,13 @@ from conftest import Result
 from test_checkpoint import dies_at
 from trials import After, assert_same, events, never, points
 
-from mmctl import checkpoint
 from mmctl.errors import Diverged, EnvironmentFault, TrainingFailed
 from mmctl.folder import last_state, prepare
 from mmctl.run import execute
 from mmctl.store import Store
-from mmctl.train import Point, Training
+from mmctl.training import checkpoint
+from mmctl.training.loop import Point
+from mmctl.training.state import Training
 
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_every=4", "eval.every=5")
@@ -262,7 +263,7 @@ def test_a_bug_of_ours_leaves_a_file_to_report(mm: Mm, tmp_path: Path, monkeypat
         raise AssertionError("no such luck")
 
     folder = started(tmp_path)
-    monkeypatch.setattr("mmctl.train.device_step", broken)
+    monkeypatch.setattr("mmctl.training.loop.device_step", broken)
     done = mm("resume", folder.name)
     assert done.code == 1
     assert "a bug in mmctl: AssertionError: no such luck. Please report it with" in done.err

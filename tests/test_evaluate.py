@@ -10,10 +10,11 @@ import torch
 from slow_math import randn, squared, unit
 from tiny import training
 
-from mmctl.evaluate import Cut, evaluate, fitted, renormed, score
-from mmctl.model import Model
-from mmctl.pictures import Normalise, Pictures
-from mmctl.train import Evaluated, Training, device_step, scores, train
+from mmctl.data.images import Normalize, Pictures
+from mmctl.training.evaluate import EvaluationStopped, evaluate, recompute_bn, refit_centroids, score
+from mmctl.training.loop import Evaluated, device_step, evaluate_all, train
+from mmctl.training.model import Model
+from mmctl.training.state import Training
 
 
 def predictions(n: int = 200, k: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,7 +100,7 @@ def test_evaluation_leaves_no_trace() -> None:
 def test_centroids_are_refitted_on_a_copy(estimator: str) -> None:
     run = stepped(f"centroids.estimator={estimator}")
     before = run.centroids.mean_KD.clone()
-    own = fitted(run.model, run.centroids, run.labeled)
+    own = refit_centroids(run.model, run.centroids, run.labeled)
     assert own is not run.centroids
     assert torch.equal(run.centroids.mean_KD, before)
     assert not torch.allclose(own.mean_KD, before)
@@ -113,7 +114,7 @@ def test_centroids_are_refitted_on_a_copy(estimator: str) -> None:
 
 def test_the_centroid_predictor_says_the_nearest() -> None:
     run = stepped(steps=10)
-    own = fitted(run.model, run.centroids, run.labeled)
+    own = refit_centroids(run.model, run.centroids, run.labeled)
     found, agreement = evaluate(run.model, run.splits["test"], own)
     right = agree = 0
     for x, y in run.splits["test"]:
@@ -161,14 +162,14 @@ def test_an_average_gets_statistics_of_its_own() -> None:
 def test_statistics_are_found_anew_for_each_evaluation() -> None:
     def figures(buffers: str) -> list[float]:
         run = stepped(f"average.buffers={buffers}", "average.kind=swa", "average.start=1", "average.every=1", steps=9)
-        events = [e for e in scores(run, lambda: False) if isinstance(e, Evaluated)]
+        events = [e for e in evaluate_all(run, lambda: False) if isinstance(e, Evaluated)]
         return [e.scores["head"].metrics["nll"] for e in events]
 
     (raw, kept), (same, found) = figures("copy"), figures("recompute")
     assert raw == same
     assert found != kept
     run = stepped("average.buffers=recompute")
-    list(scores(run, lambda: True))
+    list(evaluate_all(run, lambda: True))
     assert run.cut, "a signal is heard meanwhile"
     assert stepped("average.kind=none", "average.buffers=recompute").pool is None
 
@@ -188,7 +189,7 @@ class Noisy(torch.nn.Module):
 def test_dropout_does_not_make_statistics_a_matter_of_chance() -> None:
     net = Model(Noisy(), 3)
     pictures: Any = [(torch.randn(8, 6, generator=torch.Generator().manual_seed(i)), None) for i in range(3)]
-    a, b = renormed(net, pictures), renormed(net, pictures)
+    a, b = recompute_bn(net, pictures), recompute_bn(net, pictures)
     seen = torch.cat([net.backbone.layers[0](x) for x, _ in pictures])  # type: ignore[index, union-attr]
     assert torch.allclose(a.backbone.layers[2].running_mean, seen.mean(0), atol=1e-6)  # type: ignore[index, union-attr]
     assert all(torch.equal(p, q) for p, q in zip(a.buffers(), b.buffers(), strict=True))
@@ -196,7 +197,7 @@ def test_dropout_does_not_make_statistics_a_matter_of_chance() -> None:
 
 def test_a_class_without_a_centroid_is_never_said() -> None:
     run = stepped()
-    own = fitted(run.model, run.centroids, run.labeled)
+    own = refit_centroids(run.model, run.centroids, run.labeled)
     own.seen_K[1] = False
     found, _ = evaluate(run.model, run.splits["test"], own)
     assert [row[1] for row in found["centroid"].confusion] == [0, 0, 0]
@@ -207,7 +208,7 @@ def test_batches_of_evaluation_do_not_matter() -> None:
     pictures = run.splits["test"]
     small = Pictures.__new__(Pictures)
     small.__dict__.update(pictures.__dict__, batch=7)
-    assert isinstance(small.normalise, Normalise)
+    assert isinstance(small.normalise, Normalize)
     whole, _ = evaluate(run.model, pictures, run.centroids)
     parts, _ = evaluate(run.model, small, run.centroids)
     for predictor in ("head", "centroid"):
@@ -216,7 +217,7 @@ def test_batches_of_evaluation_do_not_matter() -> None:
 
 def test_a_signal_cuts_evaluation_short() -> None:
     run = stepped()
-    with pytest.raises(Cut):
+    with pytest.raises(EvaluationStopped):
         evaluate(run.model, run.splits["test"], run.centroids, stop=lambda: True)
 
 

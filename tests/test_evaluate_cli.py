@@ -12,10 +12,10 @@ from conftest import Result
 from test_wrong_inputs import tree
 from trials import After, events, never, points
 
-from mmctl import checkpoint
 from mmctl.folder import prepare
 from mmctl.lease import Lease
 from mmctl.run import execute
+from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=4", "eval.every=4")

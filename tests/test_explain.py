@@ -13,10 +13,9 @@ import torch
 from conftest import REPO
 
 from mmctl.explain import explain, lines
-from mmctl.model import average_share
-from mmctl.optimizer import learning_rate, ramp
 from mmctl.recipe import load
 from mmctl.rehearsal import Pass, passes, shown
+from mmctl.training.schedules import average_share, learning_rate, ramp
 
 Mm = Callable[..., Any]
 LABELER = Pass("labeler")

@@ -10,11 +10,11 @@ from slow_math import centroids, membership, output, power, randn, settings, sof
 from tiny import recipe
 from torch import Tensor
 
-from mmctl.centroids import Centroids
 from mmctl.errors import RecipeError
 from mmctl.labelers.centroid import Fuzzy, NearestCentroid, Product
 from mmctl.labelers.head import Softmax
 from mmctl.plugin import Guess, Output
+from mmctl.training.centroids import Centroids
 
 K, D, U = 4, 5, 6
 PRIOR = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)

@@ -10,7 +10,7 @@ from conftest import REPO
 
 from mmctl.assemble import assemble, read_data
 from mmctl.recipe import load
-from mmctl.train import Evaluated, train
+from mmctl.training.loop import Evaluated, train
 
 SEEDS = (20, 21, 22)
 

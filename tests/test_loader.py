@@ -14,11 +14,12 @@ from numpy.random import Generator, Philox
 from test_pictures import images
 from torch import Tensor
 
-from mmctl import loader
-from mmctl.loader import Balanced, Loader, Order, chain, generator, prefetch
-from mmctl.pictures import Norm, one_hot
+from mmctl.data import draws
+from mmctl.data.draws import generator
+from mmctl.data.images import Normalization, one_hot
+from mmctl.data.loader import Balanced, Loader, Order, chain, prefetch
+from mmctl.data.transfer import Transfer
 from mmctl.plugin import Images, Split
-from mmctl.stage import Stage
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,9 @@ def test_steps_share_no_numbers() -> None:
 
 
 def test_a_counter_in_the_low_word_would_repeat_the_last_step() -> None:
-    naive = [Generator(Philox(key=loader.key(0, "x"), counter=[s, 0, 0, 0])).integers(2**63, size=40) for s in (7, 8)]
+    naive = [
+        Generator(Philox(key=draws.stream_key(0, "x"), counter=[s, 0, 0, 0])).integers(2**63, size=40) for s in (7, 8)
+    ]
     assert naive[0][4:].tolist() == naive[1][:-4].tolist()  # the trap that `generator` avoids
 
 
@@ -100,7 +103,7 @@ def made(pixels: Any = None, **changed: Any) -> Loader:
         "views": {"x": ("weak", "clean"), "u": ("weak", "strong")},
         "augments": {"weak": Shift(), "strong": Double()},
         "after": {"weak": None, "strong": "weak"},
-        "norm": Norm((0.5, 0.25), (0.1, 0.2)),
+        "norm": Normalization((0.5, 0.25), (0.1, 0.2)),
         "batch": 4,
         "unlabeled_batch": 7,
         "seed": 3,
@@ -168,7 +171,7 @@ def test_plans_keep_that_rule() -> None:
 def test_batches_are_what_the_plan_says() -> None:
     one = made()
     plan = one.plan(6)
-    batch = one.batch(Stage(CPU)(plan))
+    batch = one.batch(Transfer(CPU)(plan))
     data, parts = images(), split()
     assert [tuple(x.shape) for x in (*batch.x, *batch.u)] == [(4, 2, 4, 4)] * 2 + [(7, 2, 4, 4)] * 2
 
@@ -201,7 +204,7 @@ def test_hidden_labels_are_those_of_the_unlabelled_pool() -> None:
 def test_a_method_without_unlabelled_views_draws_none() -> None:
     one = made(views={"x": ("weak",)}, draw=None)
     plan = one.plan(0)
-    batch = one.batch(Stage(CPU)(plan))
+    batch = one.batch(Transfer(CPU)(plan))
     assert len(plan.index_u) == 0
     assert batch.u == ()
     assert plan.draws == {}
@@ -214,7 +217,7 @@ def test_a_memory_map_gives_what_resident_pixels_give(tmp_path: Path) -> None:
     assert not mapped.resident
     for step in (0, 9):
         plan = mapped.plan(step)
-        a, b = mapped.batch(Stage(CPU)(plan)), resident.batch(Stage(CPU)(resident.plan(step)))
+        a, b = mapped.batch(Transfer(CPU)(plan)), resident.batch(Transfer(CPU)(resident.plan(step)))
         assert isinstance(plan.pixels["u"], np.ndarray)
         for x, y in zip((*a.x, *a.u, a.y), (*b.x, *b.u, b.y), strict=True):
             assert torch.equal(x, y)

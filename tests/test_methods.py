@@ -17,11 +17,12 @@ from tiny import recipe, training, written
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from mmctl import checkpoint
+from mmctl.data.transfer import Plan
 from mmctl.plugin import Batch, Guess, Terms
 from mmctl.registry import Index
-from mmctl.stage import Plan
-from mmctl.train import Point, Training, device_step, train
+from mmctl.training import checkpoint
+from mmctl.training.loop import Point, device_step, train
+from mmctl.training.state import Training
 
 METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
 VARIANTS = {
@@ -306,7 +307,7 @@ def test_unlabelled_images_teach_something(method: str) -> None:
     run = training(method, *SOFT.get(method, ()))
     steps_of(run, 0, 20)
     plan = run.plan(20)
-    terms = run.method.step(run.loader.batch(run.stage(plan)))
+    terms = run.method.step(run.loader.batch(run.transfer(plan)))
     others = {k: v for k, v in terms.losses.items() if k != "labeled" and plan.weight[k]}
     assert max(abs(v.item()) for v in others.values()) > 1e-4
     total = torch.stack([plan.weight[k] * v for k, v in others.items()]).sum()
@@ -401,8 +402,8 @@ def test_weights_multiply_their_terms() -> None:
     plan: Plan = run.plan(1)
     assert plan.weight == pytest.approx({"labeled": 1.0, "margin": 0.3, "margin_unlabeled": 0.1, "unlabeled": 2.0})
     terms = terms_of(training("marginmix"), 1)
-    device_step(run, run.stage(plan))
-    read = run.tally.read()
+    device_step(run, run.transfer(plan))
+    read = run.metrics.read()
     assert read["loss"] == pytest.approx(sum(plan.weight[k] * terms.losses[k].item() for k in terms.losses), rel=1e-4)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmctl.methods.temporal_ensembling import TemporalEnsembling
 from mmctl.plugin import Batch, Output, Terms
-from mmctl.train import Training
+from mmctl.training.state import Training
 
 Rows = list[list[float]]
 Slow = Callable[[], dict[str, float]]

@@ -24,7 +24,7 @@ from mmctl.augments import _pixels
 from mmctl.errors import PluginError
 from mmctl.methods.remixmatch import ReMixMatch, rotated
 from mmctl.plugin import Images
-from mmctl.train import Training
+from mmctl.training.state import Training
 
 K, N = 3, 12
 LEARNED = ("augment.strong.name=ctaugment", "augment.probe.name=ctaugment_probe", "augment.probe.after=weak")

@@ -15,7 +15,7 @@ from tiny import training
 from torch import Tensor
 
 from mmctl.plugin import Batch
-from mmctl.train import Training
+from mmctl.training.state import Training
 
 K, N = 3, 12
 Rows = list[list[float]]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmctl.errors import UserError
-from mmctl.model import Average, Model, average_share, interleave
+from mmctl.training.model import Average, Model, interleave
+from mmctl.training.schedules import average_share
 
 
 class Net(nn.Module):

@@ -12,8 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from mmctl import ops
-from mmctl.model import interleave
 from mmctl.plugin import Output
+from mmctl.training.model import interleave
 
 
 def rows(n: int, k: int, seed: int = 0) -> torch.Tensor:

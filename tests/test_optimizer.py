@@ -12,8 +12,9 @@ import torch
 from slow_math import randn
 from torch import nn
 
-from mmctl.optimizer import Optimizer, cyclic, learning_rate, length_of, ramp, steps_of
-from mmctl.owners import own_groups
+from mmctl.training.optimizer import Optimizer
+from mmctl.training.schedules import cyclic, learning_rate, length_of, ramp, steps_of
+from mmctl.training.state import own_groups
 
 
 def test_lengths_are_steps_or_shares() -> None:

@@ -12,13 +12,14 @@ from conftest import Result
 from test_endings import started
 from trials import After, assert_same, events, never
 
-from mmctl import checkpoint, opened
+from mmctl import opened
 from mmctl.errors import Diverged, TrainingFailed, UserError
 from mmctl.folder import last_state
 from mmctl.pack import execute_pack
 from mmctl.recipe import Recipe
 from mmctl.run import Outcome, execute
-from mmctl.train import Training
+from mmctl.training import checkpoint
+from mmctl.training.state import Training
 
 Mm = Callable[..., Result]
 MIX: tuple[dict[str, Any], ...] = (

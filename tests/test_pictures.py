@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmctl.data.images import Normalization, Pictures, check_images, one_hot
 from mmctl.errors import DataError
-from mmctl.pictures import Norm, Pictures, check, one_hot
 from mmctl.plugin import Images
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def images(n: int = 40, channels: int = 2) -> Images:
 
 def test_norm_is_the_moments_of_the_pixels() -> None:
     data = images(5000)  # more than one chunk
-    norm = Norm.of(data, object())
+    norm = Normalization.of(data, object())
     pixels = data.pixels.double().numpy() / 255
     assert norm.mean == pytest.approx(pixels.mean((0, 2, 3)))
     assert norm.std == pytest.approx(pixels.std((0, 2, 3)))
@@ -32,14 +32,14 @@ def test_norm_is_the_moments_of_the_pixels() -> None:
     assert x.mean((0, 2, 3)).abs().max() < 1e-4
     assert x.std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-3)
     constant = Images(torch.full((3, 1, 2, 2), 7, dtype=torch.uint8), np.zeros(3, np.int64), ("a",), "abc", "f")
-    assert torch.isfinite(Norm.of(constant, object()).on(CPU)(constant.pixels)).all()
+    assert torch.isfinite(Normalization.of(constant, object()).on(CPU)(constant.pixels)).all()
 
 
 def test_norm_of_pretrained_weights_is_theirs() -> None:
     class Pretrained:
         mean, std = np.array([0.1, 0.2]), np.array([0.3, 0.4])
 
-    assert Norm.of(images(), Pretrained()) == Norm((0.1, 0.2), (0.3, 0.4))
+    assert Normalization.of(images(), Pretrained()) == Normalization((0.1, 0.2), (0.3, 0.4))
 
 
 def test_one_hot_of_numbers_and_of_distributions() -> None:
@@ -51,7 +51,7 @@ def test_one_hot_of_numbers_and_of_distributions() -> None:
 
 
 def test_pictures_without_a_label_are_shown_if_asked() -> None:
-    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=16, unlabeled=True)
+    pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=16, unlabeled=True)
     targets = torch.cat([y for _, y in pictures])
     assert len(pictures) == len(targets) == 40
     assert targets.sum(-1).tolist() == [1] * 38 + [0, 0]
@@ -59,8 +59,8 @@ def test_pictures_without_a_label_are_shown_if_asked() -> None:
 
 @pytest.mark.parametrize(("batch", "sizes"), [(16, [13, 13, 12]), (40, [38]), (37, [19, 19]), (1, [1] * 38)])
 def test_pictures_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int]) -> None:
-    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=batch)
-    dealt = pictures.dealt()
+    pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=batch)
+    dealt = pictures.interleaved()
     assert [len(x) for x, _ in dealt] == sizes
     assert sorted(dealt.rows.tolist()) == pictures.rows.tolist()
     first = dealt.rows[: sizes[0]]
@@ -71,7 +71,7 @@ def test_pictures_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int
 
 
 def test_pictures_are_the_labelled_rows_in_order() -> None:
-    data, norm = images(), Norm((0, 0), (1, 1))
+    data, norm = images(), Normalization((0, 0), (1, 1))
     pictures = Pictures(data, norm, CPU, batch=16)
     assert len(pictures) == 38  # two have no label
     shown = list(pictures)
@@ -83,9 +83,9 @@ def test_pictures_are_the_labelled_rows_in_order() -> None:
 
 
 def test_few_pictures_are_spread_evenly() -> None:
-    pictures = Pictures(images(), Norm((0, 0), (1, 1)), CPU, batch=16)
-    assert pictures.few(38) is pictures
-    few = pictures.few(5)
+    pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=16)
+    assert pictures.subset(38) is pictures
+    few = pictures.subset(5)
     assert few.rows.tolist() == [0, 9, 18, 28, 37]
     assert few.target_NK.tolist() == pictures.target_NK[[0, 9, 18, 28, 37]].tolist()
     assert len(pictures) == 38
@@ -107,7 +107,7 @@ def test_few_pictures_are_spread_evenly() -> None:
 )
 def test_what_a_data_set_gives_is_checked(change: dict[str, object], says: str) -> None:
     good = images()
-    check({"train": good, "test": images()}, "mine")
+    check_images({"train": good, "test": images()}, "mine")
     with pytest.raises(DataError, match=r'dataset "mine", test: ') as caught:
-        check({"train": good, "test": replace(good, **change)}, "mine")  # type: ignore[arg-type]
+        check_images({"train": good, "test": replace(good, **change)}, "mine")  # type: ignore[arg-type]
     assert says in str(caught.value)

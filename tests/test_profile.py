@@ -14,7 +14,7 @@ from conftest import Result
 from tiny import training
 
 from mmctl.profile import ORDER, Clock, ceiling, take, watched
-from mmctl.train import device_step
+from mmctl.training.loop import device_step
 
 Mm = Callable[..., Result]
 CPU = torch.device("cpu")

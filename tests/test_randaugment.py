@@ -21,7 +21,7 @@ from mmctl.augments.cutout import Cutout
 from mmctl.augments.randaugment import OPERATIONS as ALL
 from mmctl.augments.randaugment import FixMatchRandAugment, RandAugment, USBRandAugment
 from mmctl.plugin import DataError
-from mmctl.train import device_step
+from mmctl.training.loop import device_step
 
 SHAPES = [(3, 32, 32), (1, 48, 48), (3, 20, 33)]
 
@@ -436,10 +436,10 @@ def test_after_weak(name: str) -> None:
     for policy in ("weak", "strong"):
         told = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in plan.view_draws["x1"][policy].items()}
         x = policies[policy].apply(x, **told)
-    shown = run.loader.batch(run.stage(plan)).x
-    assert torch.equal(shown[1], run.loader.normalise(x))
+    shown = run.loader.batch(run.transfer(plan)).x
+    assert torch.equal(shown[1], run.loader.normalize(x))
     assert not torch.equal(shown[0], shown[1])
-    device_step(run, run.stage(plan))
+    device_step(run, run.transfer(plan))
     again = run.plan(3).view_draws["x1"]["strong"]  # a step's draws are a function of the seed and the step
     assert all((again[k] == v).all() for k, v in plan.view_draws["x1"]["strong"].items())
     other = run.plan(4).view_draws["x1"]["strong"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
-from mmctl.optimizer import length_of
 from mmctl.recipe import Recipe, load
+from mmctl.training.schedules import length_of
 
 ALL = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name != "tables")  # those are in test_tables
 FRAGMENTS = {"methods", "fair", "base"}

@@ -15,10 +15,10 @@ from conftest import Result
 from test_wrong_inputs import tree
 from trials import After, assert_same, events, never
 
-from mmctl import checkpoint
 from mmctl.folder import last_state, prepare
 from mmctl.lease import Lease
 from mmctl.run import execute
+from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.save_every=5", "train.steps=12")

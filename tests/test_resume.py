@@ -14,10 +14,10 @@ import torch
 from conftest import REPO, Result
 from trials import After, assert_same, only, spawn, wait_for
 
-from mmctl import checkpoint
 from mmctl.folder import prepare
 from mmctl.recipe import load
 from mmctl.run import execute
+from mmctl.training import checkpoint
 
 SETS = [
     "train.steps=24", "train.save_every=5", "train.log_every=4", "eval.every=8", "train.threads=1", "split.labels=20",

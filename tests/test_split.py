@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmctl.data.split import balanced, class_of, load_split, make_split, natural, save_split
 from mmctl.plugin import DataError, Images, Split
-from mmctl.split import balanced, class_of, load_split, make_split, natural, save_split
 
 FERPLUS = np.array([8740, 7287, 3149, 3014, 2100, 119, 532, 119])  # majority of fer2013new.csv
 FIRST = np.arange(8)

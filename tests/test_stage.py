@@ -10,7 +10,7 @@ import torch
 from tiny import training
 from torch import Tensor
 
-from mmctl.stage import SLOTS, Plan, Stage, Staged
+from mmctl.data.transfer import SLOTS, DevicePlan, Plan, Transfer
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def flat(tree: Any, name: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_every_array_arrives_with_its_type_and_shape(packed: bool) -> None:
-    stage = Stage(CPU, packed)
+    stage = Transfer(CPU, packed)
     for step in (3, 4, 9, 10, 11, 12):
         there, here = flat(vars(stage(plan(step)))), flat(vars(plan(step)))
         assert there.keys() == here.keys()
@@ -52,7 +52,7 @@ def test_every_array_arrives_with_its_type_and_shape(packed: bool) -> None:
 
 
 def test_a_packed_plan_is_always_in_the_same_place() -> None:
-    stage = Stage(CPU, packed=True)
+    stage = Transfer(CPU, packed=True)
     where = [[t.data_ptr() for t in flat(vars(stage(plan(s)))).values() if isinstance(t, Tensor)] for s in range(5)]
     assert all(w == where[0] for w in where)
     first = stage(plan(0))
@@ -64,7 +64,7 @@ def test_a_packed_plan_is_always_in_the_same_place() -> None:
 
 
 def test_another_form_is_seen() -> None:
-    stage = Stage(CPU, packed=True)
+    stage = Transfer(CPU, packed=True)
     stage(plan(0))
     form = stage.form
     stage(plan(7))
@@ -79,7 +79,7 @@ def test_another_form_is_seen() -> None:
 
 
 def test_host_buffers_take_turns() -> None:
-    stage = Stage(CPU, packed=True)
+    stage = Transfer(CPU, packed=True)
     stage(plan(0))
     assert len({b.data_ptr() for b in stage._host}) == SLOTS >= 3
 
@@ -87,10 +87,10 @@ def test_host_buffers_take_turns() -> None:
 @pytest.mark.parametrize("method", ["supervised", "marginmix"])
 def test_a_batch_is_the_same_either_way(method: str) -> None:
     run = training(method)
-    packed = Stage(CPU, packed=True)
+    packed = Transfer(CPU, packed=True)
     for step in range(3):
         a, b = run.loader.batch(run.staged(step)), run.loader.batch(packed(run.plan(step)))
-        assert isinstance(run.staged(step), Staged)
+        assert isinstance(run.staged(step), DevicePlan)
         for name, value in flat(vars(a)).items():
             other = flat(vars(b))[name]
             for one, two in zip(value, other, strict=True) if isinstance(value, tuple) else [(value, other)]:

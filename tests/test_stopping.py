@@ -17,10 +17,10 @@ import tiny
 from conftest import REPO, Result
 from trials import assert_same, events, never, spawn
 
-from mmctl import checkpoint, train
 from mmctl.folder import prepare
 from mmctl.run import execute
 from mmctl.stopping import SIGNALS, Stop
+from mmctl.training import checkpoint, loop
 
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_every=4", "eval.every=6", "eval.batch=9")
@@ -44,7 +44,7 @@ def whole(tmp_path: Path) -> Path:
 
 def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int) -> None:
     """Send this process signals at a call of a function of the train loop."""
-    real, calls = getattr(train, name), 0
+    real, calls = getattr(loop, name), 0
 
     def struck(*args: Any, **keys: Any) -> Any:
         nonlocal calls
@@ -54,7 +54,7 @@ def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int)
                 os.kill(os.getpid(), number)
         return real(*args, **keys)
 
-    monkeypatch.setattr(train, name, struck)
+    monkeypatch.setattr(loop, name, struck)
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: signal.Signals(n).name)

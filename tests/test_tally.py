@@ -10,7 +10,7 @@ from slow_math import randn
 
 from mmctl.errors import Diverged
 from mmctl.plugin import Guess, Terms
-from mmctl.tally import Tally, score_guess
+from mmctl.training.running_metrics import RunningMetrics, score_pseudo_labels
 
 CPU = torch.device("cpu")
 NONE = torch.zeros(0, dtype=torch.int64)
@@ -20,13 +20,13 @@ def tensor(value: float) -> torch.Tensor:
     return torch.tensor(value)
 
 
-def add(tally: Tally, step: int, labeled: float, other: float = 0.0, loss: float | None = None) -> None:
+def add(tally: RunningMetrics, step: int, labeled: float, other: float = 0.0, loss: float | None = None) -> None:
     terms = Terms({"labeled": tensor(labeled), "other": tensor(other)}, {"extra": tensor(2.0)})
     tally.add(step, terms, tensor(labeled + other if loss is None else loss), NONE)
 
 
 def test_means_over_the_window_which_then_closes() -> None:
-    tally = Tally(3, CPU)
+    tally = RunningMetrics(3, CPU)
     for step, value in enumerate((1.0, 2.0, 6.0)):
         add(tally, step, value, -1.0)
     assert tally.read() == pytest.approx({"loss": 2.0, "labeled": 3.0, "other": -1.0, "extra": 2.0})
@@ -36,7 +36,7 @@ def test_means_over_the_window_which_then_closes() -> None:
 
 
 def test_means_do_not_lose_small_figures() -> None:
-    tally = Tally(3, CPU)
+    tally = RunningMetrics(3, CPU)
     add(tally, 0, 1e8)
     for step in range(1, 101):
         add(tally, step, 1.0)
@@ -45,7 +45,7 @@ def test_means_do_not_lose_small_figures() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_the_first_term_that_is_not_finite_is_named(value: float) -> None:
-    tally = Tally(3, CPU)
+    tally = RunningMetrics(3, CPU)
     add(tally, 40, 1.0)
     add(tally, 41, 1.0, value)
     add(tally, 42, math.nan, value)  # all of it follows
@@ -55,7 +55,7 @@ def test_the_first_term_that_is_not_finite_is_named(value: float) -> None:
 
 
 def test_the_sum_is_named_only_by_itself() -> None:
-    tally = Tally(3, CPU)
+    tally = RunningMetrics(3, CPU)
     add(tally, 5, 1.0, 1.0, loss=math.nan)
     with pytest.raises(Diverged, match="the loss is not finite since step 5"):
         tally.check()
@@ -65,7 +65,7 @@ def test_scores_of_guesses() -> None:
     target = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3]])
     weight = torch.tensor([1.0, 1.0, 0.5, 0.0])
     hidden = torch.tensor([0, 2, -1, 0])
-    got = {k: v.item() for k, v in score_guess(Guess(target, weight), hidden).items()}
+    got = {k: v.item() for k, v in score_pseudo_labels(Guess(target, weight), hidden).items()}
     assert got["guess_kept"] == pytest.approx(2.5 / 4)
     assert got["guess_top"] == pytest.approx((0.7 + 0.8 + 0.6 + 1 / 3) / 4)
     assert got["guess_known"] == pytest.approx(2 / 4)  # the third has no hidden label, the fourth is not used
@@ -75,7 +75,7 @@ def test_scores_of_guesses() -> None:
 
 
 def test_guesses_over_a_window() -> None:
-    tally, rows = Tally(2, CPU), []
+    tally, rows = RunningMetrics(2, CPU), []
     for step in range(3):
         target, weight = randn(5, 2, seed=step).softmax(-1).float(), torch.tensor([1.0, 0.5, 0, 1, 1])
         hidden = torch.tensor([0, 1, 0, -1, 1])
@@ -96,7 +96,7 @@ def test_guesses_over_a_window() -> None:
 
 
 def test_without_hidden_labels_there_is_no_accuracy() -> None:
-    tally = Tally(2, CPU)
+    tally = RunningMetrics(2, CPU)
     guess = Guess(torch.full((3, 2), 0.5), torch.ones(3))
     tally.add(0, Terms({"labeled": tensor(1.0)}, guess=guess), tensor(1.0), torch.tensor([-1, -1, -1]))
     got = tally.read()
@@ -106,13 +106,13 @@ def test_without_hidden_labels_there_is_no_accuracy() -> None:
 
 
 def test_margin_ratio() -> None:
-    tally = Tally(2, CPU)
+    tally = RunningMetrics(2, CPU)
     tally.add(0, Terms({"margin": tensor(-0.5), "margin_unlabeled": tensor(-1.0)}), tensor(1.0), NONE)
     assert tally.read()["margin_ratio"] == pytest.approx(2.0)
 
 
 def test_an_open_window_can_be_carried_over() -> None:
-    whole, first, second = (Tally(2, CPU) for _ in range(3))
+    whole, first, second = (RunningMetrics(2, CPU) for _ in range(3))
     for step in range(4):
         for tally in (whole, first if step < 2 else second):
             if step == 2 and tally is second:

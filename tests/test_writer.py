@@ -13,11 +13,11 @@ from test_endings import started
 from torch import Tensor
 from trials import assert_same, never
 
-from mmctl import checkpoint
 from mmctl.lease import holder
 from mmctl.run import execute
-from mmctl.train import Training
-from mmctl.writer import Writer
+from mmctl.training import checkpoint
+from mmctl.training.async_save import AsyncSaver
+from mmctl.training.state import Training
 
 
 def state() -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def state() -> dict[str, Tensor]:
 def test_the_copy_is_of_the_moment() -> None:
     live, seen, go = state(), [], threading.Event()
     before = {k: t.detach().clone() for k, t in live.items()}
-    writer = Writer(live)
+    writer = AsyncSaver(live)
 
     def work(tensors: dict[str, Tensor]) -> None:
         assert go.wait(20)
@@ -53,7 +53,7 @@ def test_the_copy_is_of_the_moment() -> None:
 
 def test_one_save_at_a_time() -> None:
     live, order = state(), []
-    writer = Writer(live)
+    writer = AsyncSaver(live)
     for n in range(3):
 
         def work(tensors: dict[str, Tensor], n: int = n) -> None:
@@ -67,7 +67,7 @@ def test_one_save_at_a_time() -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_a_fault_is_raised_once_where_training_is(again: bool) -> None:
     live = state()
-    writer = Writer(live)
+    writer = AsyncSaver(live)
 
     def work(tensors: dict[str, Tensor]) -> None:
         raise OSError("full")
@@ -79,7 +79,7 @@ def test_a_fault_is_raised_once_where_training_is(again: bool) -> None:
 
 
 def test_tensors_may_come_and_change_their_size() -> None:
-    writer, seen = Writer({"a": torch.zeros(2)}), []
+    writer, seen = AsyncSaver({"a": torch.zeros(2)}), []
     writer.save({"a": torch.ones(3), "b": torch.ones(1)}, lambda t: seen.append({k: v.clone() for k, v in t.items()}))
     writer.join()
     assert {k: v.tolist() for k, v in seen[0].items()} == {"a": [1, 1, 1], "b": [1]}
@@ -125,7 +125,7 @@ def test_the_lease_is_held_until_nobody_writes(tmp_path: Path, monkeypatch: pyte
 
 def test_a_thread_that_cannot_start_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     live = state()
-    writer = Writer(live)
+    writer = AsyncSaver(live)
 
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -140,7 +140,7 @@ def test_a_thread_that_cannot_start_leaves_nobody_waiting(monkeypatch: pytest.Mo
 
 def test_settling_waits_and_forgets() -> None:
     live, done = state(), []
-    writer = Writer(live)
+    writer = AsyncSaver(live)
 
     def work(tensors: dict[str, Tensor]) -> None:
         time.sleep(0.05)

@@ -10,7 +10,7 @@ from mmctl import project
 from mmctl.assemble import assemble, read_data
 from mmctl.recipe import Recipe, load
 from mmctl.registry import Index
-from mmctl.train import Training
+from mmctl.training.state import Training
 
 # The first backward pass of a process counts the devices. After a FakeTensorMode it would count one that is not there,
 # start a thread for it, and a forked child (kill -9 at every write) could then take no step.

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from conftest import REPO
 
-from mmctl import checkpoint, journal
+from mmctl import journal
+from mmctl.training import checkpoint
 
 
 class After:

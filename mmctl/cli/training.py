@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mmctl.progress import Progress
     from mmctl.recipe import Recipe
     from mmctl.run import Outcome
-    from mmctl.train import Event, Training
+    from mmctl.training.loop import Event
+    from mmctl.training.state import Training
 
 
 def add(app: typer.Typer) -> None:
@@ -114,9 +115,9 @@ def _preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     import torch
 
     from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, read_data, rehearse
+    from mmctl.data.split import make_split
     from mmctl.errors import MmctlError, PluginError
     from mmctl.run import blame
-    from mmctl.split import make_split
 
     read: dict[str, Data] = {}
     shared: Shared = {}
@@ -175,7 +176,7 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
 
 def _show(progress: Progress, event: Event, training: Training) -> None:
     """Tell a person what has happened in a run."""
-    from mmctl.train import Alarm, Evaluated, Point, Saved
+    from mmctl.training.loop import Alarm, Evaluated, Notice, Point, Saved
 
     match event:
         case None:
@@ -185,7 +186,7 @@ def _show(progress: Progress, event: Event, training: Training) -> None:
         case Evaluated(step, split, weights, scores, _):
             if weights == list(training.nets)[-1]:
                 progress.evaluated(split, weights, step, scores["head"].metrics, scores["centroid"].metrics)
-        case Alarm(_, "rung", text, _):
+        case Notice(_, text):
             progress.say(f"note: {text}")
         case Alarm(step, kind, text, _):
             progress.say(f"alarm at step {step} ({kind}): {text}")

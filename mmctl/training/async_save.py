@@ -12,7 +12,7 @@ from torch import Tensor
 Work = Callable[[dict[str, Tensor]], None]
 
 
-class Writer:
+class AsyncSaver:
     """Copies tensors at once and gives the copies to a thread; one save is under way at a time."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:

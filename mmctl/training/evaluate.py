@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmctl.centroids import Centroids
-from mmctl.model import Average, Model
-from mmctl.pictures import Pictures
+from mmctl.data.images import Pictures
+from mmctl.training.centroids import Centroids
+from mmctl.training.model import Average, Model
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Scores:
     n: int
 
 
-class Cut(Exception):
+class EvaluationStopped(Exception):
     """Evaluation was cut short by a signal."""
 
 
@@ -43,9 +43,9 @@ def evaluate(
 ) -> tuple[dict[str, Scores], float]:
     """Scores of the `head` and of the `centroid` predictor in one pass, and how often the two agree.
 
-    The centroids are refitted first, from `labeled`; without it they are this network's own already (see `fitted`).
+    The centroids are refitted first, from `labeled`; without it they are this network's own already.
     """
-    own = centroids if labeled is None else fitted(net, centroids, labeled, stop)
+    own = centroids if labeled is None else refit_centroids(net, centroids, labeled, stop)
     logits, distances, targets = [], [], []
     for x_BCHW, target_BK in _watched(pictures, stop):
         out = net(x_BCHW, bn="running")
@@ -60,15 +60,17 @@ def evaluate(
 
 
 @torch.no_grad()
-def fitted(net: Model, centroids: Centroids, labeled: Pictures, stop: Callable[[], bool] = lambda: False) -> Centroids:
+def refit_centroids(
+    net: Model, centroids: Centroids, labeled: Pictures, stop: Callable[[], bool] = lambda: False
+) -> Centroids:
     """A copy of the centroids, refitted with this very network in eval mode: those of training belong to another."""
     own = copy.deepcopy(centroids).requires_grad_(False)
-    own.refit(net, _watched(labeled.few(centroids.images), stop))
+    own.refit(net, _watched(labeled.subset(centroids.images), stop))
     return own
 
 
 @torch.no_grad()
-def renormed(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: False) -> Model:
+def recompute_bn(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: False) -> Model:
     """A copy with the batch-norm statistics of these very weights: an average of networks has none that fit it.
 
     The plain mean over batches of what a training forward sees. A function of weights and pictures alone, so that a
@@ -87,7 +89,7 @@ def renormed(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: 
 def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-untyped-def]
     for batch in pictures:
         if stop():
-            raise Cut
+            raise EvaluationStopped
         yield batch
 
 

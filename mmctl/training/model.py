@@ -18,7 +18,7 @@ from mmctl import ops
 from mmctl.errors import PluginError, UserError
 from mmctl.plugin import Output
 
-Norm = Literal["update", "batch", "running"]
+BatchNormMode = Literal["update", "batch", "running"]
 """What a forward does with batch norm: batch statistics and update the running ones; batch statistics and
 leave the running ones alone; use the running ones (eval mode)."""
 
@@ -38,10 +38,12 @@ class Model(nn.Module):
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.precision = precision  # autocast's dtype; None = float32 throughout
-        self.calls: list[tuple[int, Norm, bool]] = []  # (images, bn, with gradient) since the list was last cleared
+        self.calls: list[
+            tuple[int, BatchNormMode, bool]
+        ] = []  # (images, bn, with gradient) since the list was last cleared
         self._norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
 
-    def forward(self, x_BCHW: Tensor, *, bn: Norm) -> Output:
+    def forward(self, x_BCHW: Tensor, *, bn: BatchNormMode) -> Output:
         """One pass; `bn` has no default, since which forward updates batch norm is part of each method."""
         self.calls.append((len(x_BCHW), bn, torch.is_grad_enabled()))
         if self.training != (bn != "running"):
@@ -66,7 +68,7 @@ class Model(nn.Module):
     def branches(
         self,
         *xs: Tensor,
-        bn: Norm | Literal["first", "last"],
+        bn: BatchNormMode | Literal["first", "last"],
         group: Literal["each", "joint", "interleave"] = "each",
     ) -> tuple[Output, ...]:
         """Several batches: a forward `each`, one `joint` forward, or `interleave`d (MixMatch's slice swap, then each).
@@ -124,7 +126,7 @@ class Average(Model):
     """A moving average of a model: share 1 - decay of the live weights at each step."""
 
     def __init__(self, model: Model, buffers: Literal["copy", "average", "recompute"] = "copy") -> None:
-        # "recompute" is for evaluation alone (see evaluate.renormed): what training sees of them is the live ones.
+        # "recompute" is for evaluation alone (see evaluate.recompute_bn): what training sees of them is the live ones.
         nn.Module.__init__(self)
         self.backbone, self.head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
         self.embed_dim, self.precision, self.calls = model.embed_dim, model.precision, []
@@ -154,18 +156,3 @@ class Average(Model):
             torch._foreach_lerp_(self._averaged, self._live, share)
         if self._copied:
             torch._foreach_copy_(self._copied, self._sources)
-
-
-def average_share(step: int, kind: str, decay: float, warmup: bool, start: int = 0, every: int = 1) -> float:
-    """The share of the live weights that the average takes after step `step` (from 0).
-
-    With warm-up the decay is min(decay, (1 + t) / (10 + t)): a long horizon does not average in the random start.
-    swa: after `start` steps and every `every` from there the n-th network joins with 1/n, so that all weigh the same;
-    before that the average is the live network.
-    """
-    if kind == "none":
-        return 1.0
-    if kind == "swa":
-        n, between = divmod(step + 1 - start, every)
-        return 1.0 if n < 0 else 0.0 if between else 1.0 / (n + 1)
-    return 1.0 - (min(decay, (1 + step) / (10 + step)) if warmup else decay)

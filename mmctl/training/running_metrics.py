@@ -11,7 +11,7 @@ from mmctl.errors import Diverged
 from mmctl.plugin import Guess, Terms
 
 
-class Tally:
+class RunningMetrics:
     """A window of training figures; part of the checkpoint, so that windows do not depend on when a save fell."""
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Tally:
         """One step's losses, the method's metrics, and its guessed labels against the hidden ones; all in place."""
         values = {"loss": loss, **terms.losses, **terms.metrics}
         if terms.guess is not None:
-            values |= score_guess(terms.guess, hidden_U)
+            values |= score_pseudo_labels(terms.guess, hidden_U)
             self.labels_K += (terms.guess.target * terms.guess.weight[:, None]).sum(0)
         if not self.names:
             self.open(list(values))
@@ -77,7 +77,7 @@ class Tally:
         return {"sums": self.sums, "bad": self.bad, "labels_K": self.labels_K, "count": self.count}
 
 
-def score_guess(guess: Guess, hidden_U: Tensor) -> dict[str, Tensor]:
+def score_pseudo_labels(guess: Guess, hidden_U: Tensor) -> dict[str, Tensor]:
     """Share of images kept, mean confidence, mean |margin weight|, and how many kept labels are right.
 
     guess_margin is mean |(K q_c - 1) / (K - 1)|: 0 = uniform labels, so that the margin loss ignores the images.

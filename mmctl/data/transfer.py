@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclass
-class Staged:
+class DevicePlan:
     """A plan whose arrays are tensors of the device; numbers are 0-d tensors there, and plain on a CPU."""
 
     step: Tensor  # 0-d int64
@@ -51,7 +51,7 @@ class Staged:
     weight: dict[str, float | Tensor]
 
 
-class Stage:
+class Transfer:
     """Plans in, staged plans out; in the packed form all of them are views of the same memory."""
 
     def __init__(self, device: torch.device, packed: bool | None = None) -> None:
@@ -66,13 +66,13 @@ class Stage:
         self._copied: list[Any] = []  # CUDA events: when the copy out of each host buffer was done
         self._turn = 0
 
-    def __call__(self, plan: Plan) -> Staged:
+    def __call__(self, plan: Plan) -> DevicePlan:
         """The plan on the device."""
         if not self.packed:
             loose = (torch.from_numpy(np.ascontiguousarray(leaf)) for leaf in _arrays(_moved(plan)))
             weight: dict[str, float | Tensor] = {**plan.weight}
             there = _rebuilt(_moved(plan), loose)
-            return Staged(**there, step=torch.tensor(plan.step), lr=plan.lr, share=plan.share, weight=weight)
+            return DevicePlan(**there, step=torch.tensor(plan.step), lr=plan.lr, share=plan.share, weight=weight)
         tree = {
             **_moved(plan),
             "step": np.asarray(plan.step, np.int64),
@@ -95,7 +95,7 @@ class Stage:
         self._there.copy_(host, non_blocking=True)
         if self._copied:
             self._copied[self._turn].record()
-        return Staged(**_rebuilt(tree, iter(self._views)))
+        return DevicePlan(**_rebuilt(tree, iter(self._views)))
 
     def _lay_out(self, tree: dict[str, Any]) -> None:
         cuda = self.device.type == "cuda"

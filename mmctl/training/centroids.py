@@ -7,7 +7,6 @@ scaled to length 1, and whether a distance is squared, is the recipe's [centroid
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,30 +14,10 @@ from torch import Tensor, nn
 
 from mmctl import ops
 from mmctl.errors import UserError
-from mmctl.model import Model
+from mmctl.settings import Centroids as CentroidSettings
+from mmctl.training.model import Model
 
 EPS = 1e-6  # below this length an embedding has no direction; the default of 1e-12 gives gradients of 1e12 there
-
-
-class Settings(Protocol):
-    """The recipe's [centroids] table."""
-
-    @property
-    def estimator(self) -> str: ...
-    @property
-    def rate(self) -> float: ...
-    @property
-    def every(self) -> int: ...
-    @property
-    def images(self) -> int: ...
-    @property
-    def network(self) -> str: ...
-    @property
-    def member(self) -> str: ...
-    @property
-    def norm(self) -> str: ...
-    @property
-    def distance(self) -> str: ...
 
 
 class Centroids(nn.Module):
@@ -52,7 +31,7 @@ class Centroids(nn.Module):
     mean_KD: Tensor
     seen_K: Tensor
 
-    def __init__(self, num_classes: int, embed_dim: int, settings: Settings, num_labeled: int = 0) -> None:
+    def __init__(self, num_classes: int, embed_dim: int, settings: CentroidSettings, num_labeled: int = 0) -> None:
         super().__init__()
         self.num_classes, self.embed_dim = num_classes, embed_dim
         self.estimator, self.rate = settings.estimator, settings.rate

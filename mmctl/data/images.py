@@ -17,7 +17,7 @@ from mmctl.errors import DataError
 from mmctl.plugin import Images
 
 
-def check(images: Mapping[str, Images], name: str) -> None:
+def check_images(images: Mapping[str, Images], name: str) -> None:
     """DataError where a data set does not give what its contract says: a wrong label would only lower a figure."""
     first = images["train"]
     for split, part in images.items():
@@ -51,17 +51,17 @@ def one_hot(images: Images) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Norm:
+class Normalization:
     """Per-channel mean and standard deviation (0..1 scale) that images are normalised with."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @staticmethod
-    def of(images: Images, backbone: Any) -> Norm:
+    def of(images: Images, backbone: Any) -> Normalization:
         """What the backbone's pretrained weights expect, else the moments of the training pixels."""
         if getattr(backbone, "mean", None) is not None:
-            return Norm(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
+            return Normalization(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
         n, channels = images.pixels.shape[:2]
         counts = np.zeros((channels, 256))
         for start in range(0, n, 4096):
@@ -71,16 +71,16 @@ class Norm:
         share = counts / counts.sum(1, keepdims=True)
         mean = share @ np.arange(256)
         std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
-        return Norm(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+        return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
 
-    def on(self, device: torch.device) -> Normalise:
+    def on(self, device: torch.device) -> Normalize:
         """The same as an operation of that device; made once, since making it copies to the device."""
         scale = [1 / (255 * s) for s in self.std]
         shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-        return Normalise(torch.tensor([scale, shift], device=device)[..., None, None])
+        return Normalize(torch.tensor([scale, shift], device=device)[..., None, None])
 
 
-class Normalise(NamedTuple):
+class Normalize(NamedTuple):
     """uint8 -> normalised float32, channels last."""
 
     scale_and_shift_2C11: Tensor
@@ -105,7 +105,7 @@ class Pictures:
     def __init__(
         self,
         images: Images,
-        norm: Norm,
+        norm: Normalization,
         device: torch.device,
         *,
         batch: int,
@@ -113,7 +113,7 @@ class Pictures:
         unlabeled: bool = False,
     ) -> None:
         """unlabeled: pictures without a label are shown too, with a target of zeros."""
-        self.normalise, self.device, self.batch = norm.on(device), device, batch
+        self.normalize, self.device, self.batch = norm.on(device), device, batch
         self.rows = np.arange(len(images.targets)) if rows is None else rows
         target_NK = one_hot(images)[self.rows]
         labelled = (target_NK.sum(-1) > 0) | unlabeled
@@ -127,23 +127,23 @@ class Pictures:
         for start in range(0, len(self.rows), self.batch):
             rows = self.rows[start : start + self.batch]
             x = torch.as_tensor(self.pixels[rows]).to(self.device)
-            yield self.normalise(x), self.target_NK[start : start + self.batch].to(self.device)
+            yield self.normalize(x), self.target_NK[start : start + self.batch].to(self.device)
 
-    def few(self, most: int) -> Pictures:
+    def subset(self, most: int) -> Pictures:
         """At most that many, evenly spread over the rows."""
         if len(self) <= most:
             return self
         return self._of(np.linspace(0, len(self) - 1, most).round().astype(int))
 
-    def dealt(self) -> Pictures:
+    def interleaved(self) -> Pictures:
         """The same, dealt like cards into batches of nearly one size, each from all over the rows.
 
         Rows are often sorted by class, and a batch of one class does not have the statistics of all.
         """
         hands = -(-len(self) // self.batch)
-        dealt = self._of(np.concatenate([np.arange(hand, len(self), hands) for hand in range(hands)]))
-        dealt.batch = -(-len(self) // hands)
-        return dealt
+        spread = self._of(np.concatenate([np.arange(hand, len(self), hands) for hand in range(hands)]))
+        spread.batch = -(-len(self) // hands)
+        return spread
 
     def _of(self, chosen: np.ndarray) -> Pictures:
         those = object.__new__(Pictures)

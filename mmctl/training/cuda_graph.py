@@ -1,57 +1,55 @@
-"""The rungs of a training step: a captured CUDA graph where it can be had, else every operation launched by Python.
+"""How a training step runs: as one captured CUDA graph where that works, else operation by operation ("eager").
 
-Both run the same `device_step` on the same staged numbers. Nothing random and nothing of the schedules is in the graph:
-it reads them from the memory that `stage` fills before each replay.
+Both run the same `device_step` on the same numbers. Nothing random and nothing of the schedules is in the graph:
+it reads them from the memory that `Transfer` fills before each replay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmctl import ops
-from mmctl.stage import Plan, Staged
-
-if TYPE_CHECKING:
-    from mmctl.train import Training
+from mmctl.data.transfer import DevicePlan, Plan
+from mmctl.training.state import Training
 
 WARM = 3
 """Steps before capture: cuDNN chooses its kernels and the allocator fills, neither of which a graph may hold."""
 
-DeviceStep = Callable[["Training", Staged], None]
+DeviceStep = Callable[[Training, DevicePlan], None]
 
 
-class Ladder:
-    """Takes steps on the highest rung that holds; `why` says once why it is not the highest there is."""
+class StepRunner:
+    """Runs steps in the fastest mode that works; `why` is the reason why it is not a CUDA graph."""
 
     def __init__(self, run: Training, device_step: DeviceStep) -> None:
         self.run, self.device_step = run, device_step
-        self.graph: Recorded | None = None
-        self.why = reason(run)
-        self._told = run.device.type != "cuda"  # nobody expects a graph there
+        self.graph: CapturedStep | None = None
+        self.why = why_not_captured(run)
+        self._announced = run.device.type != "cuda"  # nobody expects a graph there
 
     @property
-    def rung(self) -> str:
+    def mode(self) -> str:
         """graph or eager."""
         return "eager" if self.graph is None else "graph"
 
-    def told(self) -> bool:
-        """Whether there is a word to say of the rung; true once."""
-        new = self.why is not None and not self._told
-        self._told = self._told or new
+    def newly_eager(self) -> bool:
+        """Whether steps run in eager mode on a GPU and nobody has been told so yet; true once."""
+        new = self.why is not None and not self._announced
+        self._announced = self._announced or new
         return new
 
     def __call__(self, plan: Plan) -> None:
         """One step."""
-        staged = self.run.stage(plan)
-        if self.graph is not None and self.graph.form != self.run.stage.form:
+        staged = self.run.transfer(plan)
+        if self.graph is not None and self.graph.form != self.run.transfer.form:
             self.graph, self.why = None, "the random numbers of a step changed their shapes"
         if self.graph is None and self.why is None:
             try:
-                self.graph = Recorded(self.run, self.device_step, staged)
+                self.graph = CapturedStep(self.run, self.device_step, staged)
             except Exception as error:
                 self.why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
         if self.graph is not None:
@@ -60,13 +58,13 @@ class Ladder:
             self.device_step(self.run, staged)
 
 
-class Recorded:
+class CapturedStep:
     """One step as a CUDA graph, in memory of its own."""
 
-    def __init__(self, run: Training, device_step: DeviceStep, staged: Staged) -> None:
+    def __init__(self, run: Training, device_step: DeviceStep, staged: DevicePlan) -> None:
         """Warm up, put everything back, record: every step of the run is a replay, the first one too."""
-        self.form = run.stage.form
-        opened = bool(run.tally.names)
+        self.form = run.transfer.form
+        opened = bool(run.metrics.names)
         before = Snapshot(run)
         here, waits = torch.cuda.current_stream(), torch.cuda.get_sync_debug_mode()
         try:
@@ -81,7 +79,7 @@ class Recorded:
             here.wait_stream(aside)
             before.restore()
             if not opened:
-                run.tally.open(run.tally.names)
+                run.metrics.open(run.metrics.names)
             self.graph = torch.cuda.CUDAGraph()
             # thread_local: the thread that writes checkpoints may wait for an event meanwhile.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
@@ -93,7 +91,7 @@ class Recorded:
             torch.cuda.synchronize()
             before.restore()
             if not opened:
-                run.tally.open([])
+                run.metrics.open([])
             run.optimizer.forget()
             raise
 
@@ -118,7 +116,7 @@ class Snapshot:
             live.copy_(kept)
 
 
-def reason(run: Training) -> str | None:
+def why_not_captured(run: Training) -> str | None:
     """Why a step of this run is not captured; None = it may be tried."""
     if run.device.type != "cuda":
         return "graphs are of CUDA"
@@ -126,10 +124,10 @@ def reason(run: Training) -> str | None:
         return 'train.capture = "off"'
     if ops.world() > 1:
         return "several ranks share the run"
-    return drops(run.parts)
+    return uses_device_rng(run.parts)
 
 
-def drops(parts: dict[str, nn.Module]) -> str | None:
+def uses_device_rng(parts: dict[str, nn.Module]) -> str | None:
     """Whether a part draws random numbers of its own on the device; nothing of mmctl does, dropout does."""
     for owner, part in parts.items():
         for module in part.modules():

@@ -1,83 +1,14 @@
-"""The optimizer and the schedules: learning rate and loss weights are closed forms of the step."""
+"""The optimizer: torch's rules over named parameters, with slots that a checkpoint can name."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-class Settings(Protocol):
-    """The recipe's [optimizer] table."""
-
-    name: str
-    lr: float
-    momentum: float
-    nesterov: bool
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    clip: float | None
-
-
-def steps_of(amount: int | float, total: int) -> int:
-    """A length as the recipe gives it: an integer is steps, a fraction is of the run."""
-    return amount if isinstance(amount, int) else round(amount * total)
-
-
-def length_of(amount: int | float | None, total: int) -> int:
-    """The same where a length of 0 makes no sense: at least one step, also where none is given."""
-    return max(1, steps_of(amount or 1, total))
-
-
-def learning_rate(
-    step: int,
-    total: int,
-    peak: float,
-    name: str,
-    warmup: int | float,
-    final: float,
-    cycles: tuple[int | float | None, ...] = (),
-) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then the named form.
-
-    cycles: horizon, start and cycle of "cyclic".
-    """
-    warm = steps_of(warmup, total)
-    if step < warm:
-        return peak * (step + 1) / warm
-    t = (step - warm) / max(1, total - warm)
-    if name == "cosine":
-        return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * t))
-    if name == "seven_sixteenths":  # FixMatch's
-        return peak * math.cos(7 * math.pi * t / 16)
-    if name == "cyclic":
-        return cyclic(step, peak, *(length_of(length, total) for length in cycles))
-    return peak
-
-
-def cyclic(step: int, peak: float, horizon: int, start: int, cycle: int) -> float:
-    """Fast-SWA's: a cosine towards 0 at `horizon`, whose last `cycle` steps before `start` repeat from there on.
-
-    Counted from the run's first step, warm-up or not, so that an average can be told by step where cycles end.
-    """
-    at = step if step < start else start - cycle + (step - start) % cycle
-    return peak * 0.5 * (1 + math.cos(math.pi * at / horizon))
-
-
-def ramp(step: int, total: int, weight: float, rampup: int | float, form: str) -> float:
-    """The weight of a loss term at step `step` (from 0): grows from 0 over `rampup`, then stays."""
-    length = steps_of(rampup, total)
-    if step >= length:
-        return weight
-    t = step / length
-    return weight * (t if form == "linear" else math.exp(-5 * (1 - t) ** 2))
-
-
-Named = Iterable[tuple[str, Tensor]]
+from mmctl.settings import Optimizer as OptimizerSettings
 
 
 class Optimizer:
@@ -87,7 +18,7 @@ class Optimizer:
         self,
         params: Mapping[str, nn.Parameter],
         own: Mapping[str, dict[str, float]],
-        s: Settings,
+        s: OptimizerSettings,
         fused: bool | None = None,
     ) -> None:
         """`own` gives some parameters a group of their own: name -> lr, momentum, weight_decay.
@@ -132,12 +63,12 @@ class Optimizer:
             # capturable: a CUDA graph may hold the step.
             gpu = all(p.is_cuda for p in params.values())
             self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True, capturable=gpu)
-            # torch would warn of steps outside of a graph, which warm-up and the lower rung are by intent.
+            # torch would warn of steps outside of a graph; warm-up and eager mode are such steps on purpose.
             self.rule._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         for p in self.params.values():
             self._make_slots(p, s)
 
-    def _make_slots(self, p: nn.Parameter, s: Settings) -> None:
+    def _make_slots(self, p: nn.Parameter, s: OptimizerSettings) -> None:
         # torch makes them at the first step; made now, load and resume see one set of names.
         if s.name == "sgd":
             group = next(g for g in self.rule.param_groups if any(q is p for q in g["params"]))

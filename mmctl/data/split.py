@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.random import Generator, Philox
 
 from mmctl import project
+from mmctl.data.draws import generator
 from mmctl.errors import DataError, EnvironmentFault
 from mmctl.plugin import Images, Split
+from mmctl.settings import Split as SplitSettings
 
 
-class Settings(Protocol):
-    """The [split] table of a recipe."""
-
-    labels: int | Literal["all"]
-    rule: Literal["balanced", "natural", "file"]
-    seed: int | None
-    short: Literal["redistribute", "cap", "error"]
-    unlabeled: Literal["rest", "all"]
-    val: int | float
-    file: str | None
-
-
-def make_split(images: Images, settings: Settings, seed: int) -> Split:
+def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     """Split the training pictures by the recipe's rule; `seed` counts where the recipe names none.
 
     Every class is shuffled once. Validation takes class-proportionally from the ends, labels from the beginnings,
     so that the labels of a smaller draw are among those of a larger one with the same seed.
     """
     seed = seed if settings.seed is None else settings.seed
-    rng = Generator(Philox(key=int.from_bytes(blake2b(f"{seed}/split".encode(), digest_size=16).digest(), "little")))
+    rng = generator(seed, "split")
     label_N = class_of(images)
     first = rng.permutation(len(images.classes))  # classes that take one more where a number does not divide
     pools = [rng.permutation(np.flatnonzero(label_N == k)) for k in range(len(images.classes))]
@@ -166,7 +155,7 @@ def _carve(val: int | float, pools: list[np.ndarray], first: np.ndarray) -> tupl
     return np.sort(np.concatenate(taken)), [pool[: len(pool) - k] for pool, k in zip(pools, counts, strict=True)]
 
 
-def _counts(settings: Settings, sizes: np.ndarray, first: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+def _counts(settings: SplitSettings, sizes: np.ndarray, first: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     """How many labels each class gets."""
     have, labels = int(sizes.sum()), settings.labels
     if labels == "all":
@@ -211,7 +200,7 @@ def _read(path: Path) -> dict[str, Any]:
     return body
 
 
-def _from_file(images: Images, settings: Settings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _from_file(images: Images, settings: SplitSettings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of the file's "labeled", and of its "val" if it has one."""
     if settings.file is None:
         raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or picture ids')

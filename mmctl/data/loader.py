@@ -5,7 +5,6 @@ B labelled batch, U unlabelled batch, C channels, H height, W width, K classes, 
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,26 +13,14 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from numpy.random import Generator, Philox
+from numpy.random import Generator
 from torch import Tensor
 
 from mmctl import ops
-from mmctl.pictures import Norm, one_hot
+from mmctl.data.draws import generator
+from mmctl.data.images import Normalization, one_hot
+from mmctl.data.transfer import DevicePlan, Plan
 from mmctl.plugin import Batch, Images, Split
-from mmctl.stage import Plan, Staged
-
-
-def key(seed: int, stream: str) -> int:
-    """128 bits that name one stream of random numbers of a run."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=16).digest(), "little")
-
-
-def generator(seed: int, stream: str, step: int) -> Generator:
-    """The numbers of one stream at one step.
-
-    The step is the counter's top word: in the low word, step s + 1 would repeat the numbers of step s, shifted by four.
-    """
-    return Generator(Philox(key=key(seed, stream), counter=[0, 0, 0, step]))
 
 
 class Order:
@@ -99,7 +86,7 @@ class Loader:
         augments: Mapping[str, Any],
         after: Mapping[str, str | None],
         *,
-        norm: Norm,
+        norm: Normalization,
         batch: int,
         unlabeled_batch: int,
         sampling: str = "uniform",
@@ -107,7 +94,7 @@ class Loader:
         device: torch.device,
         draw: Callable[[Generator, int, int], dict[str, Any]] | None = None,
     ) -> None:
-        self.norm, self.normalise = norm, norm.on(device)
+        self.norm, self.normalize = norm, norm.on(device)
         self.seed, self.device, self._draw = seed, device, draw
         self.views = {branch: tuple(views.get(branch, ())) for branch in ("x", "u")}
         self.sizes = {"x": batch, "u": unlabeled_batch if self.views["u"] else 0}
@@ -149,7 +136,7 @@ class Loader:
                 plan.pixels[branch] = np.asarray(self.pixels[self.table[branch][at]])
         return plan
 
-    def batch(self, staged: Staged) -> Batch:
+    def batch(self, staged: DevicePlan) -> Batch:
         """Gather, augment and normalise on the device."""
         index = {"x": staged.index_x, "u": staged.index_u}
         raw: dict[str, Tensor] = {}
@@ -169,7 +156,7 @@ class Loader:
             for policy in policies:
                 drawn = [staged.view_draws[f"{branch}{i}"][policy] for branch, i in places]
                 x = self.augments[policy].apply(x, **{k: _joined([ops.mine(d[k]) for d in drawn]) for k in drawn[0]})
-            parts = torch.split(self.normalise(x), [len(raw[branch]) for branch, _ in places])
+            parts = torch.split(self.normalize(x), [len(raw[branch]) for branch, _ in places])
             shown.update(zip(places, parts, strict=True))
         return Batch(
             x=tuple(shown["x", i] for i in range(len(self.views["x"]))),
