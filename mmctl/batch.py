@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmctl import journal
 from mmctl.assemble import device_of
 from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
-from mmctl.folder import last_scores, last_state, prepare
+from mmctl.folder import prepare
 from mmctl.progress import tell
 from mmctl.recipe import Recipe
+from mmctl.run_folder import journal
+from mmctl.run_folder.record import last_scores, last_state
 from mmctl.stopping import Stop
 
 PAUSE = 0.2

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mmctl import environment
 from mmctl.errors import MmctlError
-from mmctl.folder import last_scores
 from mmctl.recipe import Recipe
+from mmctl.run_folder.record import last_scores
 from mmctl.store import Store
 
 Hashes = Callable[[Recipe], tuple[str, str]]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmctl import schema
 from mmctl.errors import EnvironmentFault
-from mmctl.journal import is_network
+from mmctl.filesystem import is_network
 
 FILE = "mmctl.db"
 LOCK = "mmctl.lock"

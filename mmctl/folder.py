@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from mmctl import environment, journal, project
-from mmctl.errors import EnvironmentFault, UserError
+from mmctl import environment, project
+from mmctl.errors import EnvironmentFault
+from mmctl.filesystem import write_atomic
 from mmctl.recipe import Recipe
 
 
@@ -57,9 +57,7 @@ def prepare(
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
         (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
         # run.json last and at once: a folder without it is no run.
-        temporary = folder / ".run.json.tmp"
-        temporary.write_text(json.dumps(about, indent=1))
-        temporary.replace(folder / "run.json")
+        write_atomic(folder / "run.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise EnvironmentFault(
             f"{runs}: cannot make a run folder ({error.strerror}). Make it a folder with room that may be written to, "
@@ -72,32 +70,3 @@ def primary(metric: str, weights: str) -> str:
     """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
     split, *middle, last = metric.split("/")
     return "/".join((split, *(middle or (weights, "head")), last))
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """The run.json of a run folder."""
-    try:
-        return json.loads((folder / "run.json").read_bytes())  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
-
-
-def last_state(folder: Path) -> str | None:
-    """The state that the journal ends with."""
-    state = None
-    for event in journal.events(folder, "state"):
-        state = event["s"]
-    return state
-
-
-def last_scores(folder: Path) -> str:
-    """Accuracy and balanced accuracy of the primary network at the last evaluation, for a line of text."""
-    about = read_about(folder)
-    split, weights, predictor, _ = about["primary"].split("/")
-    found: dict[str, float] = {}
-    for event in journal.events(folder, "points"):
-        found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
-    name = f"{split}/{weights}/{predictor}/"
-    if f"{name}accuracy" not in found:
-        return ""
-    return f", {split} accuracy {found[f'{name}accuracy']:.1%}, balanced {found[f'{name}balanced_accuracy']:.1%}"

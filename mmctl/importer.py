@@ -12,9 +12,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from mmctl import journal
 from mmctl.curves import Curves
-from mmctl.lease import now
+from mmctl.run_folder import journal
+from mmctl.run_folder.lease import now
 
 SETTLED = 2_000_000_000
 """A folder's time is trusted as `nothing new` only when it is that old (ns): a new file may fall into the same tick."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmctl import journal
 from mmctl.assemble import evaluated
 from mmctl.data.images import Pictures
 from mmctl.errors import ResumeRefused, UserError, suggest
 from mmctl.opened import open_run
 from mmctl.run import evaluation_event
+from mmctl.run_folder import journal
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate
 

@@ -12,8 +12,8 @@ from mmctl import environment
 from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
-from mmctl.folder import read_about
 from mmctl.recipe import Recipe, load
+from mmctl.run_folder.record import read_record
 from mmctl.training import checkpoint
 from mmctl.training.state import Training
 
@@ -35,7 +35,7 @@ def open_run(
     folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False, shared: Shared | None = None
 ) -> Opened:
     """Build everything that the run in this folder is made of, and put the checkpoint's state into it."""
-    about = read_about(folder)
+    about = read_record(folder)
     recipe = load(folder / "recipe.toml")
     if not accept:
         check_components(folder, about, recipe)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmctl import lease, measure
+from mmctl import measure
 from mmctl.compare import published_value, settings, versions
-from mmctl.journal import plain
+from mmctl.run_folder import lease
+from mmctl.run_folder.events import json_safe
 from mmctl.store import Store
 
 Value = dict[str, Any]
@@ -129,4 +130,4 @@ def _pace(folder: Path, row: Value) -> Value:
 
 def print_json(value: dict[str, Any]) -> None:
     """One object for programs, pure ASCII; NaN and infinity as in the journal."""
-    print(json.dumps({"schema_version": 1, **plain(value)}, indent=2, allow_nan=False))
+    print(json.dumps({"schema_version": 1, **json_safe(value)}, indent=2, allow_nan=False))

@@ -20,14 +20,16 @@ import torch
 from torch import Tensor
 
 import mmctl
-from mmctl import journal, project
+from mmctl import project
 from mmctl.assemble import Shared
 from mmctl.errors import MmctlError, ResumeRefused, TrainingFailed, UserError
-from mmctl.folder import last_state
-from mmctl.journal import Journal
-from mmctl.lease import Lease, boot, host
 from mmctl.opened import Opened, open_run
 from mmctl.progress import tell
+from mmctl.run_folder import journal
+from mmctl.run_folder.journal import Journal
+from mmctl.run_folder.lease import Lease, boot, host
+from mmctl.run_folder.record import last_state
+from mmctl.store import live_index
 from mmctl.training import checkpoint
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores
@@ -87,7 +89,7 @@ def attempt(
                 raise
             raise failure from error
         number = journal.next_attempt(folder)
-        with Journal(folder, number) as log:
+        with Journal(folder, number, live_index(folder)) as log:
             return (yield from _Keeper(opened, number, log, lease, watch).run(stop, accept))
 
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmctl import database, importer, lease
+from mmctl import database, importer
 from mmctl.database import faults, transaction
 from mmctl.errors import EnvironmentFault
+from mmctl.filesystem import is_network
+from mmctl.run_folder import lease
 
 STALE = 60_000
 """A run on another machine whose beat has not moved for so long (ms, on the reader's clock) is shown as `running?`."""
@@ -282,6 +284,21 @@ class Store:
         if not isinstance(found, dict):
             raise EnvironmentFault(f"{self.path}: the database is damaged. {database.REMEDY}")
         return found
+
+
+def live_index(folder: Path) -> Callable[[], None] | None:
+    """What brings the index up to date with one run, for its journal to call after each flush.
+
+    None on a network file system, where only one host may open the database.
+    """
+    if is_network(folder):
+        return None
+
+    def update() -> None:
+        with Store(folder.parent, patience=5.0) as store:
+            store.sync([folder.name])
+
+    return update
 
 
 def _within(column: str, runs: Sequence[dict[str, Any]]) -> str:

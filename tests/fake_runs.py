@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmctl.journal import append, encode, path_of
+from mmctl.run_folder.events import encode
+from mmctl.run_folder.journal import append, path_of
 
 REPO = Path(__file__).resolve().parent.parent
 T0 = 1_790_000_000_000

@@ -11,7 +11,7 @@ import tiny
 from conftest import Result
 from trials import spawn
 
-from mmctl.folder import read_about
+from mmctl.run_folder.record import read_record
 from mmctl.stopping import SIGNALS
 
 Mm = Callable[..., Result]
@@ -75,14 +75,14 @@ def words(*ends: str, slots: int = 2) -> list[str]:
 
 def folders(tmp_path: Path) -> list[Path]:
     """In the order of their seeds."""
-    return sorted((tmp_path / "runs").glob("2*"), key=lambda folder: read_about(folder)["seed"])
+    return sorted((tmp_path / "runs").glob("2*"), key=lambda folder: read_record(folder)["seed"])
 
 
 def test_all_complete(mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "completed", "completed"), "--name", "trio", "--tag", "t", "--note", "n")
     assert done.code == 0, done.err
     assert done.out.startswith("3 runs, 2 at a time\n[1/3] ")
-    abouts = [read_about(folder) for folder in folders(tmp_path)]
+    abouts = [read_record(folder) for folder in folders(tmp_path)]
     assert [(a["seed"], a["name"], a["tags"], a["note"]) for a in abouts] == [(n, "trio", ["t"], "n") for n in range(3)]
     assert len({a["cell"] for a in abouts}) == 1
     assert [a["config"]["train"]["threads"] for a in abouts] == [1, 1, 1], "runs that share the cores take one each"
@@ -115,7 +115,7 @@ def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeyp
 
 def test_one_at_a_time_may_use_all_cores(mm: Mm, tmp_path: Path) -> None:
     assert mm(*words("completed", "completed", slots=1)).code == 0
-    assert ["threads" in read_about(f)["config"]["train"] for f in folders(tmp_path)] == [False, False]
+    assert ["threads" in read_record(f)["config"]["train"] for f in folders(tmp_path)] == [False, False]
 
 
 def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from conftest import Result
 from test_endings import started
 from trials import After, never
 
-from mmctl import environment, journal
-from mmctl.lease import Lease
+from mmctl import environment
 from mmctl.run import execute
+from mmctl.run_folder import journal
+from mmctl.run_folder.lease import Lease
 
 Mm = Callable[..., Result]
 RUN = ("run", "tiny.toml", "--quiet", "--set", "train.steps=4", "--set", "train.device=cpu")

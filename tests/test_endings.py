@@ -17,8 +17,9 @@ from test_checkpoint import dies_at
 from trials import After, assert_same, events, never, points
 
 from mmctl.errors import Diverged, EnvironmentFault, TrainingFailed
-from mmctl.folder import last_state, prepare
+from mmctl.folder import prepare
 from mmctl.run import execute
+from mmctl.run_folder.record import last_state
 from mmctl.store import Store
 from mmctl.training import checkpoint
 from mmctl.training.loop import Point

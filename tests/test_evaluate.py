@@ -208,7 +208,7 @@ def test_batches_of_evaluation_do_not_matter() -> None:
     pictures = run.splits["test"]
     small = Pictures.__new__(Pictures)
     small.__dict__.update(pictures.__dict__, batch=7)
-    assert isinstance(small.normalise, Normalize)
+    assert isinstance(small.normalize, Normalize)
     whole, _ = evaluate(run.model, pictures, run.centroids)
     parts, _ = evaluate(run.model, small, run.centroids)
     for predictor in ("head", "centroid"):

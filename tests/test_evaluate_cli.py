@@ -13,8 +13,8 @@ from test_wrong_inputs import tree
 from trials import After, events, never, points
 
 from mmctl.folder import prepare
-from mmctl.lease import Lease
 from mmctl.run import execute
+from mmctl.run_folder.lease import Lease
 from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from fake_runs import child, finish
 
-from mmctl import journal
+from mmctl import filesystem
 from mmctl.errors import EnvironmentFault
-from mmctl.journal import Journal, append, encode, next_attempt, path_of, read_events
+from mmctl.run_folder import journal
+from mmctl.run_folder.events import encode
+from mmctl.run_folder.journal import Journal, append, next_attempt, path_of, read_events
 
 
 def events(path: Path, offset: int = 0) -> list[dict]:
@@ -21,7 +23,7 @@ def events(path: Path, offset: int = 0) -> list[dict]:
 
 
 def test_events_come_back_in_order_with_a_time(tmp_path: Path) -> None:
-    with Journal(tmp_path, 1, store=False) as book:
+    with Journal(tmp_path, 1) as book:
         for step in range(2500):
             book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})
     read = events(path_of(tmp_path, 1))
@@ -46,7 +48,7 @@ def test_numpy_values_are_plain_numbers() -> None:
 
 
 def test_an_event_reaches_the_file_without_being_asked(tmp_path: Path) -> None:
-    with Journal(tmp_path, 1, store=False) as book:
+    with Journal(tmp_path, 1) as book:
         book.write({"e": "note"})
         deadline = time.monotonic() + 10
         while not path_of(tmp_path, 1).stat().st_size and time.monotonic() < deadline:
@@ -55,7 +57,7 @@ def test_an_event_reaches_the_file_without_being_asked(tmp_path: Path) -> None:
 
 
 def test_flush_writes_at_once(tmp_path: Path) -> None:
-    with Journal(tmp_path, 1, store=False) as book:
+    with Journal(tmp_path, 1) as book:
         book.write({"e": "state", "s": "running"})
         book.flush(sync=True)
         assert events(path_of(tmp_path, 1))[0]["s"] == "running"
@@ -89,7 +91,7 @@ def test_append_goes_on_after_a_torn_line(tmp_path: Path) -> None:
 
 def test_a_journal_opened_again_goes_on_after_a_torn_line(tmp_path: Path) -> None:
     path_of(tmp_path, 1).write_bytes(encode({"e": "a"}) + b'{"e"')
-    with Journal(tmp_path, 1, store=False) as book:
+    with Journal(tmp_path, 1) as book:
         book.write({"e": "b"})
     assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
 
@@ -105,8 +107,8 @@ def test_next_attempt(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mmctl.journal import Journal\n"
-        "book = Journal(Path(sys.argv[1]), 1, store=False); step = 0\n"
+        "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
+        "book = Journal(Path(sys.argv[1]), 1); step = 0\n"
         "while True:\n    book.write({'e': 'points', 'step': step, 'v': {}}); step += 1\n"
         "    if step == 3000: print('go', flush=True)\n"
         "    if step > 3000: __import__('time').sleep(0.0001)\n"
@@ -124,7 +126,7 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    book = Journal(tmp_path, 1, store=False)
+    book = Journal(tmp_path, 1)
     real, room = os.write, [10]
 
     def write(fd: int, data: bytes) -> int:
@@ -146,17 +148,12 @@ def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monk
     assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
 
 
-def test_a_failing_import_never_reaches_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import mmctl.store
-
-    def broken(*args: object, **named: object) -> None:
+def test_a_failing_import_never_reaches_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
         raise EnvironmentFault("no room")
 
-    monkeypatch.setattr(mmctl.store, "Store", broken)
     (tmp_path / "r").mkdir()
-    with Journal(tmp_path / "r", 1) as book:
+    with Journal(tmp_path / "r", 1, broken) as book:
         for _ in range(3):
             book.write({"e": "a"})
             book.flush()
@@ -189,11 +186,11 @@ def test_network_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m
     here.mkdir()
     text = mounts.replace("{here}", str(here).replace(" ", "\\040"))
     monkeypatch.setattr(Path, "read_text", lambda self, **named: text)
-    assert journal.is_network(here) is network
+    assert filesystem.is_network(here) is network
 
 
 def test_writing_is_cheap(tmp_path: Path) -> None:
-    with Journal(tmp_path, 1, store=False) as book:
+    with Journal(tmp_path, 1) as book:
         start = time.thread_time()
         for step in range(5000):
             book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})

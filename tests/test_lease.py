@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from fake_runs import child, finish
 
-from mmctl import lease
 from mmctl.errors import EnvironmentFault, ResumeRefused
-from mmctl.lease import Lease, holder, read
+from mmctl.run_folder import lease
+from mmctl.run_folder.lease import Lease, holder, read
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from mmctl.lease import Lease
+from mmctl.run_folder.lease import Lease
 with Lease(Path(sys.argv[1])) as lease:
     lease.beat(7, 10, 2.5)
     lease._put()
@@ -105,7 +105,7 @@ def test_a_stopped_process_still_holds_it(tmp_path: Path) -> None:
 
 
 def test_looking_at_an_own_lease_does_not_drop_it(tmp_path: Path) -> None:
-    look = "import sys, pathlib, mmctl.lease as lease; print(lease.holder(pathlib.Path(sys.argv[1])) is not None)"
+    look = "import sys, pathlib, mmctl.run_folder.lease as lease; print(lease.holder(pathlib.Path(sys.argv[1])) is not None)"
     with Lease(tmp_path):
         for _ in range(3):
             assert holder(tmp_path)

@@ -175,17 +175,17 @@ def test_batches_are_what_the_plan_says() -> None:
     data, parts = images(), split()
     assert [tuple(x.shape) for x in (*batch.x, *batch.u)] == [(4, 2, 4, 4)] * 2 + [(7, 2, 4, 4)] * 2
 
-    def normalised(x: Tensor) -> Tensor:
+    def normalized(x: Tensor) -> Tensor:
         mean, std = torch.tensor([0.5, 0.25]).view(-1, 1, 1), torch.tensor([0.1, 0.2]).view(-1, 1, 1)
         return (x.float() / 255 - mean) / std
 
     raw_x, raw_u = data.pixels[parts.labeled[plan.index_x]], data.pixels[parts.unlabeled[plan.index_u]]
     by = torch.from_numpy(plan.view_draws["x0"]["weak"]["by"]).view(-1, 1, 1, 1)
-    assert torch.allclose(batch.x[0], normalised(raw_x + by), atol=1e-5)
-    assert torch.allclose(batch.x[1], normalised(raw_x), atol=1e-5)
+    assert torch.allclose(batch.x[0], normalized(raw_x + by), atol=1e-5)
+    assert torch.allclose(batch.x[1], normalized(raw_x), atol=1e-5)
     # `strong` comes after `weak`: shifted first, then doubled.
     by = torch.from_numpy(plan.view_draws["u1"]["weak"]["by"]).view(-1, 1, 1, 1)
-    assert torch.allclose(batch.u[1], normalised((raw_u + by) * 2), atol=1e-5)
+    assert torch.allclose(batch.u[1], normalized((raw_u + by) * 2), atol=1e-5)
     assert batch.y.tolist() == one_hot(data)[parts.labeled[plan.index_x]].tolist()
     assert batch.index_x.tolist() == plan.index_x.tolist()
     assert batch.step.item() == 6

@@ -14,10 +14,10 @@ from trials import After, assert_same, events, never
 
 from mmctl import opened
 from mmctl.errors import Diverged, TrainingFailed, UserError
-from mmctl.folder import last_state
 from mmctl.pack import execute_pack
 from mmctl.recipe import Recipe
 from mmctl.run import Outcome, execute
+from mmctl.run_folder.record import last_state
 from mmctl.training import checkpoint
 from mmctl.training.state import Training
 

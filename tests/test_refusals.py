@@ -15,9 +15,10 @@ from conftest import Result
 from test_wrong_inputs import tree
 from trials import After, assert_same, events, never
 
-from mmctl.folder import last_state, prepare
-from mmctl.lease import Lease
+from mmctl.folder import prepare
 from mmctl.run import execute
+from mmctl.run_folder.lease import Lease
+from mmctl.run_folder.record import last_state
 from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]

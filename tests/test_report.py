@@ -14,8 +14,9 @@ from fake_runs import T0, attempt, data, evaluation, family, finished_run, make_
 from mmctl import measure, report, selection, stats, terminal, text
 from mmctl.compare import compare, published_value, settings
 from mmctl.errors import RunNotFound, UserError
-from mmctl.journal import append, plain
-from mmctl.lease import Lease
+from mmctl.run_folder.events import json_safe
+from mmctl.run_folder.journal import append
+from mmctl.run_folder.lease import Lease
 from mmctl.store import Store
 
 PRIMARY = "test/ema/head/accuracy"
@@ -190,7 +191,7 @@ def test_the_listing_of_a_live_run(runs: Path) -> None:
 def test_the_profile_is_json(store: Store) -> None:
     for run in store.runs():
         found = report.profile(store, run)
-        assert json.loads(json.dumps(plain(found), allow_nan=False))["uid"] == run["uid"]
+        assert json.loads(json.dumps(json_safe(found), allow_nan=False))["uid"] == run["uid"]
     assert found["published"]["distance"] == pytest.approx(found["value"] - 0.89)
     assert len(found["evaluations"]) == 4
     assert found["checkpoints"][0]["present"] is False
@@ -231,7 +232,7 @@ def test_cells_means_and_the_paired_test(store: Store) -> None:
         stats.mean(ours["marginmix"]) - 0.89
     )
     assert panel["config"] == {"method.name": ["mmctl:marginmix", "mmctl:mixmatch", "mmctl:supervised"]}
-    assert json.dumps(plain(found))
+    assert json.dumps(json_safe(found))
 
 
 def test_other_seeds_or_splits_are_not_paired(runs: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import REPO, Result
 
-from mmctl import journal
 from mmctl.folder import prepare
 from mmctl.recipe import load
+from mmctl.run_folder import journal
 
 DIGITS = REPO / "recipes" / "digits.toml"
 SHORT = [w for s in ("train.steps=6", "eval.every=3", "train.threads=1", "split.labels=20") for w in ("--set", s)]

@@ -27,12 +27,14 @@ from fake_runs import (
     write,
 )  # fmt: skip
 
-from mmctl import database, importer, lease, schema
+from mmctl import database, importer, schema
 from mmctl import store as store_module
 from mmctl.errors import EnvironmentFault
-from mmctl.journal import Journal, append, encode, path_of
-from mmctl.lease import Lease
-from mmctl.store import Store
+from mmctl.run_folder import lease
+from mmctl.run_folder.events import encode
+from mmctl.run_folder.journal import Journal, append, path_of
+from mmctl.run_folder.lease import Lease
+from mmctl.store import Store, live_index
 
 UID = "20261125-081501-digits-s0-0001"
 
@@ -440,7 +442,7 @@ def test_a_state_from_outside(runs: Path) -> None:
 
 def test_the_journal_keeps_the_database_up_to_date(runs: Path) -> None:
     folder = make_run(runs, UID)
-    with Lease(folder), Journal(folder, 1) as book:
+    with Lease(folder), Journal(folder, 1, live_index(folder)) as book:
         book.write(here())
         book.write(state("running"))
         book.write(points(1, train__loss=0.5))
@@ -460,10 +462,11 @@ def test_the_journal_keeps_the_database_up_to_date(runs: Path) -> None:
 
 def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mmctl.journal import Journal; from fake_runs import *\n"
+        "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal; from mmctl.store import live_index\n"
+        "from fake_runs import *\n"
         "runs, n = Path(sys.argv[1]), sys.argv[2]\n"
         "folder = make_run(runs, 'run-' + n)\n"
-        "with Journal(folder, 1) as book:\n"
+        "with Journal(folder, 1, live_index(folder)) as book:\n"
         "    book.write(attempt())\n"
         "    for step in range(2500): book.write(points(step, train__loss=1.0))\n"
         "    book.write(state('completed', 2500))\n"
@@ -532,9 +535,10 @@ def test_data_event_is_kept_whole(runs: Path) -> None:
 
 def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from mmctl.journal import Journal; from mmctl.lease import *\n"
+        "import sys, time; from pathlib import Path; from mmctl.run_folder.journal import Journal; from mmctl.store import live_index\n"
+        "from mmctl.run_folder.lease import *\n"
         "folder = Path(sys.argv[1])\n"
-        "with Lease(folder) as lease, Journal(folder, 1) as book:\n"
+        "with Lease(folder) as lease, Journal(folder, 1, live_index(folder)) as book:\n"
         "    book.write({'e': 'attempt', 'n': 1, 'from': 0, 'host': host(), 'boot': boot()})\n"
         "    for step in range(1, 100000):\n"
         "        book.write({'e': 'points', 'step': step, 'v': {'train/loss': 1.0}}); time.sleep(0.001)\n"

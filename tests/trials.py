@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from conftest import REPO
 
-from mmctl import journal
+from mmctl.run_folder import journal
 from mmctl.training import checkpoint
 
 

@@ -67,7 +67,7 @@ def info(as_json: bool = JSON) -> None:
     import sqlite3
 
     from mmctl import project, report, schema
-    from mmctl.journal import is_network
+    from mmctl.filesystem import is_network
     from mmctl.store import Store
 
     folder = project.runs_dir()

@@ -190,7 +190,8 @@ def note(
 
 def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
     """Write an event from outside training to a run's journal, and tell what the run is called now."""
-    from mmctl import journal, report
+    from mmctl import report
+    from mmctl.run_folder import journal
 
     with opened() as store:
         run = find(store, reference)

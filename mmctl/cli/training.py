@@ -150,12 +150,12 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     import sys
 
     from mmctl.errors import MmctlError, Stopped
-    from mmctl.folder import read_about
     from mmctl.progress import Progress, tell
     from mmctl.run import execute
+    from mmctl.run_folder.record import read_record
     from mmctl.stopping import Stop
 
-    total = read_about(folder)["total_steps"]
+    total = read_record(folder)["total_steps"]
     stop = Stop()
     with Progress(total, quiet=quiet) as progress:
         if not quiet:
@@ -197,12 +197,12 @@ def _show(progress: Progress, event: Event, training: Training) -> None:
 def _train_pack(folders: list[Path]) -> None:
     """Several runs in this process; what each has to say goes to the log in its folder."""
     from mmctl.errors import MmctlError, PartFailed, Stopped
-    from mmctl.folder import last_scores, read_about
     from mmctl.pack import execute_pack
     from mmctl.progress import Progress
+    from mmctl.run_folder.record import last_scores, read_record
     from mmctl.stopping import Stop
 
-    shown = {f: Progress(read_about(f)["total_steps"], log=f / "log.txt") for f in folders}
+    shown = {f: Progress(read_record(f)["total_steps"], log=f / "log.txt") for f in folders}
     for folder, progress in shown.items():
         progress.say(f"run {folder.name}, in one process with {len(folders) - 1} more")
     ended = execute_pack(folders, Stop(), lambda folder, event, training: _show(shown[folder], event, training))
@@ -222,8 +222,8 @@ def _train_pack(folders: list[Path]) -> None:
 
 
 def _ended(folder: Path, outcome: Outcome) -> None:
-    from mmctl.folder import last_scores
     from mmctl.progress import tell
+    from mmctl.run_folder.record import last_scores
 
     if outcome.state == "nc":
         tell(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}", out=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from mmctl import project
 from mmctl.data.draws import generator
 from mmctl.errors import DataError, EnvironmentFault
+from mmctl.filesystem import write_atomic
 from mmctl.plugin import Images, Split
 from mmctl.settings import Split as SplitSettings
 
@@ -98,15 +98,9 @@ def save_split(path: Path, split: Split) -> None:
         "unlabeled": split.unlabeled.tolist(),
     }
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in body.items())
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write("{\n" + lines + "\n}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_atomic(path, ("{\n" + lines + "\n}\n").encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise EnvironmentFault(f"{path}: cannot write the split ({error.strerror}).") from error
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
+from mmctl.filesystem import sync_folder, write_synced
 
 FORMAT = 1
 STATE, MANIFEST = "state.safetensors", "manifest.json"
@@ -47,16 +48,16 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         new.mkdir(parents=True)
         data = save({k: t.detach().contiguous().cpu() for k, t in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
-        _write(new / STATE, data)
+        write_synced(new / STATE, data)
         index = {k: [str(t.dtype), list(t.shape)] for k, t in tensors.items()}
         manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": index, **facts}
         # The manifest is written last: a folder without a valid one does not count.
-        _write(new / MANIFEST, json.dumps({**manifest, "own_sha256": _digest(manifest)}, indent=1).encode())
-        _sync(new)
+        write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": _digest(manifest)}, indent=1).encode())
+        sync_folder(new)
         if final.exists():  # left by an attempt that was killed after publishing it, or set aside as damaged
             _discard(final)
         new.rename(final)
-        _sync(final.parent)
+        sync_folder(final.parent)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise EnvironmentFault(
@@ -159,21 +160,6 @@ def _shapes(live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Iterator
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _discard(folder: Path) -> None:

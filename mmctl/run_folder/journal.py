@@ -8,38 +8,36 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mmctl.errors import EnvironmentFault
-from mmctl.lease import now
+from mmctl.run_folder.events import encode
 
 PAUSE = 0.5
 """Seconds that an event waits for company at most; kill -9 loses no more than that."""
 EVENTS = 1000
 """So many waiting events are written at once."""
-NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
-LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.overlayfs"}
 
 
 class Journal:
-    """Writes a run's events from a thread of its own, and keeps the database up to date with them."""
+    """Writes a run's events from a thread of its own."""
 
-    def __init__(self, folder: Path, attempt: int, store: bool = True) -> None:
+    def __init__(self, folder: Path, attempt: int, on_flush: Callable[[], None] | None = None) -> None:
+        """on_flush: called by the writing thread once new lines are in the file, to bring the index up to date."""
         self.folder = folder
         self.path = path_of(folder, attempt)
         self._lines: list[bytes] = []
         self._rest = b""
         self._fault: OSError | None = None
-        self._indexed = store and not is_network(folder)
+        self._on_flush = on_flush
         self._warned = False
         self._closing = False
         self._wake = threading.Condition()
@@ -105,7 +103,7 @@ class Journal:
                 self._wake.wait_for(lambda: self._closing or len(self._lines) >= EVENTS, timeout=PAUSE)
                 closing = self._closing
             self._put()
-            if self._indexed and (size := os.fstat(self._fd).st_size) != seen and self._import():
+            if self._on_flush and (size := os.fstat(self._fd).st_size) != seen and self._flushed(self._on_flush):
                 seen = size
 
     def _put(self) -> None:
@@ -125,14 +123,10 @@ class Journal:
         if self._fault is not None:
             raise EnvironmentFault(f"{self.path}: cannot write the journal ({self._fault.strerror}).")
 
-    def _import(self) -> bool:
-        # The one importer, here so that other commands see a live run; whatever goes wrong, training goes on.
-        from mmctl.store import Store
-
+    def _flushed(self, on_flush: Callable[[], None]) -> bool:
         try:
-            with Store(self.folder.parent, patience=5.0) as store:
-                store.sync([self.folder.name])
-        except Exception as error:
+            on_flush()
+        except Exception as error:  # whatever goes wrong with the index, training goes on
             self._warn(f"the database was not updated, the journal is complete: {error}")
             return False
         return True
@@ -199,52 +193,7 @@ def events(folder: Path, *kinds: str) -> Iterator[dict[str, Any]]:
                 yield event
 
 
-def encode(event: dict[str, Any]) -> bytes:
-    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
-    event = event if "t" in event else {**event, "t": now()}
-    try:
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError):
-        text = json.dumps(plain(event), separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON has it: NaN is null, an infinity a text, an array a list."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if hasattr(value, "tolist"):  # numpy and torch, without importing either
-        return plain(value.tolist())
-    return str(value)
-
-
 def _mend(fd: int) -> bytes:
     # A line break where somebody was killed in the middle of a line, so that the next line is whole.
     size = os.fstat(fd).st_size
     return b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""
-
-
-def is_network(path: Path) -> bool:
-    """Whether a folder lies on a network file system, where only one host may use a database."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    path = path.resolve()
-    best, kind = -1, ""
-    for line in mounts:
-        left, _, right = line.partition(" - ")
-        fields = left.split()
-        if len(fields) < 5 or not right:
-            continue
-        point = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4]))
-        # Later mounts cover earlier ones of the same folder.
-        if len(point.parts) >= best and path.is_relative_to(point):
-            best, kind = len(point.parts), right.split()[0]
-    return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)

@@ -1,0 +1,61 @@
+"""Files that are written whole or not at all, and file systems that need care."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
+
+
+LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.overlayfs"}
+
+
+def is_network(path: Path) -> bool:
+    """Whether a folder lies on a network file system, where only one host may use a database."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    path = path.resolve()
+    best, kind = -1, ""
+    for line in mounts:
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        if len(fields) < 5 or not right:
+            continue
+        point = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4]))
+        # Later mounts cover earlier ones of the same folder.
+        if len(point.parts) >= best and path.is_relative_to(point):
+            best, kind = len(point.parts), right.split()[0]
+    return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, a kill -9 or a power cut finds the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_synced(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until it is on the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
