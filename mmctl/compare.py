@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmctl import measure, stats
+from mmctl import stats
 from mmctl.errors import UserError, suggest
 from mmctl.identity import matters
-from mmctl.measure import Measure
-from mmctl.store import Store
+from mmctl.store import metrics as measure
+from mmctl.store.metrics import Metric
+from mmctl.store.store import Store
 
 TESTS = ("auto", "paired", "welch", "permutation", "none")
 Value = dict[str, Any]
@@ -34,9 +35,9 @@ def compare(
     """Everything `mmctl compare` shows, in one object; figures are fractions."""
     if test not in TESTS:
         raise UserError(f'--test "{test}": no such test.{suggest(test, TESTS)} Known: {", ".join(TESTS)}')
-    measures = [measure.parse(text) for text in metrics]
+    measures = [measure.parse_metric(text) for text in metrics]
     for one in measures:
-        measure.check(store, runs, one)
+        measure.check_metric(store, runs, one)
     configs = store.configs(runs)
     panels = [_panel(store, key, cells, measures, configs) for key, cells in _ordered(_panels(runs, configs))]
     if baseline is not None and not any(_meant(panel, baseline) for panel in panels):
@@ -97,11 +98,11 @@ def _panel(
     store: Store,
     key: tuple[str, int | None],
     cells: dict[str, list[Value]],
-    measures: Sequence[Measure],
+    measures: Sequence[Metric],
     configs: dict[int, Value],
 ) -> dict[str, Any]:
     done = [run for runs in cells.values() for run in runs if run["state"] == "completed"]
-    found = [measure.values(store, done, one) for one in measures]
+    found = [measure.metric_values(store, done, one) for one in measures]
     published = store.published([runs[-1] for runs in cells.values()])
     notes, rows = [], []
     for runs in cells.values():
@@ -140,7 +141,7 @@ def _panel(
     }
 
 
-def _rank(mean: float | None, one: Measure) -> tuple[bool, float]:
+def _rank(mean: float | None, one: Metric) -> tuple[bool, float]:
     """The better the earlier; what is no number comes last."""
     if mean is None or not math.isfinite(mean):
         return True, 0.0
@@ -152,7 +153,7 @@ def _one_each(runs: Sequence[Value]) -> tuple[list[Value], int]:
     return list(newest.values()), len(runs) - len(newest)
 
 
-def _figures(runs: Sequence[Value], values: dict[int, float], one: Measure, published: Any, primary: str) -> Value:
+def _figures(runs: Sequence[Value], values: dict[int, float], one: Metric, published: Any, primary: str) -> Value:
     by_seed = {(run["seed"], run["split_hash"]): values[run["id"]] for run in runs if run["id"] in values}
     numbers = list(by_seed.values())
     finite = bool(numbers) and all(math.isfinite(number) for number in numbers)

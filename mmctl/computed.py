@@ -10,7 +10,7 @@ from mmctl import environment
 from mmctl.errors import MmctlError
 from mmctl.recipe import Recipe
 from mmctl.run_folder.record import last_scores
-from mmctl.store import Store
+from mmctl.store.store import Store
 
 Hashes = Callable[[Recipe], tuple[str, str]]
 """Of a recipe's data and of its split."""

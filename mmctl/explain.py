@@ -18,9 +18,9 @@ import torch
 
 from mmctl.assemble import Data, assemble, read_data
 from mmctl.errors import MmctlError
-from mmctl.measure import ENOUGH
 from mmctl.recipe import Recipe
 from mmctl.rehearsal import CLASSES, SIDE, Pass, made_up, passes
+from mmctl.store.metrics import ENOUGH
 from mmctl.text import printable
 from mmctl.training.schedules import length_of, steps_of
 from mmctl.training.state import Training

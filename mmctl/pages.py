@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from mmctl import measure
 from mmctl.identity import matters
 from mmctl.report import EVALUATED
 from mmctl.run_folder import lease
+from mmctl.store import metrics as measure
 from mmctl.terminal import Column, cut, figure, heading, line, show, size, spark, unicode
 from mmctl.text import duration, printable
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmctl import measure
 from mmctl.compare import published_value, settings, versions
 from mmctl.run_folder import lease
 from mmctl.run_folder.events import json_safe
-from mmctl.store import Store
+from mmctl.store import metrics
+from mmctl.store.store import Store
 
 Value = dict[str, Any]
 EVALUATED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
@@ -34,7 +34,7 @@ def listing(store: Store, runs: Sequence[Value]) -> list[Value]:
         row["silent"] = run["silent"]
         for key, name in zip(("balanced_accuracy", "value"), reversed(names[run["id"]]), strict=True):
             if (run["id"], name) in found:
-                row[key], row["reducer"] = measure.headline(found[run["id"], name])
+                row[key], row["reducer"] = metrics.headline(found[run["id"], name])
         if run["state"] == "running":
             row |= _pace(store.runs_dir / run["uid"], row)
         rows.append(row)

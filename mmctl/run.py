@@ -29,7 +29,7 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.run_folder.record import last_state
-from mmctl.store import live_index
+from mmctl.store.store import live_index
 from mmctl.training import checkpoint
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mmctl import compare, measure, selection
+from mmctl import compare
 from mmctl.errors import RecipeError, UserError
-from mmctl.store import Store
+from mmctl.store import metrics, select
+from mmctl.store.store import Store
 from mmctl.tablefile import Cell, Figure, TableFile, word
 
 Value = dict[str, Any]
@@ -22,7 +23,7 @@ RESUMABLE = ("interrupted", "crashed")
 def filled(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> Value:
     """The whole table as one object; figures are in the table's unit."""
     metric = metric or table.head.metric
-    if not measure.parse(metric).name.endswith(SHARES):
+    if not metrics.parse_metric(metric).name.endswith(SHARES):
         raise UserError(f'"{metric}": a table is in percent; metrics that end in {" or ".join(SHARES)} are.')
     cells = table.cells(sets)
     given = {cell.row for cell in cells if cell.given}
@@ -70,12 +71,12 @@ def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[Value], store: S
     row, column = table.rows[cell.row], table.columns[cell.column]
     place = [f"cfg.dataset.name={column.dataset}", f"cfg.split.labels={column.labels}"]
     for term in row.where:
-        if not selection.TERM.fullmatch(term):
+        if not select.TERM.fullmatch(term):
             raise RecipeError(
                 [f'{table.at("rows", cell.row, "where")}: "{term}" is no condition, such as method:mixmatch']
             )
     try:
-        return selection.select(store, runs, [*place, *row.where])
+        return select.select_runs(store, runs, [*place, *row.where])
     except UserError as error:
         raise RecipeError([f"{table.at('rows', cell.row, 'where')}: {error}"]) from error
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_runs import REPO, family, finished_run, make_run
 
-from mmctl.store import Store
+from mmctl.store.store import Store
 
 Mm = Callable[..., Any]
 

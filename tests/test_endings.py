@@ -20,7 +20,7 @@ from mmctl.errors import Diverged, EnvironmentFault, TrainingFailed
 from mmctl.folder import prepare
 from mmctl.run import execute
 from mmctl.run_folder.record import last_state
-from mmctl.store import Store
+from mmctl.store.store import Store
 from mmctl.training import checkpoint
 from mmctl.training.loop import Point
 from mmctl.training.state import Training

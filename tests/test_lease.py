@@ -105,7 +105,8 @@ def test_a_stopped_process_still_holds_it(tmp_path: Path) -> None:
 
 
 def test_looking_at_an_own_lease_does_not_drop_it(tmp_path: Path) -> None:
-    look = "import sys, pathlib, mmctl.run_folder.lease as lease; print(lease.holder(pathlib.Path(sys.argv[1])) is not None)"
+    look = "import sys, pathlib; from mmctl.run_folder import lease\n"
+    look += "print(lease.holder(pathlib.Path(sys.argv[1])) is not None)"
     with Lease(tmp_path):
         for _ in range(3):
             assert holder(tmp_path)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from fake_runs import T0, attempt, data, evaluation, family, finished_run, make_run, points, state, write
 
-from mmctl import measure, report, selection, stats, terminal, text
+from mmctl import report, stats, terminal, text
 from mmctl.compare import compare, published_value, settings
 from mmctl.errors import RunNotFound, UserError
 from mmctl.run_folder.events import json_safe
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
-from mmctl.store import Store
+from mmctl.store import metrics, select
+from mmctl.store.store import Store
 
 PRIMARY = "test/ema/head/accuracy"
 
@@ -59,17 +60,17 @@ def synced(runs: Path) -> Store:
     ],
 )
 def test_names_of_curves(asked: str, primary: str, name: str) -> None:
-    assert measure.series_name(asked, primary) == name
+    assert metrics.series_name(asked, primary) == name
 
 
 def test_short_names() -> None:
-    assert [measure.short_name(name) for name in (PRIMARY, "lr", "train/loss")] == ["test/accuracy", "lr", "train/loss"]
+    assert [metrics.short_name(name) for name in (PRIMARY, "lr", "train/loss")] == ["test/accuracy", "lr", "train/loss"]
 
 
 @pytest.mark.parametrize("text", ["", "@last", "a@lasst", "a@step=x", "a@best:", "a@"])
 def test_a_metric_that_is_none(text: str) -> None:
     with pytest.raises(UserError, match="@"):
-        measure.parse(text)
+        metrics.parse_metric(text)
 
 
 @pytest.mark.parametrize(
@@ -93,54 +94,54 @@ def test_reducers(runs: Path, text: str, value: float) -> None:
         v = {PRIMARY: test, "val/ema/head/accuracy": val, "val/ema/head/nll": nll}
         write(folder, 1, {"e": "points", "step": step, "v": v})
     with synced(runs) as store:
-        found, _ = measure.values(store, store.runs(), measure.parse(text))
+        found, _ = metrics.metric_values(store, store.runs(), metrics.parse_metric(text))
         assert list(found.values()) == pytest.approx([value])
-        assert measure.values(store, store.runs(), measure.parse("test/accuracy@step=7"))[0] == {}
-        assert measure.values(store, store.runs(), measure.parse("val/f1@best:val/f1"))[0] == {}
+        assert metrics.metric_values(store, store.runs(), metrics.parse_metric("test/accuracy@step=7"))[0] == {}
+        assert metrics.metric_values(store, store.runs(), metrics.parse_metric("val/f1@best:val/f1"))[0] == {}
 
 
 def test_the_headline_is_a_median_only_where_all_runs_have_twenty(runs: Path) -> None:
     finished_run(runs, "r1", evaluations=20)
     with synced(runs) as store:
-        assert measure.values(store, store.runs(), measure.parse("test/accuracy"))[1] == "median20"
+        assert metrics.metric_values(store, store.runs(), metrics.parse_metric("test/accuracy"))[1] == "median20"
     finished_run(runs, "r2", evaluations=19, seed=1)
     with synced(runs) as store:
-        assert measure.values(store, store.runs(), measure.parse("test/accuracy"))[1] == "last"
+        assert metrics.metric_values(store, store.runs(), metrics.parse_metric("test/accuracy"))[1] == "last"
         assert [row["reducer"] for row in report.listing(store, store.runs())] == ["median20", "last"]
 
 
 def test_choosing_by_the_test_images_is_known() -> None:
     peeking = ["test/accuracy@max", "val/accuracy@best:test/accuracy", "test/nll@min"]
     honest = ["test/accuracy", "test/accuracy@best:val/accuracy", "val/accuracy@max"]
-    assert [measure.parse(text).peeks for text in peeking + honest] == [True] * 3 + [False] * 3
+    assert [metrics.parse_metric(text).peeks for text in peeking + honest] == [True] * 3 + [False] * 3
 
 
 def test_references(store: Store) -> None:
     rows = store.runs()
-    assert selection.find(rows, "3") is rows[2]
-    assert selection.find(rows, rows[4]["uid"]) is rows[4]
-    assert selection.find(rows, "20261125-081507") is rows[7]
-    assert selection.find(rows, "000f")["uid"].endswith("marginmix-s4-000f")
-    assert selection.find(rows, "@last") is rows[-1]
-    assert selection.find(rows, "@last-failed")["state"] == "failed"
+    assert select.find_run(rows, "3") is rows[2]
+    assert select.find_run(rows, rows[4]["uid"]) is rows[4]
+    assert select.find_run(rows, "20261125-081507") is rows[7]
+    assert select.find_run(rows, "000f")["uid"].endswith("marginmix-s4-000f")
+    assert select.find_run(rows, "@last") is rows[-1]
+    assert select.find_run(rows, "@last-failed")["state"] == "failed"
 
 
 def test_a_reference_to_several_runs_lists_them(store: Store) -> None:
     with pytest.raises(RunNotFound) as told:
-        selection.find(store.runs(), "supervised")
+        select.find_run(store.runs(), "supervised")
     assert "5 runs" in str(told.value)
     assert str(told.value).count("supervised-s") == 5
     with pytest.raises(RunNotFound, match=r"16 runs(.|\n)*and 6 older"):
-        selection.find(store.runs(), "2026")
+        select.find_run(store.runs(), "2026")
 
 
 def test_an_unknown_reference_has_suggestions(store: Store) -> None:
     with pytest.raises(RunNotFound, match="Did you mean"):
-        selection.find(store.runs(), "mixmatsh")
+        select.find_run(store.runs(), "mixmatsh")
     with pytest.raises(RunNotFound, match="There are no runs yet"):
-        selection.find([], "@last")
+        select.find_run([], "@last")
     with pytest.raises(RunNotFound):
-        selection.find(store.runs(), "")
+        select.find_run(store.runs(), "")
 
 
 @pytest.mark.parametrize(
@@ -169,13 +170,13 @@ def test_an_unknown_reference_has_suggestions(store: Store) -> None:
     ],
 )
 def test_filters(store: Store, terms: list[str], count: int) -> None:
-    assert len(selection.select(store, store.runs(), terms)) == count
+    assert len(select.select_runs(store, store.runs(), terms)) == count
 
 
 @pytest.mark.parametrize("term", ["stat:failed", "seed<many", "nosuchword", "test/accuracy@lats>1"])
 def test_filters_that_are_none(store: Store, term: str) -> None:
     with pytest.raises(UserError):
-        selection.select(store, store.runs(), [term])
+        select.select_runs(store, store.runs(), [term])
 
 
 def test_the_listing_of_a_live_run(runs: Path) -> None:
@@ -423,13 +424,13 @@ def test_a_misspelt_metric_is_told(store: Store) -> None:
     with pytest.raises(UserError, match=r'no run has "test/acuracy". Did you mean "test/accuracy"'):
         compare(store, store.runs(), ["test/acuracy"])
     with pytest.raises(UserError, match="Did you mean"):
-        selection.select(store, store.runs(), ["test/acuracy>0.5"])
+        select.select_runs(store, store.runs(), ["test/acuracy>0.5"])
 
 
 def test_no_run_has_failed(runs: Path) -> None:
     finished_run(runs, "20261125-080000-x-s0-0001")
     with synced(runs) as store, pytest.raises(RunNotFound, match="no run has failed") as caught:
-        selection.find(store.runs(), "@last-failed")
+        select.find_run(store.runs(), "@last-failed")
     assert "Did you mean" not in str(caught.value)
 
 

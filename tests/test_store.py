@@ -27,14 +27,15 @@ from fake_runs import (
     write,
 )  # fmt: skip
 
-from mmctl import database, importer, schema
-from mmctl import store as store_module
 from mmctl.errors import EnvironmentFault
 from mmctl.run_folder import lease
 from mmctl.run_folder.events import encode
 from mmctl.run_folder.journal import Journal, append, path_of
 from mmctl.run_folder.lease import Lease
-from mmctl.store import Store, live_index
+from mmctl.store import check, connection, importer, schema
+from mmctl.store import store as store_module
+from mmctl.store.check import database_problems
+from mmctl.store.store import Store, live_index
 
 UID = "20261125-081501-digits-s0-0001"
 
@@ -48,7 +49,7 @@ def runs(tmp_path: Path) -> Path:
 def contents(runs: Path) -> dict[str, Any]:
     with Store(runs) as store:
         store.sync()
-        return dict(store.contents())
+        return dict(check.contents(store))
 
 
 def only(runs: Path, uid: str = UID) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def test_a_finished_run(runs: Path) -> None:
         assert store.evaluations(run)[-1]["confusion"][0] == [90, 5, 3, 2]
         assert [row["body"]["s"] for row in store.events(run, "state")] == ["running", "completed"]
         assert store.attempts(run)[0]["body"]["threads"] == 1
-        assert store.check() == []
+        assert database_problems(store) == []
 
 
 def test_importing_twice_changes_nothing(runs: Path) -> None:
@@ -136,7 +137,7 @@ def test_bit_by_bit_equals_all_at_once(runs: Path, tmp_path: Path) -> None:
 def test_rebuild_gives_the_same_answers(runs: Path) -> None:
     family(runs, 2)
     before = contents(runs)
-    (runs / database.FILE).unlink()
+    (runs / connection.FILE).unlink()
     assert contents(runs) == before
     Store.rebuild(runs).close()
     assert contents(runs) == before
@@ -146,7 +147,7 @@ def test_rebuild_gives_the_same_answers(runs: Path) -> None:
 def test_a_damaged_database_is_told_and_made_again(runs: Path, damage: bytes | str | None) -> None:
     family(runs, 2)
     before = contents(runs)
-    path = runs / database.FILE
+    path = runs / connection.FILE
     whole = path.read_bytes()
     if isinstance(damage, bytes):
         path.write_bytes(damage)
@@ -166,7 +167,7 @@ def test_a_damaged_database_is_told_and_made_again(runs: Path, damage: bytes | s
 
 
 def test_a_foreign_or_newer_database_is_left_alone(runs: Path) -> None:
-    conn = sqlite3.connect(runs / database.FILE)
+    conn = sqlite3.connect(runs / connection.FILE)
     conn.execute("CREATE TABLE mine (x)")
     conn.commit()
     with pytest.raises(EnvironmentFault, match=r"not a database of mmctl.*mmctl db rebuild"):
@@ -183,12 +184,12 @@ def test_a_foreign_or_newer_database_is_left_alone(runs: Path) -> None:
 def test_a_changed_value_is_found_by_check(runs: Path) -> None:
     finished_run(runs, UID)
     contents(runs)
-    conn = sqlite3.connect(runs / database.FILE)
+    conn = sqlite3.connect(runs / connection.FILE)
     conn.execute("UPDATE points SET value = 0.99 WHERE step = 1000")
     conn.commit()
     conn.close()
     with Store(runs) as store:
-        assert store.check() == [f"{UID}: differs from its journals"]
+        assert database_problems(store) == [f"{UID}: differs from its journals"]
 
 
 def test_a_resumed_run_takes_back_later_points(runs: Path) -> None:
@@ -236,7 +237,7 @@ def test_an_evaluation_from_outside_is_no_point_of_the_curve_and_ends_with_its_c
     with Store(runs) as store:
         store.sync()
         assert store.evaluations(store.runs()[0])[-1]["step"] == 750
-        assert store.check() == []
+        assert database_problems(store) == []
 
 
 def test_an_earlier_attempt_that_grows_late_is_put_in_its_place(runs: Path) -> None:
@@ -338,7 +339,7 @@ def test_folders_come_and_go(runs: Path, tmp_path: Path) -> None:
     assert list(contents(runs)) == [UID]
     shutil.rmtree(runs / UID)
     assert contents(runs) == {}
-    conn = sqlite3.connect(runs / database.FILE)
+    conn = sqlite3.connect(runs / connection.FILE)
     assert conn.execute("SELECT (SELECT count(*) FROM points) + (SELECT count(*) FROM series)").fetchone() == (0,)
     conn.close()
 
@@ -368,7 +369,7 @@ def test_without_a_folder_or_the_right_to_write(tmp_path: Path, runs: Path, monk
     finished_run(runs, UID)
     monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
     assert only(runs)["state"] == "completed"
-    assert not (runs / database.FILE).exists()
+    assert not (runs / connection.FILE).exists()
 
 
 def test_a_run_whose_process_has_gone_is_crashed(runs: Path) -> None:
@@ -462,7 +463,8 @@ def test_the_journal_keeps_the_database_up_to_date(runs: Path) -> None:
 
 def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal; from mmctl.store import live_index\n"
+        "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
+        "from mmctl.store.store import live_index\n"
         "from fake_runs import *\n"
         "runs, n = Path(sys.argv[1]), sys.argv[2]\n"
         "folder = make_run(runs, 'run-' + n)\n"
@@ -470,7 +472,7 @@ def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
         "    book.write(attempt())\n"
         "    for step in range(2500): book.write(points(step, train__loss=1.0))\n"
         "    book.write(state('completed', 2500))\n"
-        "from mmctl.store import Store\n"
+        "from mmctl.store.store import Store\n"
         "with Store(runs) as store: store.sync()\n"
     )
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + code
@@ -479,22 +481,25 @@ def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     with Store(runs) as store:
         assert [run["state"] for run in store.runs()] == ["completed"] * 8
         assert store.all("SELECT count(*) AS n FROM points") == [{"n": 20_000}]
-        assert store.check() == []
+        assert database_problems(store) == []
 
 
 def test_two_importers_at_once(runs: Path) -> None:
     family(runs, 3)
-    code = "import sys, pathlib; from mmctl.store import Store\nwith Store(pathlib.Path(sys.argv[1])) as s: s.sync()\n"
+    code = (
+        "import sys, pathlib; from mmctl.store.store import Store\n"
+        "with Store(pathlib.Path(sys.argv[1])) as s: s.sync()\n"
+    )
     others = [child(code, runs) for _ in range(4)]
     assert [finish(other) for other in others] == [(0, "", "")] * 4
     with Store(runs) as store:
-        assert store.check() == []
+        assert database_problems(store) == []
 
 
 def test_a_locked_database_is_waited_for_and_then_told(runs: Path) -> None:
     finished_run(runs, UID)
     contents(runs)
-    conn = sqlite3.connect(runs / database.FILE, isolation_level=None)
+    conn = sqlite3.connect(runs / connection.FILE, isolation_level=None)
     conn.execute("BEGIN IMMEDIATE")
     append(runs / UID, {"e": "note", "text": "x"})
     with Store(runs, patience=0.2) as store, pytest.raises(EnvironmentFault, match="keeps the database locked"):
@@ -535,7 +540,8 @@ def test_data_event_is_kept_whole(runs: Path) -> None:
 
 def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from mmctl.run_folder.journal import Journal; from mmctl.store import live_index\n"
+        "import sys, time; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
+        "from mmctl.store.store import live_index\n"
         "from mmctl.run_folder.lease import *\n"
         "folder = Path(sys.argv[1])\n"
         "with Lease(folder) as lease, Journal(folder, 1, live_index(folder)) as book:\n"
@@ -554,7 +560,7 @@ def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
     assert run["state"] == "crashed"
     assert 400 < run["step"] == len(curve(runs))
     with Store(runs) as store:
-        assert store.check() == []
+        assert database_problems(store) == []
 
 
 def test_one_unreadable_run_does_not_hide_the_others(runs: Path) -> None:
@@ -602,7 +608,7 @@ def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.Mo
     write(folder, 1, attempt(), state("running"), data())
     with Lease(folder), Store(runs) as opened:
         opened.sync()
-        real = Store.contents
+        real = check.contents
 
         def written_meanwhile(self: Store) -> Any:
             found = list(real(self))
@@ -610,7 +616,7 @@ def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.Mo
                 found = [(uid, [*rows, "more"]) for uid, rows in found]
             return iter(found)
 
-        monkeypatch.setattr(Store, "contents", written_meanwhile)
-        assert opened.check() == []
+        monkeypatch.setattr(check, "contents", written_meanwhile)
+        assert database_problems(opened) == []
     with Store(runs) as opened:
-        assert opened.check() == ["r1: differs from its journals"]
+        assert database_problems(opened) == ["r1: differs from its journals"]

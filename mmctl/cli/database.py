@@ -25,7 +25,7 @@ def rebuild(as_json: bool = JSON) -> None:
     Example: mmctl db rebuild
     """
     from mmctl import project, report
-    from mmctl.store import Store
+    from mmctl.store.store import Store
 
     with Store.rebuild(project.runs_dir()) as store:
         found = len(store.runs())
@@ -42,13 +42,14 @@ def check(as_json: bool = JSON) -> None:
     Example: mmctl db check
     """
     from mmctl import project, report
-    from mmctl.database import REMEDY
     from mmctl.errors import EnvironmentFault
-    from mmctl.store import Store
+    from mmctl.store.check import database_problems
+    from mmctl.store.connection import REMEDY
+    from mmctl.store.store import Store
 
     with Store(project.runs_dir()) as store:
         store.sync()
-        problems = store.check()
+        problems = database_problems(store)
         path, found = str(store.path), len(store.runs()) if not problems else None
     if as_json:
         report.print_json({"path": path, "problems": problems})
@@ -66,9 +67,10 @@ def info(as_json: bool = JSON) -> None:
     """
     import sqlite3
 
-    from mmctl import project, report, schema
+    from mmctl import project, report
     from mmctl.filesystem import is_network
-    from mmctl.store import Store
+    from mmctl.store import schema
+    from mmctl.store.store import Store
 
     folder = project.runs_dir()
     with Store(folder) as store:

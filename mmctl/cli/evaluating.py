@@ -24,8 +24,8 @@ def evaluate(
     mmctl evaluate @last --split test --weights raw
     """
     from mmctl.errors import GateNotMet
-    from mmctl.find import folder_of_run
     from mmctl.judge import judge, shown
+    from mmctl.store.select import folder_of_run
 
     found = judge(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
     if as_json:

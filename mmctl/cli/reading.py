@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from mmctl.store import Store
+    from mmctl.store.store import Store
 
 METRICS = ["test/accuracy", "test/balanced_accuracy"]
 RUN = "A number of `mmctl ls`, a uid or a part of one, a name, @last or @last-failed."
@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
 def opened() -> Iterator[Store]:
     """The store of this project, up to date."""
     from mmctl import project
-    from mmctl.store import Store
+    from mmctl.store.store import Store
 
     with Store(project.runs_dir()) as store:
         store.sync()
@@ -41,9 +41,9 @@ def opened() -> Iterator[Store]:
 
 def find(store: Store, reference: str) -> dict[str, Any]:
     """The run that a reference means."""
-    from mmctl import selection
+    from mmctl.store import select
 
-    return selection.find(store.runs(), reference)
+    return select.find_run(store.runs(), reference)
 
 
 def ls(
@@ -56,11 +56,12 @@ def ls(
 
     Examples: mmctl ls | mmctl ls state:failed | mmctl ls mixmatch labels:320 "test/accuracy>0.8"
     """
-    from mmctl import report, selection
+    from mmctl import report
+    from mmctl.store import select
 
     with opened() as store:
         runs = store.runs()
-        found = selection.select(store, runs, terms or [])
+        found = select.select_runs(store, runs, terms or [])
         shown = found if everything or limit == 0 else found[-limit:]
         rows = report.listing(store, shown)
         folder = store.runs_dir
@@ -139,10 +140,11 @@ def compare(
     Examples: mmctl compare | mmctl compare marginmix mixmatch --baseline mixmatch | mmctl compare labels:320 --per-seed
     """
     from mmctl import compare as comparing
-    from mmctl import report, selection
+    from mmctl import report
+    from mmctl.store import select
 
     with opened() as store:
-        runs = selection.select(store, store.runs(), terms or [])
+        runs = select.select_runs(store, store.runs(), terms or [])
         found = comparing.compare(store, runs, metric, baseline=baseline, test=test, all_keys=all_keys)
     if as_json:
         report.print_json(found)
@@ -164,7 +166,7 @@ def tag(
 
     Examples: mmctl tag 3 good | mmctl tag @last final --remove draft | mmctl ls tag:good
     """
-    from mmctl.selection import checked_tags
+    from mmctl.store.select import checked_tags
 
     added = checked_tags([word.removeprefix("+") for word in add or []])
     checked_tags(remove)

@@ -45,7 +45,7 @@ def run(
     from mmctl import project
     from mmctl.progress import tell
     from mmctl.recipe import load
-    from mmctl.selection import checked_tags
+    from mmctl.store.select import checked_tags
 
     checked_tags(tags)
     wanted = [load(given, sets=sets) for given in recipes]
@@ -241,7 +241,7 @@ def resume(
 
     mmctl resume @last
     """
-    from mmctl.find import folder_of_run
+    from mmctl.store.select import folder_of_run
 
     _train(folder_of_run(ref), quiet, accept_changes)
 

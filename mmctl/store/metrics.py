@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmctl.errors import UserError, suggest
-from mmctl.store import Store
+from mmctl.store.store import Store
 
 REDUCERS = ("last", "max", "min", "median20", "mean20")
 WORDS = {
@@ -29,7 +29,7 @@ LOWER = ("nll", "ece", "loss", "error")
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """A metric and how one number is made of its curve; no reducer is the headline."""
 
     text: str
@@ -50,23 +50,23 @@ class Measure:
         return self.reducer in ("best", "max", "min") and chooser.startswith("test/")
 
 
-def parse(text: str) -> Measure:
+def parse_metric(text: str) -> Metric:
     """Read `NAME`, `NAME@REDUCER`, `NAME@step=N` or `NAME@best:METRIC`."""
     name, at, how = text.partition("@")
     if not name:
         raise UserError(f'"{text}": a metric is a name like test/accuracy, with a reducer like @last after it.')
     if not at:
-        return Measure(text, name)
+        return Metric(text, name)
     if how.startswith("step="):
         if not how[5:].isdigit():
             raise UserError(f'"{text}": @step= takes a step number, such as @step=500.')
-        return Measure(text, name, "step", how[5:])
+        return Metric(text, name, "step", how[5:])
     if how.startswith("best:") and how[5:]:
-        return Measure(text, name, "best", how[5:])
+        return Metric(text, name, "best", how[5:])
     if how not in REDUCERS:
         known = ", ".join(f"@{reducer}" for reducer in REDUCERS)
         raise UserError(f'"{text}": no reducer "@{how}".{suggest(how, REDUCERS)} Known: {known}, @step=N, @best:METRIC')
-    return Measure(text, name, how)
+    return Metric(text, name, how)
 
 
 def series_name(name: str, primary: str) -> str:
@@ -94,7 +94,7 @@ def headline(summary: dict[str, Any]) -> tuple[float | None, str]:
     return _value(summary[reducer], summary), reducer
 
 
-def check(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> None:
+def check_metric(store: Store, runs: Sequence[dict[str, Any]], measure: Metric) -> None:
     """UserError if none of the runs has such a curve, although they have others: the name is misspelt."""
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     if not store.summaries(sorted(set(names.values())), runs):
@@ -103,7 +103,7 @@ def check(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> Non
             raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
 
 
-def values(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> tuple[dict[int, float], str]:
+def metric_values(store: Store, runs: Sequence[dict[str, Any]], measure: Metric) -> tuple[dict[int, float], str]:
     """The number of each run that has it, by run id, and the reducer: the same one for all of them."""
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     found = store.summaries(sorted(set(names.values())), runs)
@@ -118,7 +118,7 @@ def values(store: Store, runs: Sequence[dict[str, Any]], measure: Measure) -> tu
     return {id: value for id, value in picked.items() if value is not None}, reducer
 
 
-def _at(store: Store, run: dict[str, Any], name: str, measure: Measure) -> float | None:
+def _at(store: Store, run: dict[str, Any], name: str, measure: Metric) -> float | None:
     if measure.reducer == "step":
         step: int | None = int(measure.argument)
     else:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmctl import schema
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network
+from mmctl.store import schema
 
 FILE = "mmctl.db"
 LOCK = "mmctl.lock"
@@ -27,7 +27,7 @@ MACHINE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", 
 
 
 @contextmanager
-def faults(path: Path) -> Iterator[None]:
+def explained_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite says about a database into a message with a way out."""
     try:
         yield
@@ -73,15 +73,15 @@ def locked(folder: Path, how: int, patience: float) -> Iterator[None]:
 
 
 @contextmanager
-def opened(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
+def open_database(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
     """A connection to the database of a folder of runs, which is made if there is none."""
     path = folder / FILE
     while True:
-        with locked(folder, fcntl.LOCK_SH, patience), faults(path), connected(path, patience) as conn:
+        with locked(folder, fcntl.LOCK_SH, patience), explained_errors(path), connect(path, patience) as conn:
             if _version(conn, path) == schema.VERSION:
                 yield conn
                 return
-        with locked(folder, fcntl.LOCK_EX, patience), faults(path), connected(path, patience) as conn:
+        with locked(folder, fcntl.LOCK_EX, patience), explained_errors(path), connect(path, patience) as conn:
             if _version(conn, path) < schema.VERSION:
                 conn.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_network(folder) else 'WAL'}")
                 schema.migrate(conn)
@@ -90,13 +90,13 @@ def opened(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def in_memory() -> Iterator[sqlite3.Connection]:
     """A database that lives as long as the command, for folders that cannot be written."""
-    with connected(Path(":memory:"), 0) as conn:
+    with connect(Path(":memory:"), 0) as conn:
         schema.migrate(conn)
         yield conn
 
 
 @contextmanager
-def connected(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
+def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
     """A connection whose transactions are begun by hand, always IMMEDIATE."""
     conn = sqlite3.connect(path, timeout=patience, isolation_level=None)
     conn.row_factory = sqlite3.Row
@@ -122,7 +122,7 @@ def transaction(conn: sqlite3.Connection) -> Iterator[None]:
     conn.execute("COMMIT")
 
 
-def remove(folder: Path, patience: float) -> None:
+def remove_database(folder: Path, patience: float) -> None:
     """Delete the database; the run folders are not touched."""
     with locked(folder, fcntl.LOCK_EX, patience):
         for end in ("", "-wal", "-shm", "-journal"):

@@ -12,17 +12,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmctl import database, importer
-from mmctl.database import faults, transaction
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network
 from mmctl.run_folder import lease
+from mmctl.store import connection, importer
+from mmctl.store.connection import explained_errors, transaction
 
 STALE = 60_000
 """A run on another machine whose beat has not moved for so long (ms, on the reader's clock) is shown as `running?`."""
@@ -39,12 +39,12 @@ class Store:
 
     def __init__(self, runs_dir: Path, *, patience: float = 60.0, memory: bool = False) -> None:
         self.runs_dir = runs_dir
-        self.path = runs_dir / database.FILE
+        self.path = runs_dir / connection.FILE
         # A folder that cannot be written is still read: its index then lives as long as the command.
         self.memory = memory or not os.access(runs_dir, os.W_OK)
         self.unreadable: dict[str, str] = {}
         self._stack = ExitStack()
-        opened = database.in_memory() if self.memory else database.opened(runs_dir, patience)
+        opened = connection.in_memory() if self.memory else connection.open_database(runs_dir, patience)
         self._conn: sqlite3.Connection = self._stack.enter_context(opened)
 
     def __enter__(self) -> Store:
@@ -63,14 +63,14 @@ class Store:
     def rebuild(cls, runs_dir: Path, *, patience: float = 60.0) -> Store:
         """Make the database again from the run folders."""
         if runs_dir.is_dir():
-            database.remove(runs_dir, patience)
+            connection.remove_database(runs_dir, patience)
         store = cls(runs_dir, patience=patience)
         store.sync()
         return store
 
     def sync(self, only: Iterable[str] | None = None) -> None:
         """Import what the run folders hold beyond what is known; forget runs whose folder is gone."""
-        with faults(self.path):
+        with explained_errors(self.path):
             known = self._known()
             if only is None:
                 present = self._folders()
@@ -179,37 +179,8 @@ class Store:
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows that a query gives."""
-        with faults(self.path):
+        with explained_errors(self.path):
             return [dict(row) for row in self._conn.execute(sql, values)]
-
-    def check(self) -> list[str]:
-        """What is wrong with the database: its pages, and every run that differs from its journals."""
-        with faults(self.path):
-            pages = [row[0] for row in self._conn.execute("PRAGMA integrity_check(20)")]
-        if pages != ["ok"]:
-            return pages
-        with Store(self.runs_dir, memory=True) as fresh:
-            fresh.sync()
-            right, here = dict(fresh.contents()), dict(self.contents())
-        wrong = sorted(uid for uid in right.keys() | here.keys() if right.get(uid) != here.get(uid))
-        # A run that lives has written more between the two readings.
-        live = {uid for uid in wrong if (self.runs_dir / uid).is_dir() and lease.holder(self.runs_dir / uid)}
-        return [f"{uid}: differs from its journals" for uid in wrong if uid not in live]
-
-    def contents(self) -> Iterator[tuple[str, list[Any]]]:
-        """All that is known of each run, in a form that two databases can be compared by."""
-        for run in self.all("SELECT * FROM runs ORDER BY uid"):
-            one = [run["id"]]
-            seen = ("id", "folder_ns", "beat", "beat_seen")
-            rows: list[Any] = [[value for key, value in run.items() if key not in seen]]
-            for table in ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags"):
-                found = self.all(f"SELECT * FROM {table} WHERE run = ?", one)
-                rows.append(sorted([[value for key, value in row.items() if key != "run"] for row in found], key=repr))
-            for series in self.series(run):
-                rows.append([value for key, value in series.items() if key not in ("id", "run")])
-                values = self.all("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
-                rows.append([tuple(row.values()) for row in values])
-            yield run["uid"], rows
 
     def _known(self) -> dict[str, tuple[int, dict[int, int]]]:
         known: dict[str, tuple[int, dict[int, int]]] = {}
@@ -282,7 +253,7 @@ class Store:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise EnvironmentFault(f"{self.path}: the database is damaged. {database.REMEDY}")
+            raise EnvironmentFault(f"{self.path}: the database is damaged. {connection.REMEDY}")
         return found
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from mmctl import measure
+from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
-from mmctl.store import Store
+from mmctl.store import metrics
+from mmctl.store.store import Store
 
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
@@ -32,7 +34,7 @@ FAILED = ("failed", "crashed")
 SHOWN = 10
 
 
-def find(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
+def find_run(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
     """The one run that a reference means."""
     matches = _matches(runs, reference)
     if len(matches) == 1:
@@ -49,6 +51,19 @@ def find(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
     raise RunNotFound(f'no run "{reference}".{suggest(reference, known)}{where}')
 
 
+def folder_of_run(ref: str) -> Path:
+    """The folder of a run: its path, or its number, name or id as `mmctl ls` shows them, or @last."""
+    path = Path(ref)
+    if (path / "run.json").is_file():
+        return path.resolve()
+    runs = project.runs_dir()
+    if not runs.is_dir():
+        raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run recipes/digits.toml')
+    with Store(runs) as store:
+        store.sync()
+        return runs / str(find_run(store.runs(), ref)["uid"])
+
+
 def checked_tags(words: Sequence[str]) -> list[str]:
     """The same words, if each can be asked for with `tag:WORD`."""
     for word in words:
@@ -57,7 +72,7 @@ def checked_tags(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def select(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[str]) -> list[dict[str, Any]]:
+def select_runs(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[str]) -> list[dict[str, Any]]:
     """The runs that any of the plain words means (all, if there is none) and all conditions hold for."""
     words = [term for term in terms if not TERM.fullmatch(term)]
     chosen = list(runs)
@@ -102,8 +117,8 @@ def _condition(
         configs = store.configs(runs)
         held = {run["id"]: _setting(configs[run["id"]], field[4:]) for run in runs}
     elif "/" in field or "@" in field:
-        measure.check(store, runs, one := measure.parse(field))
-        held = dict(measure.values(store, runs, one)[0])
+        metrics.check_metric(store, runs, one := metrics.parse_metric(field))
+        held = dict(metrics.metric_values(store, runs, one)[0])
     elif field in FIELDS:
         held = {run["id"]: run[FIELDS[field]] for run in runs}
     else:

@@ -12,9 +12,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from mmctl.curves import Curves
 from mmctl.run_folder import journal
 from mmctl.run_folder.lease import now
+from mmctl.store.curves import Curves
 
 SETTLED = 2_000_000_000
 """A folder's time is trusted as `nothing new` only when it is that old (ns): a new file may fall into the same tick."""
@@ -22,7 +22,7 @@ KEPT = ("state", "attempt", "data", "alert", "tag", "note")
 RUNNING = "running"
 
 
-class Late(Exception):
+class OutOfOrderJournal(Exception):
     """An earlier attempt has grown after a later one was read: the run is read again from the start."""
 
 
@@ -46,7 +46,7 @@ def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
     if row is not None and row["signature"] == signature:
         try:
             return _Import(conn, folder, row["id"]).run()
-        except Late:
+        except OutOfOrderJournal:
             pass
     conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
     _Import(conn, folder, _insert(conn, folder.name, about, signature)).run()
@@ -64,7 +64,7 @@ class _Import:
         known = {row["attempt"]: row["offset"] for row in self._all("SELECT attempt, offset FROM files WHERE run = ?")}
         newest = max(known, default=0)
         if any(_size(journal.path_of(self.folder, n)) < offset for n, offset in known.items()):
-            raise Late
+            raise OutOfOrderJournal
         news = 0
         # What came from outside is read last: whether it still counts depends on the attempts.
         for n in sorted(found, key=lambda n: (n == 0, n)):
@@ -72,7 +72,7 @@ class _Import:
             begin = end = known.get(n, 0)
             for event, end in journal.read_events(journal.path_of(self.folder, n), begin):
                 if 0 < n < newest:
-                    raise Late
+                    raise OutOfOrderJournal
                 self._take(n, end, event)
                 news += 1
             self.conn.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", [self.run_id, n, end, size])
