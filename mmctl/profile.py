@@ -19,11 +19,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmctl import terminal
 from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.errors import EnvironmentFault
 from mmctl.recipe import Recipe
-from mmctl.terminal import Column
+from mmctl.report import console
+from mmctl.report.console import Column
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -129,12 +129,12 @@ def profile(recipe: Recipe, steps: int, folder: Path) -> Path:
     flops = counter.get_total_flops()
     kind = "GPU ms" if device.type == "cuda" else "CPU ms"
     rows = [(name, clock.seconds[name] / steps) for name in ORDER if name in clock.seconds]
-    out = terminal.console()
+    out = console.console()
     each = total / steps
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     lines = f"{threads} thread{'s' * (threads > 1)}"
-    terminal.line(out, f"{recipe.name}: {steps} steps on {where}, {precision}, {lines}")
-    terminal.show(
+    console.print_line(out, f"{recipe.name}: {steps} steps on {where}, {precision}, {lines}")
+    console.print_table(
         [
             Column("part", cells=[name for name, _ in rows] + ["a step"]),
             Column(kind, right=True, cells=[f"{1e3 * s:.2f}" for _, s in rows] + [f"{1e3 * each:.2f}"]),
@@ -144,16 +144,18 @@ def profile(recipe: Recipe, steps: int, folder: Path) -> Path:
     )
     top = ceiling(device, DTYPES[precision])
     inside = sum(s for name, s in rows if name.startswith(("forward", "backward")))
-    terminal.line(
+    console.print_line(
         out,
         f"{flops / 1e9:.2f} GFLOP a step: {flops / max(inside, 1e-12) / 1e9:.1f} GFLOP/s in forwards and backward, "
         f"{flops / each / 1e9:.1f} over all; a 3x3 convolution alone reaches {top / 1e9:.1f} here "
         f"(step / floor {each * top / max(flops, 1):.2f})",
     )
     if device.type == "cuda" and (run.settings.train.capture == "auto"):
-        terminal.line(out, "taken one operation at a time, with a wait after each part; a captured graph is faster")
+        console.print_line(
+            out, "taken one operation at a time, with a wait after each part; a captured graph is faster"
+        )
     path = trace(run, clock, folder / f"profile-{recipe.name}.json")
-    terminal.line(out, f"trace of {TRACED} steps: {path}  (open it in chrome://tracing or ui.perfetto.dev)")
+    console.print_line(out, f"trace of {TRACED} steps: {path}  (open it in chrome://tracing or ui.perfetto.dev)")
     return path
 
 

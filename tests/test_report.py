@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from fake_runs import T0, attempt, data, evaluation, family, finished_run, make_run, points, state, write
 
-from mmctl import report, stats, terminal, text
-from mmctl.compare import compare, published_value, settings
+from mmctl import text
 from mmctl.errors import RunNotFound, UserError
+from mmctl.report import console, stats, summaries
+from mmctl.report.compare import compare, flatten, published_value
 from mmctl.run_folder.events import json_safe
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
@@ -107,7 +108,7 @@ def test_the_headline_is_a_median_only_where_all_runs_have_twenty(runs: Path) ->
     finished_run(runs, "r2", evaluations=19, seed=1)
     with synced(runs) as store:
         assert metrics.metric_values(store, store.runs(), metrics.parse_metric("test/accuracy"))[1] == "last"
-        assert [row["reducer"] for row in report.listing(store, store.runs())] == ["median20", "last"]
+        assert [row["reducer"] for row in summaries.listing(store, store.runs())] == ["median20", "last"]
 
 
 def test_choosing_by_the_test_images_is_known() -> None:
@@ -185,13 +186,13 @@ def test_the_listing_of_a_live_run(runs: Path) -> None:
         held.beat(400, 1000, 2.0)
         write(folder, 1, attempt(), state("running"), data(), points(300, test__ema__head__accuracy=0.5))
         with synced(runs) as store:
-            (row,) = report.listing(store, store.runs())
+            (row,) = summaries.listing(store, store.runs())
     assert (row["state"], row["step"], row["rate"], row["eta"], row["value"]) == ("running", 400, 2.0, 300.0, 0.5)
 
 
 def test_the_profile_is_json(store: Store) -> None:
     for run in store.runs():
-        found = report.profile(store, run)
+        found = summaries.run_details(store, run)
         assert json.loads(json.dumps(json_safe(found), allow_nan=False))["uid"] == run["uid"]
     assert found["published"]["distance"] == pytest.approx(found["value"] - 0.89)
     assert len(found["evaluations"]) == 4
@@ -202,7 +203,7 @@ def test_an_evaluation_made_afterwards_is_the_last_one(runs: Path) -> None:
     folder = finished_run(runs, "r1", final=0.9)
     append(folder, evaluation(1000, 0.77) | {"t": T0 + 10**6})
     with synced(runs) as store:
-        found = report.profile(store, store.runs()[0])
+        found = summaries.run_details(store, store.runs()[0])
     shown = {(one["weights"], one["predictor"]): one["metrics"]["accuracy"] for one in found["evaluations"]}
     assert shown["ema", "head"] == 0.77
     assert found["value"] == 0.9
@@ -344,7 +345,7 @@ def test_published_values_of_something_else(published: Any) -> None:
 
 
 def test_settings_are_flat() -> None:
-    assert settings({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
 
 
 def test_diff(runs: Path) -> None:
@@ -352,22 +353,22 @@ def test_diff(runs: Path) -> None:
     finished_run(runs, "r2", seed=1, settings={"optimizer__lr": 0.1, "centroids__rate": 0.5})
     with synced(runs) as store:
         a, b = store.runs()
-        found = report.difference(store, a, b, False)["differences"]
+        found = summaries.difference(store, a, b, False)["differences"]
         assert found == {
             "seed": [0, 1],
             "optimizer.lr": [0.03, 0.1],
             "centroids.rate": [None, 0.5],
             "split": ["s0", "s1"],
         }
-        assert len(report.difference(store, a, b, True)["differences"]) > 10
+        assert len(summaries.difference(store, a, b, True)["differences"]) > 10
 
 
 def test_figures() -> None:
-    assert terminal.figure(0.8766) == "87.7"
-    assert terminal.figure(-0.021, "accuracy", sign=True) == "-2.1"
-    assert terminal.figure(0.12344, "test/ema/head/nll") == "0.1234"
-    assert terminal.figure(math.nan) == "nan"
-    assert terminal.figure(None) == ""
+    assert console.figure(0.8766) == "87.7"
+    assert console.figure(-0.021, "accuracy", sign=True) == "-2.1"
+    assert console.figure(0.12344, "test/ema/head/nll") == "0.1234"
+    assert console.figure(math.nan) == "nan"
+    assert console.figure(None) == ""
     assert [text.duration(s) for s in (5, 119, 120, 5400, 86400, 200000)] == [
         "5s",
         "1m59s",
@@ -376,14 +377,14 @@ def test_figures() -> None:
         "1d00h",
         "2d07h",
     ]
-    assert [terminal.p_value(p) for p in (0.00001, 0.0625, 1.0, None)] == ["<.0001", ".0625", "1", ""]
-    assert [terminal.size(n) for n in (5, 123456, None)] == ["5 B", "123.5 kB", "0 B"]
+    assert [console.p_value(p) for p in (0.00001, 0.0625, 1.0, None)] == ["<.0001", ".0625", "1", ""]
+    assert [console.file_size(n) for n in (5, 123456, None)] == ["5 bytes", "123.5 kB", "0 bytes"]
 
 
 def test_text_that_a_terminal_would_obey() -> None:
     assert text.printable("a\x1b[31mb\n\x9b\u202e c\u00a0d") == "a\\u001b[31mb\\u000a\\u009b\\u202e c\u00a0d"
     assert text.printable(None) == ""
-    assert len(terminal.cut("x" * 100)) == terminal.WIDEST
+    assert len(console.cut("x" * 100)) == console.WIDEST
 
 
 def test_while_a_run_trains_its_curves_give_the_last_evaluation(runs: Path) -> None:
@@ -392,7 +393,7 @@ def test_while_a_run_trains_its_curves_give_the_last_evaluation(runs: Path) -> N
     write(folder, 1, attempt(), {"e": "points", "step": 50, "v": {f"test/raw/head/{key}": v[key] for key in v}})
     write(folder, 1, evaluation(40, 0.6, "raw"), evaluation(60, 0.8, "ema"))
     with synced(runs) as store:
-        found = report.profile(store, store.runs()[0])["evaluations"]
+        found = summaries.run_details(store, store.runs()[0])["evaluations"]
     shown = {one["weights"]: (one["step"], one["metrics"]["accuracy"], one["n"]) for one in found}
     assert shown == {"raw": (50, 0.7, None), "ema": (60, 0.8, 397)}
     assert found[0]["metrics"]["nll"] == 1.5
@@ -464,7 +465,7 @@ def test_a_run_json_of_any_shape_spoils_no_listing(runs: Path, wrong: dict[str, 
     (folder / "run.json").write_text(json.dumps(about | wrong))
     with synced(runs) as store:
         listed = store.runs()
-        assert len(report.listing(store, listed)) == 2
+        assert len(summaries.listing(store, listed)) == 2
         compare(store, listed, ["test/accuracy"])
-        report.profile(store, listed[1])
-        report.difference(store, *listed, everything=True)
+        summaries.run_details(store, listed[1])
+        summaries.difference(store, *listed, everything=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmctl import stats
+from mmctl.report import stats
 
 A = [0.861, 0.874, 0.869, 0.880, 0.858]
 B = [0.842, 0.861, 0.866, 0.871, 0.839]

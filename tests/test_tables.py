@@ -14,12 +14,12 @@ import pytest
 from conftest import REPO
 from fake_runs import attempt, data, finished_run, make_run, points, state, write
 
-from mmctl import table
 from mmctl.errors import RecipeError
 from mmctl.layers import known_recipes
 from mmctl.recipe import load
 from mmctl.registry import Index
-from mmctl.tablefile import known_tables, read_table
+from mmctl.tables import fill
+from mmctl.tables.spec import known_tables, read_table
 
 Mm = Callable[..., Any]
 FILES = sorted((REPO / "recipes" / "tables").glob("*.toml"))
@@ -502,6 +502,6 @@ def test_text_of_a_file_cannot_steer_the_terminal(mm: Mm, mine: Path) -> None:
 
 
 def test_ranges() -> None:
-    assert table.ranges([4, 0, 1, 2, 7]) == "0-2,4,7"
-    assert table.ranges([3]) == "3"
-    assert table.ranges([]) == ""
+    assert fill.ranges([4, 0, 1, 2, 7]) == "0-2,4,7"
+    assert fill.ranges([3]) == "3"
+    assert fill.ranges([]) == ""

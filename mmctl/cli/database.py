@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from mmctl.report.json_output import print_json
+
 JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
 
 
@@ -24,14 +26,14 @@ def rebuild(as_json: bool = JSON) -> None:
 
     Example: mmctl db rebuild
     """
-    from mmctl import project, report
+    from mmctl import project
     from mmctl.store.store import Store
 
     with Store.rebuild(project.runs_dir()) as store:
         found = len(store.runs())
         path = str(store.path)
     if as_json:
-        report.print_json({"path": path, "runs": found})
+        print_json({"path": path, "runs": found})
     else:
         typer.echo(f"{path}: {found} runs")
 
@@ -41,7 +43,7 @@ def check(as_json: bool = JSON) -> None:
 
     Example: mmctl db check
     """
-    from mmctl import project, report
+    from mmctl import project
     from mmctl.errors import EnvironmentFault
     from mmctl.store.check import database_problems
     from mmctl.store.connection import REMEDY
@@ -52,7 +54,7 @@ def check(as_json: bool = JSON) -> None:
         problems = database_problems(store)
         path, found = str(store.path), len(store.runs()) if not problems else None
     if as_json:
-        report.print_json({"path": path, "problems": problems})
+        print_json({"path": path, "problems": problems})
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
         raise EnvironmentFault(f"mmctl: {path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
@@ -67,7 +69,7 @@ def info(as_json: bool = JSON) -> None:
     """
     import sqlite3
 
-    from mmctl import project, report
+    from mmctl import project
     from mmctl.filesystem import is_network
     from mmctl.store import schema
     from mmctl.store.store import Store
@@ -86,7 +88,7 @@ def info(as_json: bool = JSON) -> None:
             "rows": rows,
         }
     if as_json:
-        report.print_json(found)
+        print_json(found)
         return
     typer.echo(f"path     {found['path'] or 'in memory: the folder of runs cannot be written'}")
     typer.echo(f"size     {found['bytes']} bytes, schema {schema.VERSION}, SQLite {sqlite3.sqlite_version}")

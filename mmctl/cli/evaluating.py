@@ -24,7 +24,8 @@ def evaluate(
     mmctl evaluate @last --split test --weights raw
     """
     from mmctl.errors import GateNotMet
-    from mmctl.judge import judge, shown
+    from mmctl.judge import judge
+    from mmctl.report.print_evaluation import print_evaluation
     from mmctl.store.select import folder_of_run
 
     found = judge(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
@@ -33,7 +34,7 @@ def evaluate(
 
         typer.echo(json.dumps(found))
     else:
-        shown(found)
+        print_evaluation(found)
     accuracy = found["metrics"]["accuracy"]
     if accuracy < minimum:
         raise GateNotMet(f"accuracy {accuracy:.4f} is below --min {minimum}.")

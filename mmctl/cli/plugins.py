@@ -27,11 +27,11 @@ def list_(
 
     rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
     if as_json:
-        from mmctl.report import print_json
+        from mmctl.report.json_output import print_json
 
         print_json({"plugins": rows})
         return
-    from mmctl.terminal import Column, console, show
+    from mmctl.report.console import Column, console, print_table
 
     columns = [
         Column("KIND", cells=[row["kind"] or "-" for row in rows]),
@@ -43,7 +43,7 @@ def list_(
             cells=[f"broken: {row['broken']}" if row["broken"] else row["summary"] for row in rows],
         ),
     ]
-    show(columns, console())
+    print_table(columns, console())
 
 
 def _kind(kind: str | None) -> str:
@@ -92,12 +92,12 @@ def show(
     doc = inspect.getdoc(component) or ""
     if as_json:
         about = {"qualified": entry.qualified, "doc": doc, "supplied": list(shape.supplied)}
-        from mmctl.report import print_json
+        from mmctl.report.json_output import print_json
 
         print_json({**_row(entry), **about, "parameters": [r._asdict() for r in rows]})
         return
-    from mmctl.terminal import Column, console
-    from mmctl.terminal import show as table
+    from mmctl.report.console import Column, console
+    from mmctl.report.console import print_table as table
 
     place = f"{_row(entry)['file']}:{entry.line}" if entry.file else entry.module
     typer.echo(f"{entry.kind} {entry.qualified}  ({place})\n\n{doc.split('Args:')[0].strip() or 'No documentation.'}\n")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmctl.report.json_output import print_json
+
 if TYPE_CHECKING:
     from mmctl.store.store import Store
 
@@ -56,26 +58,26 @@ def ls(
 
     Examples: mmctl ls | mmctl ls state:failed | mmctl ls mixmatch labels:320 "test/accuracy>0.8"
     """
-    from mmctl import report
+    from mmctl.report import summaries
     from mmctl.store import select
 
     with opened() as store:
         runs = store.runs()
         found = select.select_runs(store, runs, terms or [])
         shown = found if everything or limit == 0 else found[-limit:]
-        rows = report.listing(store, shown)
+        rows = summaries.listing(store, shown)
         folder = store.runs_dir
     if as_json:
-        report.print_json({"total": len(runs), "found": len(found), "runs": rows})
+        print_json({"total": len(runs), "found": len(found), "runs": rows})
     elif not rows:
         typer.echo("no run matches" if runs else f"no runs in {folder} yet; start one: mmctl run digits", err=True)
     else:
-        from mmctl import pages, terminal
+        from mmctl.report import console, print_runs
 
-        out = terminal.console()
-        pages.print_listing(rows, out)
+        out = console.console()
+        print_runs.print_listing(rows, out)
         if len(found) > len(rows):
-            terminal.line(out, f"the newest {len(rows)} of {len(found)}; mmctl ls --all shows all", "dim")
+            console.print_line(out, f"the newest {len(rows)} of {len(found)}; mmctl ls --all shows all", "dim")
 
 
 def show(
@@ -86,16 +88,16 @@ def show(
 
     Examples: mmctl show @last | mmctl show 3 --json
     """
-    from mmctl import report
+    from mmctl.report import summaries
 
     with opened() as store:
-        found = report.profile(store, find(store, run))
+        found = summaries.run_details(store, find(store, run))
     if as_json:
-        report.print_json({"run": found})
+        print_json({"run": found})
     else:
-        from mmctl import pages, terminal
+        from mmctl.report import console, print_runs
 
-        pages.print_profile(found, terminal.console())
+        print_runs.print_run(found, console.console())
 
 
 def diff(
@@ -108,16 +110,16 @@ def diff(
 
     Example: mmctl diff 3 4
     """
-    from mmctl import report
+    from mmctl.report import summaries
 
     with opened() as store:
-        found = report.difference(store, find(store, a), find(store, b), everything)
+        found = summaries.difference(store, find(store, a), find(store, b), everything)
     if as_json:
-        report.print_json(found)
+        print_json(found)
     else:
-        from mmctl import pages, terminal
+        from mmctl.report import console, print_runs
 
-        pages.print_difference(found, terminal.console())
+        print_runs.print_difference(found, console.console())
 
 
 def compare(
@@ -139,21 +141,20 @@ def compare(
 
     Examples: mmctl compare | mmctl compare marginmix mixmatch --baseline mixmatch | mmctl compare labels:320 --per-seed
     """
-    from mmctl import compare as comparing
-    from mmctl import report
+    from mmctl.report import compare as comparing
     from mmctl.store import select
 
     with opened() as store:
         runs = select.select_runs(store, store.runs(), terms or [])
         found = comparing.compare(store, runs, metric, baseline=baseline, test=test, all_keys=all_keys)
     if as_json:
-        report.print_json(found)
+        print_json(found)
     elif not found["panels"]:
         typer.echo("no run matches; see: mmctl ls", err=True)
     else:
-        from mmctl import panels, terminal
+        from mmctl.report import console, print_compare
 
-        panels.print_comparison(found, terminal.console(), per_seed=per_seed, all_keys=all_keys)
+        print_compare.print_comparison(found, console.console(), per_seed=per_seed, all_keys=all_keys)
 
 
 def tag(
@@ -192,7 +193,6 @@ def note(
 
 def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
     """Write an event from outside training to a run's journal, and tell what the run is called now."""
-    from mmctl import report
     from mmctl.run_folder import journal
 
     with opened() as store:
@@ -202,6 +202,6 @@ def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
             store.sync([run["uid"]])
             run = find(store, run["uid"])
     if as_json:
-        report.print_json({"uid": run["uid"], "tags": run["tags"]})
+        print_json({"uid": run["uid"], "tags": run["tags"]})
     else:
         typer.echo(f"{run['uid']}: " + (" ".join(run["tags"]) or "no tags"))

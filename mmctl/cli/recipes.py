@@ -32,7 +32,7 @@ def validate(
     from mmctl import recipe
     from mmctl.errors import RecipeError
     from mmctl.registry import Index
-    from mmctl.report import print_json
+    from mmctl.report.json_output import print_json
 
     index = Index()
     rows: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def show(
     mmctl recipe show digits --set labeler.name=softmax
     """
     from mmctl import recipe
-    from mmctl.report import print_json
+    from mmctl.report.json_output import print_json
 
     made = recipe.load(file, sets)
     found = None

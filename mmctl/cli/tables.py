@@ -31,8 +31,8 @@ def table(
     """
     from mmctl.cli.training import numbers_of
     from mmctl.errors import UserError, suggest
-    from mmctl.report import print_json
-    from mmctl.tablefile import known_tables, read_table
+    from mmctl.report.json_output import print_json
+    from mmctl.tables.spec import known_tables, read_table
 
     if form not in FORMATS:
         raise UserError(f'--format "{form}": no such form.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
@@ -45,10 +45,10 @@ def table(
             typer.echo(f"{name}  {title}")
         return
     read = read_table(given)
-    from mmctl import table as tables_
+    from mmctl.tables import fill as tables_
 
     with opened() as store:
-        found = tables_.filled(read, store, metric=metric or None, sets=sets)
+        found = tables_.fill_table(read, store, metric=metric or None, sets=sets)
     if commands:
         lines = list(tables_.commands(read, found, numbers, sets))
         if as_json or form == "json":
@@ -58,11 +58,11 @@ def table(
     elif as_json or form == "json":
         print_json(found)
     else:
-        from mmctl import typeset
+        from mmctl.tables import formats
 
         if form == "text":
-            from mmctl import terminal
+            from mmctl.report import console
 
-            typeset.print_text(found, terminal.console())
+            formats.print_text(found, console.console())
         else:
-            typer.echo(typeset.form(found, form))
+            typer.echo(formats.form(found, form))

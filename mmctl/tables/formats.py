@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from mmctl.terminal import GAP, Column, cut, line, show, unicode
+from mmctl.report.console import GAP, Column, cut, print_line, print_table, unicode
 from mmctl.text import printable
 
 Value = dict[str, Any]
@@ -33,8 +33,8 @@ class Line(NamedTuple):
 
 def print_text(found: Value, out: Console) -> None:
     """The table, in as many parts as the terminal's width asks for."""
-    line(out, printable(found["title"]), "bold")
-    line(out, f"{found['unit']}\n", "dim")
+    print_line(out, printable(found["title"]), "bold")
+    print_line(out, f"{found['unit']}\n", "dim")
     lines, notes = _lines(found, " \u00b1 " if unicode(out) else " +- ")
     titles = Column("", 0, False, [("  " if one.kind != "published" else "") + cut(one.title, 30) for one in lines])
     columns = [
@@ -45,11 +45,11 @@ def print_text(found: Value, out: Console) -> None:
         fits, width = 1, titles.width() + GAP + columns[0].width()
         while fits < len(columns) and (width := width + GAP + columns[fits].width()) <= out.width:
             fits += 1
-        show([titles, *columns[:fits]], out)
+        print_table([titles, *columns[:fits]], out)
         columns = columns[fits:]
-        line(out, "")
+        print_line(out, "")
     for note in notes:
-        line(out, note, "dim")
+        print_line(out, note, "dim")
 
 
 def markdown(found: Value) -> str:

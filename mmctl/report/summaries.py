@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmctl.compare import published_value, settings, versions
+from mmctl.report.compare import flatten, published_value, versions
 from mmctl.run_folder import lease
-from mmctl.run_folder.events import json_safe
 from mmctl.store import metrics
 from mmctl.store.store import Store
 
@@ -41,7 +39,7 @@ def listing(store: Store, runs: Sequence[Value]) -> list[Value]:
     return rows
 
 
-def profile(store: Store, run: Value) -> Value:
+def run_details(store: Store, run: Value) -> Value:
     """Everything `mmctl show` knows about a run."""
     about = store.about(run)
     (row,) = listing(store, [run])
@@ -79,9 +77,9 @@ def difference(store: Store, a: Value, b: Value, everything: bool) -> Value:
     sides = []
     for run in (a, b):
         about = store.about(run)
-        flat = settings(about.get("config") or {})
+        flat = flatten(about.get("config") or {})
         flat |= versions(about)
-        flat |= {f"environment.{key}": value for key, value in settings(about.get("environment") or {}).items() if key}
+        flat |= {f"environment.{key}": value for key, value in flatten(about.get("environment") or {}).items() if key}
         flat |= {"git": (about.get("git") or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     keys = [*dict.fromkeys((*sides[0], *sides[1]))]
@@ -126,8 +124,3 @@ def _pace(folder: Path, row: Value) -> Value:
         return {}
     step = max(step, row["step"])
     return {"step": step, "rate": rate, "eta": (total - step) / rate if total else None}
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """One object for programs, pure ASCII; NaN and infinity as in the journal."""
-    print(json.dumps({"schema_version": 1, **json_safe(value)}, indent=2, allow_nan=False))

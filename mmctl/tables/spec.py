@@ -122,7 +122,7 @@ class TableFile:
             return Cell(row, column, figure)
         given = given.replace("{labels}", str(theirs.labels)).replace("{dataset}", theirs.dataset)
         lacks = []
-        if (path := find(given, self.path.parent)) is None:
+        if (path := find_cell_recipe(given, self.path.parent)) is None:
             lacks.append(f"there is no recipe {given}")
         try:
             index.find("dataset", theirs.dataset)
@@ -144,7 +144,7 @@ class TableFile:
         return f"{self.source.label}:{self.source.line(path)}: {dotted(path)}"
 
 
-def find(given: str, beside: Path) -> Path | None:
+def find_cell_recipe(given: str, beside: Path) -> Path | None:
     """A recipe's file: beside the table, in the project, or by name."""
     try:
         return named(given, (beside, project.root()))
@@ -165,7 +165,7 @@ def _place(path: Path, column: Column) -> Iterator[str]:
         yield f"split.labels={column.labels}"
 
 
-def word(path: Path) -> str:
+def command_line_name(path: Path) -> str:
     """A recipe as the command line takes it in the project's folder: a path in the project, or a shipped name."""
     path, root = path.resolve(), project.root().resolve()
     for folder in folders():

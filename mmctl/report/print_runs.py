@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from mmctl.identity import matters
-from mmctl.report import EVALUATED
+from mmctl.report.console import Column, cut, figure, file_size, print_heading, print_line, print_table, spark, unicode
+from mmctl.report.summaries import EVALUATED
 from mmctl.run_folder import lease
 from mmctl.store import metrics as measure
-from mmctl.terminal import Column, cut, figure, heading, line, show, size, spark, unicode
 from mmctl.text import duration, printable
 
 Value = dict[str, Any]
@@ -48,18 +48,18 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
         column("tags", rows, lambda row: printable(" ".join(row["tags"])), 9),
         column("reason", rows, lambda row: printable(row["reason"]), 10),
     ]
-    show(columns, out)
+    print_table(columns, out)
     used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
     if used:
         words = [measure.WORDS[reducer] for reducer in used]
-        line(
+        print_line(
             out,
             f"{title}: " + (words[0] if len(words) == 1 else f"{words[0]} where there are 20, else the last"),
             "dim",
         )
     if any(row["silent"] for row in rows):
         worst = max(row["silent"] or 0 for row in rows)
-        line(out, f"running?: on another machine, no sign of life for up to {duration(worst)}", "dim")
+        print_line(out, f"running?: on another machine, no sign of life for up to {duration(worst)}", "dim")
 
 
 def shown_state(row: Value) -> str:
@@ -67,27 +67,29 @@ def shown_state(row: Value) -> str:
     return "running?" if row.get("silent") else printable(row["state"])
 
 
-def print_profile(run: Value, out: Console) -> None:
+def print_run(run: Value, out: Console) -> None:
     """The page of `mmctl show`."""
-    line(out, f"{printable(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
+    print_line(out, f"{printable(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
     for title, text in _facts(run, out):
         if text:
-            line(out, f"{title:<10} {text}")
+            print_line(out, f"{title:<10} {text}")
     for split in dict.fromkeys(one["split"] for one in run["evaluations"]):
         _print_evaluations([one for one in run["evaluations"] if one["split"] == split], printable(split), run, out)
     if run["alerts"]:
-        heading(out, "Alerts")
+        print_heading(out, "Alerts")
         for alert in run["alerts"][-10:]:
-            line(out, f"  step {alert.get('step')}  {printable(alert.get('kind'))}: {printable(alert.get('text'))}")
+            print_line(
+                out, f"  step {alert.get('step')}  {printable(alert.get('kind'))}: {printable(alert.get('text'))}"
+            )
     present = [one for one in run["checkpoints"] if one["present"]]
     if run["checkpoints"]:
-        heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
+        print_heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
         for one in present:
-            line(out, f"  {printable(one['path'])}  {size(one['bytes'])}  {printable(one['kind'])}")
+            print_line(out, f"  {printable(one['path'])}  {file_size(one['bytes'])}  {printable(one['kind'])}")
     components = [one for one in run["components"] or [] if isinstance(one, dict)]
     if components:
-        heading(out, "Components")
-        show(
+        print_heading(out, "Components")
+        print_table(
             [
                 column("kind", components, lambda one: printable(one.get("kind"))),
                 column("slot", components, lambda one: printable(one.get("slot"))),
@@ -103,9 +105,9 @@ def print_difference(found: Value, out: Console) -> None:
     """The table of `mmctl diff`; what does not change the result is marked."""
     rows = list(found["differences"].items())
     if not rows:
-        line(out, "no difference")
+        print_line(out, "no difference")
         return
-    show(
+    print_table(
         [
             column("key", rows, lambda row: printable(row[0])),
             column(cut(printable(found["titles"][0]), 32), rows, lambda row: setting(row[1][0])),
@@ -114,9 +116,9 @@ def print_difference(found: Value, out: Console) -> None:
         out,
     )
     if found["same_cell"]:
-        line(out, "same cell: the recipes differ in nothing that is computed, but the seed", "dim")
+        print_line(out, "same cell: the recipes differ in nothing that is computed, but the seed", "dim")
     elif not any(matters(key) for key, row in rows if row[0] != row[1]):
-        line(out, "no setting that is computed differs", "dim")
+        print_line(out, "no setting that is computed differs", "dim")
 
 
 def setting(value: Any) -> str:
@@ -176,21 +178,21 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
 def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Console) -> None:
     steps = sorted({row["step"] for row in rows})
     pictures = f"{rows[0]['n']} pictures, " if rows[0]["n"] else ""
-    heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
+    print_heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
     columns = [
         column("weights", rows, lambda row: printable(row["weights"])),
         column("predictor", rows, lambda row: printable(row["predictor"])),
     ]
     for name in EVALUATED:
         columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), right=True))
-    show(columns, out)
+    print_table(columns, out)
     primary = run["metric"].split("/")
     for row in rows:
         recalls = row["per_class"] if isinstance(row["per_class"], list) else []
         if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
             names = run["data"].get("classes") or range(len(recalls))
             pairs = zip(names, recalls, strict=False)
-            line(out, "recall: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
+            print_line(out, "recall: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
 
 
 def _metric(name: str, row: Value) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -61,7 +62,7 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, **how)
 
 
-def show(columns: Sequence[Column], out: Console) -> None:
+def print_table(columns: Sequence[Column], out: Console) -> None:
     """Print a table; columns that find no room are left out and named below it."""
     kept = [column for column in columns if any(column.cells)]
     hidden: list[Column] = []
@@ -83,17 +84,19 @@ def show(columns: Sequence[Column], out: Console) -> None:
         table.add_row(*(Text(c if column.prose else cut(c), style=STYLES.get(c, "")) for c, column in cells))
     out.print(table)
     if hidden:
-        line(out, f"(no room for: {', '.join(column.title for column in reversed(hidden))}; all is in --json)", "dim")
+        print_line(
+            out, f"(no room for: {', '.join(column.title for column in reversed(hidden))}; all is in --json)", "dim"
+        )
 
 
-def line(out: Console, text: str, style: str = "") -> None:
+def print_line(out: Console, text: str, style: str = "") -> None:
     """Print a text as it is, broken between words where the terminal ends."""
     out.print(Text(text, style=style))
 
 
-def heading(out: Console, text: str) -> None:
+def print_heading(out: Console, text: str) -> None:
     """Print the title of a part."""
-    line(out, f"\n{text}", "bold")
+    print_line(out, f"\n{text}", "bold")
 
 
 def cut(text: str, width: int = WIDEST) -> str:
@@ -134,14 +137,9 @@ def p_value(p: float | None) -> str:
     return "" if p is None else ("<.0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1")
 
 
-def size(count: int | None) -> str:
+def file_size(count: int | None) -> str:
     """Bytes for people."""
-    value = float(count or 0)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    return decimal(count or 0)
 
 
 def spark(values: Sequence[float], out: Console, width: int = 40) -> str:

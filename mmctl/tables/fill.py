@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mmctl import compare
 from mmctl.errors import RecipeError, UserError
+from mmctl.report import compare
 from mmctl.store import metrics, select
 from mmctl.store.store import Store
-from mmctl.tablefile import Cell, Figure, TableFile, word
+from mmctl.tables.spec import Cell, Figure, TableFile, command_line_name
 
 Value = dict[str, Any]
 HELD = ("completed", "nc", "running", "queued")
@@ -20,7 +20,7 @@ SHARES = ("accuracy", "macro_f1")
 RESUMABLE = ("interrupted", "crashed")
 
 
-def filled(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> Value:
+def fill_table(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> Value:
     """The whole table as one object; figures are in the table's unit."""
     metric = metric or table.head.metric
     if not metrics.parse_metric(metric).name.endswith(SHARES):
@@ -151,7 +151,7 @@ def commands(table: TableFile, found: Value, seeds: Sequence[int], sets: Sequenc
         wanted = [seed for seed in seeds if seed not in held and seed not in stopped]
         lines = [f"mmctl resume {shlex.quote(uid)}" for uid in goes_on]
         if wanted:
-            words = ["mmctl", "run", word(cell.recipe.path)]
+            words = ["mmctl", "run", command_line_name(cell.recipe.path)]
             words += [part for setting in cell.sets for part in ("--set", setting)]
             lines.append(shlex.join([*words, "--seeds", ranges(wanted)]))
         if new := [line for line in lines if line not in said]:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmctl import stats
 from mmctl.errors import UserError, suggest
 from mmctl.identity import matters
+from mmctl.report import stats
 from mmctl.store import metrics as measure
 from mmctl.store.metrics import Metric
 from mmctl.store.store import Store
@@ -56,13 +56,13 @@ def compare(
     return {"test": test, "panels": panels}
 
 
-def settings(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
     if not isinstance(config, dict) or not config:
         return {prefix: config}
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= settings(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
@@ -249,7 +249,7 @@ def _config(panel: Value, made: dict[str, tuple[Value, Value]], store: Store, al
     flat = []
     for cell in panel["cells"]:
         run, config = made[cell["runs"][-1]["uid"]]
-        table = {key: value for key, value in settings(config).items() if matters(key)}
+        table = {key: value for key, value in flatten(config).items() if matters(key)}
         flat.append(table | versions(store.about(run)))
     keys = sorted({key for table in flat for key in table})
     rows = {key: [table.get(key) for table in flat] for key in keys}

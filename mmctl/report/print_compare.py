@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mmctl.pages import column, setting
-from mmctl.terminal import figure, heading, is_share, line, p_value, show, spread
+from mmctl.report.console import figure, is_share, p_value, print_heading, print_line, print_table, spread
+from mmctl.report.print_runs import column, setting
 from mmctl.text import printable
 
 Value = dict[str, Any]
@@ -26,11 +26,11 @@ def print_comparison(found: Value, out: Console, *, per_seed: bool = False, all_
         parts += (
             [f"data {printable(panel['data_hash'])[:12]}"] if panel["data_hash"] and len(found["panels"]) > 1 else []
         )
-        heading(out, ", ".join(parts))
+        print_heading(out, ", ".join(parts))
         for number, metric in enumerate(panel["metrics"]):
             _print_metric(panel, cells, number, metric, found["test"], out)
         for note in panel["notes"]:
-            line(out, f"note: {printable(note)}", "yellow")
+            print_line(out, f"note: {printable(note)}", "yellow")
         if per_seed:
             _print_seeds(panel, cells, out)
         if len(cells) > 1 or all_keys:
@@ -40,7 +40,7 @@ def print_comparison(found: Value, out: Console, *, per_seed: bool = False, all_
 def _print_metric(panel: Value, cells: Sequence[Value], number: int, metric: Value, test: str, out: Console) -> None:
     name = metric["metric"].partition("@")[0]
     base = next((cell for cell in cells if cell["cell"] == panel["baseline"]), None)
-    line(out, f"\n{printable(metric['metric'])}{', %' if is_share(name) else ''} ({metric['words']})")
+    print_line(out, f"\n{printable(metric['metric'])}{', %' if is_share(name) else ''} ({metric['words']})")
 
     def value(cell: Value) -> Value:
         found: Value = cell["values"][number]
@@ -63,12 +63,12 @@ def _print_metric(panel: Value, cells: Sequence[Value], number: int, metric: Val
         column("others", cells, _others, 4),
         column("method", cells, lambda cell: _method(cell), 7),
     ]
-    show(columns, out)
+    print_table(columns, out)
     tests = [against_of(value(cell)) for cell in cells if value(cell).get("against")]
     for said, many in Counter(_explain(row) for row in tests).items():
-        line(out, said if len(tests) == many else f"{said} ({many} of {len(tests)})", "dim")
+        print_line(out, said if len(tests) == many else f"{said} ({many} of {len(tests)})", "dim")
     if base is None and len(cells) > 1 and test != "none":
-        line(out, "no baseline: name one with --baseline to have the others tested against it", "dim")
+        print_line(out, "no baseline: name one with --baseline to have the others tested against it", "dim")
 
 
 def against_of(value: Value) -> Value:
@@ -127,7 +127,7 @@ def _method(cell: Value) -> str:
 
 def _print_seeds(panel: Value, cells: Sequence[Value], out: Console) -> None:
     rows = [(cell, run) for cell in cells for run in cell["runs"]]
-    line(out, "\nRuns")
+    print_line(out, "\nRuns")
     columns = [
         column("cell", rows, lambda row: row[0]["shown"]),
         column("seed", rows, lambda row: str(row[1]["seed"]), right=True),
@@ -138,7 +138,7 @@ def _print_seeds(panel: Value, cells: Sequence[Value], out: Console) -> None:
         name = metric["metric"]
         columns.append(column(printable(name), rows, partial(_one, number, name), right=True))
     columns.append(column("run", rows, lambda row: printable(row[1]["uid"]), 4))
-    show(columns, out)
+    print_table(columns, out)
 
 
 def _counts(run: Value) -> bool:
@@ -153,14 +153,14 @@ def _print_settings(panel: Value, cells: Sequence[Value], out: Console, all_keys
     rows = list(panel["config"].items())
     if not rows:
         return
-    line(out, "\nSettings" if all_keys else "\nSettings that differ")
+    print_line(out, "\nSettings" if all_keys else "\nSettings that differ")
     shown = rows if all_keys else rows[:ROWS]
     columns = [column("key", shown, lambda row: printable(row[0]))]
     for number, cell in enumerate(cells):
         columns.append(column(cell["shown"], shown, partial(_setting, number), number + 1 if number else 0))
-    show(columns, out)
+    print_table(columns, out)
     if len(rows) > len(shown):
-        line(out, f"... and {len(rows) - len(shown)} more: --all-keys", "dim")
+        print_line(out, f"... and {len(rows) - len(shown)} more: --all-keys", "dim")
 
 
 def _setting(number: int, row: tuple[str, list[Any]]) -> str:
