@@ -31,7 +31,7 @@ def child(variant: str, steps: int) -> None:
     import product
     import torch
 
-    from mmctl.assemble import precision_of
+    from mmctl.runs.hardware import precision_of
 
     torch.set_num_threads(1)
     device = torch.device("cpu")

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from common import REPO, tell
 
-from mmctl.assemble import DTYPES, Data, assemble
 from mmctl.data.draws import rekey_global_generators
 from mmctl.data.loader import prefetch
 from mmctl.data.split import make_split
 from mmctl.plugin import Images, Split
 from mmctl.recipe import load
 from mmctl.registry import Index
+from mmctl.runs.build import Data, build_training
+from mmctl.runs.hardware import DTYPES
 from mmctl.settings import Split as SplitTable
 from mmctl.training.cuda_graph import StepRunner
 from mmctl.training.loop import device_step
@@ -83,7 +84,7 @@ def training(
     ]
     made = load(recipe, sets=words, index=Index(sources="off"))
     data = Data(parts, make_split(parts["train"], made.split, made.seed), "benchmark")
-    return assemble(made, data, device, DTYPES[precision])
+    return build_training(made, data, device, DTYPES[precision])
 
 
 def stepper(run: Training) -> Callable[[], None]:

@@ -21,7 +21,7 @@ from common import Times, arguments, cpu_timed, finish, gpu_timed, machine, rati
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmctl.assemble import DTYPES, device_of, precision_of
+from mmctl.runs.hardware import DTYPES, device_of, precision_of
 from mmctl.training.loop import device_step
 
 BATCH = 64

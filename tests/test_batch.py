@@ -12,7 +12,7 @@ from conftest import Result
 from trials import spawn
 
 from mmctl.run_folder.record import read_record
-from mmctl.stopping import SIGNALS
+from mmctl.runs.signals import SIGNALS
 
 Mm = Callable[..., Result]
 
@@ -107,7 +107,7 @@ def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeyp
     done = mm(*words("interrupted", "failed"))
     failed = folders(tmp_path)[1]
     (failed / "log.txt").unlink()
-    from mmctl.batch import _ending
+    from mmctl.runs.launch import _ending
 
     assert _ending(failed, "failed") == f"failed  (see {failed}/log.txt)"
     assert done.code == 6
@@ -121,8 +121,8 @@ def test_one_at_a_time_may_use_all_cores(mm: Mm, tmp_path: Path) -> None:
 def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The signal itself is test_stopping.py's; here it is what follows from it.
     asked = iter([False, False, *[True] * 1000])
-    monkeypatch.setattr("mmctl.batch.Stop", lambda: lambda: next(asked))
-    monkeypatch.setattr("mmctl.batch.PAUSE", 0.0)
+    monkeypatch.setattr("mmctl.runs.launch.StopSignal", lambda: lambda: next(asked))
+    monkeypatch.setattr("mmctl.runs.launch.PAUSE", 0.0)
     done = mm(*words("completed", "running", "running"))
     assert done.code == 75
     assert "stopped: 1 completed, 2 can be resumed (mmctl ls)." in done.err

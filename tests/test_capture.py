@@ -180,12 +180,12 @@ def test_the_fall_is_told_as_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_gpu_a_graph_gives_what_single_operations_give(method: str, tmp_path: Path) -> None:
     from tiny import recipe
 
-    from mmctl.assemble import assemble, read_data
+    from mmctl.runs.build import build_training, read_data
 
     found = []
     for mode in ("auto", "off"):
         made = recipe(method, *SOFT.get(method, ()), f"train.capture={mode}", "train.device=cuda")
-        run = assemble(made, read_data(made), torch.device("cuda"), None)
+        run = build_training(made, read_data(made), torch.device("cuda"), None)
         fallen = [e for e in train(run, lambda: False) if isinstance(e, Notice)]
         assert [e.text for e in fallen if mode == "auto"] == []
         found.append(tensors(run))
@@ -198,10 +198,10 @@ def test_on_a_gpu_a_graph_gives_what_single_operations_give(method: str, tmp_pat
 def test_on_a_gpu_no_step_waits(method: str) -> None:
     from tiny import recipe
 
-    from mmctl.assemble import assemble, read_data
+    from mmctl.runs.build import build_training, read_data
 
     made = recipe(method, *SOFT.get(method, ()), "train.device=cuda")
-    run = assemble(made, read_data(made), torch.device("cuda"), None)
+    run = build_training(made, read_data(made), torch.device("cuda"), None)
     device_step(run, run.staged(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -228,12 +228,12 @@ def test_a_compiled_network_gives_the_same_to_rounding() -> None:
 def test_on_a_gpu_a_step_that_cannot_be_captured_goes_on_as_if_nothing_had_been_tried() -> None:
     from tiny import recipe
 
-    from mmctl.assemble import assemble, read_data
+    from mmctl.runs.build import build_training, read_data
 
     found = []
     for mode in ("auto", "off"):
         made = recipe("mixmatch", *SOFT["mixmatch"], f"train.capture={mode}", "train.device=cuda")
-        run = assemble(made, read_data(made), torch.device("cuda"), None)
+        run = build_training(made, read_data(made), torch.device("cuda"), None)
         plain = run.method.step
 
         def waiting(batch: Any, plain: Any = plain) -> Any:

@@ -14,9 +14,9 @@ from test_endings import started
 from trials import After, never
 
 from mmctl import environment
-from mmctl.run import execute
 from mmctl.run_folder import journal
 from mmctl.run_folder.lease import Lease
+from mmctl.runs.execute import execute
 
 Mm = Callable[..., Result]
 RUN = ("run", "tiny.toml", "--quiet", "--set", "train.steps=4", "--set", "train.device=cpu")

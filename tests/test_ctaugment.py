@@ -20,9 +20,9 @@ from mmctl import ops, project
 from mmctl.augments import _pixels
 from mmctl.augments.ctaugment import OPERATIONS as ALL
 from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
-from mmctl.folder import prepare
 from mmctl.plugin import DataError
-from mmctl.run import execute
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 from mmctl.training.loop import device_step
 
@@ -381,7 +381,7 @@ def probing() -> None:
 
 @pytest.mark.usefixtures("probing")
 def test_rates_are_saved_and_a_stopped_run_goes_on_with_them(tmp_path: Path) -> None:
-    folders = [prepare(recipe("probing", *SETS), tmp_path / name) for name in ("whole", "parts")]
+    folders = [create_run(recipe("probing", *SETS), tmp_path / name) for name in ("whole", "parts")]
     assert execute(folders[0], never).state == "completed"
     assert [execute(folders[1], After(n)).state for n in (3, 4)] == ["interrupted"] * 2
     assert execute(folders[1], never).state == "completed"

@@ -12,11 +12,11 @@ import torch
 from conftest import REPO
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmctl.assemble import Data, assemble
 from mmctl.data.split import make_split
 from mmctl.plugin import Images
 from mmctl.recipe import load
 from mmctl.registry import Index
+from mmctl.runs.build import Data, build_training
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -59,7 +59,7 @@ def mixmatch(group: str) -> Training:
     words += ["train.batch=2", "train.unlabeled_batch=2", f"method.group={group}"]
     recipe = load(REPO / "recipes" / "methods" / "mixmatch.toml", sets=words, index=Index(sources="off"))
     data = Data(images, make_split(images["train"], recipe.split, recipe.seed), "dispatch")
-    run = assemble(recipe, data, torch.device("cpu"), None)
+    run = build_training(recipe, data, torch.device("cpu"), None)
     device_step(run, run.staged(0))  # the first step makes what the others find
     return run
 

@@ -17,9 +17,9 @@ from test_checkpoint import dies_at
 from trials import After, assert_same, events, never, points
 
 from mmctl.errors import Diverged, EnvironmentFault, TrainingFailed
-from mmctl.folder import prepare
-from mmctl.run import execute
 from mmctl.run_folder.record import last_state
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.store.store import Store
 from mmctl.training import checkpoint
 from mmctl.training.loop import Point
@@ -82,7 +82,7 @@ class Slip(Count):
 def started(tmp_path: Path, *sets: str, method: str = "supervised") -> Path:
     (tmp_path / "plugins").mkdir(exist_ok=True)
     (tmp_path / "plugins" / "losses.py").write_text(LOSS)
-    return prepare(tiny.recipe(method, *SETS, *sets), tmp_path / "runs")
+    return create_run(tiny.recipe(method, *SETS, *sets), tmp_path / "runs")
 
 
 def rows(folder: Path) -> dict[tuple[str, int], Any]:

@@ -12,9 +12,9 @@ from conftest import Result
 from test_wrong_inputs import tree
 from trials import After, events, never, points
 
-from mmctl.folder import prepare
-from mmctl.run import execute
 from mmctl.run_folder.lease import Lease
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]
@@ -23,7 +23,7 @@ SETS = ("train.threads=1", "train.steps=12", "train.save_every=4", "eval.every=4
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    made = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     assert execute(made, never).state == "completed"
     return made
 
@@ -55,7 +55,7 @@ def test_figures_are_those_of_training(step: str, weights: str, predictor: str, 
 def test_an_average_with_statistics_of_its_own(step: str, mm: Mm, tmp_path: Path) -> None:
     """They are in no checkpoint: found anew, they give the logged figures to the last digit."""
     swa = ("average.kind=swa", "average.start=3", "average.every=2", "average.buffers=recompute")
-    made = prepare(tiny.recipe("pi_model", *SETS, *swa), tmp_path / "runs")
+    made = create_run(tiny.recipe("pi_model", *SETS, *swa), tmp_path / "runs")
     assert execute(made, never).state == "completed"
     for weights in ("ema", "raw"):
         for predictor in ("head", "centroid"):
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_said_and_left_where_it_is(mm: Mm, folder: Path)
 
 
 def test_a_run_that_is_training_is_evaluated_beside_it(mm: Mm, tmp_path: Path) -> None:
-    folder = prepare(tiny.recipe("supervised", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("supervised", *SETS), tmp_path / "runs")
     early = mm("evaluate", folder.name)
     assert early.code == 2
     assert "no usable checkpoint" in early.err
@@ -144,7 +144,7 @@ def test_a_run_that_is_training_is_evaluated_beside_it(mm: Mm, tmp_path: Path) -
 
 
 def test_without_an_average_there_are_raw_weights_alone(mm: Mm, tmp_path: Path) -> None:
-    folder = prepare(tiny.recipe("supervised", *SETS, "average.kind=none"), tmp_path / "runs")
+    folder = create_run(tiny.recipe("supervised", *SETS, "average.kind=none"), tmp_path / "runs")
     execute(folder, never)
     assert figures(mm)["weights"] == "raw"
     done = mm("evaluate", folder.name, "--weights", "ema")

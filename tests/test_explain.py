@@ -12,9 +12,9 @@ import tiny
 import torch
 from conftest import REPO
 
-from mmctl.explain import explain, lines
+from mmctl.preview.explain import explain, lines
+from mmctl.preview.trace_step import Pass, shown, trace_step
 from mmctl.recipe import load
-from mmctl.rehearsal import Pass, passes, shown
 from mmctl.training.schedules import average_share, learning_rate, ramp
 
 Mm = Callable[..., Any]
@@ -23,21 +23,23 @@ WEAK = "unlabelled, weak"
 
 
 def test_the_passes_of_a_step_in_their_order() -> None:
-    assert passes(tiny.training("supervised")) == [Pass("network", "labelled, weak", 12, "update", True)]
-    assert passes(tiny.training("mixmatch", "method.num_views=3")) == [
+    assert trace_step(tiny.training("supervised")) == [Pass("network", "labelled, weak", 12, "update", True)]
+    assert trace_step(tiny.training("mixmatch", "method.num_views=3")) == [
         *[Pass("network", WEAK, 12, "batch", False)] * 3,
         LABELER,
         Pass("network", "", 12, "update", True),
         *[Pass("network", "", 12, "batch", True)] * 3,
     ]
-    running = passes(tiny.training("marginmix", "method.group=joint", "method.update=all"))
+    running = trace_step(tiny.training("marginmix", "method.group=joint", "method.update=all"))
     assert running == [
         Pass("network", "labelled, clean", 12, "update", False),
         Pass("network", f"2 x {WEAK}", 24, "update", False),
         LABELER,
         Pass("network", "", 36, "update", True),
     ]
-    exact = passes(tiny.training("marginmix", "method.guesser=ema", "method.group=joint", "centroids.estimator=exact"))
+    exact = trace_step(
+        tiny.training("marginmix", "method.guesser=ema", "method.group=joint", "centroids.estimator=exact")
+    )
     assert exact == [
         Pass("average", f"2 x {WEAK}", 24, "running", False),
         LABELER,
@@ -58,13 +60,13 @@ def test_views_are_known_end_to_end_and_mixtures_are_not() -> None:
 def test_watching_leaves_nothing_behind() -> None:
     run = tiny.training("marginmix", "method.guesser=ema")
     calls = {name: net.calls for name, net in run.nets.items()}
-    passes(run)
+    trace_step(run)
     assert all(net.calls is calls[name] and not net._forward_pre_hooks for name, net in run.nets.items())
     assert not run.parts["labeler"]._forward_hooks
     run.loader.augments["weak"].apply = lambda x, **draws: 1 / 0
     run.method.step = lambda batch: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        passes(run)
+        trace_step(run)
     assert all(type(net.calls) is list for net in run.nets.values())
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import REPO
 
-from mmctl.assemble import assemble, read_data
 from mmctl.recipe import load
+from mmctl.runs.build import build_training, read_data
 from mmctl.training.loop import Evaluated, train
 
 SEEDS = (20, 21, 22)
@@ -17,7 +17,7 @@ SEEDS = (20, 21, 22)
 
 def accuracy(recipe: str, seed: int, *sets: str) -> float:
     made = load(REPO / "recipes" / recipe, sets=[f"seed={seed}", "eval.every=500", *sets])
-    run = assemble(made, read_data(made), torch.device("cpu"), None)
+    run = build_training(made, read_data(made), torch.device("cpu"), None)
     ends = [e for e in train(run, lambda: False) if isinstance(e, Evaluated) and e.weights == "ema"]
     return ends[-1].scores["head"].metrics["accuracy"]
 

@@ -19,11 +19,11 @@ from test_model import reference_interleave
 from tiny import recipe, training
 from torch import Tensor
 
-from mmctl.assemble import assemble, read_data
 from mmctl.augments import _pixels
 from mmctl.errors import PluginError
 from mmctl.methods.remixmatch import ReMixMatch, rotated
 from mmctl.plugin import Images
+from mmctl.runs.build import build_training, read_data
 from mmctl.training.state import Training
 
 K, N = 3, 12
@@ -206,7 +206,7 @@ def test_images_that_are_not_square_are_refused() -> None:
         pixels = torch.cat([part.pixels, part.pixels], 3)
         data.images[name] = Images(pixels, part.targets, part.classes, part.ids, part.fingerprint)
     with pytest.raises(PluginError, match="square, not"):
-        assemble(made, data, torch.device("cpu"), None)
+        build_training(made, data, torch.device("cpu"), None)
 
 
 def test_a_probe_is_one_more_labelled_view_and_teaches_the_strong_policy() -> None:

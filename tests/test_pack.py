@@ -12,12 +12,13 @@ from conftest import Result
 from test_endings import started
 from trials import After, assert_same, events, never
 
-from mmctl import opened
 from mmctl.errors import Diverged, TrainingFailed, UserError
-from mmctl.pack import execute_pack
 from mmctl.recipe import Recipe
-from mmctl.run import Outcome, execute
 from mmctl.run_folder.record import last_state
+from mmctl.runs import open
+from mmctl.runs.execute import execute
+from mmctl.runs.pack import execute_pack
+from mmctl.runs.recorder import Outcome
 from mmctl.training import checkpoint
 from mmctl.training.state import Training
 
@@ -163,14 +164,14 @@ def test_a_failure_in_a_pack_is_told_of_its_run(mm: Mm, tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_be_made_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [started(tmp_path, f"seed={n}") for n in range(3)]
-    real = opened.assemble
+    real = open.assemble
 
     def assemble(recipe: Recipe, *rest: Any) -> Any:
         if recipe.seed == 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(recipe, *rest)
 
-    monkeypatch.setattr(opened, "assemble", assemble)
+    monkeypatch.setattr(open, "assemble", assemble)
     ended = execute_pack(folders, never, quiet)
     assert [last_state(f) for f in folders] == ["completed", "failed", "completed"]
     assert "out of memory before the first step" in str(ended[folders[1]])

@@ -13,7 +13,7 @@ import torch
 from conftest import Result
 from tiny import training
 
-from mmctl.profile import ORDER, Clock, ceiling, take, watched
+from mmctl.preview.profile import ORDER, Clock, ceiling, take, timed_parts
 from mmctl.training.loop import device_step
 
 Mm = Callable[..., Result]
@@ -49,7 +49,7 @@ def test_a_profiled_step_is_a_step_and_nothing_is_left(method: str) -> None:
     plain, seen = training(method), training(method)
     before = set(vars(seen))
     backward, forward = torch.autograd.backward, vars(type(seen.model)).get("forward")
-    with watched(seen, Clock(CPU)):
+    with timed_parts(seen, Clock(CPU)):
         take(seen, 4)
     for step in range(4):
         device_step(plain, plain.staged(step))
@@ -64,7 +64,7 @@ def test_a_profiled_step_is_a_step_and_nothing_is_left(method: str) -> None:
 
 def test_every_part_is_timed() -> None:
     run, clock = training("marginmix", "centroids.estimator=exact", "centroids.every=2"), Clock(CPU)
-    with watched(run, clock):
+    with timed_parts(run, clock):
         take(run, 3, clock)
     assert set(clock.seconds) == set(ORDER)
     assert all(s > 0 for s in clock.seconds.values())

@@ -15,10 +15,10 @@ from conftest import Result
 from test_wrong_inputs import tree
 from trials import After, assert_same, events, never
 
-from mmctl.folder import prepare
-from mmctl.run import execute
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]
@@ -27,7 +27,7 @@ SETS = ("train.threads=1", "train.save_every=5", "train.steps=12")
 
 def stopped(tmp_path: Path, *sets: str, at: int = 6) -> Path:
     """A run of the tiny recipe that was stopped after some steps."""
-    folder = prepare(tiny.recipe("supervised", *SETS, *sets), tmp_path / "runs")
+    folder = create_run(tiny.recipe("supervised", *SETS, *sets), tmp_path / "runs")
     assert execute(folder, After(at)).state == "interrupted"
     return folder
 
@@ -79,7 +79,7 @@ def test_another_whole_split(mm: Mm, tmp_path: Path) -> None:
 
 
 def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> None:
-    folder, whole = stopped(tmp_path), prepare(tiny.recipe("supervised", *SETS), tmp_path / "elsewhere")
+    folder, whole = stopped(tmp_path), create_run(tiny.recipe("supervised", *SETS), tmp_path / "elsewhere")
     execute(whole, never)
     with (tmp_path / "plugins" / "tiny.py").open("a") as file:
         file.write("# a remark\n")
@@ -166,7 +166,7 @@ def test_a_run_that_somebody_holds(mm: Mm, tmp_path: Path) -> None:
 
 
 def test_a_run_without_its_data_at_the_start_is_not_taken_for_crashed(mm: Mm, tmp_path: Path) -> None:
-    folder = prepare(tiny.recipe("supervised", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("supervised", *SETS), tmp_path / "runs")
     edit(tmp_path / "plugins" / "tiny.py", '@dataset("tiny")', '@dataset("tinier")')
     done = mm("resume", folder.name)
     assert done.code == 2
@@ -177,7 +177,7 @@ def test_a_run_without_its_data_at_the_start_is_not_taken_for_crashed(mm: Mm, tm
 
 def test_the_number_of_threads_is_that_of_the_first_attempt(tmp_path: Path) -> None:
     recipe = tiny.recipe("supervised", "train.steps=4", "train.threads=2")
-    whole, folder = (prepare(recipe, tmp_path / "runs") for _ in range(2))
+    whole, folder = (create_run(recipe, tmp_path / "runs") for _ in range(2))
     execute(whole, never)
     execute(folder, After(1))
     edit(folder / "recipe.toml", "threads = 2", "threads = 1")  # as the load of the machine would, without the key

@@ -14,9 +14,9 @@ import torch
 from conftest import REPO, Result
 from trials import After, assert_same, only, spawn, wait_for
 
-from mmctl.folder import prepare
 from mmctl.recipe import load
-from mmctl.run import execute
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 
 SETS = [
@@ -26,7 +26,7 @@ RECIPES = ("digits-supervised.toml", "digits-mixmatch.toml", "digits.toml")
 
 
 def started(recipe: str, tmp_path: Path, *more: str) -> Path:
-    return prepare(load(REPO / "recipes" / recipe, sets=[*SETS, *more]), tmp_path / "runs")
+    return create_run(load(REPO / "recipes" / recipe, sets=[*SETS, *more]), tmp_path / "runs")
 
 
 @pytest.fixture(scope="module")

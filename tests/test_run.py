@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import REPO, Result
 
-from mmctl.folder import prepare
 from mmctl.recipe import load
 from mmctl.run_folder import journal
+from mmctl.runs.create import create_run
 
 DIGITS = REPO / "recipes" / "digits.toml"
 SHORT = [w for s in ("train.steps=6", "eval.every=3", "train.threads=1", "split.labels=20") for w in ("--set", s)]
@@ -112,12 +112,12 @@ def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Resul
 
 def test_no_folder_is_used_twice(tmp_path: Path) -> None:
     recipe = load(DIGITS)
-    made = {prepare(recipe, tmp_path / "runs") for _ in range(20)}
+    made = {create_run(recipe, tmp_path / "runs") for _ in range(20)}
     assert len(made) == 20
 
 
 def test_blame_finds_installed_components(tmp_path: Path) -> None:
-    from mmctl.run import blame
+    from mmctl.runs.recorder import plugin_line
 
     file = tmp_path / "site-packages" / "theirs.py"
     file.parent.mkdir()
@@ -127,5 +127,8 @@ def test_blame_finds_installed_components(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         scope["apply"]()
     theirs = {"origin": "their-dist", "file": str(file)}
-    assert blame(caught.value, [theirs]) == f"{file.resolve()}:2"
-    assert blame(caught.value, [{"origin": "mmctl", "file": str(file)}, {"origin": "their-dist", "file": None}]) is None
+    assert plugin_line(caught.value, [theirs]) == f"{file.resolve()}:2"
+    assert (
+        plugin_line(caught.value, [{"origin": "mmctl", "file": str(file)}, {"origin": "their-dist", "file": None}])
+        is None
+    )

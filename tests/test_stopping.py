@@ -17,9 +17,9 @@ import tiny
 from conftest import REPO, Result
 from trials import assert_same, events, never, spawn
 
-from mmctl.folder import prepare
-from mmctl.run import execute
-from mmctl.stopping import SIGNALS, Stop
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
+from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.training import checkpoint, loop
 
 Mm = Callable[..., Result]
@@ -37,7 +37,7 @@ def _handlers() -> Iterator[None]:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "elsewhere")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "elsewhere")
     assert execute(folder, never).state == "completed"
     return folder
 
@@ -61,7 +61,7 @@ def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int)
 def test_a_signal_stops_at_the_step(
     number: int, whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     with monkeypatch.context() as patch:
         strike(patch, "device_step", 7, number)
         done = mm("resume", folder.name)
@@ -85,7 +85,7 @@ def test_a_signal_stops_at_the_step(
 def test_a_signal_anywhere(
     name: str, call: int, step: int, whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     with monkeypatch.context() as patch:
         strike(patch, name, call, signal.SIGTERM)
         done = mm("resume", folder.name)
@@ -97,7 +97,7 @@ def test_a_signal_anywhere(
 
 
 def test_a_second_ctrl_c_ends_at_once(whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     with monkeypatch.context() as patch:
         strike(patch, "device_step", 8, signal.SIGINT, signal.SIGINT)
         done = mm("resume", folder.name)
@@ -113,7 +113,7 @@ def test_a_second_ctrl_c_ends_at_once(whole: Path, mm: Mm, tmp_path: Path, monke
 def test_a_second_ctrl_c_in_the_middle_of_a_save(
     whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     real, struck = checkpoint._write, []
 
     def write(path: Path, data: bytes) -> None:
@@ -134,14 +134,14 @@ def test_a_second_ctrl_c_in_the_middle_of_a_save(
 
 
 def test_a_second_sigterm_is_no_second_ctrl_c(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = prepare(tiny.recipe("supervised", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("supervised", *SETS), tmp_path / "runs")
     strike(monkeypatch, "device_step", 3, signal.SIGTERM, signal.SIGTERM, signal.SIGHUP)
     assert mm("resume", folder.name).code == 75
 
 
 def test_what_was_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    stop = Stop()
+    stop = StopSignal()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     os.kill(os.getpid(), signal.SIGHUP)
     assert not stop()
@@ -150,7 +150,7 @@ def test_what_was_ignored_stays_ignored() -> None:
 
 
 def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     terminal, slave = pty.openpty()
     code = (
         "import os, sys\nfrom mmctl import train\nreal = train.device_step\n"
@@ -182,7 +182,7 @@ def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) ->
 
 
 def test_a_reader_that_has_gone_ends_no_training(whole: Path, tmp_path: Path) -> None:
-    folder = prepare(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
+    folder = create_run(tiny.recipe("mixmatch", *SETS), tmp_path / "runs")
     process = spawn(tmp_path / "runs", "resume", folder.name, cwd=tmp_path)
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None

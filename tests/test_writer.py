@@ -13,8 +13,8 @@ from test_endings import started
 from torch import Tensor
 from trials import assert_same, never
 
-from mmctl.run import execute
 from mmctl.run_folder.lease import holder
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.state import Training

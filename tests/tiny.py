@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from mmctl import project
-from mmctl.assemble import assemble, read_data
 from mmctl.recipe import Recipe, load
 from mmctl.registry import Index
+from mmctl.runs.build import build_training, read_data
 from mmctl.training.state import Training
 
 # The first backward pass of a process counts the devices. After a FakeTensorMode it would count one that is not there,
@@ -120,4 +120,4 @@ def training(method: str, *sets: str, precision: torch.dtype | None = None) -> T
     """The objects of such a run, on the CPU."""
     torch.set_num_threads(1)
     made = recipe(method, *sets)
-    return assemble(made, read_data(made), torch.device("cpu"), precision)
+    return build_training(made, read_data(made), torch.device("cpu"), precision)

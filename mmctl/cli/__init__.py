@@ -44,7 +44,7 @@ def _main(
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with one message and the exit code of errors.py."""
     from mmctl.errors import MmctlError
-    from mmctl.progress import tell
+    from mmctl.runs.progress import tell
 
     try:
         app(args=list(args) if args is not None else None)

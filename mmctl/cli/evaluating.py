@@ -24,11 +24,11 @@ def evaluate(
     mmctl evaluate @last --split test --weights raw
     """
     from mmctl.errors import GateNotMet
-    from mmctl.judge import judge
     from mmctl.report.print_evaluation import print_evaluation
+    from mmctl.runs.evaluate import evaluate_run
     from mmctl.store.select import folder_of_run
 
-    found = judge(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
+    found = evaluate_run(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
     if as_json:
         import json
 

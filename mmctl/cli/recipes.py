@@ -73,7 +73,7 @@ def show(
     made = recipe.load(file, sets)
     found = None
     if not plain:
-        from mmctl import explain
+        from mmctl.preview import explain
 
         found = explain.explain(made)
     if as_json:

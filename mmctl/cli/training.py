@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from mmctl.progress import Progress
-    from mmctl.recipe import Recipe
-    from mmctl.run import Outcome
+    from mmctl.runs.progress import Progress
+    from mmctl.runs.recorder import Outcome
     from mmctl.training.loop import Event
     from mmctl.training.state import Training
 
@@ -43,8 +41,8 @@ def run(
     mmctl run recipes/digits.toml --seeds 0-4 --set train.steps=300
     """
     from mmctl import project
-    from mmctl.progress import tell
     from mmctl.recipe import load
+    from mmctl.runs.progress import tell
     from mmctl.store.select import checked_tags
 
     checked_tags(tags)
@@ -54,37 +52,39 @@ def run(
             tell(f"note: {recipe.name}: the published figure is left out, since the settings are not those it is of")
     numbers = numbers_of(seeds)
     if dry_run:
-        from mmctl.dry import plan
+        from mmctl.preview.dry_run import print_plan
 
         for recipe in wanted:
-            plan(recipe if not numbers else recipe.with_seed(numbers[0]))
+            print_plan(recipe if not numbers else recipe.with_seed(numbers[0]))
         return
     if profile:
-        from mmctl.profile import profile as profiled
+        from mmctl.preview.profile import profile_steps as profiled
 
         for recipe in wanted:
             profiled(recipe, profile, project.runs_dir())
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
-    hashes = _preflight(wanted)
-    if not force:
-        from mmctl.computed import sort_out
+    from mmctl.runs.preflight import preflight
 
-        planned, said = sort_out(planned, hashes, project.runs_dir())
+    hashes = preflight(wanted)
+    if not force:
+        from mmctl.runs.skip_done import skip_done
+
+        planned, said = skip_done(planned, hashes, project.runs_dir())
         for line in said:
             tell(line, out=True)
         if not planned:
             return
     del hashes  # and the pictures with it: a run reads its own
     if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
-        from mmctl.folder import prepare
+        from mmctl.runs.create import create_run
 
-        folder = prepare(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
+        folder = create_run(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
         _train(folder, quiet)
     else:
-        from mmctl.batch import batch
+        from mmctl.runs.launch import launch
 
-        batch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
+        launch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
 
 
 def numbers_of(text: str) -> list[int]:
@@ -107,56 +107,17 @@ def numbers_of(text: str) -> list[int]:
     return found
 
 
-def _preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
-    """Read the data, build every part and rehearse a step before a run folder exists: a mistake leaves nothing.
-
-    Gives what finds the hashes of the data and of the split of these recipes, whatever their seed.
-    """
-    import torch
-
-    from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, read_data, rehearse
-    from mmctl.data.split import make_split
-    from mmctl.errors import MmctlError, PluginError
-    from mmctl.run import blame
-
-    read: dict[str, Data] = {}
-    shared: Shared = {}
-    for recipe in recipes:
-        device_of(recipe.train.device)
-        data = read[recipe.cell] = read_data(recipe, shared=shared)
-        assemble(recipe, data, torch.device("cpu"), DTYPES["fp32"])
-        try:
-            rehearse(recipe, data)
-        except MmctlError:
-            raise
-        except Exception as error:
-            components = recipe.components()
-            foreign = [f"{c['kind']} {c['name']}" for c in components if c["origin"] != "mmctl"]
-            if not foreign:
-                raise
-            place = blame(error, components) or f"one of {', '.join(foreign)} does not fit"
-            raise PluginError(
-                f"{place}: {type(error).__name__}: {error} (in a first step on a few pictures)."
-            ) from error
-
-    def hashes(recipe: Recipe) -> tuple[str, str]:
-        data = read[recipe.cell]
-        return data.digest, make_split(data.images["train"], recipe.split, recipe.seed).sha256
-
-    return hashes
-
-
 def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
     import sys
 
     from mmctl.errors import MmctlError, Stopped
-    from mmctl.progress import Progress, tell
-    from mmctl.run import execute
     from mmctl.run_folder.record import read_record
-    from mmctl.stopping import Stop
+    from mmctl.runs.execute import execute
+    from mmctl.runs.progress import Progress, tell
+    from mmctl.runs.signals import StopSignal
 
     total = read_record(folder)["total_steps"]
-    stop = Stop()
+    stop = StopSignal()
     with Progress(total, quiet=quiet) as progress:
         if not quiet:
             progress.say(f"run {folder.name}")
@@ -197,15 +158,15 @@ def _show(progress: Progress, event: Event, training: Training) -> None:
 def _train_pack(folders: list[Path]) -> None:
     """Several runs in this process; what each has to say goes to the log in its folder."""
     from mmctl.errors import MmctlError, PartFailed, Stopped
-    from mmctl.pack import execute_pack
-    from mmctl.progress import Progress
     from mmctl.run_folder.record import last_scores, read_record
-    from mmctl.stopping import Stop
+    from mmctl.runs.pack import execute_pack
+    from mmctl.runs.progress import Progress
+    from mmctl.runs.signals import StopSignal
 
     shown = {f: Progress(read_record(f)["total_steps"], log=f / "log.txt") for f in folders}
     for folder, progress in shown.items():
         progress.say(f"run {folder.name}, in one process with {len(folders) - 1} more")
-    ended = execute_pack(folders, Stop(), lambda folder, event, training: _show(shown[folder], event, training))
+    ended = execute_pack(folders, StopSignal(), lambda folder, event, training: _show(shown[folder], event, training))
     failed = stopped = 0
     for folder, end in ended.items():
         if isinstance(end, MmctlError):
@@ -222,8 +183,8 @@ def _train_pack(folders: list[Path]) -> None:
 
 
 def _ended(folder: Path, outcome: Outcome) -> None:
-    from mmctl.progress import tell
     from mmctl.run_folder.record import last_scores
+    from mmctl.runs.progress import tell
 
     if outcome.state == "nc":
         tell(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}", out=True)

@@ -1,9 +1,4 @@
-"""One run from its recipe to its last checkpoint: start reading here.
-
-folder = prepare(recipe, runs)     the run folder, before anything else happens
-execute(folder, stop, watch)       train from its newest checkpoint, or from step 0: the two are one call
-attempt(folder, stop, watch)       the same a step at a time, for several runs in one process (see pack.py)
-"""
+"""Writes down what a run does: every event of the loop becomes journal lines and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +15,11 @@ from torch import Tensor
 
 import mmctl
 from mmctl import project
-from mmctl.assemble import Shared
-from mmctl.errors import MmctlError, ResumeRefused, TrainingFailed, UserError
-from mmctl.opened import Opened, open_run
-from mmctl.progress import tell
-from mmctl.run_folder import journal
+from mmctl.errors import MmctlError, TrainingFailed
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
-from mmctl.run_folder.record import last_state
-from mmctl.store.store import live_index
+from mmctl.runs.open import OpenRun
+from mmctl.runs.progress import tell
 from mmctl.training import checkpoint
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores
@@ -48,55 +38,10 @@ class Outcome:
     reason: str | None = None
 
 
-def execute(
-    folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept: bool = False
-) -> Outcome:
-    """Train the run in this folder from its newest checkpoint (or from step 0) to its end, or until `stop`."""
-    steps = attempt(folder, stop, watch, accept=accept)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-
-
-def attempt(
-    folder: Path, stop: Callable[[], bool], watch: Watch, *, accept: bool = False, shared: Shared | None = None
-) -> Generator[None, None, Outcome]:
-    """`execute`, which gives way after every step; `shared` holds data sets that runs of one process share."""
-    with Lease(folder) as lease:
-        if (state := last_state(folder)) in ("completed", "nc"):
-            raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
-        checkpoint.tidy(folder)
-        saved, bad = checkpoint.newest(folder)
-        if bad and saved is None:
-            raise ResumeRefused(
-                f"{folder.name}: no usable checkpoint, {len(bad)} tried: {' '.join(bad)} Its curves are kept; start "
-                f"again with `mmctl run {folder / 'recipe.toml'}`."
-            )
-        for line in bad:
-            tell(f"warning: {line} Set aside; going on with the one before it.")
-        try:
-            opened = open_run(folder, saved, accept, shared)
-        except Exception as error:
-            failure = out_of_memory(error, "before the first step") or error
-            if saved is None:
-                # Without this word the run would be taken for one whose process has died.
-                reason, code = str(failure).split("\n")[0], getattr(failure, "exit_code", 1)
-                with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
-                    journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
-            if failure is error:
-                raise
-            raise failure from error
-        number = journal.next_attempt(folder)
-        with Journal(folder, number, live_index(folder)) as log:
-            return (yield from _Keeper(opened, number, log, lease, watch).run(stop, accept))
-
-
-class _Keeper:
+class RunRecorder:
     """Keeps the books of one attempt: every event of the loop becomes journal lines and checkpoints."""
 
-    def __init__(self, opened: Opened, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
+    def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.first = time.perf_counter(), opened.training.step
         self.writer: AsyncSaver | None = None
@@ -219,7 +164,7 @@ class _Keeper:
             return error
         if full := out_of_memory(error, f"in step {self.o.training.step + 1}"):
             return full
-        place = blame(error, self.o.about["components"])
+        place = plugin_line(error, self.o.about["components"])
         if place:
             return TrainingFailed(
                 f"step {self.o.training.step + 1}: {place}: {type(error).__name__}: {error}. The last checkpoint is "
@@ -240,7 +185,7 @@ def out_of_memory(error: BaseException, when: str) -> TrainingFailed | None:
     return None
 
 
-def blame(error: BaseException, components: list[dict[str, Any]]) -> str | None:
+def plugin_line(error: BaseException, components: list[dict[str, Any]]) -> str | None:
     """file:line of the last frame in a component that is not ours, if there is one: a local or an installed plugin."""
     foreign = {Path(c["file"]).resolve() for c in components if c["origin"] != "mmctl" and c["file"]}
     local = project.plugins_dir().resolve()

@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmctl.assemble import device_of
 from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
-from mmctl.folder import prepare
-from mmctl.progress import tell
 from mmctl.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.record import last_scores, last_state
-from mmctl.stopping import Stop
+from mmctl.runs.create import create_run
+from mmctl.runs.hardware import device_of
+from mmctl.runs.progress import tell
+from mmctl.runs.signals import StopSignal
 
 PAUSE = 0.2
 _STATES = {"completed": "completed", "nc": "completed", "interrupted": "interrupted", "failed": "failed"}
 """What a run's own last word means; a run that ended without one has ended as its process has."""
 
 
-def batch(
+def launch(
     recipes: Sequence[Recipe],
     runs: Path,
     *,
@@ -45,9 +45,9 @@ def batch(
     if slots > 1:
         # Several runs share the cores: one thread each is the fastest way, and makes their numbers repeatable.
         recipes = [r if r.train.threads or r.train.device == "cuda" else r.with_(["train.threads=1"]) for r in recipes]
-    folders = [prepare(r, runs, name=name, tags=tags, note=note) for r in recipes]
+    folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]
     tell(f"{len(folders)} runs, {min(slots, len(folders))} at a time", out=True)
-    stop, cancelled = Stop(), False
+    stop, cancelled = StopSignal(), False
     try:
         ids = launcher.start(folders)
     except Exception as error:

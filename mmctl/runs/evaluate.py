@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmctl.assemble import evaluated
 from mmctl.data.images import Pictures
 from mmctl.errors import ResumeRefused, UserError, suggest
-from mmctl.opened import open_run
-from mmctl.run import evaluation_event
 from mmctl.run_folder import journal
+from mmctl.runs.build import evaluation_splits
+from mmctl.runs.open import open_run
+from mmctl.runs.recorder import evaluation_event
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate
 
 
-def judge(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> dict[str, Any]:
+def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> dict[str, Any]:
     """All figures of a run's checkpoint on a split; kept in the run's journal, and compared with what was logged."""
     found = checkpoint_of(folder, which)
     # A component that changed since cannot matter for the figures without showing in them.
@@ -23,7 +23,7 @@ def judge(folder: Path, which: str, split: str | None, weights: str | None, pred
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
-    pictures = dict(evaluated(opened.recipe, data, run.loader.norm, run.device))
+    pictures = dict(evaluation_splits(opened.recipe, data, run.loader.norm, run.device))
     for name, part in data.images.items():
         if name not in pictures:
             pictures[name] = Pictures(part, run.loader.norm, run.device, batch=opened.recipe.eval.batch)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmctl.assemble import Data
 from mmctl.plugin import Images, Split
 from mmctl.recipe import Recipe
+from mmctl.runs.build import Data
 from mmctl.training.state import Training
 
 CLASSES, SIDE = 10, 32
@@ -44,7 +44,7 @@ class Calls(list[tuple[int, str, bool]]):
         self.into.append(Pass(self.net, self.shown, *call))
 
 
-def passes(run: Training) -> list[Pass]:
+def trace_step(run: Training) -> list[Pass]:
     """What the next step of a run does up to its losses, in order."""
     into: list[Pass] = []
     run.refit()
@@ -90,7 +90,7 @@ def shown(x_BCHW: Tensor, views: Sequence[tuple[str, Tensor]]) -> str:
     return "; ".join(f"{n} x {name}" if n > 1 else name for name, n in runs)
 
 
-def made_up(recipe: Recipe) -> Data:
+def noise_data(recipe: Recipe) -> Data:
     """Enough noise for one step: a batch of labelled and a batch of unlabelled pictures."""
     train = recipe.train
     labeled = max(CLASSES, train.batch)

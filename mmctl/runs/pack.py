@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from mmctl.assemble import Shared
 from mmctl.errors import MmctlError
-from mmctl.run import Outcome, attempt
+from mmctl.runs.build import Shared
+from mmctl.runs.execute import attempt
+from mmctl.runs.recorder import Outcome
 from mmctl.training.loop import Event
 from mmctl.training.state import Training
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -70,11 +67,11 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
     return Data(images, split, hashlib.sha256(text.encode()).hexdigest())
 
 
-def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
+def build_training(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
     """Every object of the run; the same numbers on every device, since parts are made on the CPU and then moved."""
     seed_initialization(recipe.seed)
     images, split = data.images["train"], data.split
-    known = facts(recipe, images, split)
+    known = supplied_facts(recipe, images, split)
     make = partial(recipe.build, known=known)
     known["augments"] = augments = {}
     for name in recipe.policies:
@@ -85,7 +82,7 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
     if recipe.train.compile:
         for net in filter(None, (model, ema)):
-            fuse(net)
+            compile_network(net)
     known["model"], known["ema"], known["embed_dim"] = model, ema, model.embed_dim
     centroids = Centroids(len(images.classes), model.embed_dim, recipe.centroids, len(split.labeled)).to(device)
     known["centroids"] = centroids
@@ -108,12 +105,12 @@ def assemble(recipe: Recipe, data: Data, device: torch.device, precision: torch.
     labeled = Pictures(images, norm, device, batch=recipe.eval.batch, rows=split.labeled)
     return Training(
         {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
-        loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluated(recipe, data, norm, device),
-        pool(recipe, data, norm, device),
+        loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluation_splits(recipe, data, norm, device),
+        bn_pictures(recipe, data, norm, device),
     )  # fmt: skip
 
 
-def fuse(net: Model) -> None:
+def compile_network(net: Model) -> None:
     """Let inductor fuse the small operations of the network; convolutions stay those of the library.
 
     In place, so that names in checkpoints stay. Each use of batch norm, size of batch and gradient mode is a program
@@ -123,7 +120,7 @@ def fuse(net: Model) -> None:
     net.backbone.compile(dynamic=False)
 
 
-def pool(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> Pictures | None:
+def bn_pictures(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> Pictures | None:
     """The training pictures, as they are, that batch-norm statistics are found on anew; None where they are not.
 
     In batches of the training size and not of eval.batch, which must not matter for any figure.
@@ -138,7 +135,7 @@ def pool(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) 
     )
 
 
-def evaluated(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
+def evaluation_splits(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
     """The splits that the recipe evaluates and the data have; val is the official one, or carved from train."""
     found: dict[str, Pictures] = {}
     for name in recipe.eval.splits:
@@ -154,7 +151,7 @@ def evaluated(recipe: Recipe, data: Data, norm: Normalization, device: torch.dev
     return found
 
 
-def facts(recipe: Recipe, images: Images, split: Split) -> dict[str, Any]:
+def supplied_facts(recipe: Recipe, images: Images, split: Split) -> dict[str, Any]:
     """What components may ask for before any of them is built."""
     channels, height, width = (int(n) for n in images.pixels.shape[1:])
     target_NK = one_hot(images)[split.labeled]
@@ -188,14 +185,14 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
         )
 
 
-def rehearse(recipe: Recipe, data: Data) -> None:
+def try_one_step(recipe: Recipe, data: Data) -> None:
     """One step on a handful of pictures: what does not fit together is found before there is a run folder."""
     train = recipe.train
     few = min(4, train.batch, train.unlabeled_batch)
     # One more where the recipe's two batches differ: a method that needs them equal must see that they are not.
     more = few + (train.batch != train.unlabeled_batch)
     small = recipe.with_([f"train.batch={few}", f"train.unlabeled_batch={more}"])
-    run = assemble(small, data, torch.device("cpu"), None)
+    run = build_training(small, data, torch.device("cpu"), None)
     run.refit()
     terms = run.method.step(run.loader.batch(run.staged(0)))
     if terms.losses.keys() != recipe.slots.keys():
@@ -203,40 +200,3 @@ def rehearse(recipe: Recipe, data: Data) -> None:
             f"method {recipe.method_name}: step gives the losses {sorted(terms.losses)}, and its slots are "
             f"{sorted(recipe.slots)}."
         )
-
-
-def device_of(wanted: str) -> torch.device:
-    """The device that the recipe asks for; auto = CUDA where there is one."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError('train.device = "cuda": this machine has no CUDA device that torch can use; try "cpu".')
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def precision_of(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16; auto = bf16 where a short probe shows that it is faster."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    x = torch.randn(16, 64, 24, 24).contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    times: dict[bool, float] = {}
-    with torch.no_grad():
-        for half in (True, False) * 5:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                start = time.process_time()  # not the wall clock: a busy machine would decide by chance
-                conv(x)
-                times[half] = min(times.get(half, 1e9), time.process_time() - start)
-    return "bf16" if times[True] < 0.8 * times[False] else "fp32"
-
-
-def threads_of(wanted: int | None) -> int:
-    """CPU threads of a run: the recipe's number, else every core; one where the cores are busy already.
-
-    Threads that wait for a descheduled partner make a shared machine several times slower than one thread each.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return wanted or (1 if os.getloadavg()[0] > cores / 2 else cores)
-
-
-DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}

@@ -6,11 +6,12 @@ import time
 
 import torch
 
-from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.data.images import Normalization
-from mmctl.explain import lines, told
+from mmctl.preview.explain import describe, lines
+from mmctl.preview.trace_step import trace_step
 from mmctl.recipe import Recipe
-from mmctl.rehearsal import passes
+from mmctl.runs.build import build_training, read_data
+from mmctl.runs.hardware import use_hardware
 from mmctl.text import duration
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
@@ -19,14 +20,11 @@ MEASURED = 20
 WARM = 3
 
 
-def plan(recipe: Recipe) -> None:
+def print_plan(recipe: Recipe) -> None:
     """Print the plan of a recipe; trains a few steps on the side and writes nothing."""
-    device = device_of(recipe.train.device)
-    precision = precision_of(recipe.train.precision, device)
-    threads = threads_of(recipe.train.threads)
-    torch.set_num_threads(threads)
+    hardware = use_hardware(recipe.train)
     data = read_data(recipe)
-    run = assemble(recipe, data, device, DTYPES[precision])
+    run = build_training(recipe, data, hardware.device, hardware.dtype)
     images, split = data.images["train"], data.split
     shape = "x".join(str(n) for n in images.pixels.shape[1:])
     print(f"{recipe.name}  seed {recipe.seed}  cell {recipe.cell}")
@@ -44,18 +42,19 @@ def plan(recipe: Recipe) -> None:
         print("            note: more validation pictures than labels; choosing on them is unrealistic")
     weights = sum(p.numel() for p in run.params)
     print(f"network     {recipe.data['backbone']['name']}, {weights:,} weights, embedding {run.model.embed_dim}")
-    seconds = measure(run)
+    seconds = seconds_per_step(run)
     before = ""
-    for heading, text in lines(told(recipe, run, data, passes(run))):
+    for heading, text in lines(describe(recipe, run, data, trace_step(run))):
         print(f"{heading if heading != before else '':<12}{text}")
         before = heading
     print(
-        f"speed       {seconds * 1000:.1f} ms a step on {device}, {precision}, {threads} thread{'s' * (threads > 1)} "
+        f"speed       {seconds * 1000:.1f} ms a step on {hardware.device}, {hardware.precision}, "
+        f"{hardware.threads} thread{'s' * (hardware.threads > 1)} "
         f"(median of {MEASURED}): ETA {duration(seconds * run.steps)} without evaluations"
     )
 
 
-def measure(run: Training) -> float:
+def seconds_per_step(run: Training) -> float:
     """Median seconds of a step, over some real ones after a short warm-up."""
     times = []
     for step in range(WARM + MEASURED):

@@ -15,7 +15,7 @@ from mmctl.filesystem import write_atomic
 from mmctl.recipe import Recipe
 
 
-def prepare(
+def create_run(
     recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
 ) -> Path:
     """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
@@ -45,7 +45,7 @@ def prepare(
             "note": note or recipe.note,
             "created": time.time_ns() // 10**6,
             "total_steps": recipe.train.steps,
-            "primary": primary(recipe.eval.primary, weights),
+            "primary": full_metric_name(recipe.eval.primary, weights),
             "published": recipe.published,
             "command": environment.command(),
             "code": environment.code(),
@@ -66,7 +66,7 @@ def prepare(
     return folder
 
 
-def primary(metric: str, weights: str) -> str:
+def full_metric_name(metric: str, weights: str) -> str:
     """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
     split, *middle, last = metric.split("/")
     return "/".join((split, *(middle or (weights, "head")), last))

@@ -10,7 +10,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class Stop:
+class StopSignal:
     """Called by the train loop at every step; true once a signal has come."""
 
     def __init__(self) -> None:

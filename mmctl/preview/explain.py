@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from mmctl.assemble import Data, assemble, read_data
 from mmctl.errors import MmctlError
+from mmctl.preview.trace_step import CLASSES, SIDE, Pass, noise_data, trace_step
 from mmctl.recipe import Recipe
-from mmctl.rehearsal import CLASSES, SIDE, Pass, made_up, passes
+from mmctl.runs.build import Data, build_training, read_data
 from mmctl.store.metrics import ENOUGH
 from mmctl.text import printable
 from mmctl.training.schedules import length_of, steps_of
@@ -43,12 +43,12 @@ def explain(recipe: Recipe) -> Value:
     try:
         small = recipe.with_(["backbone.name=mmctl:small", "train.compile=false"])
         data = _own_data(small) if _embedded(recipe) else None
-        run = assemble(small, data or made_up(recipe), torch.device("cpu"), None)
-        found = told(recipe, run, data, passes(run))
+        run = build_training(small, data or noise_data(recipe), torch.device("cpu"), None)
+        found = describe(recipe, run, data, trace_step(run))
     except Exception as error:
         # Showing a recipe needs no step of it: what keeps one from being made is part of what is shown.
         text = str(error) if isinstance(error, MmctlError) else f"{type(error).__name__}: {error}"
-        return told(recipe, None, None, []) | {"failed": text.splitlines()[0] if text else type(error).__name__}
+        return describe(recipe, None, None, []) | {"failed": text.splitlines()[0] if text else type(error).__name__}
     mine, backbone = recipe.data["backbone"]["name"], small.data["backbone"]["name"]
     on = "the data set's own pictures" if data else f"made-up pictures of 3 x {SIDE} x {SIDE} in {CLASSES} classes"
     with_ = f", with the network {backbone} in place of {mine}" if mine != backbone else ""
@@ -68,7 +68,7 @@ def _own_data(recipe: Recipe) -> Data | None:
         return None
 
 
-def told(recipe: Recipe, run: Training | None, data: Data | None, steps: list[Pass]) -> Value:
+def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: list[Pass]) -> Value:
     """One object with views, passes, loss terms, schedule and average; data: the recipe's own, if they are known."""
     total = recipe.train.steps
     pools: dict[str, int | None] = {

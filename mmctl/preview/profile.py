@@ -19,11 +19,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmctl.assemble import DTYPES, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.errors import EnvironmentFault
 from mmctl.recipe import Recipe
 from mmctl.report import console
 from mmctl.report.console import Column
+from mmctl.runs.build import build_training, read_data
+from mmctl.runs.hardware import use_hardware
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -73,7 +74,7 @@ class Clock:
 
 
 @contextmanager
-def watched(run: Training, clock: Clock) -> Iterator[None]:
+def timed_parts(run: Training, clock: Clock) -> Iterator[None]:
     """Stand in for the calls between the parts of a step."""
     undo: list[Callable[[], None]] = []
 
@@ -111,16 +112,14 @@ def watched(run: Training, clock: Clock) -> Iterator[None]:
             back()
 
 
-def profile(recipe: Recipe, steps: int, folder: Path) -> Path:
+def profile_steps(recipe: Recipe, steps: int, folder: Path) -> Path:
     """Print where the time of so many steps goes; gives the trace file, written into `folder`."""
-    device = device_of(recipe.train.device)
-    precision = precision_of(recipe.train.precision, device)
-    threads = threads_of(recipe.train.threads)
-    torch.set_num_threads(threads)
-    run = assemble(recipe, read_data(recipe), device, DTYPES[precision])
+    hardware = use_hardware(recipe.train)
+    device, threads = hardware.device, hardware.threads
+    run = build_training(recipe, read_data(recipe), device, hardware.dtype)
     clock = Clock(device)
     take(run, WARM)
-    with watched(run, clock):
+    with timed_parts(run, clock):
         start = clock.now()
         take(run, steps, clock)
         total = clock.now() - start
@@ -131,9 +130,8 @@ def profile(recipe: Recipe, steps: int, folder: Path) -> Path:
     rows = [(name, clock.seconds[name] / steps) for name in ORDER if name in clock.seconds]
     out = console.console()
     each = total / steps
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     lines = f"{threads} thread{'s' * (threads > 1)}"
-    console.print_line(out, f"{recipe.name}: {steps} steps on {where}, {precision}, {lines}")
+    console.print_line(out, f"{recipe.name}: {steps} steps on {hardware.device_name}, {hardware.precision}, {lines}")
     console.print_table(
         [
             Column("part", cells=[name for name, _ in rows] + ["a step"]),
@@ -142,7 +140,7 @@ def profile(recipe: Recipe, steps: int, folder: Path) -> Path:
         ],
         out,
     )
-    top = ceiling(device, DTYPES[precision])
+    top = ceiling(device, hardware.dtype)
     inside = sum(s for name, s in rows if name.startswith(("forward", "backward")))
     console.print_line(
         out,
@@ -177,7 +175,7 @@ def trace(run: Training, clock: Clock, path: Path) -> Path:
     """A file for a browser's trace viewer, with the parts above the operations."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its words are of itself
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if run.device.type == "cuda" else [])]
-    with torch.profiler.profile(activities=activities) as profiler, watched(run, clock):
+    with torch.profiler.profile(activities=activities) as profiler, timed_parts(run, clock):
         take(run, TRACED, clock)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

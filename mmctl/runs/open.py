@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from mmctl import environment
-from mmctl.assemble import DTYPES, Data, Shared, assemble, device_of, precision_of, read_data, threads_of
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
 from mmctl.recipe import Recipe, load
 from mmctl.run_folder.record import read_record
+from mmctl.runs.build import Data, Shared, build_training, read_data
+from mmctl.runs.hardware import use_hardware
 from mmctl.training import checkpoint
 from mmctl.training.state import Training
 
 
 @dataclass
-class Opened:
+class OpenRun:
     """A run folder read back: what execute and evaluate both need."""
 
     folder: Path
@@ -33,26 +34,23 @@ class Opened:
 
 def open_run(
     folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False, shared: Shared | None = None
-) -> Opened:
+) -> OpenRun:
     """Build everything that the run in this folder is made of, and put the checkpoint's state into it."""
     about = read_record(folder)
     recipe = load(folder / "recipe.toml")
     if not accept:
         check_components(folder, about, recipe)
     before = saved.manifest["environment"] if saved else {}
-    threads = before.get("threads") or threads_of(recipe.train.threads)
-    torch.set_num_threads(threads)
-    device = device_of(recipe.train.device)
-    precision = before.get("precision") or precision_of(recipe.train.precision, device)
+    hardware = use_hardware(recipe.train, before)
     split_file = folder / "split.json"
     data = read_data(recipe, load_split(split_file) if split_file.exists() else None, shared)
     if not split_file.exists():
         save_split(split_file, data.split)
-    training = assemble(recipe, data, device, DTYPES[precision])
+    training = build_training(recipe, data, hardware.device, hardware.dtype)
     facts = {
-        "threads": threads,
-        "precision": precision,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": hardware.threads,
+        "precision": hardware.precision,
+        "device": hardware.device_name,
         "isa": torch.backends.cpu.get_cpu_capability(),
         "versions": environment.versions(),
         "code": environment.code(),
@@ -68,7 +66,7 @@ def open_run(
                 "one back, or start a new run with `mmctl run`."
             )
         checkpoint.copy_into(training.restore(saved.step, saved.manifest["training"]), saved.tensors, saved.folder)
-    return Opened(folder, about, recipe, data, training, facts, exact)
+    return OpenRun(folder, about, recipe, data, training, facts, exact)
 
 
 def check_components(folder: Path, about: dict[str, Any], recipe: Recipe) -> None:

@@ -16,14 +16,14 @@ Hashes = Callable[[Recipe], tuple[str, str]]
 """Of a recipe's data and of its split."""
 
 
-class Sorted(NamedTuple):
+class Remaining(NamedTuple):
     """Recipes that are still to be run, and a line for whatever a person should know of the others."""
 
     left: list[Recipe]
     said: list[str]
 
 
-def sort_out(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Sorted:
+def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Remaining:
     """Leave out what a run in that folder has computed, or computes now; a stopped one is only named."""
     left: list[Recipe] = []
     said: list[str] = []
@@ -57,5 +57,5 @@ def sort_out(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Sorted:
                         )
     except MmctlError as error:
         # A database that cannot be read is no reason not to train.
-        return Sorted(list(planned), [f"warning: cannot see what has been computed already: {error}"])
-    return Sorted(left, said)
+        return Remaining(list(planned), [f"warning: cannot see what has been computed already: {error}"])
+    return Remaining(left, said)
