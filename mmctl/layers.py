@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmctl import project
 from mmctl.errors import RecipeError, suggest
 from mmctl.lines import MAX_LINE, Path_, Problem, Source, dotted, faults, got, key_path, printable, read, shown
 from mmctl.params import own_keys
+from mmctl.recipe_names import folders, known_recipes
 from mmctl.settings import COMPONENTS
 
 MAX_PARENTS = 8
@@ -103,13 +103,13 @@ def open_recipe(given: str | Path) -> Path:
     return found
 
 
-def layers(path: Path) -> Layers:
-    """A recipe file over all its parents.
+def layers(path: Path, done: dict[Path, Layers] | None = None) -> Layers:
+    """A recipe file over all its parents; done: files that have been read already, to be read once for many recipes.
 
     A parent counts with everything that it extends itself, as if it were loaded alone. Parents are laid over each other
     in the order of the list, so that a later one wins over an earlier one, and the file wins over all of them.
     """
-    return _layers(path, (), {})
+    return _layers(path, (), {} if done is None else done)
 
 
 def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path, Layers]) -> Layers:
@@ -164,26 +164,12 @@ def _parent(given: str, path: Path, source: Source) -> Path:
     return found
 
 
-def folders() -> tuple[Path, ...]:
-    """Where recipes are looked for by name: the project's, then those shipped with mmctl."""
-    package = Path(__file__).parent
-    shipped = package / "shipped" if (package / "shipped").is_dir() else package.parent / "recipes"
-    mine = project.root() / "recipes"
-    return (mine,) if mine.resolve() == shipped.resolve() else (mine, shipped)
-
-
 def named(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
     """The first file of that name; a recipe may extend the shipped one that bears its own name."""
     name = given if given.endswith(".toml") else f"{given}.toml"
     found = [folder / name for folder in (*first, *folders()) if (folder / name).is_file()]
     other = [path for path in found if besides is None or not _same(path, besides)]
     return (other or found or [None])[0]  # type: ignore[list-item]
-
-
-def known_recipes() -> list[str]:
-    """The names of all recipes that can be given without a path."""
-    found = ((d, f) for d in folders() for f in sorted(d.rglob("*.toml")) if d / "tables" not in f.parents)
-    return list(dict.fromkeys(str(f.relative_to(d).with_suffix("")) for d, f in found))
 
 
 def _missing(given: str) -> str:

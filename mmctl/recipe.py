@@ -18,10 +18,11 @@ from typing import Any, cast
 from mmctl.crosscheck import missing, policies
 from mmctl.errors import MmctlError, PluginError, RecipeError
 from mmctl.identity import cell_of, identity
-from mmctl.layers import Layers, known_recipes, laid, layers, open_recipe, same_name, settings_of
+from mmctl.layers import Layers, laid, layers, open_recipe, same_name, settings_of
 from mmctl.lines import Path_
 from mmctl.params import plain
 from mmctl.plugin import Slot
+from mmctl.recipe_names import known_recipes
 from mmctl.registry import Index, failure
 from mmctl.resolve import Part, Resolved, resolve
 from mmctl.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Top, Train

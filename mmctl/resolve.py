@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from mmctl.crosscheck import cross
 from mmctl.errors import PluginError, RecipeError, suggest
-from mmctl.layers import SET, Layers, folders, settings_of
+from mmctl.layers import SET, Layers, settings_of
 from mmctl.lines import Path_, Problem, dotted, got, literal
 from mmctl.params import Shape, check, own_keys, plain, values
 from mmctl.plugin import Slot
+from mmctl.recipe_names import folders
 from mmctl.registry import NAME, Entry, Index
 from mmctl.requires import installed, satisfies, wrong
 from mmctl.settings import ORDER, TABLES, LossTerm, Published, Table, Top, ordered

@@ -15,8 +15,8 @@ PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
 GROUND = {"errors", "plugin", "project", "identity"}
 RECIPES = {
-    "lines", "wording", "params", "registry", "settings", "layers", "requires", "resolve", "crosscheck", "recipe",
-    "recipe_schema", "local", "outline", "tablefile",
+    "lines", "wording", "params", "registry", "settings", "recipe_names", "layers", "requires", "resolve", "crosscheck",
+    "recipe", "recipe_schema", "recipe_list", "local", "outline", "tablefile",
 }  # fmt: skip
 TRAINING = {
     "ops", "split", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally", "alarms", "train",
@@ -93,8 +93,8 @@ def test_layers(path: Path) -> None:
 
 ORDERS = {
     "recipes": (
-        "lines", "wording", "params", "registry", "settings", "layers", "requires", "crosscheck", "resolve", "recipe",
-        "recipe_schema",
+        "lines", "wording", "params", "registry", "settings", "recipe_names", "layers", "requires", "crosscheck",
+        "resolve", "recipe", "recipe_schema",
     ),
     "training": (
         "split", "pictures", "stage", "loader", "model", "centroids", "checkpoint", "evaluate", "optimizer", "tally",

@@ -16,8 +16,8 @@ from fake_runs import attempt, data, finished_run, make_run, points, state, writ
 
 from mmctl import table
 from mmctl.errors import RecipeError
-from mmctl.layers import known_recipes
 from mmctl.recipe import load
+from mmctl.recipe_names import known_recipes
 from mmctl.registry import Index
 from mmctl.tablefile import known_tables, read_table
 
