@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmctl import project
 from mmctl.errors import RecipeError, suggest
 from mmctl.lines import MAX_LINE, Path_, Problem, Source, faults, key_path, read
 from mmctl.params import own_keys
+from mmctl.recipe_names import folders, known_recipes
 from mmctl.settings import COMPONENTS
 from mmctl.text import display_path, dotted, printable, short_literal
 
@@ -104,25 +104,34 @@ def open_recipe(given: str | Path) -> Path:
     return found
 
 
-def layers(path: Path) -> Layers:
-    """A recipe file over all its parents."""
-    chain: list[tuple[Path, Source]] = []
-    here: Path | None = path
-    while here is not None:
-        if len(chain) > MAX_PARENTS:
-            raise _extends(chain[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
-        if any(_same(here, seen) for seen, _ in chain):
-            way = " -> ".join(display_path(p) for p in [*(p for p, _ in chain), here])
-            raise _extends(chain[-1][1], f"goes round in a circle: {way}")
-        chain.append((here, read(here)))
-        if {"columns", "rows"} <= chain[-1][1].data.keys():
-            label = chain[-1][1].label
-            raise RecipeError([f"{label}: is a table, not a recipe; see it with: mmctl table {label}"])
-        here = _parent(*chain[-1])
-    made = Layers(chain[0][1])
-    for _, source in reversed(chain):
-        own = {key: value for key, value in source.data.items() if key != "extends"}
-        made.lay(own, lambda at, source=source: Origin(source.label, source.line(at)))  # type: ignore[misc]
+def layers(path: Path, done: dict[Path, Layers] | None = None) -> Layers:
+    """A recipe file over all its parents; done: files that have been read already, to be read once for many recipes.
+
+    A parent counts with everything that it extends itself, as if it were loaded alone. Parents are laid over each other
+    in the order of the list, so that a later one wins over an earlier one, and the file wins over all of them.
+    """
+    return _layers(path, (), {} if done is None else done)
+
+
+def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path, Layers]) -> Layers:
+    """below: the files on the way here, each a parent of the one before it."""
+    if len(below) > MAX_PARENTS:
+        raise _extends(below[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
+    if any(_same(path, seen) for seen, _ in below):
+        way = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
+        raise _extends(below[-1][1], f"goes round in a circle: {way}")
+    if (whole := path.resolve()) in done:
+        return done[whole]
+    source = read(path)
+    if {"columns", "rows"} <= source.data.keys():
+        raise RecipeError([f"{source.label}: is a table, not a recipe; see it with: mmctl table {source.label}"])
+    made = Layers(source)
+    for parent in _parents(path, source):
+        theirs = _layers(parent, (*below, (path, source)), done)
+        made.lay(theirs.data, theirs.origin)
+    own = {key: value for key, value in source.data.items() if key != "extends"}
+    made.lay(own, lambda at: Origin(source.label, source.line(at)))
+    done[whole] = made
     return made
 
 
@@ -134,29 +143,26 @@ def _extends(source: Source, message: str) -> RecipeError:
     return RecipeError([str(Problem(source.label, source.line(("extends",)), "extends", message))])
 
 
-def _parent(path: Path, source: Source) -> Path | None:
-    given = source.data.get("extends")
-    if given is None:
-        return None
-    if not isinstance(given, str) or not given:
-        raise _extends(
-            source, f'must be one recipe in quotes, such as "base/marginmix.toml" (got {short_literal(given)})'
-        )
+def _parents(path: Path, source: Source) -> list[Path]:
+    given = source.data.get("extends", [])
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        text = 'must be a recipe in quotes, or a list of them, such as ["methods/fixmatch", "base/digits"]'
+        raise _extends(source, f"{text} (got {short_literal(given)})")
+    if "extends" in source.data and not 0 < len(names) <= MAX_PARENTS:
+        few = "is an empty list: name a recipe, or take the line out"
+        raise _extends(source, f"has {len(names)} recipes; {MAX_PARENTS} are enough" if names else few)
+    return [_parent(name, path, source) for name in names]
+
+
+def _parent(given: str, path: Path, source: Source) -> Path:
     try:
         found = named(given, (path.parent,), besides=path)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
         found = None
     if found is None:
         raise _extends(source, _missing(given))
     return found
-
-
-def folders() -> tuple[Path, ...]:
-    """Where recipes are looked for by name: the project's, then those shipped with mmctl."""
-    package = Path(__file__).parent
-    shipped = package / "shipped" if (package / "shipped").is_dir() else package.parent / "recipes"
-    mine = project.root() / "recipes"
-    return (mine,) if mine.resolve() == shipped.resolve() else (mine, shipped)
 
 
 def named(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
@@ -165,12 +171,6 @@ def named(given: str, first: Sequence[Path], besides: Path | None = None) -> Pat
     found = [folder / name for folder in (*first, *folders()) if (folder / name).is_file()]
     other = [path for path in found if besides is None or not _same(path, besides)]
     return (other or found or [None])[0]  # type: ignore[list-item]
-
-
-def known_recipes() -> list[str]:
-    """The names of all recipes that can be given without a path."""
-    found = ((d, f) for d in folders() for f in sorted(d.rglob("*.toml")) if d / "tables" not in f.parents)
-    return list(dict.fromkeys(str(f.relative_to(d).with_suffix("")) for d, f in found))
 
 
 def _missing(given: str) -> str:

@@ -96,7 +96,7 @@ def parse(raw: bytes, label: str) -> Source:
         raise wrong(line, f"is not TOML: {printable(_AT.sub('', str(error)))}") from error
     except (RecursionError, ValueError) as error:
         raise wrong(0, "is not TOML that can be read: nested too deeply, or a number is too long") from error
-    source = Source(label, text, data, dict(scan(text)))
+    source = Source(label, text, data, dict(reversed([*scan(text)])))  # a repeated [[table]] is where it begins
     for path, message in faults(data):
         raise wrong(source.line(path), f"{dotted(path)}: {message}")
     return source

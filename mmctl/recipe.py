@@ -18,10 +18,11 @@ from typing import Any, cast
 from mmctl.crosscheck import missing, policies
 from mmctl.errors import MmctlError, PluginError, RecipeError
 from mmctl.identity import cell_of, identity
-from mmctl.layers import Layers, known_recipes, laid, layers, open_recipe
+from mmctl.layers import Layers, laid, layers, open_recipe, same_name, settings_of
 from mmctl.lines import Path_
 from mmctl.params import plain
 from mmctl.plugin import Slot
+from mmctl.recipe_names import known_recipes
 from mmctl.registry import Index, failure
 from mmctl.resolve import Part, Resolved, resolve
 from mmctl.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Top, Train
@@ -229,22 +230,41 @@ def check(given: str | Path, sets: Sequence[str] = (), index: Index | None = Non
 
 def _made(path: Path, sets: tuple[str, ...], index: Index, made: Layers) -> Recipe:
     recipe = Recipe(path, sets, index, made, resolve(made, index, _stem(path)))
-    if "published" in recipe.data and not _stands(recipe):
-        del recipe.data["published"]
+    given = recipe.data.pop("published", {})
+    figures = given.pop("figures", [])
+    if "value" in given and _stands(recipe, "value", ()):
+        recipe.data["published"] = given
+        return recipe
+    for figure in figures:
+        words = figure.pop("set")
+        # Most figures are of other values, and seeing that is cheaper than to resolve the recipe that they are of.
+        if _holds(recipe.data, settings_of(words)) and _stands(recipe, "figures", words):
+            recipe.data["published"] = figure | given | figure
+            made.origins |= {("published", key): made.origin(("published", "figures")) for key in figure}
     return recipe
 
 
-def _stands(recipe: Recipe) -> bool:
-    """Whether a published figure is of this very recipe: it computes what the file computes where the figure stands."""
-    home = recipe.layers.origin(("published", "value")).label
-    if home == recipe.layers.source.label and not recipe.sets:
+def _stands(recipe: Recipe, key: str, words: Sequence[str]) -> bool:
+    """Whether a published figure is of this very recipe: it computes what the file where the figure stands computes.
+
+    key: of the figure in [published]; words: the --set words that the figure is of.
+    """
+    home = recipe.layers.origin(("published", key)).label
+    if home == recipe.layers.source.label and not recipe.sets and not words:
         return True
     try:
         file = layers(recipe.path if home == recipe.layers.source.label else open_recipe(home))
-        there = resolve(file, recipe.index, recipe.name).data
+        there = resolve(laid(file, words), recipe.index, recipe.name).data
     except MmctlError:
         return False  # a part of a recipe computes nothing that a figure could be of
     return cell_of(there) == cell_of(recipe.data)
+
+
+def _holds(data: Any, settings: Any) -> bool:
+    """Whether data has all these settings."""
+    if isinstance(settings, dict):
+        return isinstance(data, dict) and all(_holds(data.get(key), value) for key, value in settings.items())
+    return same_name(data, settings)
 
 
 def _stem(path: Path) -> str:

@@ -24,19 +24,25 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
     broken: list[str] = []
     top = schema(Top)["properties"]
     properties: dict[str, Any] = {
-        "extends": {"type": "string", "description": "The recipe that this one is laid over."},
+        "extends": {
+            "description": "The recipe that this one is laid over, or a list of them, later ones winning.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        },
         **top,
         "requires": {"type": "object", "additionalProperties": {"type": "string"}},
     }
     properties |= {kind: _component(index, kind, broken) for kind in COMPONENTS}
     for kind in ("loss", "augment"):
         properties[kind] = {"type": "object", "additionalProperties": _component(index, kind, broken)}
+    shared: dict[str, Any] = {}
     for name, model in TABLES.items():
         made = schema(model)
         made.pop("required", None)  # a parent may give it
+        shared |= made.pop("$defs", {})
         properties[name] = made | {"description": (model.__doc__ or "").strip()}
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mmctl recipe"}
-    return {**about, "type": "object", "additionalProperties": False, "properties": properties}, broken
+    whole = {"type": "object", "additionalProperties": False, "properties": properties, "$defs": shared}
+    return {**about, **whole}, broken
 
 
 def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from pydantic import BaseModel
 
 from mmctl.crosscheck import cross
 from mmctl.errors import PluginError, RecipeError, suggest
-from mmctl.layers import SET, Layers, folders
+from mmctl.layers import SET, Layers, settings_of
 from mmctl.lines import Path_, Problem
 from mmctl.params import Shape, check, own_keys, plain, values
 from mmctl.plugin import Slot
+from mmctl.recipe_names import folders
 from mmctl.registry import NAME, Entry, Index
 from mmctl.requires import installed, satisfies, wrong
-from mmctl.settings import ORDER, TABLES, LossTerm, Table, Top, ordered
+from mmctl.settings import ORDER, TABLES, LossTerm, Published, Table, Top, ordered
 from mmctl.text import dotted, literal, short_literal
 from mmctl.wording import meant, semicolon
 
@@ -97,6 +98,7 @@ class Resolver:
         for table in TABLES:
             if table != "published" or table in self.raw:
                 self.model((table,), TABLES[table], self.table((table,)))
+        self.published()
         self.component("dataset", None, ("dataset",), own=self.root())
         self.component("backbone", None, ("backbone",))
         method = self.component("method", None, ("method",))
@@ -153,6 +155,19 @@ class Resolver:
                 self.say(path, f"{specifier} is asked for, and {name} {have} is installed")
         if table:
             self.put(("requires",), dict(table))
+
+    def published(self) -> None:
+        """[published]: one figure, or figures that each hold for some --set words."""
+        given = self.made.settings.get("published")
+        if not isinstance(given, Published):
+            return
+        if given.value is None and not given.figures:
+            self.say(("published", "value"), "is required")
+        for n, figure in enumerate(given.figures):
+            try:
+                settings_of(figure.set)
+            except RecipeError as error:
+                self.say(("published", "figures", n, "set"), error.problems[0].removeprefix(f"{SET}: "))
 
     def component(
         self, kind: str, slot: str | None, path: Path_, default: str | None = None, home: str | None = None,

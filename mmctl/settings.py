@@ -145,11 +145,21 @@ class Eval(Table):
     ] = Field("test/accuracy", description="The series that ranks runs.")
 
 
+class PublishedFigure(Table):
+    """The published figure of the same recipe with some values changed."""
+
+    set: list[str] = Field(min_length=1, description="The changed values, as --set words.")
+    value: float = Field(description="The figure.")
+    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread over seeds.")
+    note: str | None = Field(None, description="What a reader must know.")
+
+
 class Published(Table):
     """The figure that a recipe is meant to reproduce."""
 
-    value: float = Field(description="The figure.")
+    value: float | None = Field(None, description="The figure; may be absent where figures are given.")
     std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread over seeds.")
+    figures: list[PublishedFigure] = Field([], description="Figures of this recipe with other --set words.")
     unit: str = Field("accuracy %", description="What it counts.")
     metric: str = Field("test/accuracy", description="The series of ours that answers to it.")
     selection: str = Field(description="Which checkpoint it is of: median20, last, unstated, ...")

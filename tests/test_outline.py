@@ -20,7 +20,7 @@ from mmctl.registry import Index
 
 BUILT_IN = [entry for entry in Index(sources="off").entries if not entry.broken]
 FOLDER = REPO / "recipes"
-PARTS = {"methods", "base", "tables"}
+PARTS = {"methods", "base", "optimizers", "tables"}
 RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if not PARTS & set(p.relative_to(FOLDER).parts))
 
 
@@ -51,7 +51,7 @@ def test_each_shipped_recipe_resolves_to_the_same(path: Path) -> None:
 
 def test_faults_of_the_text_are_found_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
-    file.write_text((REPO / "recipes" / "digits.toml").read_text().replace("methods/", f"{REPO}/recipes/methods/"))
+    file.write_text((REPO / "recipes" / "digits.toml").read_text())
     sets = ["labeler.temperatur=1", "labeler.temperature=0", "loss.margins.weight=2", "method.per='step'"]
     told = []
     for index in (Outline(), Index()):

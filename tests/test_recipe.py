@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmctl import recipe, requires
 from mmctl.errors import PluginError, RecipeError
+from mmctl.layers import layers
 from mmctl.lines import parse, scan
 from mmctl.settings import ORDER
 from mmctl.text import literal, short_literal
@@ -490,13 +492,87 @@ def test_extends() -> None:
     write("gone", 'extends = "bas"\n')
     with pytest.raises(RecipeError, match=r'gone.toml:1: extends: no recipe "bas", .* Did you mean "base"'):
         recipe.load("gone")
-    write("list", "extends = ['base']\n")
-    with pytest.raises(RecipeError, match=r"list.toml:1: extends: must be one recipe in quotes"):
-        recipe.load("list")
     for n in range(11):
         write(f"n{n}", f'extends = "n{n + 1}"\n')
     with pytest.raises(RecipeError, match="8 are enough"):
         recipe.load("n0")
+
+
+def test_extends_several_recipes() -> None:
+    """Later ones win over earlier ones, the file over all; a parent counts with all that it extends."""
+    write("long", "[train]\nsteps = 900\nbatch = 9\n[optimizer]\nlr = 0.5\n")
+    write("fast", 'extends = "long"\n[optimizer]\nlr = 0.9\n')
+    write("both", 'extends = ["base", "fast", "long"]\n\n[train]\nbatch = 3\n')
+    made = recipe.load("both")
+    assert (made.train.steps, made.train.batch, made.optimizer.lr) == (900, 3, 0.5)
+    assert [made.origin(path) for path in (("train", "steps"), ("train", "batch"), ("optimizer", "lr"))] == [
+        "recipes/long.toml:2", "recipes/both.toml:4", "recipes/long.toml:5",
+    ]  # fmt: skip
+    write("other", 'extends = ["base", "long", "fast"]\n')
+    assert recipe.load("other").optimizer.lr == 0.9
+    assert recipe.load("other").origin(("optimizer", "lr")) == "recipes/fast.toml:3"
+    write("one", 'extends = ["base"]\n')
+    assert recipe.load("one").cell == recipe.load("base").cell
+
+
+def test_a_later_parent_that_names_another_component_drops_the_parameters_of_the_first() -> None:
+    """As a file does with the one that it extends; what belongs to the slot stays."""
+    write("first", '[labeler]\nname = "other"\nrate = 0.1\n[loss.fair]\nname = "x"\nmargin = 2\nweight = 7.0\n')
+    write("second", '[labeler]\nname = "sure"\nm = 4.0\n[loss.fair]\nname = "y"\n')
+    write("a", 'extends = ["second", "first"]\n')
+    assert layers(Path("recipes/a.toml")).data["labeler"] == {"name": "other", "rate": 0.1}
+    write("b", 'extends = ["first", "second"]\n')
+    found = layers(Path("recipes/b.toml")).data
+    assert found == {"labeler": {"name": "sure", "m": 4.0}, "loss": {"fair": {"name": "y", "weight": 7.0}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("3", "must be a recipe in quotes, or a list of them, .* \\(got 3\\)"),
+        ('""', "must be a recipe in quotes"),
+        ('["base", 3]', "must be a recipe in quotes, or a list of them"),
+        ("[]", "is an empty list: name a recipe, or take the line out"),
+        ('["base", "bas"]', 'no recipe "bas", .* Did you mean "base"'),
+        ('["base", "x\\u0000"]', "no recipe"),
+        (str(["base"] * 9), "has 9 recipes; 8 are enough"),
+        ('["base", "round"]', "goes round in a circle: recipes/wrong.toml -> recipes/round.toml -> recipes/wrong.toml"),
+    ],
+)
+def test_a_wrong_extends(given: str, said: str) -> None:
+    write("round", '\n\nextends = ["base", "wrong"]\n')
+    write("wrong", f"\nextends = {given}\n")
+    with pytest.raises(RecipeError) as error:
+        recipe.load("wrong")
+    (problem,) = error.value.problems
+    where = "round.toml:3" if "round" in given else "wrong.toml:2"
+    assert re.match(rf"recipes/{where}: extends: {said}", problem)
+
+
+def test_published_figures_of_some_settings() -> None:
+    """Each is of the file with its own --set words, and of nothing else."""
+    head = '[published]\nselection = "last"\nsource = "a paper"\n'
+    figures = "".join(
+        f'[[published.figures]]\nset = ["{words}"]\nvalue = {value}\n'
+        for words, value in (("train.steps=3", 60.0), ("labeler.name=sure", 70.0))
+    )
+    write("paper", 'extends = "base"\n' + head + figures)
+    assert recipe.load("paper").published is None
+    made = recipe.load("paper", ["train.steps=3", "seed=4"])
+    assert made.published == {
+        "value": 60.0, "unit": "accuracy %", "metric": "test/accuracy", "selection": "last", "source": "a paper",
+    }  # fmt: skip
+    assert made.origin(("published", "value")) == "recipes/paper.toml:5"
+    assert (recipe.load("paper", ["labeler.name=sure"]).published or {})["value"] == 70.0
+    assert recipe.load("paper", ["train.steps=3", "train.batch=7"]).published is None
+    write("kept", made.text())
+    assert recipe.load("kept").data == made.data
+    write("paper", 'extends = "base"\n' + head)
+    with pytest.raises(RecipeError, match=r"published.value: is required"):
+        recipe.load("paper")
+    write("paper", 'extends = "base"\n' + head + figures.replace("train.steps=3", "steps"))
+    with pytest.raises(RecipeError, match=r"published.figures.0.set: steps: must be KEY=VALUE"):
+        recipe.load("paper")
 
 
 def test_a_project_recipe_may_extend_the_shipped_one_of_its_name(

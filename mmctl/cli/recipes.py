@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmctl.recipe_names import complete
+
 if TYPE_CHECKING:
     from mmctl.recipe import Recipe
+    from mmctl.recipe_list import Listed
 
-group = typer.Typer(help="Check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(help="List, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def add(app: typer.Typer) -> None:
@@ -18,9 +21,64 @@ def add(app: typer.Typer) -> None:
     app.add_typer(group, name="recipe")
 
 
+@group.command("list")
+def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """List all recipes by folder: the name to type, labels, steps, whether the data is there, and what each is for.
+
+    mmctl recipe list
+    """
+    from mmctl.recipe_list import listing
+
+    found = listing()
+    if as_json:
+        from dataclasses import asdict
+
+        from mmctl.report.json_output import print_json
+
+        print_json({"recipes": [asdict(one) for one in found]})
+        return
+    from mmctl.report import console
+    from mmctl.text import printable
+
+    groups: dict[tuple[bool, str, bool], list[Listed]] = {}
+    for one in found:
+        groups.setdefault((bool(one.lacks), one.folder, one.shipped), []).append(one)
+    for (fragments, folder, shipped), members in sorted(
+        groups.items(), key=lambda pair: (pair[0][0], pair[0][2], pair[0][1])
+    ):
+        words = f"recipes/{folder}".rstrip("/") + (" (shipped with mmctl)" if shipped else "")
+        _print_group(words + ": fragments for extends" if fragments else words, members, fragments)
+    for missing in sorted({one.data_missing for one in found if one.data_missing}):
+        text = f"data missing: {printable(missing)}. `mmctl run RECIPE` says where to get it."
+        console.print_line(console.console(), f"\n{text}")
+    if not found:
+        typer.echo("no recipes")
+
+
+def _print_group(title: str, members: list[Listed], fragments: bool) -> None:
+    """One folder as a table."""
+    from mmctl.report import console
+    from mmctl.report.console import Column
+    from mmctl.text import printable
+
+    name, labels = Column("recipe"), Column("labels", 2, right=True)
+    steps, data, purpose = Column("steps", 3, right=True), Column("data", 1), Column("what it is for", prose=True)
+    for one in members:
+        name.cells.append(printable(one.name))
+        labels.cells.append("" if one.labels is None else str(one.labels))
+        steps.cells.append("" if one.steps is None else str(one.steps))
+        data.cells.append("" if fragments or one.problem else "missing" if one.data_missing else "yes")
+        purpose.cells.append(printable(f"broken: {one.problem}" if one.problem else one.purpose))
+    out = console.console()
+    console.print_heading(out, printable(title))
+    console.print_table([name, labels, steps, data, purpose], out)
+
+
 @group.command()
 def validate(
-    files: list[str] = typer.Argument(..., metavar="FILE...", help="Recipes, by path or name."),
+    files: list[str] = typer.Argument(
+        ..., metavar="FILE...", help="Recipes, by path or name.", autocompletion=complete
+    ),
     sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
     fast: bool = typer.Option(False, "--fast", help="Text, tables and names alone; imports no component."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -55,7 +113,7 @@ def validate(
 
 @group.command()
 def show(
-    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name."),
+    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name.", autocompletion=complete),
     sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
     plain: bool = typer.Option(False, "--plain", help="Leave out what the method does in a step."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON: the data, and the origin of each value."),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mmctl.recipe_names import complete
+
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
     from mmctl.runs.recorder import Outcome
@@ -23,7 +25,12 @@ def add(app: typer.Typer) -> None:
 
 
 def run(
-    recipes: list[str] = typer.Argument(..., metavar="RECIPE...", help="Recipe files, or names of shipped recipes."),
+    recipes: list[str] = typer.Argument(
+        ...,
+        metavar="RECIPE...",
+        help="Recipes, by path or name; `mmctl recipe list` shows all.",
+        autocompletion=complete,
+    ),
     sets: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe."),
     seeds: str = typer.Option("", "--seeds", help='Several runs: "0-4", "0,2,5".'),
     name: str = typer.Option("", "--name", help="Name of the run in listings."),

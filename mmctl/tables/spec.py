@@ -16,11 +16,12 @@ from pydantic import Field
 
 from mmctl import project
 from mmctl.errors import MmctlError, RecipeError, UserError, suggest
-from mmctl.layers import folders, layers, named, same_name, settings_of
+from mmctl.layers import layers, named, same_name, settings_of
 from mmctl.lines import Problem, Source, read
 from mmctl.outline import Outline
 from mmctl.params import check
 from mmctl.recipe import Recipe, load
+from mmctl.recipe_names import folders
 from mmctl.registry import Index
 from mmctl.settings import Positive, Table
 from mmctl.text import dotted, literal, printable, short_literal

@@ -1,0 +1,69 @@
+"""All recipes with what a reader of a list wants to know of each: from their text alone, so that it is quick."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from mmctl import project, recipe_names
+from mmctl.errors import MmctlError, RecipeError
+from mmctl.layers import Layers, layers
+from mmctl.outline import outline
+from mmctl.registry import Index
+from mmctl.resolve import resolve
+from mmctl.settings import Split, Train
+
+NEEDED = ("dataset", "backbone", "method")
+"""A recipe that names none of one of these is a fragment: it can be extended and not run."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One recipe of the list."""
+
+    name: str  # as `mmctl run` takes it
+    folder: str  # within the recipes; "" is the top
+    shipped: bool  # with mmctl, not the project's own
+    purpose: str
+    lacks: tuple[str, ...] = ()  # what makes it a fragment
+    labels: int | str | None = None
+    steps: int | None = None
+    data_missing: str | None = None  # the folder of its data set, where that is not there
+    problem: str | None = None  # the first thing that is wrong with it
+
+
+def listing() -> list[Listed]:
+    """Every recipe that can be given by name, the project's own first."""
+    index, own, done = Index(), project.root() / "recipes", dict[Path, Layers]()
+    return [_listed(name, folder != own, file, index, done) for name, (folder, file) in recipe_names.files().items()]
+
+
+def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path, Layers]) -> Listed:
+    head = (name, name.rpartition("/")[0], shipped, recipe_names.purpose(file))
+    try:
+        made = layers(file, done)
+        named = {kind: made.data[kind].get("name") for kind in NEEDED if isinstance(made.data.get(kind), dict)}
+        if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
+            return Listed(*head, lacks=lacks)
+        settings = resolve(made, index, "recipe", fast=True).settings
+    except RecipeError as error:
+        return Listed(*head, problem=error.problems[0])
+    labels, steps = cast(Split, settings["split"]).labels, cast(Train, settings["train"]).steps
+    return Listed(*head, labels=labels, steps=steps, data_missing=_data_missing(made, index))
+
+
+def _data_missing(made: Layers, index: Index) -> str | None:
+    """The folder of the data set if it needs one that is not there; what only an import would tell is not told."""
+    table = made.data["dataset"]
+    try:
+        entry = index.find("dataset", table["name"])
+        read = outline(entry) if entry.file else None
+        root = project.data_root(table.get("root"), entry.name)
+    except MmctlError as error:
+        return str(error)
+    needed = read is None or inspect.signature(read).parameters["root"].default is inspect.Parameter.empty
+    if not needed or root.is_dir():
+        return None
+    return str(root.relative_to(project.root()) if root.is_relative_to(project.root()) else root)
