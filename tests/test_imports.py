@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from conftest import REPO
+
+from helpers.paths import REPO
 
 PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
@@ -135,5 +136,5 @@ def test_no_module_is_too_long() -> None:
 
 
 def test_sources_are_ascii() -> None:
-    for path in [*MODULES, *sorted((REPO / "tests").glob("*.py")), *sorted((REPO / "plugins").glob("*.py"))]:
+    for path in [*MODULES, *sorted((REPO / "tests").rglob("*.py")), *sorted((REPO / "plugins").glob("*.py"))]:
         path.read_text(encoding="ascii")

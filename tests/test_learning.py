@@ -6,8 +6,8 @@ from statistics import mean
 
 import pytest
 import torch
-from conftest import REPO
 
+from helpers.paths import REPO
 from mmctl.assemble import assemble, read_data
 from mmctl.recipe import load
 from mmctl.train import Evaluated, train
