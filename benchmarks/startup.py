@@ -16,7 +16,7 @@ from statistics import median
 from common import REPO, arguments, finish, machine, rounds, spread, table
 
 sys.path.insert(0, str(REPO / "tests"))
-from fake_runs import family
+from helpers.fake_runs import family
 
 ROUNDS, QUICK = 25, 5
 

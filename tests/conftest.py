@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from helpers.command import Result
+
+pytest.register_assert_rewrite("helpers.method_checks", "helpers.method_steps", "helpers.run_helpers")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what it sends to the background; the tests of Ctrl-C would wait for ever, children included.
@@ -16,17 +19,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So nohup starts what it runs; mmctl would rightly leave it ignored, and the tests of a closed terminal would fail.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-REPO = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPO
+
+from helpers.paths import REPO
 
 KEYS = {
     "step": {

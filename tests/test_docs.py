@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import REPO, Result
+
+from helpers.command import Result
+from helpers.paths import REPO
 
 README = (REPO / "README.md").read_text()
 DOCUMENTS = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from conftest import REPO
+
+from helpers.paths import REPO
 
 PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}

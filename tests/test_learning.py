@@ -6,8 +6,8 @@ from statistics import mean
 
 import pytest
 import torch
-from conftest import REPO
 
+from helpers.paths import REPO
 from mmctl.recipe import load
 from mmctl.runs.build import build_training, read_data
 from mmctl.training.loop import Evaluated, train

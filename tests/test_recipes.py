@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import REPO
 
+from helpers.paths import REPO
 from mmctl.recipe import Recipe, load
 from mmctl.training.schedules import length_of
 

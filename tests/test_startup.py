@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPO
-from fake_runs import finished_run
+
+from helpers.fake_runs import finished_run
+from helpers.paths import REPO
 
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "pydantic", "rich", "sqlite_utils", "sqlite3"}
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Result
 from PIL import Image
+
+from helpers.command import Result
+from helpers.run_helpers import tree
 
 GOOD = """
 [dataset]
@@ -27,11 +28,6 @@ steps = 2
 threads = 1
 """
 REST = GOOD[GOOD.index("[backbone]") :].encode()
-
-
-def tree(folder: Path) -> str:
-    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
-    return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()
 
 
 def refused(mm: Callable[..., Result], tmp_path: Path, words: list[object], code: int, *says: str) -> None:

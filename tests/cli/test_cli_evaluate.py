@@ -1,0 +1,151 @@
+"""`mmctl evaluate`: the logged figures to the last digit, kept in the run's journal, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import tiny_project
+from helpers.command import Result
+from helpers.run_helpers import After, events, never, points, tree
+from mmctl.run_folder.lease import Lease
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
+from mmctl.training import checkpoint
+
+Mm = Callable[..., Result]
+SETS = ("train.threads=1", "train.steps=12", "train.save_every=4", "eval.every=4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "runs")
+    assert execute(made, never).state == "completed"
+    return made
+
+
+def figures(mm: Mm, *words: object) -> dict[str, object]:
+    done = mm("evaluate", "@last", "--json", *words)
+    assert done.code == 0, done.err
+    return json.loads(done.out)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("step", ["8", "12", "last"])
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+@pytest.mark.parametrize("predictor", ["head", "centroid"])
+def test_figures_are_those_of_training(step: str, weights: str, predictor: str, mm: Mm, folder: Path) -> None:
+    found = figures(mm, "--checkpoint", step, "--weights", weights, "--predictor", predictor)
+    number = 12 if step == "last" else int(step)
+    logged = {name: value for (name, at), value in points(folder).items() if at == number}
+    prefix = f"test/{weights}/{predictor}/"
+    assert found["step"] == number
+    assert len(found["metrics"]) >= 5  # type: ignore[arg-type]
+    assert {prefix + k: v for k, v in found["metrics"].items()} == {  # type: ignore[attr-defined]
+        k: v for k, v in logged.items() if k.startswith(prefix)
+    }
+    assert found["logged"] == found["metrics"]
+    assert found["exact"] is True
+
+
+@pytest.mark.parametrize("step", ["8", "12"])
+def test_an_average_with_statistics_of_its_own(step: str, mm: Mm, tmp_path: Path) -> None:
+    """They are in no checkpoint: found anew, they give the logged figures to the last digit."""
+    swa = ("average.kind=swa", "average.start=3", "average.every=2", "average.buffers=recompute")
+    made = create_run(tiny_project.recipe("pi_model", *SETS, *swa), tmp_path / "runs")
+    assert execute(made, never).state == "completed"
+    for weights in ("ema", "raw"):
+        for predictor in ("head", "centroid"):
+            found = figures(mm, "--checkpoint", step, "--weights", weights, "--predictor", predictor)
+            assert len(found["metrics"]) >= 5  # type: ignore[arg-type]
+            assert found["logged"] == found["metrics"], (weights, predictor)
+
+
+def test_what_is_found_is_kept_and_shown(mm: Mm, folder: Path) -> None:
+    before = tree(folder / "checkpoints")
+    found = figures(mm, "--checkpoint", "8", "--split", "train", "--weights", "raw")
+    (event,) = [e for e in events(folder, "evaluation") if e["split"] == "train"]
+    assert (event["step"], event["weights"], event["predictor"]) == (8, "raw", "head")
+    assert event["checkpoint"] == "checkpoints/step-000000008"
+    assert event["metrics"] == found["metrics"]
+    assert (folder / "journal.0.jsonl").exists(), "apart from the journals of training"
+    assert found["n"] == 120
+    assert found["logged"] == {}
+    assert tree(folder / "checkpoints") == before
+    shown = json.loads(mm("show", "@last", "--json").out)["run"]
+    assert [e["n"] for e in shown["evaluations"] if e["split"] == "train"] == [120]
+    assert shown["state"] == "completed"
+
+
+def test_for_people(mm: Mm, folder: Path) -> None:
+    done = mm("evaluate", "@last")
+    assert done.code == 0
+    assert f"{folder.name}  step 12  test  ema weights, by head  (45 pictures)" in done.out
+    assert "differs" not in done.out
+    assert done.out.count("=") >= 5
+    for words in ("balanced accuracy", "recall", "rows", "columns", "checks"):
+        assert words in done.out
+
+
+def test_a_gate(mm: Mm, folder: Path) -> None:
+    accuracy = float(figures(mm)["metrics"]["accuracy"])  # type: ignore[index]
+    assert mm("evaluate", "@last", "--min", accuracy).code == 0
+    low = mm("evaluate", "@last", "--min", min(1.0, accuracy + 1e-6), "--json")
+    assert low.code == (7 if accuracy < 1 else 0)
+    assert json.loads(low.out)["metrics"]["accuracy"] == accuracy
+    assert ("is below --min" in low.err) == (accuracy < 1)
+    for wrong in ("1.5", "nan", "-0.1", "half"):
+        assert mm("evaluate", "@last", "--min", wrong).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--checkpoint", "7"), "it has steps 8, 12, or say last"),
+        (("--checkpoint", "\u00b2"), "it has steps 8, 12, or say last"),
+        (("--checkpoint", "-1"), "it has steps 8, 12, or say last"),
+        (("--checkpoint", "best"), "it has steps 8, 12, or say last"),
+        (("--split", "tset"), '--split: "tset" is not among test, train. Did you mean "test"?'),
+        (("--split", "val"), '"val" is not among test, train'),
+        (("--weights", "emma"), '--weights: "emma" is not among raw, ema. Did you mean "ema"?'),
+        (("--predictor", "heads"), '--predictor: "heads" is not among head, centroid. Did you mean "head"?'),
+    ],
+)
+def test_wrong_words(words: tuple[str, str], says: str, mm: Mm, folder: Path) -> None:
+    before = tree(folder)
+    done = mm("evaluate", "@last", *words)
+    assert done.code == 2
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+    assert tree(folder) == before
+
+
+def test_a_damaged_checkpoint_is_said_and_left_where_it_is(mm: Mm, folder: Path) -> None:
+    state = checkpoint.folder_of(folder, 12) / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    done = mm("evaluate", "@last", "--checkpoint", "12")
+    assert done.code == 2
+    assert "step-000000012: damaged" in done.err
+    assert figures(mm)["step"] == 8, "last = the last that is whole"
+    assert checkpoint.steps(folder) == [8, 12], "looking sets nothing aside"
+
+
+def test_a_run_that_is_training_is_evaluated_beside_it(mm: Mm, tmp_path: Path) -> None:
+    folder = create_run(tiny_project.recipe("supervised", *SETS), tmp_path / "runs")
+    early = mm("evaluate", folder.name)
+    assert early.code == 2
+    assert "no usable checkpoint" in early.err
+    execute(folder, After(5))
+    with Lease(folder):
+        assert mm("evaluate", folder.name).code == 0
+
+
+def test_without_an_average_there_are_raw_weights_alone(mm: Mm, tmp_path: Path) -> None:
+    folder = create_run(tiny_project.recipe("supervised", *SETS, "average.kind=none"), tmp_path / "runs")
+    execute(folder, never)
+    assert figures(mm)["weights"] == "raw"
+    done = mm("evaluate", folder.name, "--weights", "ema")
+    assert done.code == 2
+    assert '"ema" is not among raw' in done.err

@@ -1,0 +1,156 @@
+"""`mmctl plugins`: a list without imports, and one component explained."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.paths import REPO
+
+PLUGIN = '''
+from typing import Annotated
+
+from pydantic import Field
+
+from mmctl.plugin import Slot, labeler, loss, method
+
+
+@labeler("mine")
+class Mine:
+    """A [bold]labeler[/bold] of mine.
+
+    More on it.
+
+    Args:
+        m: Fuzzifier.
+    """
+
+    def __init__(
+        self, num_classes: int, *, m: Annotated[float, Field(gt=1)] = 2.0, need: int, n: int | None = None
+    ) -> None: ...
+
+
+@loss("mine")
+class Loss:
+    """A loss of mine."""
+
+
+@method("ours")
+class Method:
+    """A method."""
+
+    slots = {"a": Slot("mine", 2.0), "b": Slot(None)}
+'''
+
+
+@pytest.fixture(autouse=True)
+def plugins(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine.py").write_text(PLUGIN)
+    (tmp_path / "plugins" / "boom.py").write_text("from mmctl.plugin import loss\n1 / 0\n@loss('boom')\nclass B: ...\n")
+    (tmp_path / "plugins" / "bad-name.py").write_text("@loss('bad')\nclass B: ...\n")
+
+
+def test_list(mm: Any) -> None:
+    done = mm("plugins", "list")
+    assert done.code == 0
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["KIND", "NAME", "FROM", "SUMMARY"] in rows
+    assert ["labeler", "plugins:mine", "plugins/mine.py:9", "A", "[bold]labeler[/bold]", "of", "mine."] in rows
+    assert ["loss", "plugins:boom", "plugins/boom.py:3"] in rows
+    assert any(row[:4] == ["loss", "plugins:bad", "plugins/bad-name.py:1", "broken:"] for row in rows)
+    assert any(row[:4] == ["loss", "brier", "mmctl", "0.1.0"] for row in rows)
+    assert "mmctl.local.boom" not in sys.modules
+
+
+def test_list_json_and_kind(mm: Any) -> None:
+    rows = json.loads(mm("plugins", "list", "--kind", "labeler", "--json").out)["plugins"]
+    assert {row["kind"] for row in rows} == {"labeler"}
+    row = next(row for row in rows if row["name"] == "plugins:mine")
+    assert (row["file"], row["line"], row["broken"], row["version"]) == ("plugins/mine.py", 9, None, None)
+    done = mm("plugins", "list", "--kind", "labelr")
+    assert done.code == 2
+    assert 'Did you mean "labeler"' in done.err
+
+
+def test_show(mm: Any) -> None:
+    done = mm("plugins", "show", "mine", "--kind", "labeler")
+    assert done.code == 0
+    assert "labeler plugins:mine  (plugins/mine.py:9)" in done.out
+    assert "supplied by mmctl: num_classes" in done.out
+    assert ["m", "float", "2.0", ">", "1", "Fuzzifier."] in [line.split() for line in done.out.splitlines()]
+    table = done.out[done.out.index("[labeler]") :]
+    assert tomllib.loads(table) == {"labeler": {"name": "plugins:mine", "m": 2.0}}
+    assert "# need = ...  (required)" in table
+
+
+def test_show_a_method(mm: Any) -> None:
+    out = mm("plugins", "show", "plugins:ours").out
+    assert tomllib.loads(out[out.index("[method]") :])["loss"] == {
+        "a": {"name": "mine", "weight": 2.0, "rampup": 0},
+        "b": {"weight": 1.0, "rampup": 0},
+    }
+
+
+def test_show_json(mm: Any) -> None:
+    told = json.loads(mm("plugins", "show", "mine", "--kind", "labeler", "--json").out)
+    assert told["supplied"] == ["num_classes"]
+    assert [p["default"] for p in told["parameters"]] == ["2.0", "required", "-"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["mine"], ["of several kinds", "--kind labeler or --kind loss"]),
+        (["mien"], ['no component "mien". Did you mean "mine"']),
+        (["boom"], ["ZeroDivisionError", "plugins/boom.py:2", "MMCTL_DEBUG=1"]),
+        (["plugins:bad"], ["file name cannot be imported"]),
+        (["mine", "--kind", "backbone"], ["is a labeler, not a backbone"]),
+    ],
+)
+def test_show_what_cannot_be_shown(mm: Any, words: list[str], parts: list[str]) -> None:
+    done = mm("plugins", "show", *words)
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    assert [part for part in parts if part not in done.err] == []
+
+
+def test_debug_lets_the_traceback_through(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCTL_DEBUG", "1")
+    with pytest.raises(Exception, match="ZeroDivisionError") as error:
+        mm("plugins", "show", "boom")
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import torch
+
+    from mmctl.registry import Index
+
+    monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(REPO / "plugins"))
+    index = Index()
+    entry = index.find("augment", "paper_texture")
+    assert index.shape(entry).supplied == ()
+    paper = index.load(entry)(strength=0.5, grain=3)
+    x = torch.full((4, 3, 16, 20), 128, dtype=torch.uint8)
+    draws = {k: torch.from_numpy(v) for k, v in paper.draw(np.random.default_rng(1), 4).items()}
+    assert {len(v) for v in draws.values()} == {4}
+    draws["strength"] = torch.tensor([0.3, 0.1, 0.5, 0.2])
+    y = paper.apply(x, **draws)
+    assert (y.dtype, y.shape) == (torch.uint8, x.shape)
+    assert torch.equal(y, paper.apply(x, **draws))
+    assert torch.equal(y[2:], paper.apply(x[2:], **{k: v[2:] for k, v in draws.items()}))  # each sample by itself
+    assert torch.equal(y[:, 0], y[:, 1])  # the paper is grey
+    spread = y.float().std((1, 2, 3))
+    assert torch.equal(spread.argsort(), draws["strength"].argsort())
+    assert (y.float().mean() - 128).abs() < 2
+    draws["strength"] = torch.zeros(4)
+    assert torch.equal(paper.apply(x, **draws), x)
+    done = mm("plugins", "show", "paper_texture")
+    assert "Largest strength of the grain" in done.out

@@ -1,0 +1,135 @@
+"""Runs as a user starts them: folders, batches, dry runs, evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers.command import Result
+from helpers.paths import REPO
+from mmctl.recipe import load
+from mmctl.run_folder import journal
+from mmctl.runs.create import create_run
+
+DIGITS = REPO / "recipes" / "digits.toml"
+SHORT = [w for s in ("train.steps=6", "eval.every=3", "train.threads=1", "split.labels=20") for w in ("--set", s)]
+
+
+def folders(tmp_path: Path) -> list[Path]:
+    return sorted(p for p in (tmp_path / "runs").glob("2*") if p.is_dir()) if (tmp_path / "runs").exists() else []
+
+
+def test_a_run_from_start_to_evaluation(mm: Callable[..., Result], tmp_path: Path) -> None:
+    done = mm("run", DIGITS, *SHORT, "--name", "first", "--tag", "good", "--note", "a try")
+    assert done.code == 0, done.err
+    (folder,) = folders(tmp_path)
+    names = {p.name for p in folder.iterdir()}
+    assert {"recipe.toml", "source.toml", "run.json", "split.json", "lease", "journal.1.jsonl", "checkpoints"} <= names
+    about = json.loads((folder / "run.json").read_text())
+    assert (about["name"], about["tags"], about["note"], about["total_steps"]) == ("first", ["good"], "a try", 6)
+    assert about["primary"] == "test/ema/head/accuracy"
+    assert load(folder / "recipe.toml").cell == about["cell"]
+    assert (folder / "source.toml").read_text().startswith(DIGITS.read_text())
+    assert "# --set train.steps=6" in (folder / "source.toml").read_text()
+    kinds = [e["e"] for e, _ in journal.read_events(folder / "journal.1.jsonl")]
+    assert kinds[0] == "attempt"
+    assert {"state", "data", "points", "checkpoint", "evaluation", "pace"} <= set(kinds)
+    listed = json.loads(mm("ls", "--json").out)
+    assert len(listed["runs"]) == 1
+    shown = mm("show", "first").out
+    assert "20 labeled" in shown
+    assert "completed" in shown
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+@pytest.mark.parametrize("predictor", ["head", "centroid"])
+def test_evaluate_gives_the_logged_figures_to_the_last_digit(
+    weights: str, predictor: str, mm: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert mm("run", DIGITS, *SHORT, "--quiet").code == 0
+    found = json.loads(mm("evaluate", "@last", "--weights", weights, "--predictor", predictor, "--json").out)
+    assert found["logged"]
+    assert {k: found["metrics"][k] for k in found["logged"]} == found["logged"]
+    assert found["step"] == 6
+    assert sum(map(sum, found["confusion"])) == found["n"] == 500
+
+
+def test_evaluate_other_splits_and_gates(mm: Callable[..., Result], tmp_path: Path) -> None:
+    assert mm("run", DIGITS, *SHORT, "--quiet").code == 0
+    train = json.loads(mm("evaluate", "1", "--split", "train", "--json").out)
+    assert train["n"] == 1297
+    table = mm("evaluate", "1").out
+    assert "recall" in table
+    assert "=" in table
+    assert mm("evaluate", "1", "--min", "0.999").code == 7
+    for words in (
+        ("--split", "tset"), ("--weights", "emma"), ("--predictor", "heads"), ("--checkpoint", "7"),
+    ):  # fmt: skip
+        wrong = mm("evaluate", "1", *words)
+        assert wrong.code == 2
+        assert len(wrong.err.strip().splitlines()) == 1, wrong.err
+
+
+def test_dry_run_tells_the_plan_and_writes_nothing(mm: Callable[..., Result], tmp_path: Path) -> None:
+    done = mm("run", DIGITS, "--dry-run", "--set", "train.threads=1")
+    assert done.code == 0, done.err
+    for words in (
+        "40 labelled, 1297 unlabelled",
+        "0 4, 1 4",
+        "ETA",
+        "no gradient",
+        "ramp over 200 steps",
+        "40 in both",
+    ):
+        assert words in done.out, words
+    assert folders(tmp_path) == []
+
+
+def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Result], tmp_path: Path) -> None:
+    sets = ("schedule.name=cyclic", "schedule.horizon=0.6", "schedule.start=0.5", "schedule.cycle=0.1")
+    swa = ("average.kind=swa", "average.start=0.4", "average.every=5", "train.threads=1")
+    done = mm("run", DIGITS, "--dry-run", *(word for s in (*sets, *swa) for word in ("--set", s)))
+    assert done.code == 0, done.err
+    assert "a cosine towards 0 at 300, left at 250 to repeat its last 50 steps" in done.out
+    assert "equal mean of the networks after steps 200, 205, 210 ... (SWA)" in done.out
+
+
+def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Result], tmp_path: Path) -> None:
+    done = mm("run", DIGITS, REPO / "recipes" / "digits-supervised.toml", "--seeds", "0-1", "--jobs", "2", *SHORT)
+    assert done.code == 0, done.err
+    assert "[4/4]" in done.out
+    compared = json.loads(mm("compare", "--json").out)
+    cells = compared["panels"][0]["cells"]
+    assert sorted(c["method"] for c in cells) == ["marginmix", "supervised"]
+    assert all(c["values"][0]["n"] == 2 for c in cells)
+    failed = mm("run", DIGITS, "--seeds", "5,6", "--jobs", "2", *SHORT, "--set", "optimizer.lr=1e30")
+    assert failed.code == 6
+    assert "2 of 2 runs did not complete" in failed.err
+    assert failed.out.count("failed") == 2
+
+
+def test_no_folder_is_used_twice(tmp_path: Path) -> None:
+    recipe = load(DIGITS)
+    made = {create_run(recipe, tmp_path / "runs") for _ in range(20)}
+    assert len(made) == 20
+
+
+def test_blame_finds_installed_components(tmp_path: Path) -> None:
+    from mmctl.runs.recorder import plugin_line
+
+    file = tmp_path / "site-packages" / "theirs.py"
+    file.parent.mkdir()
+    file.write_text("def apply():\n    return 1 / 0\n")
+    scope: dict[str, Callable[[], float]] = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    with pytest.raises(ZeroDivisionError) as caught:
+        scope["apply"]()
+    theirs = {"origin": "their-dist", "file": str(file)}
+    assert plugin_line(caught.value, [theirs]) == f"{file.resolve()}:2"
+    assert (
+        plugin_line(caught.value, [{"origin": "mmctl", "file": str(file)}, {"origin": "their-dist", "file": None}])
+        is None
+    )

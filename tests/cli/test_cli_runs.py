@@ -1,0 +1,196 @@
+"""The reading commands as people and programs meet them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.fake_runs import family, finished_run, make_run
+from helpers.paths import REPO
+from mmctl.store.store import Store
+
+Mm = Callable[..., Any]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    family(tmp_path / "runs", 3)
+    return tmp_path / "runs"
+
+
+def test_ls(mm: Mm, runs: Path) -> None:
+    result = mm("ls")
+    lines = result.out.splitlines()
+    assert result.code == 0
+    assert lines[0].split()[:6] == ["#", "run", "state", "step", "test/accuracy", "balanced"]
+    assert len(lines) == 12
+    assert "test/accuracy: last evaluation" in result.out
+    assert "\x1b" not in result.out
+    shown = json.loads(mm("ls", "--json").out)
+    assert shown["schema_version"] == 1
+    assert (shown["total"], len(shown["runs"]), shown["runs"][1]["number"]) == (10, 10, 2)
+    assert 0.5 < shown["runs"][-1]["value"] < 1
+
+
+def test_ls_limits_and_filters(mm: Mm, runs: Path) -> None:
+    assert "the newest 2 of 10" in mm("ls", "-n", "2").out
+    assert mm("ls", "-n", "2", "--all").out.count("20261125") == 10
+    assert mm("ls", "state:failed").out.count("20261125") == 1
+    assert mm("ls", "tag:x").err == "no run matches\n"
+    assert mm("ls", "stat:x").code == 2
+    assert 'no field "stat"' in mm("ls", "stat:x").err
+
+
+def test_ls_without_runs(mm: Mm, tmp_path: Path) -> None:
+    result = mm("ls")
+    assert (result.code, result.out) == (0, "")
+    assert "no runs in" in result.err
+    assert json.loads(mm("ls", "--json").out)["runs"] == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_show(mm: Mm, runs: Path) -> None:
+    result = mm("show", "@last")
+    assert result.code == 0
+    for words in (
+        "marginmix, seed 2: completed",
+        "89.0 \u00b1 0.4 (table 2, unstated), ours",
+        "macro-F1",
+        "recall: anger",
+        "Components",
+    ):
+        assert words in result.out
+    shown = json.loads(mm("show", "@last", "--json").out)["run"]
+    assert shown["config"]["split"]["labels"] == 40
+    assert shown["published"]["value"] == 0.89
+    assert mm("show", "nosuch").code == 2
+    assert "Traceback" not in mm("show", "marginmix").err
+    assert "3 runs" in mm("show", "marginmix").err
+
+
+def test_text_of_users_is_shown_as_it_is(mm: Mm, runs: Path) -> None:
+    out = mm("show", "@last-failed").out
+    assert "see [bold]log[/bold] \\u001b[31m" in out
+    make_run(
+        runs, "20261225-000000-x-s0-abcd", name="[red]x[/red]\x1b]0;t\x07", created=1_800_000_000_000, tags=["[b]"]
+    )
+    out = mm("ls").out
+    assert "[red]x[/red]\\u001b]0;t\\u0007" in out
+    assert "\x1b" not in out + mm("show", "@last").out
+
+
+def test_diff(mm: Mm, runs: Path) -> None:
+    result = mm("diff", "2", "5")
+    assert "method.name" in result.out
+    assert "optimizer.lr" not in result.out
+    assert "optimizer.lr" in mm("diff", "2", "5", "--all").out
+    assert json.loads(mm("diff", "2", "5", "--json").out)["differences"]["method.name"] == [
+        "mmctl:supervised",
+        "mmctl:mixmatch",
+    ]
+    assert mm("diff", "2", "2").out == "no difference\n"
+    assert "same cell" in mm("diff", "2", "3").out
+
+
+def test_compare(mm: Mm, runs: Path) -> None:
+    result = mm("compare")
+    assert result.code == 0
+    for words in (
+        "digits, 40 labels",
+        "vs supervised",
+        "baseline",
+        "paired t",
+        "below .25",
+        "1 failed",
+        "Settings that differ",
+    ):
+        assert words in result.out
+    shown = json.loads(mm("compare", "--json").out)
+    assert (shown["schema_version"], len(shown["panels"][0]["cells"])) == (1, 3)
+    assert "by_seed" not in json.dumps(shown)
+    assert mm("compare", "--per-seed").out.count("20261125") == 10
+    assert "vs mixmatch" in mm("compare", "-b", "mixmatch", "-m", "test/accuracy@last").out
+    assert "it flatters" in mm("compare", "-m", "test/accuracy@max").out
+    assert "optimizer.lr" in mm("compare", "--all-keys").out
+    assert "no baseline" in mm("compare", "mixmatch", "marginmix").out
+    assert mm("compare", "--test", "x").code == 2
+    assert mm("compare", "tag:x").err == "no run matches; see: mmctl ls\n"
+
+
+def test_tags_and_notes(mm: Mm, runs: Path) -> None:
+    assert mm("tag", "@last", "good", "+kept").out.endswith("-0009: good kept\n")
+    assert mm("tag", "@last", "--remove", "good").out.endswith(": kept\n")
+    assert mm("tag", "@last").out.endswith(": kept\n")
+    assert "-0009" in mm("ls", "tag:kept").out
+    assert mm("tag", "@last", "two words").code == 2
+    assert mm("note", "@last", "worth a look").code == 0
+    assert "worth a look" in mm("show", "@last").out
+    assert mm("note", "@last", " ").code == 2
+    assert json.loads(mm("tag", "@last", "--json").out)["tags"] == ["kept"]
+    mm("db", "rebuild")
+    assert mm("tag", "@last").out.endswith(": kept\n")
+
+
+def test_db(mm: Mm, runs: Path) -> None:
+    assert "10 runs" in mm("db", "info").out
+    assert "10 runs, nothing wrong" in mm("db", "check").out
+    assert json.loads(mm("db", "info", "--json").out)["rows"]["runs"] == 10
+    (runs / "mmctl.db").write_bytes(b"no database at all" * 100)
+    for command in ("ls", "show", "compare"):
+        result = mm(command, *(["@last"] if command == "show" else []))
+        assert result.code == 4
+        assert "mmctl db rebuild" in result.err
+    assert "10 runs" in mm("db", "rebuild").out
+    assert mm("ls").code == 0
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_tables_keep_to_the_width(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = mm("ls").out
+    table = [line for line in out.splitlines() if "20261125" in line]
+    assert max(map(len, table)) <= columns
+    if columns >= 80:
+        assert all("completed" in line or "failed" in line for line in table)
+        assert "no room for" in out
+    assert "marginmix" in mm("compare").out
+
+
+def test_in_a_pipe_nothing_is_cut(runs: Path, tmp_path: Path) -> None:
+    env = {"PYTHONPATH": str(REPO), "MMCTL_RUNS": str(runs), "PATH": "/usr/bin", "FORCE_COLOR": "1"}
+    command = [sys.executable, "-m", "mmctl", "ls"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "no room" not in done.stdout
+    assert "a loss is not finite" in done.stdout
+    assert "\x1b" not in done.stdout
+    ascii_only = subprocess.run(
+        [sys.executable, "-m", "mmctl", "show", "@last"],
+        env=env | {"PYTHONIOENCODING": "ascii"}, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "89.0 +- 0.4" in ascii_only.stdout
+
+
+def test_reading_needs_no_torch_and_lists_print_json_without_rich(runs: Path) -> None:
+    Store(runs).close()  # making the database takes sqlite-utils, which imports numpy
+    code = (
+        "import sys; from mmctl.cli import main\n"
+        "for args in (['ls', '--json'], ['show', '@last', '--json'], ['compare', '--json']):\n"
+        "    try: main(args)\n    except SystemExit as end: assert not end.code\n"
+        "print({'torch', 'rich', 'scipy', 'numpy', 'timm'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    env = {"PYTHONPATH": str(REPO), "MMCTL_RUNS": str(runs), "PATH": "/usr/bin"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+
+
+def test_a_runs_folder_that_was_copied_in(mm: Mm, runs: Path, tmp_path: Path) -> None:
+    finished_run(tmp_path / "other", "20261201-000000-new-s0-beef", name="new").rename(
+        runs / "20261201-000000-new-s0-beef"
+    )
+    assert "new-s0-beef" in mm("ls").out

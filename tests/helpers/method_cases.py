@@ -1,0 +1,77 @@
+"""The methods of the package, and settings under which each is tested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmctl.registry import Index
+
+METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
+VARIANTS = {
+    "fixmatch": [
+        ("method.group=each",),
+        ("labeler.name=flex", "labeler.tau=0.4"),
+        ("labeler.name=free", "labeler.momentum=0.9"),
+        ("labeler.name=soft", "labeler.momentum=0.9"),
+        ("labeler.name=relative",),
+        ("labeler.name=aligned", "labeler.align=uniform", "labeler.window=3"),
+        ("labeler.name=threshold", "labeler.tau=0.4", "labeler.align=train_prior", "average.kind=none"),
+    ],
+    "freematch": [("method.group=each", "method.momentum=0.9")],
+    "marginmix": [
+        ("centroids.estimator=ema",),
+        ("centroids.estimator=batch",),
+        ("centroids.estimator=memory",),
+        ("centroids.estimator=learned",),
+        ("centroids.estimator=exact", "centroids.every=3"),
+        ("centroids.estimator=exact", "centroids.every=3", "centroids.network=ema", "method.guesser=ema"),
+        ("method.group=joint", "method.update=all", "method.per=batch"),
+        ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
+        ("labeler.prior=running", "average.kind=none"),
+        ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
+        ("loss.unlabeled.name=brier", "loss.unlabeled.weight=1.0", "labeler.name=nearest_centroid"),
+    ],
+    "mixmatch": [
+        ("method.group=joint", "method.update=all", "method.per=batch"),
+        ("method.group=each", "method.num_views=1"),
+        ("labeler.name=fuzzy",),
+        ("labeler.name=aligned", "labeler.window=3"),
+    ],
+    "pseudo_label": [("labeler.name=soft", "labeler.align=none")],
+    "remixmatch": [
+        ("method.num_strong=1", "method.group=joint", "method.labeled_view=weak"),
+        ("method.num_strong=2", "method.group=each", "labeler.name=softmax", "average.kind=none"),
+    ],
+    "supervised": [("method.alpha=0.5", "optimizer.name=adamw", "optimizer.lr=0.01")],
+    "uda": [("method.tsa=log", "labeler.name=threshold", "labeler.target=soft", "loss.entropy.weight=0.1")],
+    "pi_model": [
+        ("method.through=both", "method.group=joint"),
+        (
+            "schedule.name=cyclic", "schedule.horizon=0.6", "schedule.start=0.5", "schedule.cycle=3",
+            "average.kind=swa", "average.start=7", "average.every=0.1", "average.buffers=recompute",
+        ),
+    ],
+    "temporal_ensembling": [("method.momentum=0.0", "method.group=joint")],
+    "mean_teacher": [("method.group=joint", "average.buffers=average")],
+    "ict": [("method.alpha=0.2", "method.update=all")],
+    "vat": [("method.iterations=3", "loss.adversarial.name=brier")],
+}  # fmt: skip
+CASES = [(m, sets) for m in METHODS for sets in ((), *VARIANTS.get(m, []))]
+SEMI = [m for m in METHODS if m != "supervised"]
+SOFT = {
+    "fixmatch": ("labeler.name=free",),
+    "mixmatch": ("loss.unlabeled.weight=5.0", "loss.unlabeled.rampup=0"),
+    "pseudo_label": ("labeler.name=free",),
+    "uda": ("labeler.name=free",),
+}
+"""What lets every term act within a test's few steps, where a method's own constants do not."""
+
+
+def named(value: Any) -> str:
+    return "-".join(s.split(".", 1)[-1] for s in value) or "default" if isinstance(value, tuple) else value
+
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_case = pytest.mark.parametrize(("method", "sets"), CASES, ids=named)

@@ -1,0 +1,126 @@
+"""What tests of whole runs share: a stop flag, a run that is ready to train, and what two runs must have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers import tiny_project
+from mmctl.run_folder import journal
+from mmctl.runs.create import create_run
+from mmctl.training import checkpoint
+
+
+class After:
+    """A stop flag that rises after some questions: the loop asks once a step, evaluation once a batch."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def never() -> bool:
+    return False
+
+
+def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """What the journals say, attempt by attempt."""
+    return list(journal.events(folder, *kinds))
+
+
+def points(folder: Path) -> dict[tuple[str, int], Any]:
+    """(series, step) -> value as the importer counts: a new attempt takes back what lies after its start."""
+    found: dict[tuple[str, int], Any] = {}
+    for event in events(folder, "attempt", "points"):
+        if event["e"] == "attempt":
+            found = {k: v for k, v in found.items() if k[1] <= event["from"]}
+        else:
+            found |= {(name, event["step"]): value for name, value in event["v"].items()}
+    return found
+
+
+def assert_same(a: Path, b: Path) -> None:
+    """The last states and all points are the same to the last bit."""
+    one, other = checkpoint.newest(a, False)[0], checkpoint.newest(b, False)[0]
+    assert one is not None
+    assert other is not None
+    assert one.step == other.step
+    assert one.tensors.keys() == other.tensors.keys()
+    assert [k for k, t in one.tensors.items() if not torch.equal(t, other.tensors[k])] == []
+    assert points(a) == points(b)
+
+
+def only(runs: Path) -> Path | None:
+    """The run in there, if one is complete enough to be one."""
+    found = [p for p in runs.glob("2*") if (p / "run.json").exists()] if runs.is_dir() else []
+    return found[0] if found else None
+
+
+SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_every=4", "eval.every=5")
+
+
+LOSS = '''
+import torch
+
+from mmctl.ops import global_mean
+from mmctl.plugin import loss
+
+
+class Count(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, out, target_BK, weight_B=None):
+        self.calls += 1
+        return self.value(out) + 0 * out.logits.sum()
+
+
+@loss("nan_at_7")
+class Nan(Count):
+    """Not a number at its seventh call."""
+
+    def value(self, out):
+        return torch.where(self.calls == 7, torch.nan, 1.0)
+
+
+@loss("one_class")
+class One(Count):
+    """Everything is of the first class."""
+
+    def value(self, out):
+        return -out.logits.log_softmax(-1)[:, 0].mean()
+
+
+@loss("hungry")
+class Hungry(Count):
+    """Needs more memory than there is."""
+
+    def value(self, out):
+        return torch.zeros(2**50).sum()
+
+
+@loss("out_of_range")
+class Slip(Count):
+    """Asks for a class that there is not."""
+
+    def value(self, out):
+        return out.logits[:, 99].mean()
+'''
+
+
+def started(tmp_path: Path, *sets: str, method: str = "supervised") -> Path:
+    (tmp_path / "plugins").mkdir(exist_ok=True)
+    (tmp_path / "plugins" / "losses.py").write_text(LOSS)
+    return create_run(tiny_project.recipe(method, *SETS, *sets), tmp_path / "runs")
+
+
+def tree(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+    return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()

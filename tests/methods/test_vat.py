@@ -1,0 +1,154 @@
+"""VAT: its losses in slow float64, and its adversarial direction against differences and against the Hessian."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helpers.method_steps import agree, doubles, probs, steps_of
+from helpers.reference_math import Rows, cross_entropy, entropy, mean, randn, softmax
+from helpers.tiny_project import training
+from mmctl import ops
+from mmctl.losses.classification import kl
+from mmctl.methods.vat import Vat, unit
+from mmctl.plugin import Output
+
+
+def divergence(targets: Rows, said: Rows) -> float:
+    """KL(target || said), mean over the images."""
+    pairs = zip(targets, said, strict=True)
+    return mean([sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) for p, q in pairs])
+
+
+def lengths(d: Tensor) -> list[float]:
+    return d.flatten(1).norm(dim=1).tolist()
+
+
+def cosines(a: Tensor, b: Tensor) -> list[float]:
+    return torch.cosine_similarity(a.flatten(1).double(), b.flatten(1).double()).tolist()
+
+
+def test_vat_is_its_equations() -> None:
+    run = training("vat", "train.unlabeled_batch=3", "method.eps=2.0", "method.xi=0.001")
+    steps_of(run, 0, 5)
+    batch = doubles(run, 5)
+    (u,) = batch.u
+    fixed = probs(run.model, u)
+    # One power step: the gradient of the divergence at xi d, pixel by pixel.
+    d = ops.normal(batch.draws["seed"], u.shape[1:]).double()
+    at = u + 0.001 * torch.stack([p / p.norm() for p in d])
+    gradient, h = torch.zeros_like(u), 1e-6
+    flat, moved = gradient.view(-1), at.clone().contiguous()
+    for i in range(u.numel()):
+        sides = []
+        for side in (h, -h):
+            moved.view(-1)[i] += side
+            sides.append(divergence(fixed, probs(run.model, moved)))
+            moved.view(-1)[i] -= side
+        flat[i] = (sides[0] - sides[1]) / (2 * h)
+    r = torch.stack([2.0 * g / g.norm() for g in gradient])
+    found = run.method.adversary(u, batch.draws["seed"])
+    assert lengths(found) == pytest.approx([2.0] * 3)
+    assert cosines(found, r) == pytest.approx([1.0] * 3, abs=1e-6)
+
+    def slow() -> dict[str, float]:
+        with torch.no_grad():
+            logits = run.model(batch.x[0], bn="batch").logits.tolist()
+        said = probs(run.model, u)
+        return {
+            "labeled": entropy(logits, batch.y.tolist()),
+            "adversarial": divergence(fixed, probs(run.model, u + found)),
+            "entropy": mean([cross_entropy([math.log(v) for v in p], p) for p in said]),
+        }
+
+    agree(run, run.method.step(batch), slow)
+
+
+class Softmax(nn.Module):
+    """One linear layer over the pixels: its divergence has a Hessian on paper."""
+
+    def __init__(self, weight_KP: Tensor) -> None:
+        super().__init__()
+        self.weight_KP = weight_KP
+
+    def forward(self, x: Tensor, *, bn: str) -> Output:
+        return Output(x.flatten(1) @ self.weight_KP.T, x)
+
+    def fp32(self) -> Any:
+        return nullcontext()
+
+
+def hessian(weight_KP: Tensor, x: Tensor) -> Tensor:
+    """Of KL(p(x) || p(x + d)) in d at 0: W^T (diag p - p p^T) W."""
+    p = torch.tensor(softmax((weight_KP @ x.flatten()).tolist())).double()
+    return weight_KP.T @ (torch.diag(p) - torch.outer(p, p)) @ weight_KP
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 40])
+def test_power_iteration_is_that_of_the_hessian(iterations: int) -> None:
+    weight, u, seed = randn(4, 9), randn(5, 1, 3, 3, seed=1), torch.arange(5) + 77
+    method = Vat(Softmax(weight), SimpleNamespace(adversarial=kl()), eps=3.0, xi=1e-5, iterations=iterations)
+    found = method.adversary(u, seed)
+    start = ops.normal(seed, (1, 3, 3)).double()
+    for i in range(5):
+        h, d = hessian(weight, u[i]), start[i].flatten()
+        for _ in range(iterations):
+            d = h @ d
+            d = d / d.norm()
+        assert found[i].flatten().tolist() == pytest.approx((3.0 * d).tolist(), abs=2e-3)
+        if iterations == 40:  # the direction that the prediction bends most along
+            top = torch.linalg.eigh(h)[1][:, -1]
+            assert abs(float(d @ top)) == pytest.approx(1, abs=1e-3)
+            small = 1e-2 / 3.0
+
+            def moved(r: Tensor, i: int = i) -> float:
+                said = [softmax((weight @ (u[i].flatten() + s)).tolist()) for s in (torch.zeros(9).double(), r)]
+                return divergence(said[:1], said[1:])
+
+            worst = moved(small * found[i].flatten())
+            others = [moved(1e-2 * o / o.norm()) for o in randn(20, 9, seed=i)]
+            assert worst > max(others)
+
+
+@pytest.mark.parametrize(("precision", "least"), [(None, 0.99), (torch.bfloat16, 0.99)])
+def test_the_probing_step_is_not_lost_in_rounding(precision: torch.dtype | None, least: float) -> None:
+    """With the paper's 1e-6, or with a prediction in half precision beside one in full, the direction is noise."""
+    exact, run = training("vat", "method.xi=1e-6"), training("vat", precision=precision)
+    steps_of(exact, 0, 5)
+    with torch.no_grad():
+        for p, q in zip(run.model.parameters(), exact.model.parameters(), strict=True):
+            p.copy_(q)
+    batch = run.loader.batch(run.staged(5))
+    found = run.method.adversary(batch.u[0], batch.draws["seed"])
+    lost = exact.method.adversary(batch.u[0], batch.draws["seed"])
+    exact.method.double()
+    expected = exact.method.adversary(batch.u[0].double(), batch.draws["seed"])
+    assert mean(cosines(found, expected)) > least
+    assert mean(cosines(lost, expected)) < 0.9
+    assert run.model.precision is precision
+
+
+def test_a_direction_without_length_and_one_that_would_underflow() -> None:
+    d = randn(3, 1, 2, 2).float()
+    tiny = torch.stack([d[0], 1e-30 * d[1], 0 * d[2]])
+    found = unit(tiny)
+    assert lengths(found) == pytest.approx([1.0, 1.0, 0.0])
+    assert torch.allclose(found[1], d[1] / d[1].norm())
+
+
+def test_noise_belongs_to_the_picture_and_the_step() -> None:
+    run = training("vat")
+    seeds = [run.plan(step).draws["seed"] for step in (0, 1)]
+    assert len({*seeds[0].tolist(), *seeds[1].tolist()}) == 24
+    batch = run.loader.batch(run.staged(0))
+    whole = run.method.adversary(batch.u[0], batch.draws["seed"])
+    assert torch.equal(whole, run.method.adversary(batch.u[0], batch.draws["seed"]))
+    calls = run.model.calls[-2:]
+    assert calls == [(12, "batch", False), (12, "batch", True)]
+    assert all(p.grad is None for p in run.params)  # the power step asks for the pixels' gradient alone

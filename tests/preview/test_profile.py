@@ -1,0 +1,103 @@
+"""Where a step's time goes: parts without what is inside them, nothing left behind, and a trace that can be read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import tiny_project
+from helpers.command import Result
+from helpers.tiny_project import training
+from mmctl.preview.profile import ORDER, Clock, ceiling, take, timed_parts
+from mmctl.training.loop import device_step
+
+Mm = Callable[..., Result]
+CPU = torch.device("cpu")
+
+
+def test_a_part_does_not_count_what_is_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    clock = Clock(CPU)
+    monkeypatch.setattr(clock, "now", lambda: now)
+
+    with clock.part("outer"):
+        now += 1
+        with clock.part("inner"):
+            now += 10
+            with clock.part("outer"):
+                now += 100
+        now += 1000
+        with clock.part("inner"):
+            now += 10000
+    assert clock.seconds == {"outer": 1101, "inner": 10010}
+
+
+def test_on_a_cpu_the_seconds_are_of_the_processor() -> None:
+    clock = Clock(CPU)
+    with clock.part("asleep"):
+        time.sleep(0.05)
+    assert clock.seconds["asleep"] < 0.04
+
+
+@pytest.mark.parametrize("method", ["supervised", "mixmatch", "marginmix"])
+def test_a_profiled_step_is_a_step_and_nothing_is_left(method: str) -> None:
+    plain, seen = training(method), training(method)
+    before = set(vars(seen))
+    backward, forward = torch.autograd.backward, vars(type(seen.model)).get("forward")
+    with timed_parts(seen, Clock(CPU)):
+        take(seen, 4)
+    for step in range(4):
+        device_step(plain, plain.staged(step))
+    assert all(torch.equal(t, seen.tensors()[k]) for k, t in plain.tensors().items())
+    assert torch.autograd.backward is backward
+    assert set(vars(seen)) == before
+    assert "forward" not in vars(seen.model)
+    assert vars(type(seen.model)).get("forward") is forward
+    assert "batch" not in vars(seen.loader)
+    assert "step" not in vars(seen.optimizer)
+
+
+def test_every_part_is_timed() -> None:
+    run, clock = training("marginmix", "centroids.estimator=exact", "centroids.every=2"), Clock(CPU)
+    with timed_parts(run, clock):
+        take(run, 3, clock)
+    assert set(clock.seconds) == set(ORDER)
+    assert all(s > 0 for s in clock.seconds.values())
+
+
+def test_the_command_prints_where_a_step_goes(mm: Mm, tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    tiny_project.written("mixmatch")
+    done = mm("run", "tiny.toml", "--profile", "3", "--set", "train.device=cpu")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("tiny: 3 steps on cpu, fp32, ")
+    table = {line[:31].strip(): line[31:].split() for line in lines[2:12]}
+    shares = [float(cells[1].rstrip("%")) for name, cells in table.items() if name != "a step" and name in ORDER]
+    assert len(shares) >= 8
+    assert sum(shares) == pytest.approx(100, abs=2)
+    assert "GFLOP a step" in done.out
+    trace = tmp_path / "runs" / "profile-tiny.json"
+    assert str(trace) in done.out
+    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert {"mmctl: backward", "mmctl: data", "mmctl: optimizer", "aten::convolution"} <= names
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["profile-tiny.json"], "no run is made"
+    assert "no runs" in mm("ls").out + mm("ls").err
+
+
+def test_a_trace_that_cannot_be_written(mm: Mm, tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    tiny_project.written("supervised")
+    (tmp_path / "runs").write_text("a file")
+    done = mm("run", "tiny.toml", "--profile", "1", "--set", "train.device=cpu")
+    assert done.code == 4
+    assert "cannot write the trace" in done.err
+
+
+def test_the_ceiling_is_measured() -> None:
+    assert ceiling(CPU, None, 0.01) > 1e8

@@ -1,0 +1,499 @@
+"""A recipe is read, extended, changed, checked whole, and written so that it loads again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from helpers.recipe_parts import BASE, PARTS, write
+from mmctl import recipe
+from mmctl.errors import PluginError, RecipeError
+from mmctl.layers import layers
+from mmctl.settings import ORDER
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path) -> Path:
+    """A project with a plugin and a base recipe; no component of it needs torch."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "parts.py").write_text(PARTS)
+    (tmp_path / "recipes").mkdir()
+    write("base", BASE)
+    return tmp_path
+
+
+def problems(text: str = "", sets: tuple[str, ...] = (), base: bool = True, fast: bool = False) -> list[str]:
+    """What is wrong with a recipe that extends the base, without the file's name."""
+    file = write("a", ('extends = "base"\n' if base else "\n") + text)
+    try:
+        recipe.check(file, sets, fast=fast)
+    except RecipeError as error:
+        return [p.removeprefix("recipes/a.toml:").removeprefix("recipes/a.toml: ") for p in error.problems]
+    return []
+
+
+def test_resolved() -> None:
+    write("a", 'extends = "base"\nseed = 3\n[loss.unlabeled]\nweight = 7\n[train]\nbatch = 8\n')
+    made = recipe.load("a")
+    assert [made.name, made.seed, made.path.name] == ["a", 3, "a.toml"]
+    assert made.data["labeler"] == {"name": "plugins:sure", "m": 3.0}
+    assert (made.train.steps, made.train.batch, made.train.unlabeled_batch) == (100, 8, 64)
+    assert made.slots["unlabeled"] == ("plugins:one", 7.0, 0.4, "sigmoid")
+    assert made.slots["fair"] == (None, 0.5, 0, "linear")
+    assert made.policies == ("weak", "strong")
+    assert made.after == {"strong": "weak", "weak": None}
+    assert (made.method_name, made.labeler_name) == ("fake", "sure")
+    assert made.published is None
+    assert list(made.data) == [key for key in ORDER if key in made.data]
+    assert made.source.startswith("extends")
+
+
+def test_resolve_is_idempotent_and_needs_no_other_file(tmp_path: Path) -> None:
+    write(
+        "a", 'extends = "base"\nnote = "a \\"b\\" \\u00e9"\n[published]\nvalue = 93\nselection = "last"\nsource = "x"\n'
+    )
+    made = recipe.load("a", ["backbone.args={a = [1, 2.5], b = {c = true}}", "optimizer.clip=1", "dataset.root=~/x"])
+    alone = tmp_path / "elsewhere" / "r.toml"
+    alone.parent.mkdir()
+    alone.write_text(made.text())
+    (tmp_path / "recipes" / "base.toml").unlink()
+    again = recipe.load(alone)
+    assert again.data == made.data
+    assert again.text() == made.text()  # 1 and 1.0 are equal in Python and are not in a hash
+    assert again.cell == made.cell
+    assert again.name == "a"
+    assert again.dataset_root == "~/x"
+
+
+def test_build_passes_what_is_asked_for_and_the_parameters() -> None:
+    made = recipe.load("base", ["backbone.width=3", "backbone.args={a=[1]}"])
+    first, second = (made.build("backbone", known={"in_channels": 1, "image_size": 8}) for _ in range(2))
+    assert (first.in_channels, first.width, first.span) == (1, 3, (0.0, 1.0))
+    assert first.args is not second.args
+    assert made.build("dataset", known={"root": Path("x")}) == (Path("x"), 8)
+    assert made.wants("backbone") == {"in_channels"}
+    assert made.wants("augment", "strong") == {"augments"}
+    assert made.wants("labeler") == {"num_classes"}
+    assert made.build("loss", "fair") is None
+    assert made.wants("loss", "fair") == set()
+    with pytest.raises(PluginError, match="13 is not for building"):
+        made.with_(["backbone.width=13"]).build("backbone", known={"in_channels": 1})
+
+
+def test_a_method_without_labeler() -> None:
+    write("b", BASE.replace('"fake"', '"alone"').replace("[labeler]\nm = 3\n", ""))
+    made = recipe.load("b")
+    assert made.labeler_name is None
+    assert made.build("labeler") is None
+    assert "labeler" not in made.data
+    write("c", BASE.replace('"fake"', '"alone"'))
+    with pytest.raises(RecipeError, match=r"c.toml:7: labeler: method alone uses no labeler"):
+        recipe.load("c")
+
+
+def test_components() -> None:
+    rows = {(row["kind"], row["slot"]): row for row in recipe.load("base").components()}
+    assert rows["labeler", None]["params"] == {"m": 3.0}
+    assert rows["augment", "weak"]["name"] == "plugins:jitter"
+    assert len(rows["method", None]["file_hash"]) == 64
+    assert ("loss", "fair") not in rows
+
+
+def test_cell_is_what_is_computed() -> None:
+    made = recipe.load("base")
+    same = ["name=x", "note=y", "seed=9", "train.device=cpu", "train.keep=5", "eval.batch=3", "dataset.root=/x"]
+    assert made.with_(same).cell == made.cell == recipe.cell_of(made.data, made.components())
+    assert made.with_seed(4).cell == made.cell
+    assert made.with_seed(4).seed == 4
+    for other in ("train.batch=3", "labeler.m=4", "backbone.width=9", "split.seed=1", "loss.fair.weight=1"):
+        assert made.with_([other]).cell != made.cell
+    assert "name" not in recipe.identity(made.data)
+    assert made.data["name"] == "base"
+
+
+def test_many_problems_at_once_sorted_by_line() -> None:
+    text = """\
+epochs = 3
+[labeler]
+m = 0.9
+temperatur = 1
+[train]
+stps = 3
+lr = 1
+steps = true
+[backbone]
+width = 0
+form = "c"
+[augment.strong]
+after = "wek"
+[loss.unlabelled]
+weight = 1
+[loss.fair]
+name = "one"
+[loss.labeled]
+weight = -1
+rampup = 1.5
+margin = "x"
+[split]
+val = 2.5
+labels = "al"
+[centroid]
+rate = 1
+"""
+    assert problems(text) == [
+        '2: epochs: unknown key; [train] has "steps"',
+        "4: labeler.m: must be greater than 1 (got 0.9)",
+        '5: labeler.temperatur: unknown key; did you mean "temperature"?',
+        '7: train.stps: unknown key; did you mean "steps"?',
+        '8: train.lr: unknown key; [optimizer] has "lr"',
+        "9: train.steps: must be an integer (got true)",
+        "11: backbone.width: must be at least 1 (got 0)",
+        '12: backbone.form: must be one of "a" or "b" (got "c")',
+        '14: augment.strong.after: must be another policy of this recipe (got "wek"); did you mean "weak"?',
+        '15: loss.unlabelled: method fake has no such loss term. Did you mean "unlabeled" or "labeled"?',
+        "18: loss.fair.name: the method computes this term; only weight, rampup and ramp can be set",
+        "20: loss.labeled.weight: must be at least 0 (got -1)",
+        "21: loss.labeled.rampup: must be at most 1 (got 1.5)",
+        '22: loss.labeled.margin: must be a number (got "x")',
+        "24: split.val: must be less than 1 (got 2.5)",
+        '25: split.labels: must be an integer or "all" (got "al"); did you mean "all"?',
+        '26: centroid: unknown key; did you mean "centroids" or "method"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[labeler]\nname = 'suer'", '3: labeler.name: no labeler "suer". Did you mean "sure"'),
+        ("[labeler]\nname = 'one'", '3: labeler.name: "one" is a loss, not a labeler'),
+        ("[labeler]\nname = 3", "3: labeler.name: must be a name in quotes (got 3)"),
+        ("labeler = 3", "2: labeler: must be a table, [labeler] (got 3)"),
+        ("[[loss.fair]]\nweight = 1", "must be a table, [loss.fair]"),
+        ("name = 'a b'", "2: name: must be at most 80 letters"),
+        ("seed = -1", "2: seed: must be at least 0 (got -1)"),
+        ("[dataset]\nroot = 3", "3: dataset.root: must be a folder in quotes"),
+        ("[labeler]\nname = 'other'\nm = 2", "4: labeler.m: unknown key"),
+        ("[augment.clean]\nname = 'jitter'", '2: augment.clean: "clean" means no augmentation'),
+        (
+            "[augment.weak]\nafter = 'strong'",
+            "3: augment.weak.after: goes round in a circle: weak after strong after weak",
+        ),
+        ("[augment.new]\nstrength = 1", "augment.new.name: is required: which augment?"),
+        ("[split]\nrule = 'file'", "[split] file"),
+        ("[split]\nfile = 'x'", '3: split.file: is read with rule = "file" only; split.rule = "balanced" (by default)'),
+        (
+            "[schedule]\nwarmup = 200",
+            "3: schedule.warmup: 200 steps are more than train.steps = 100 (recipes/base.toml:18)",
+        ),
+        ("[schedule]\nfinal = 1", "3: schedule.final: 1.0 is above optimizer.lr = 0.03 (by default)"),
+        ("[optimizer]\nmomentum = 0", "3: optimizer.momentum: must be above 0 with optimizer.nesterov = true"),
+        ("[eval]\nprimary = 'val/accuracy'\nsplits = ['test']", '3: eval.primary: "val" is not evaluated'),
+        ("[eval]\nprimary = 'x'", "3: eval.primary: must be SPLIT/METRIC"),
+        ("[average]\nkind = 'none'\n[centroids]\nnetwork = 'ema'", '5: centroids.network: "ema" needs an average'),
+        ("[average]\nkind = 'none'\n[eval]\nprimary = 'test/ema/head/nll'", "5: eval.primary: there are no averaged"),
+        (
+            "[method]\nname = 'asks'\n[labeler]\nname='sure'\n[average]\nkind = 'none'",
+            "7: average.kind: method asks needs",
+        ),
+        ("[schedule]\nname = 'cyclic'\nstart = 40", 'schedule.cycle: is required with schedule.name = "cyclic"'),
+        (
+            "[schedule]\nname = 'cyclic'\nstart = 60\nhorizon = 0.5\ncycle = 10",
+            "4: schedule.start: lies beyond the cosine's end; schedule.horizon = 0.5",
+        ),
+        (
+            "[schedule]\nname = 'cyclic'\nstart = 0.2\nhorizon = 0.5\ncycle = 21",
+            "6: schedule.cycle: is longer than what it repeats; schedule.start = 0.2",
+        ),
+        ("[schedule]\ncycle = 0", "3: schedule.cycle: must be at least 1"),
+        ("[average]\nkind = 'swa'\nstart = 5", 'average.every: is required with average.kind = "swa"'),
+        ("[average]\nkind = 'swa'\nstart = 101\nevery = 1", "4: average.start: comes after the run's end"),
+        (
+            "[method]\nname = 'asks'\n[labeler]\nname='sure'\n[average]\nkind = 'swa'\nstart = 1\nevery = 1",
+            "7: average.kind: method asks is taught by an average that follows each step",
+        ),
+        ("[method]\nname = 'asks'", "labeler.name: is required"),
+        ("[train]\nsteps = 100000001", "3: train.steps: must be at most 100000000"),
+        ("[train]\nkeep = 1", "3: train.keep: must be at least 2 (got 1)"),
+        ("[requires]\nmmctl = '>=99'\n", "3: requires.mmctl: >=99 is asked for, and mmctl 0.1.0 is installed"),
+        (
+            "[requires]\nnowhere-dist = '==1.*'\n",
+            "3: requires.nowhere-dist: ==1.* is asked for, and nowhere-dist is not",
+        ),
+        ("[requires]\nmmctl = 'new'\n", "3: requires.mmctl: must be versions such as"),
+        ("[published]\nvalue = 1\n", "published.source: is required"),
+        ("[optimizer]\nlr = nan", "3: optimizer.lr: must be finite (got nan)"),
+        ("[optimizer]\nlr = 1e999", "3: optimizer.lr: must be finite (got inf)"),
+        ("[optimizer]\nbetas = [0.9]", "3: optimizer.betas: has too few values"),
+        ("[optimizer]\nbetas = [0.9, 2]", "3: optimizer.betas.1: must be less than 1 (got 2)"),
+        ('"a\\u001bb" = 1', '2: "a\\u001bb": unknown key'),
+        ("note = 2024-01-01", "2: note: is a date"),
+        ("seed = 99999999999999999999", "2: seed: is an integer of more than 64 bits"),
+        ("[train\n", "2: is not TOML"),
+        ("seed = 1\nseed = 2", "is not TOML: Cannot overwrite a value"),
+        ("note = '''\n", "is not TOML"),
+    ],
+)
+def test_one_problem(text: str, part: str) -> None:
+    said = problems(text)
+    if part == "[split] file":
+        part = "split.file: is required with split.rule"
+    assert [line for line in said if part in line] != [], said
+
+
+def test_tables_that_must_be_there() -> None:
+    said = problems(base=False)
+    for kind in ("dataset", "backbone", "method"):
+        assert [line for line in said if f"{kind}.name: is required: which {kind}?" in line] != []
+
+
+def test_views_need_policies() -> None:
+    write("b", BASE.replace("strong", "firm"))
+    with pytest.raises(RecipeError) as error:
+        recipe.load("b")
+    assert error.value.problems == (
+        "recipes/b.toml:6: augment.strong: method fake shows pictures through it; add [augment.strong] with a name",
+    )
+    with pytest.raises(RecipeError, match=r"base.toml:6: augment.probe"):
+        recipe.load("base").check_views({"x": ("probe", "clean")})
+
+
+def test_a_method_that_is_a_recipe() -> None:
+    write("methods/flexible", 'extends = "base"')
+    said = problems("[method]\nname = 'flexible'")
+    assert said == [
+        '3: method.name: "flexible" is a recipe, not a method: write extends = "methods/flexible.toml" instead'
+    ]
+
+
+def test_another_name_drops_the_parents_keys() -> None:
+    write("a", 'extends = "base"\n[labeler]\nname = "other"\n')
+    assert recipe.load("a").data["labeler"] == {"name": "plugins:other", "rate": 0.5}
+    write("b", 'extends = "a"\n[labeler]\nname = "plugins:other"\n')
+    assert recipe.load("b", ["labeler.rate=1"]).with_(["labeler.name=plugins:other"]).data["labeler"]["rate"] == 1.0
+    write("c", 'extends = "base"\n[augment.weak]\nname = "plugins:jitter"\n')
+    assert recipe.load("c").data["augment"]["weak"]["strength"] == 0.3
+
+
+def test_what_is_of_the_slot_outlives_another_component(tmp_path: Path) -> None:
+    (tmp_path / "plugins" / "more.py").write_text(
+        "from mmctl.plugin import augment, dataset, loss\n\n\n"
+        '@loss("two")\nclass Two:\n    """Two."""\n\n\n@augment("calm")\nclass Calm:\n    """Calm."""\n\n\n'
+        '@dataset("rings")\ndef rings(root):\n    """Rings."""\n'
+    )
+    term = '[loss.unlabeled]\nname = "one"\nmargin = 3.0\nweight = 7.0\nrampup = 9\nramp = "linear"\n'
+    write("p", 'extends = "base"\n' + term + '[augment.late]\nname = "jitter"\nafter = "weak"\n')
+    swaps = ("loss.unlabeled.name=two", "augment.late.name=calm", "dataset.root=/x")
+    data = recipe.load("p", swaps).data
+    assert data["loss"]["unlabeled"] == {"name": "plugins:two", "weight": 7.0, "rampup": 9, "ramp": "linear"}
+    assert data["augment"]["late"] == {"name": "plugins:calm", "after": "weak"}
+    assert "root" not in recipe.load("p", ["dataset.root=/x"]).with_(["dataset.name=rings"]).data["dataset"]
+    # Where the parent leaves the name to the method, naming the same component changes nothing.
+    write("q", 'extends = "base"\n[loss.unlabeled]\nweight = 7.0\nrampup = 9\n')
+    assert recipe.load("q", ["loss.unlabeled.name=one"]).data == recipe.load("q").data
+
+
+def test_a_plugin_counts_with_its_file(tmp_path: Path) -> None:
+    before = recipe.load("base")
+    path = next((tmp_path / "plugins").glob("*.py"))
+    path.write_text(path.read_text() + "\n# another formula\n")
+    after = recipe.load("base")
+    assert before.data == after.data
+    assert before.cell != after.cell
+
+
+def test_a_published_figure_is_of_what_it_was_published_of() -> None:
+    figure = '[published]\nvalue = 95.0\nselection = "last"\nsource = "a paper"\n'
+    write("paper", 'extends = "base"\n' + figure)
+    assert recipe.load("paper").published is not None
+    for word in ("seed=4", "name=x", "train.keep=5"):
+        assert recipe.load("paper", [word]).published is not None, word
+    assert recipe.load("paper", ["train.steps=3"]).published is None
+    write("child", 'extends = "paper"\n[train]\nsteps = 3\n')
+    assert recipe.load("child").published is None
+    write("same", 'extends = "paper"\nname = "another-name"\n')
+    assert recipe.load("same").published is not None
+    write("kept", recipe.load("paper", ["train.steps=3"]).text())
+    assert recipe.load("kept").published is None
+
+
+def test_set() -> None:
+    made = recipe.load("base", ["labeler.m=4", "labeler.name=sure", "note=a=b", "train={steps = 7, batch = 2}"])
+    assert made.data["labeler"]["m"] == 4.0
+    assert made.note == "a=b"
+    assert (made.train.steps, made.train.batch) == (7, 2)
+    assert made.origin(("labeler", "m")) == "--set"
+    assert made.origin(("train", "keep")) == "default"
+    assert made.origin(("dataset", "name")) == "recipes/base.toml:2"
+    assert made.sets[0] == "labeler.m=4"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("steps", "--set: steps: must be KEY=VALUE, such as train.steps=2000"),
+        ("train..steps=3", "--set: train..steps=3: must be KEY=VALUE"),
+        ("extends=x", "--set: extends: can be given in a file only"),
+        ("train.stepz=3", '--set: train.stepz: unknown key; did you mean "steps"?'),
+        ("train.steps=1O", '--set: train.steps: must be an integer (got "1O")'),
+        ("train.steps=1\nseed=2", "--set: train.steps: must be an integer"),
+        ("train=3", "--set: train: must be a table"),
+        ("seed=[[[[[[[[[[1]]]]]]]]]]", "--set: seed: is nested more than 8 deep"),
+        ("seed=" + "[" * 900, "--set: seed: must be an integer"),
+    ],
+)
+def test_a_wrong_set(word: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        recipe.load("base", [word])
+    assert said in str(error.value)
+
+
+def test_extends() -> None:
+    write("deep/child", 'extends = "../base.toml"\n')
+    write("deep/by-name", 'extends = "base"\n')
+    assert recipe.load("deep/child").train.steps == recipe.load("recipes/deep/by-name.toml").train.steps == 100
+    write("x", 'extends = "y"\n')
+    write("y", '\nextends = "x"\n')
+    with pytest.raises(
+        RecipeError, match=r"y.toml:2: extends: goes round in a circle: recipes/x.toml -> recipes/y.toml"
+    ):
+        recipe.load("x")
+    write("gone", 'extends = "bas"\n')
+    with pytest.raises(RecipeError, match=r'gone.toml:1: extends: no recipe "bas", .* Did you mean "base"'):
+        recipe.load("gone")
+    for n in range(11):
+        write(f"n{n}", f'extends = "n{n + 1}"\n')
+    with pytest.raises(RecipeError, match="8 are enough"):
+        recipe.load("n0")
+
+
+def test_extends_several_recipes() -> None:
+    """Later ones win over earlier ones, the file over all; a parent counts with all that it extends."""
+    write("long", "[train]\nsteps = 900\nbatch = 9\n[optimizer]\nlr = 0.5\n")
+    write("fast", 'extends = "long"\n[optimizer]\nlr = 0.9\n')
+    write("both", 'extends = ["base", "fast", "long"]\n\n[train]\nbatch = 3\n')
+    made = recipe.load("both")
+    assert (made.train.steps, made.train.batch, made.optimizer.lr) == (900, 3, 0.5)
+    assert [made.origin(path) for path in (("train", "steps"), ("train", "batch"), ("optimizer", "lr"))] == [
+        "recipes/long.toml:2", "recipes/both.toml:4", "recipes/long.toml:5",
+    ]  # fmt: skip
+    write("other", 'extends = ["base", "long", "fast"]\n')
+    assert recipe.load("other").optimizer.lr == 0.9
+    assert recipe.load("other").origin(("optimizer", "lr")) == "recipes/fast.toml:3"
+    write("one", 'extends = ["base"]\n')
+    assert recipe.load("one").cell == recipe.load("base").cell
+
+
+def test_a_later_parent_that_names_another_component_drops_the_parameters_of_the_first() -> None:
+    """As a file does with the one that it extends; what belongs to the slot stays."""
+    write("first", '[labeler]\nname = "other"\nrate = 0.1\n[loss.fair]\nname = "x"\nmargin = 2\nweight = 7.0\n')
+    write("second", '[labeler]\nname = "sure"\nm = 4.0\n[loss.fair]\nname = "y"\n')
+    write("a", 'extends = ["second", "first"]\n')
+    assert layers(Path("recipes/a.toml")).data["labeler"] == {"name": "other", "rate": 0.1}
+    write("b", 'extends = ["first", "second"]\n')
+    found = layers(Path("recipes/b.toml")).data
+    assert found == {"labeler": {"name": "sure", "m": 4.0}, "loss": {"fair": {"name": "y", "weight": 7.0}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("3", "must be a recipe in quotes, or a list of them, .* \\(got 3\\)"),
+        ('""', "must be a recipe in quotes"),
+        ('["base", 3]', "must be a recipe in quotes, or a list of them"),
+        ("[]", "is an empty list: name a recipe, or take the line out"),
+        ('["base", "bas"]', 'no recipe "bas", .* Did you mean "base"'),
+        ('["base", "x\\u0000"]', "no recipe"),
+        (str(["base"] * 9), "has 9 recipes; 8 are enough"),
+        ('["base", "round"]', "goes round in a circle: recipes/wrong.toml -> recipes/round.toml -> recipes/wrong.toml"),
+    ],
+)
+def test_a_wrong_extends(given: str, said: str) -> None:
+    write("round", '\n\nextends = ["base", "wrong"]\n')
+    write("wrong", f"\nextends = {given}\n")
+    with pytest.raises(RecipeError) as error:
+        recipe.load("wrong")
+    (problem,) = error.value.problems
+    where = "round.toml:3" if "round" in given else "wrong.toml:2"
+    assert re.match(rf"recipes/{where}: extends: {said}", problem)
+
+
+def test_published_figures_of_some_settings() -> None:
+    """Each is of the file with its own --set words, and of nothing else."""
+    head = '[published]\nselection = "last"\nsource = "a paper"\n'
+    figures = "".join(
+        f'[[published.figures]]\nset = ["{words}"]\nvalue = {value}\n'
+        for words, value in (("train.steps=3", 60.0), ("labeler.name=sure", 70.0))
+    )
+    write("paper", 'extends = "base"\n' + head + figures)
+    assert recipe.load("paper").published is None
+    made = recipe.load("paper", ["train.steps=3", "seed=4"])
+    assert made.published == {
+        "value": 60.0, "unit": "accuracy %", "metric": "test/accuracy", "selection": "last", "source": "a paper",
+    }  # fmt: skip
+    assert made.origin(("published", "value")) == "recipes/paper.toml:5"
+    assert (recipe.load("paper", ["labeler.name=sure"]).published or {})["value"] == 70.0
+    assert recipe.load("paper", ["train.steps=3", "train.batch=7"]).published is None
+    write("kept", made.text())
+    assert recipe.load("kept").data == made.data
+    write("paper", 'extends = "base"\n' + head)
+    with pytest.raises(RecipeError, match=r"published.value: is required"):
+        recipe.load("paper")
+    write("paper", 'extends = "base"\n' + head + figures.replace("train.steps=3", "steps"))
+    with pytest.raises(RecipeError, match=r"published.figures.0.set: steps: must be KEY=VALUE"):
+        recipe.load("paper")
+
+
+def test_a_project_recipe_may_extend_the_shipped_one_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "mine.toml").write_text(BASE)
+    monkeypatch.setattr("mmctl.layers.folders", lambda: (tmp_path / "recipes", shipped))
+    write("mine", 'extends = "mine"\nseed = 5\n')
+    assert recipe.load("mine").seed == 5
+
+
+def test_a_recipe_that_is_not_there() -> None:
+    with pytest.raises(RecipeError, match=r'no recipe "bass".*Did you mean "base"'):
+        recipe.load("bass")
+    with pytest.raises(RecipeError, match="no recipe"):
+        recipe.load("recipes")
+    with pytest.raises(RecipeError, match="no recipe"):
+        recipe.load("x" * 5000)
+
+
+LINES = tuple((BASE + "[split]\nlabels = 5\nval = 0.1\n[loss.unlabeled]\nweight = 2\nrampup = 5\n").splitlines())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_text_brings_more_than_a_message(data: st.DataObject) -> None:
+    """A recipe with a few lines spoilt loads, or is refused in words."""
+    lines = list(LINES)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        key = lines[at].partition("=")[0]
+        new = st.sampled_from(
+            [key + "= []", key + "= {}", key + "= 'x'", key + "= -1", key + "= 1e400", key + "= true"]
+        )
+        lines[at] = data.draw(new | st.sampled_from(LINES) | st.text(max_size=20))
+    Path("spoilt.toml").write_text("\n".join(lines), "utf-8")
+    try:
+        recipe.load("spoilt.toml")
+    except RecipeError as error:
+        told = error.problems
+    else:
+        told = ("fine",)
+    assert all(told)
+
+
+def test_fast_imports_nothing(project: Path) -> None:
+    (project / "plugins" / "parts.py").write_text(PARTS + "\nraise RuntimeError\n")
+    assert problems("[labeler]\nm = 'x'", fast=True) == []
+    assert "no labeler" in problems("[labeler]\nname = 'nil'", fast=True)[0]
+    assert problems("[train]\nsteps = 0", fast=True) == ["3: train.steps: must be at least 1 (got 0)"]
+    assert "RuntimeError" in "".join(problems())

@@ -1,0 +1,197 @@
+"""The journal: what is written is read back, whatever ended the writer."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.processes import child, finish
+from mmctl import filesystem
+from mmctl.errors import EnvironmentFault
+from mmctl.run_folder import journal
+from mmctl.run_folder.events import encode
+from mmctl.run_folder.journal import Journal, append, next_attempt, path_of, read_events
+
+
+def events(path: Path, offset: int = 0) -> list[dict]:
+    return [event for event, _ in read_events(path, offset)]
+
+
+def test_events_come_back_in_order_with_a_time(tmp_path: Path) -> None:
+    with Journal(tmp_path, 1) as book:
+        for step in range(2500):
+            book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})
+    read = events(path_of(tmp_path, 1))
+    assert [event["step"] for event in read] == list(range(2500))
+    assert all(isinstance(event["t"], int) for event in read)
+
+
+def test_a_given_time_is_kept(tmp_path: Path) -> None:
+    assert json.loads(encode({"e": "note", "t": 7}))["t"] == 7
+
+
+def test_values_that_json_has_not() -> None:
+    v = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": [1.0, math.nan], "f": 0.1}
+    line = encode({"e": "points", "t": 1, "v": v})
+    assert json.loads(line)["v"] == {"a": None, "b": "inf", "c": "-inf", "d": [1.0, None], "f": 0.1}
+
+
+def test_numpy_values_are_plain_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    event = {"e": "points", "t": 1, "v": {"a": numpy.float32(0.5), "b": numpy.array([1, 2]), "c": numpy.float64("nan")}}
+    assert json.loads(encode(event))["v"] == {"a": 0.5, "b": [1, 2], "c": None}
+
+
+def test_an_event_reaches_the_file_without_being_asked(tmp_path: Path) -> None:
+    with Journal(tmp_path, 1) as book:
+        book.write({"e": "note"})
+        deadline = time.monotonic() + 10
+        while not path_of(tmp_path, 1).stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(events(path_of(tmp_path, 1))) == 1
+
+
+def test_flush_writes_at_once(tmp_path: Path) -> None:
+    with Journal(tmp_path, 1) as book:
+        book.write({"e": "state", "s": "running"})
+        book.flush(sync=True)
+        assert events(path_of(tmp_path, 1))[0]["s"] == "running"
+
+
+def test_a_torn_last_line_is_left_out_and_read_when_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.1.jsonl"
+    whole, torn = encode({"e": "a"}), encode({"e": "b"})
+    path.write_bytes(whole + torn[:5])
+    assert [(event["e"], offset) for event, offset in read_events(path)] == [("a", len(whole))]
+    path.write_bytes(whole + torn)
+    assert [event["e"] for event in events(path, len(whole))] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\n", b"{\n", b"[1]\n", b'{"t":1}\n', b'{"e":1}\n', b"\xff\xfe\n", b"[" * 100_000 + b"\n"]
+)
+def test_a_foreign_line_is_passed_over(tmp_path: Path, bad: bytes) -> None:
+    path = tmp_path / "journal.1.jsonl"
+    path.write_bytes(encode({"e": "a"}) + bad + encode({"e": "b"}))
+    assert [event["e"] for event in events(path)] == ["a", "b"]
+
+
+def test_append_goes_on_after_a_torn_line(tmp_path: Path) -> None:
+    append(tmp_path, {"e": "note", "text": "one"})
+    with path_of(tmp_path, 0).open("ab") as file:
+        file.write(b'{"e":"no')
+    append(tmp_path, {"e": "note", "text": "two"})
+    assert [event["text"] for event in events(path_of(tmp_path, 0))] == ["one", "two"]
+
+
+def test_a_journal_opened_again_goes_on_after_a_torn_line(tmp_path: Path) -> None:
+    path_of(tmp_path, 1).write_bytes(encode({"e": "a"}) + b'{"e"')
+    with Journal(tmp_path, 1) as book:
+        book.write({"e": "b"})
+    assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
+
+
+def test_next_attempt(tmp_path: Path) -> None:
+    assert next_attempt(tmp_path) == 1
+    append(tmp_path, {"e": "note"})
+    assert next_attempt(tmp_path) == 1
+    for name in ("journal.1.jsonl", "journal.10.jsonl", "journal.x.jsonl", "journal.99.jsonl.bak"):
+        (tmp_path / name).touch()
+    assert next_attempt(tmp_path) == 11
+
+
+def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
+        "book = Journal(Path(sys.argv[1]), 1); step = 0\n"
+        "while True:\n    book.write({'e': 'points', 'step': step, 'v': {}}); step += 1\n"
+        "    if step == 3000: print('go', flush=True)\n"
+        "    if step > 3000: __import__('time').sleep(0.0001)\n"
+    )
+    writer = child(code, tmp_path)
+    assert writer.stdout
+    writer.stdout.readline()
+    time.sleep(0.7)
+    writer.kill()
+    finish(writer)
+    steps = [event["step"] for event in events(path_of(tmp_path, 1))]
+    assert len(steps) >= 3000
+    assert steps == list(range(len(steps)))
+    assert next_attempt(tmp_path) == 2
+
+
+def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Journal(tmp_path, 1)
+    real, room = os.write, [10]
+
+    def write(fd: int, data: bytes) -> int:
+        if fd != book._fd:
+            return real(fd, data)
+        if room[0] <= 0:
+            raise OSError(28, "No space left on device")
+        done = real(fd, data[: room[0]])
+        room[0] -= done
+        return done
+
+    monkeypatch.setattr(journal.os, "write", write)
+    book.write({"e": "a", "text": "longer than ten bytes"})
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        book.flush()
+    room[0] = 1_000_000
+    book.write({"e": "b"})
+    book.close()
+    assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
+
+
+def test_a_failing_import_never_reaches_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise EnvironmentFault("no room")
+
+    (tmp_path / "r").mkdir()
+    with Journal(tmp_path / "r", 1, broken) as book:
+        for _ in range(3):
+            book.write({"e": "a"})
+            book.flush()
+            time.sleep(0.6)
+    assert capfd.readouterr().err.count("the database was not updated") == 1
+    assert len(events(path_of(tmp_path / "r", 1))) == 3
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"journal\.1\.jsonl"):
+        Journal(tmp_path / "missing", 1)
+    with pytest.raises(EnvironmentFault, match=r"journal\.0\.jsonl"):
+        append(tmp_path / "missing", {"e": "note"})
+
+
+@pytest.mark.parametrize(
+    ("mounts", "network"),
+    [
+        ("25 1 8:1 / / rw - ext4 /dev/sda rw", False),
+        ("25 1 8:1 / / rw - ext4 /dev/sda rw\n30 25 0:40 / {here} rw shared:1 - nfs4 host:/x rw", True),
+        ("25 1 8:1 / / rw - nfs4 host:/x rw\n30 25 0:40 / {here} rw - ext4 /dev/sdb rw", False),
+        ("25 1 8:1 / / rw - fuse.sshfs host rw", True),
+        ("25 1 8:1 / / rw - fuse.fuse-overlayfs x rw", False),
+        ("25 1 8:1 / / rw - lustre x rw\ngarbled line", True),
+        ("25 1 8:1 / / rw - ext4 x rw\n30 25 0:40 / /elsewhere rw - nfs4 host:/x rw", False),
+    ],
+)
+def test_network_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: str, network: bool) -> None:
+    here = tmp_path / "a folder"
+    here.mkdir()
+    text = mounts.replace("{here}", str(here).replace(" ", "\\040"))
+    monkeypatch.setattr(Path, "read_text", lambda self, **named: text)
+    assert filesystem.is_network(here) is network
+
+
+def test_writing_is_cheap(tmp_path: Path) -> None:
+    with Journal(tmp_path, 1) as book:
+        start = time.thread_time()
+        for step in range(5000):
+            book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})
+        assert (time.thread_time() - start) / 5000 < 200e-6

@@ -1,0 +1,157 @@
+"""Nothing is computed twice: what counts as the same, what is said, and how to have it all the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import tiny_project
+from helpers.command import Result
+from helpers.run_helpers import After, never, started
+from mmctl import environment
+from mmctl.run_folder import journal
+from mmctl.run_folder.lease import Lease
+from mmctl.runs.execute import execute
+
+Mm = Callable[..., Result]
+RUN = ("run", "tiny.toml", "--quiet", "--set", "train.steps=4", "--set", "train.device=cpu")
+
+
+@pytest.fixture(autouse=True)
+def _recipe(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    tiny_project.written("supervised")
+
+
+def count(tmp_path: Path) -> int:
+    return len(list((tmp_path / "runs").glob("2*")))
+
+
+def test_the_same_is_named_and_skipped(mm: Mm, tmp_path: Path) -> None:
+    first = mm(*RUN)
+    assert first.code == 0
+    uid = next((tmp_path / "runs").glob("2*")).name
+    again = mm(*RUN)
+    assert (again.code, count(tmp_path)) == (0, 1)
+    assert f"tiny, seed 0: computed already by {uid} (completed, test accuracy " in again.out
+    assert "--force" in again.out
+    assert mm(*RUN, "--force").code == 0
+    assert count(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    "sets", ["train.log_every=1", "train.save_every=2", "train.keep=3", 'note="again"', "eval.batch=9"]
+)
+def test_what_computes_nothing_else_makes_no_difference(sets: str, mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN)
+    assert mm(*RUN, "--set", sets).code == 0
+    assert count(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    "sets", ["train.steps=5", "optimizer.lr=0.2", "split.labels=33", "split.seed=4", "seed=1", "dataset.train=90"]
+)
+def test_whatever_computes_something_else_is_run(sets: str, mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN)
+    done = mm(*RUN, "--set", sets)
+    assert (done.code, count(tmp_path)) == (0, 2)
+    assert "computed already" not in done.out
+
+
+def test_other_code_is_not_the_same(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mm(*RUN)
+    monkeypatch.setattr(environment, "code", lambda: "another version of mmctl")
+    assert mm(*RUN).code == 0
+    assert count(tmp_path) == 2
+    plugin = tmp_path / "plugins" / "tiny.py"
+    plugin.write_text(plugin.read_text() + "\n# another backbone\n")
+    assert mm(*RUN).code == 0
+    assert count(tmp_path) == 3
+
+
+def test_other_pictures_under_the_same_settings_are_not_the_same(mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN)
+    folder = next((tmp_path / "runs").glob("2*"))
+    journal_file = folder / "journal.1.jsonl"
+    journal_file.write_text(journal_file.read_text().replace('"data_hash":"', '"data_hash":"0'))
+    assert mm("db", "rebuild").code == 0
+    assert mm(*RUN).code == 0
+    assert count(tmp_path) == 2
+
+
+def test_only_what_is_missing_of_a_batch_is_run(mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN, "--set", "seed=1")
+    done = mm(*RUN, "--seeds", "0-2")
+    assert done.code == 0, done.err
+    assert "tiny, seed 1: computed already by" in done.out
+    assert "2 runs, " in done.out
+    assert count(tmp_path) == 3
+    done = mm(*RUN, "--seeds", "0-2")
+    assert done.out.count("computed already") == 3
+    assert count(tmp_path) == 3
+
+
+def test_a_recipe_named_twice_is_run_once(mm: Mm, tmp_path: Path) -> None:
+    done = mm("run", "tiny.toml", *RUN[1:])
+    assert done.code == 0
+    assert "tiny, seed 0: named twice, run once" in done.out
+    assert count(tmp_path) == 1
+
+
+def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_path: Path) -> None:
+    folder = started(tmp_path)
+    words = ("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
+    execute(folder, After(3))
+    done = mm(*words)
+    assert done.code == 0
+    assert f"note: {folder.name} stopped at step 4 of 12; `mmctl resume` would go on with it" in done.out
+    assert count(tmp_path) == 2
+    with Lease(folder):
+        journal.append(folder, {"e": "state", "s": "running", "reason": None, "code": None, "step": 4})
+        for other in (tmp_path / "runs").glob("2*"):
+            if other != folder:
+                shutil.rmtree(other)
+        done = mm(*words)
+    assert (done.code, count(tmp_path)) == (0, 1)
+    assert f"{folder.name} computes it now" in done.out
+
+
+def test_a_run_that_did_not_converge_is_computed_too(mm: Mm, tmp_path: Path) -> None:
+    folder = started(tmp_path)
+    execute(folder, never)
+    lines = (folder / "journal.1.jsonl").read_text().splitlines(keepends=True)
+    (folder / "journal.1.jsonl").write_text("".join(lines).replace('"s":"completed"', '"s":"nc"'))
+    done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
+    assert "(not converged)" in done.out
+    assert count(tmp_path) == 1
+
+
+def test_a_database_that_cannot_be_read_stops_no_training(mm: Mm, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mmctl.db").write_bytes(b"not a database at all" * 100)
+    done = mm(*RUN)
+    assert done.code == 0, done.err
+    assert "warning: cannot see what has been computed already" in done.out
+
+
+def test_the_code_is_of_the_package_and_stands_in_run_json(mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN)
+    about = json.loads((next((tmp_path / "runs").glob("2*")) / "run.json").read_text())
+    assert about["code"] == environment.code()
+    assert len(about["code"]) == 64
+
+
+def test_a_run_that_is_not_exact_is_not_the_run(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = started(tmp_path)
+    execute(folder, After(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "code", lambda: "another version of mmctl")
+        assert "mmctl or a component differs" in mm("resume", folder.name, "--quiet").err
+    done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
+    assert done.code == 0
+    assert "computed already" not in done.out
+    assert count(tmp_path) == 2
