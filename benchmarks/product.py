@@ -13,11 +13,11 @@ from mmctl.data.draws import rekey_global_generators
 from mmctl.data.loader import prefetch
 from mmctl.data.split import make_split
 from mmctl.plugin import Images, Split
-from mmctl.recipe import load
-from mmctl.registry import Index
+from mmctl.recipe.recipe import load
+from mmctl.recipe.settings import Split as SplitTable
+from mmctl.registry.index import Index
 from mmctl.runs.build import Data, build_training
 from mmctl.runs.hardware import DTYPES
-from mmctl.settings import Split as SplitTable
 from mmctl.training.cuda_graph import StepRunner
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training

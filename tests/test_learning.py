@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.paths import REPO
-from mmctl.recipe import load
+from mmctl.recipe.recipe import load
 from mmctl.runs.build import build_training, read_data
 from mmctl.training.loop import Evaluated, train
 

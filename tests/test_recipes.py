@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.paths import REPO
-from mmctl.recipe import Recipe, load
+from mmctl.recipe.recipe import Recipe, load
 from mmctl.training.schedules import length_of
 
 ALL = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name != "tables")  # those are in test_tables
@@ -71,11 +71,11 @@ def test_the_full_size_recipes_are_the_papers(method: str, labels: str) -> None:
     sets = [f"split.labels={labels}", f"split.unlabeled={'all' if labels == 'all' else 'rest'}"]
     recipe = load(f"ferplus-{labels}") if method == "marginmix" else load(f"ferplus/{method}", sets)
     assert recipe.method_name == method
-    assert recipe.split.unlabeled == sets[1].partition("=")[2]
-    assert str(recipe.split.labels) == labels
-    assert recipe.train.steps == 1024 * 1024
+    assert recipe.settings.split.unlabeled == sets[1].partition("=")[2]
+    assert str(recipe.settings.split.labels) == labels
+    assert recipe.settings.train.steps == 1024 * 1024
     assert recipe.data["backbone"]["name"] == "mmctl:wrn_28_2"
-    assert (recipe.train.batch, recipe.train.unlabeled_batch) == (64, 64)
+    assert (recipe.settings.train.batch, recipe.settings.train.unlabeled_batch) == (64, 64)
     published = recipe.published
     assert (published or {}).get("value") == TABLE_3.get((method, labels))
     if method == "marginmix":
@@ -86,7 +86,11 @@ def test_the_full_size_recipes_are_the_papers(method: str, labels: str) -> None:
             "name": "mmctl:fuzzy", "temperature": 0.25, "prior": "none", "momentum": 0.99,
             "align": "none", "align_momentum": 0.999, "window": 0,
         }  # fmt: skip
-        assert (recipe.optimizer.lr, recipe.schedule.final, recipe.optimizer.weight_decay) == (0.1, 1e-4, 5e-4)
+        assert (
+            recipe.settings.optimizer.lr,
+            recipe.settings.schedule.final,
+            recipe.settings.optimizer.weight_decay,
+        ) == (0.1, 1e-4, 5e-4)
 
 
 def test_siblings_differ_in_their_method_alone() -> None:
@@ -160,7 +164,7 @@ def test_the_optimizer_of_fixmatch_fits_every_method_and_changes_nothing_else(pa
     differs = {table for table in fair.data if fair.data[table] != own.data[table]}
     assert differs <= {"optimizer", "schedule"}
     assert {keys: fair.data[keys[0]][keys[1]] for keys in FIXMATCH} == FIXMATCH
-    assert (fair.schedule.warmup, fair.schedule.final) == (0, 0.0)
+    assert (fair.settings.schedule.warmup, fair.settings.schedule.final) == (0, 0.0)
 
 
 CONSISTENCY = {
@@ -191,7 +195,11 @@ def test_consistency_methods_have_their_own_constants(name: str, tmp_path: Path)
     terms = {k: (str(s.loss), s.weight, s.rampup, s.ramp) for k, s in recipe.slots.items()}
     assert terms.pop("labeled") == ("mmctl:soft_cross_entropy", 1.0, 0, "linear")
     assert terms == {k: (f"mmctl:{loss}", *rest) for k, (loss, *rest) in slots.items()}
-    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.weight_decay) == optimizer
+    assert (
+        recipe.settings.optimizer.name,
+        recipe.settings.optimizer.lr,
+        recipe.settings.optimizer.weight_decay,
+    ) == optimizer
     given = recipe.data["method"]
     if name == "vat":
         assert given == {"name": "mmctl:vat", "eps": 6.0, "xi": 0.01, "iterations": 1}
@@ -206,11 +214,11 @@ def test_center_loss_lives_on_raw_embeddings(tmp_path: Path) -> None:
 def test_fast_swa_is_its_programs_epochs(tmp_path: Path) -> None:
     """180 epochs of a cosine over 210, then cycles of 30; every third epoch from 150 on counts; 1,200 in all."""
     recipe = child(REPO / "recipes" / "methods" / "fast_swa.toml", tmp_path).with_(["train.steps=120000"])
-    lengths = (recipe.schedule.horizon, recipe.schedule.start, recipe.schedule.cycle)
-    assert recipe.schedule.name == "cyclic"
+    lengths = (recipe.settings.schedule.horizon, recipe.settings.schedule.start, recipe.settings.schedule.cycle)
+    assert recipe.settings.schedule.name == "cyclic"
     assert [length_of(n, 1200) for n in lengths] == [210, 180, 30]
-    assert (length_of(recipe.average.start, 1200), length_of(recipe.average.every, 1200)) == (150, 3)
-    assert (recipe.average.kind, recipe.average.buffers) == ("swa", "recompute")
+    assert (length_of(recipe.settings.average.start, 1200), length_of(recipe.settings.average.every, 1200)) == (150, 3)
+    assert (recipe.settings.average.kind, recipe.settings.average.buffers) == ("swa", "recompute")
     assert length_of(recipe.slots["consistency"].rampup, 1200) == 5
 
 

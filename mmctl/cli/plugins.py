@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from mmctl.registry import Entry, Index
+    from mmctl.registry.index import Entry, Index
 
 group = typer.Typer(help="List and explain components.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,7 +23,7 @@ def list_(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List all components: the package's, those of plugins/, and installed ones. Imports none of them."""
-    from mmctl.registry import Index
+    from mmctl.registry.index import Index
 
     rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
     if as_json:
@@ -82,8 +82,8 @@ def show(
     """Explain one component: its parameters, what mmctl supplies, and a recipe's table to paste."""
     import inspect
 
-    from mmctl.params import parameters
-    from mmctl.registry import Index
+    from mmctl.registry.index import Index
+    from mmctl.registry.parameters import parameters
 
     index = Index()
     entry = _find(index, name, _kind(kind))

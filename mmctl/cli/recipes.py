@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmctl.recipe_names import complete
+from mmctl.recipe.find import complete_recipe
 
 if TYPE_CHECKING:
-    from mmctl.recipe import Recipe
-    from mmctl.recipe_list import Listed
+    from mmctl.recipe.list_all import Listed
+    from mmctl.recipe.recipe import Recipe
 
 group = typer.Typer(help="List, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,9 +27,9 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
 
     mmctl recipe list
     """
-    from mmctl.recipe_list import listing
+    from mmctl.recipe.list_all import list_recipes
 
-    found = listing()
+    found = list_recipes()
     if as_json:
         from dataclasses import asdict
 
@@ -77,7 +77,7 @@ def _print_group(title: str, members: list[Listed], fragments: bool) -> None:
 @group.command()
 def validate(
     files: list[str] = typer.Argument(
-        ..., metavar="FILE...", help="Recipes, by path or name.", autocompletion=complete
+        ..., metavar="FILE...", help="Recipes, by path or name.", autocompletion=complete_recipe
     ),
     sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
     fast: bool = typer.Option(False, "--fast", help="Text, tables and names alone; imports no component."),
@@ -87,16 +87,16 @@ def validate(
 
     mmctl recipe validate recipes/*.toml --fast
     """
-    from mmctl import recipe
     from mmctl.errors import RecipeError
-    from mmctl.registry import Index
+    from mmctl.recipe import recipe
+    from mmctl.registry.index import Index
     from mmctl.report.json_output import print_json
 
     index = Index()
     rows: list[dict[str, Any]] = []
     for file in files:
         try:
-            recipe.check(file, sets, index, fast)
+            recipe.check_recipe(file, sets, index, fast)
             rows.append({"recipe": file, "ok": True, "problems": []})
         except RecipeError as error:
             rows.append({"recipe": file, "ok": False, "problems": list(error.problems)})
@@ -113,7 +113,7 @@ def validate(
 
 @group.command()
 def show(
-    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name.", autocompletion=complete),
+    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name.", autocompletion=complete_recipe),
     sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
     plain: bool = typer.Option(False, "--plain", help="Leave out what the method does in a step."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON: the data, and the origin of each value."),
@@ -125,7 +125,7 @@ def show(
 
     mmctl recipe show digits --set labeler.name=softmax
     """
-    from mmctl import recipe
+    from mmctl.recipe import recipe
     from mmctl.report.json_output import print_json
 
     made = recipe.load(file, sets)
@@ -191,8 +191,8 @@ def schema(
     import json
 
     from mmctl.errors import EnvironmentFault
-    from mmctl.recipe_schema import recipe_schema
-    from mmctl.registry import Index
+    from mmctl.recipe.json_schema import recipe_schema
+    from mmctl.registry.index import Index
 
     made, broken = recipe_schema(Index())
     for message in broken:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.recipe_names import complete
+from mmctl.recipe.find import complete_recipe
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
@@ -29,7 +29,7 @@ def run(
         ...,
         metavar="RECIPE...",
         help="Recipes, by path or name; `mmctl recipe list` shows all.",
-        autocompletion=complete,
+        autocompletion=complete_recipe,
     ),
     sets: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe."),
     seeds: str = typer.Option("", "--seeds", help='Several runs: "0-4", "0,2,5".'),
@@ -48,7 +48,7 @@ def run(
     mmctl run recipes/digits.toml --seeds 0-4 --set train.steps=300
     """
     from mmctl import project
-    from mmctl.recipe import load
+    from mmctl.recipe.recipe import load
     from mmctl.runs.progress import tell
     from mmctl.store.select import checked_tags
 

@@ -21,6 +21,7 @@ from mmctl.data.draws import generator
 from mmctl.data.images import Normalization, one_hot
 from mmctl.data.transfer import DevicePlan, Plan
 from mmctl.plugin import Batch, Images, Split
+from mmctl.recipe.resolved import policy_chain
 
 
 class Order:
@@ -99,7 +100,7 @@ class Loader:
         self.views = {branch: tuple(views.get(branch, ())) for branch in ("x", "u")}
         self.sizes = {"x": batch, "u": unlabeled_batch if self.views["u"] else 0}
         self.augments = augments
-        self.chains = {name: chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
+        self.chains = {name: policy_chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
         self.table = {"x": split.labeled, "u": split.unlabeled}  # rows of the training images
         self.rows = {b: torch.as_tensor(r, device=device) for b, r in self.table.items()}
         target_NK = one_hot(images)
@@ -187,14 +188,6 @@ def on_device(images: Images, device: torch.device) -> Tensor:
         found = _there[name] = torch.as_tensor(images.pixels).to(device)
         torch.cuda.synchronize(device)  # each run has a stream of its own
     return found
-
-
-def chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The policies of a view, in the order in which they are applied; `clean` has none."""
-    if name == "clean":
-        return ()
-    parent = after.get(name)
-    return (*(chain(parent, after) if parent else ()), name)
 
 
 def prefetch(plan: Callable[[int], Plan], first: int, stop: int, ahead: int = 2) -> Iterator[Plan]:

@@ -14,7 +14,7 @@ from mmctl.data.draws import generator
 from mmctl.errors import DataError, EnvironmentFault
 from mmctl.filesystem import write_atomic
 from mmctl.plugin import Images, Split
-from mmctl.settings import Split as SplitSettings
+from mmctl.recipe.settings import Split as SplitSettings
 
 
 def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:

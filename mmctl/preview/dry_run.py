@@ -9,7 +9,7 @@ import torch
 from mmctl.data.images import Normalization
 from mmctl.preview.explain import describe, lines
 from mmctl.preview.trace_step import trace_step
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import build_training, read_data
 from mmctl.runs.hardware import use_hardware
 from mmctl.text import duration
@@ -22,7 +22,7 @@ WARM = 3
 
 def print_plan(recipe: Recipe) -> None:
     """Print the plan of a recipe; trains a few steps on the side and writes nothing."""
-    hardware = use_hardware(recipe.train)
+    hardware = use_hardware(recipe.settings.train)
     data = read_data(recipe)
     run = build_training(recipe, data, hardware.device, hardware.dtype)
     images, split = data.images["train"], data.split

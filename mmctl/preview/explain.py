@@ -18,7 +18,8 @@ import torch
 
 from mmctl.errors import MmctlError
 from mmctl.preview.trace_step import CLASSES, SIDE, Pass, noise_data, trace_step
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
+from mmctl.recipe.resolved import policy_chain
 from mmctl.runs.build import Data, build_training, read_data
 from mmctl.store.metrics import ENOUGH
 from mmctl.text import printable
@@ -70,12 +71,12 @@ def _own_data(recipe: Recipe) -> Data | None:
 
 def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: list[Pass]) -> Value:
     """One object with views, passes, loss terms, schedule and average; data: the recipe's own, if they are known."""
-    total = recipe.train.steps
+    total = recipe.settings.train.steps
     pools: dict[str, int | None] = {
-        "labeled": len(data.split.labeled) if data else _whole(recipe.split.labels),
+        "labeled": len(data.split.labeled) if data else _whole(recipe.settings.split.labels),
         "unlabeled": len(data.split.unlabeled) if data else None,
     }
-    sizes = {"labeled": recipe.train.batch, "unlabeled": recipe.train.unlabeled_batch}
+    sizes = {"labeled": recipe.settings.train.batch, "unlabeled": recipe.settings.train.unlabeled_batch}
     plans = {at: run.plan(at) for at in sorted({0, total // 2, total - 1})} if run else {}
     entries = {key: part.entry for key, part in recipe.resolved.parts.items()}
     labeler = entries.get(("labeler", None))
@@ -88,7 +89,7 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: lis
             "ramp_share": length / total, "ramp_epochs": _epochs(length, sizes["unlabeled"], pools["unlabeled"]),
             "weights": {at: plan.weight[slot] for at, plan in plans.items()},
         }  # fmt: skip
-    average = recipe.average
+    average = recipe.settings.average
     horizon = 1 / (1 - average.decay) if average.kind == "ema" else None
     return {
         "method": recipe.method_name, "summary": entries["method", None].summary,
@@ -101,9 +102,9 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: lis
         "lr": {at: plan.lr for at, plan in plans.items()},
         "average": recipe.data["average"], "horizon": horizon,
         "settles": _settles(average.decay) if average.kind == "ema" and average.warmup else 0,
-        "steps": total, "batches": sizes, "sampling": recipe.train.sampling, "pools": pools,
+        "steps": total, "batches": sizes, "sampling": recipe.settings.train.sampling, "pools": pools,
         "seen": {key: _epochs(total, sizes[key], pool) for key, pool in pools.items()},
-        "evaluations": math.ceil(total / recipe.eval.every), "every": recipe.eval.every,
+        "evaluations": math.ceil(total / recipe.settings.eval.every), "every": recipe.settings.eval.every,
         "rehearsed": None, "failed": None,
     }  # fmt: skip
 
@@ -126,11 +127,9 @@ def _views(recipe: Recipe, run: Training | None) -> dict[str, list[list[str]]]:
     method = recipe.resolved.parts["method", None].component
     shown = run.loader.views if run else getattr(method, "views", {})
 
-    def chain(view: str) -> list[str]:
-        before = recipe.after.get(view)
-        return [] if view == "clean" else [*(chain(before) if before else []), view]
-
-    return {branch: [chain(view) for view in views] for branch, views in shown.items() if views}
+    return {
+        branch: [list(policy_chain(view, recipe.after)) for view in views] for branch, views in shown.items() if views
+    }
 
 
 def lines(found: Value) -> Iterator[tuple[str, str]]:

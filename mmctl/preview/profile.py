@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmctl.errors import EnvironmentFault
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.report import console
 from mmctl.report.console import Column
 from mmctl.runs.build import build_training, read_data
@@ -114,7 +114,7 @@ def timed_parts(run: Training, clock: Clock) -> Iterator[None]:
 
 def profile_steps(recipe: Recipe, steps: int, folder: Path) -> Path:
     """Print where the time of so many steps goes; gives the trace file, written into `folder`."""
-    hardware = use_hardware(recipe.train)
+    hardware = use_hardware(recipe.settings.train)
     device, threads = hardware.device, hardware.threads
     run = build_training(recipe, read_data(recipe), device, hardware.dtype)
     clock = Clock(device)

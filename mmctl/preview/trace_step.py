@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmctl.plugin import Images, Split
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
 from mmctl.training.state import Training
 
@@ -92,7 +92,7 @@ def shown(x_BCHW: Tensor, views: Sequence[tuple[str, Tensor]]) -> str:
 
 def noise_data(recipe: Recipe) -> Data:
     """Enough noise for one step: a batch of labelled and a batch of unlabelled pictures."""
-    train = recipe.train
+    train = recipe.settings.train
     labeled = max(CLASSES, train.batch)
     rng = np.random.default_rng(0)
 
@@ -101,7 +101,7 @@ def noise_data(recipe: Recipe) -> Data:
         names = tuple(str(k) for k in range(CLASSES))
         return Images(pixels, np.arange(n) % CLASSES, names, [str(i) for i in range(n)], "made up")
 
-    parts = {name: images(CLASSES) for name in ("test", *recipe.eval.splits)}
+    parts = {name: images(CLASSES) for name in ("test", *recipe.settings.eval.splits)}
     parts["train"] = images(labeled + train.unlabeled_batch)
     rows = np.arange(labeled + train.unlabeled_batch)
     counts = tuple(np.bincount(rows[:labeled] % CLASSES, minlength=CLASSES).tolist())

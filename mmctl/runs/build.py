@@ -23,7 +23,7 @@ from mmctl.data.loader import Loader
 from mmctl.data.split import make_split
 from mmctl.errors import DataError, PluginError, UserError
 from mmctl.plugin import Images, Split
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.training.centroids import Centroids
 from mmctl.training.model import Average, Model
 from mmctl.training.state import Training
@@ -57,12 +57,12 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
     if "train" not in images or not any(s in images for s in ("val", "test")):
         raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
     check_images(images, recipe.dataset_name)
-    if "val" in images and recipe.split.val:
+    if "val" in images and recipe.settings.split.val:
         raise UserError(
-            f"split.val = {recipe.split.val} carves validation pictures from train, and {recipe.dataset_name} has "
-            "a validation split of its own: set split.val = 0."
+            f"split.val = {recipe.settings.split.val} takes validation pictures from train, but {recipe.dataset_name} "
+            "has a validation split of its own: set split.val = 0."
         )
-    split = split or make_split(images["train"], recipe.split, recipe.seed)
+    split = split or make_split(images["train"], recipe.settings.split, recipe.seed)
     text = "\n".join(f"{name} {part.fingerprint}" for name, part in sorted(images.items()))
     return Data(images, split, hashlib.sha256(text.encode()).hexdigest())
 
@@ -79,12 +79,14 @@ def build_training(recipe: Recipe, data: Data, device: torch.device, precision: 
     backbone = make("backbone")
     norm = Normalization.of(images, backbone)
     model = Model(backbone, len(images.classes), precision).to(device).to(memory_format=torch.channels_last)
-    ema = None if recipe.average.kind == "none" else Average(model, recipe.average.buffers)
-    if recipe.train.compile:
+    ema = None if recipe.settings.average.kind == "none" else Average(model, recipe.settings.average.buffers)
+    if recipe.settings.train.compile:
         for net in filter(None, (model, ema)):
             compile_network(net)
     known["model"], known["ema"], known["embed_dim"] = model, ema, model.embed_dim
-    centroids = Centroids(len(images.classes), model.embed_dim, recipe.centroids, len(split.labeled)).to(device)
+    centroids = Centroids(len(images.classes), model.embed_dim, recipe.settings.centroids, len(split.labeled)).to(
+        device
+    )
     known["centroids"] = centroids
     known["prior_K"] = known["prior_K"].to(device)
     losses = {slot: _on(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
@@ -99,14 +101,14 @@ def build_training(recipe: Recipe, data: Data, device: torch.device, precision: 
     _check_sizes(recipe, split, method)
     loader = Loader(
         images, split, method.views, augments, recipe.after,
-        norm=norm, batch=recipe.train.batch, unlabeled_batch=recipe.train.unlabeled_batch,
-        sampling=recipe.train.sampling, seed=recipe.seed, device=device, draw=getattr(method, "draw", None),
+        norm=norm, batch=recipe.settings.train.batch, unlabeled_batch=recipe.settings.train.unlabeled_batch,
+        sampling=recipe.settings.train.sampling, seed=recipe.seed, device=device, draw=getattr(method, "draw", None),
     )  # fmt: skip
-    labeled = Pictures(images, norm, device, batch=recipe.eval.batch, rows=split.labeled)
+    labeled = Pictures(images, norm, device, batch=recipe.settings.eval.batch, rows=split.labeled)
     return Training(
         {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
-        loader, recipe, recipe.slots, recipe.seed, device, labeled, evaluation_splits(recipe, data, norm, device),
-        bn_pictures(recipe, data, norm, device),
+        loader, recipe.settings, recipe.slots, recipe.seed, device, labeled,
+        evaluation_splits(recipe, data, norm, device), bn_pictures(recipe, data, norm, device),
     )  # fmt: skip
 
 
@@ -125,9 +127,9 @@ def bn_pictures(recipe: Recipe, data: Data, norm: Normalization, device: torch.d
 
     In batches of the training size and not of eval.batch, which must not matter for any figure.
     """
-    if recipe.average.kind == "none" or recipe.average.buffers != "recompute":
+    if recipe.settings.average.kind == "none" or recipe.settings.average.buffers != "recompute":
         return None
-    rows, batch = np.union1d(data.split.labeled, data.split.unlabeled), recipe.train.batch
+    rows, batch = np.union1d(data.split.labeled, data.split.unlabeled), recipe.settings.train.batch
     return (
         Pictures(data.images["train"], norm, device, batch=batch, rows=rows, unlabeled=True)
         .subset(RENORM)
@@ -138,16 +140,16 @@ def bn_pictures(recipe: Recipe, data: Data, norm: Normalization, device: torch.d
 def evaluation_splits(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
     """The splits that the recipe evaluates and the data have; val is the official one, or carved from train."""
     found: dict[str, Pictures] = {}
-    for name in recipe.eval.splits:
+    for name in recipe.settings.eval.splits:
         rows = data.split.val if name == "val" and len(data.split.val) else None
         part = data.images["train"] if rows is not None else data.images.get(name)
         if part is not None:
-            found[name] = Pictures(part, norm, device, batch=recipe.eval.batch, rows=rows)
+            found[name] = Pictures(part, norm, device, batch=recipe.settings.eval.batch, rows=rows)
             if not len(found[name]):
                 raise DataError(f'split "{name}" has no picture with a label: leave it out of eval.splits.')
     if not found:
         have = sorted(data.images)
-        raise UserError(f"eval.splits = {recipe.eval.splits}: the data have none of these; they have {have}.")
+        raise UserError(f"eval.splits = {recipe.settings.eval.splits}: the data have none of these; they have {have}.")
     return found
 
 
@@ -162,7 +164,7 @@ def supplied_facts(recipe: Recipe, images: Images, split: Split) -> dict[str, An
         "num_labeled": len(split.labeled),
         "num_unlabeled": len(split.unlabeled),
         "prior_K": torch.from_numpy((target_NK.sum(0) / max(1.0, float(target_NK.sum()))).astype(np.float32)),
-        "steps": recipe.train.steps,
+        "steps": recipe.settings.train.steps,
     }
 
 
@@ -178,16 +180,16 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
             f"method {recipe.method_name} needs unlabelled pictures and the split leaves none: "
             'set split.unlabeled = "all" (the labelled ones serve without their labels too) or lower split.labels.'
         )
-    if method.views.get("u") and len(split.unlabeled) < recipe.train.unlabeled_batch:
+    if method.views.get("u") and len(split.unlabeled) < recipe.settings.train.unlabeled_batch:
         raise DataError(
-            f"train.unlabeled_batch = {recipe.train.unlabeled_batch}, and only {len(split.unlabeled)} pictures are "
-            "unlabelled: lower it, or get more pictures."
+            f"train.unlabeled_batch = {recipe.settings.train.unlabeled_batch}, but only {len(split.unlabeled)} pictures "
+            "are unlabelled: lower it, or get more pictures."
         )
 
 
 def try_one_step(recipe: Recipe, data: Data) -> None:
     """One step on a handful of pictures: what does not fit together is found before there is a run folder."""
-    train = recipe.train
+    train = recipe.settings.train
     few = min(4, train.batch, train.unlabeled_batch)
     # One more where the recipe's two batches differ: a method that needs them equal must see that they are not.
     more = few + (train.batch != train.unlabeled_batch)

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import write_atomic
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 
 
 def create_run(
@@ -20,7 +20,7 @@ def create_run(
 ) -> Path:
     """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    weights = "raw" if recipe.average.kind == "none" else "ema"
+    weights = "raw" if recipe.settings.average.kind == "none" else "ema"
     try:
         runs.mkdir(parents=True, exist_ok=True)  # apart: a dangling link here also says "exists"
         while True:
@@ -42,10 +42,10 @@ def create_run(
             "cell": recipe.cell,
             "config": recipe.data,
             "tags": list(tags),
-            "note": note or recipe.note,
+            "note": note or recipe.settings.top.note,
             "created": time.time_ns() // 10**6,
-            "total_steps": recipe.train.steps,
-            "primary": full_metric_name(recipe.eval.primary, weights),
+            "total_steps": recipe.settings.train.steps,
+            "primary": full_metric_name(recipe.settings.eval.primary, weights),
             "published": recipe.published,
             "command": environment.command(),
             "code": environment.code(),

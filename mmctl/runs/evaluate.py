@@ -26,7 +26,7 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
     pictures = dict(evaluation_splits(opened.recipe, data, run.loader.norm, run.device))
     for name, part in data.images.items():
         if name not in pictures:
-            pictures[name] = Pictures(part, run.loader.norm, run.device, batch=opened.recipe.eval.batch)
+            pictures[name] = Pictures(part, run.loader.norm, run.device, batch=opened.recipe.settings.eval.batch)
     _one_of("--split", split, list(pictures))
     _one_of("--weights", weights, list(run.nets))
     _one_of("--predictor", predictor, ["head", "centroid"])

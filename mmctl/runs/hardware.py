@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmctl.errors import UserError
-from mmctl.settings import Train
+from mmctl.recipe.settings import Train
 
 DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.record import last_scores, last_state
 from mmctl.runs.create import create_run
@@ -36,7 +36,7 @@ def launch(
     own = recipes[0].data["launcher"]
     if own["name"] == "mmctl:local":
         sets += [f"launcher.slots={jobs}"] if jobs else []
-        if not any(device_of(r.train.device).type == "cuda" for r in recipes):
+        if not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
             # A GPU that nobody uses is no reason to share a process.
             sets += ["launcher.pack=1"] if "pack" not in own else []
             sets += [f"launcher.slots={machine()['cores']}"] if not jobs and "slots" not in own else []
@@ -44,7 +44,10 @@ def launch(
     slots = launcher.limits().slots
     if slots > 1:
         # Several runs share the cores: one thread each is the fastest way, and makes their numbers repeatable.
-        recipes = [r if r.train.threads or r.train.device == "cuda" else r.with_(["train.threads=1"]) for r in recipes]
+        recipes = [
+            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_(["train.threads=1"])
+            for r in recipes
+        ]
     folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]
     tell(f"{len(folders)} runs, {min(slots, len(folders))} at a time", out=True)
     stop, cancelled = StopSignal(), False

@@ -11,7 +11,7 @@ import torch
 from mmctl import environment
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
-from mmctl.recipe import Recipe, load
+from mmctl.recipe.recipe import Recipe, load
 from mmctl.run_folder.record import read_record
 from mmctl.runs.build import Data, Shared, build_training, read_data
 from mmctl.runs.hardware import use_hardware
@@ -41,7 +41,7 @@ def open_run(
     if not accept:
         check_components(folder, about, recipe)
     before = saved.manifest["environment"] if saved else {}
-    hardware = use_hardware(recipe.train, before)
+    hardware = use_hardware(recipe.settings.train, before)
     split_file = folder / "split.json"
     data = read_data(recipe, load_split(split_file) if split_file.exists() else None, shared)
     if not split_file.exists():

@@ -8,7 +8,7 @@ import torch
 
 from mmctl.data.split import make_split
 from mmctl.errors import MmctlError, PluginError
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data, Shared, build_training, read_data, try_one_step
 from mmctl.runs.hardware import DTYPES, device_of
 from mmctl.runs.recorder import plugin_line
@@ -22,7 +22,7 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     read: dict[str, Data] = {}
     shared: Shared = {}
     for recipe in recipes:
-        device_of(recipe.train.device)
+        device_of(recipe.settings.train.device)
         data = read[recipe.cell] = read_data(recipe, shared=shared)
         build_training(recipe, data, torch.device("cpu"), DTYPES["fp32"])
         try:
@@ -41,6 +41,6 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
 
     def hashes(recipe: Recipe) -> tuple[str, str]:
         data = read[recipe.cell]
-        return data.digest, make_split(data.images["train"], recipe.split, recipe.seed).sha256
+        return data.digest, make_split(data.images["train"], recipe.settings.split, recipe.seed).sha256
 
     return hashes

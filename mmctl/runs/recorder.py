@@ -141,7 +141,7 @@ class RunRecorder:
             self.log.flush(sync=True)
             about = checkpoint.publish(o.folder, step, tensors, facts)
             self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
-            checkpoint.retain(o.folder, o.recipe.train.keep)
+            checkpoint.retain(o.folder, o.recipe.settings.train.keep)
 
         assert self.writer is not None
         self.writer.save(o.training.tensors(), publish)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mmctl import environment
 from mmctl.errors import MmctlError
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder.record import last_scores
 from mmctl.store.store import Store
 

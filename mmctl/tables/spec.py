@@ -16,16 +16,16 @@ from pydantic import Field
 
 from mmctl import project
 from mmctl.errors import MmctlError, RecipeError, UserError, suggest
-from mmctl.layers import layers, named, same_name, settings_of
-from mmctl.lines import Problem, Source, read
-from mmctl.outline import Outline
-from mmctl.params import check
-from mmctl.recipe import Recipe, load
-from mmctl.recipe_names import folders
-from mmctl.registry import Index
-from mmctl.settings import Positive, Table
+from mmctl.recipe.find import find_by_name, recipe_folders
+from mmctl.recipe.layers import parse_sets, read_layers, same_name
+from mmctl.recipe.recipe import Recipe, load
+from mmctl.recipe.settings import Positive, Table
+from mmctl.recipe.toml_source import Problem, Source, read_toml
+from mmctl.registry.index import Index
+from mmctl.registry.messages import meant
+from mmctl.registry.parameters import check_table
+from mmctl.registry.static_index import StaticIndex
 from mmctl.text import dotted, literal, printable, short_literal
-from mmctl.wording import meant
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Sets = Annotated[list[str], Field(description="Values over the recipe's, as `--set` takes them.")]
@@ -105,7 +105,7 @@ class TableFile:
 
     def cells(self, sets: Sequence[str] = (), index: Index | None = None) -> list[Cell]:
         """Every place, row by row, with its recipe; sets: `--set` words over all of them."""
-        index = index or Outline()
+        index = index or StaticIndex()
         made: dict[tuple[Path, tuple[str, ...]], Recipe] = {}
         places = [(row, column) for row in self.rows for column in self.columns]
         found = [self._cell(*place, tuple(sets), index, made) for place in places]
@@ -148,14 +148,14 @@ class TableFile:
 def find_cell_recipe(given: str, beside: Path) -> Path | None:
     """A recipe's file: beside the table, in the project, or by name."""
     try:
-        return named(given, (beside, project.root()))
+        return find_by_name(given, (beside, project.root()))
     except (OSError, ValueError):
         return None
 
 
 def _place(path: Path, column: Column) -> Iterator[str]:
     """The `--set` words that put a recipe into a column: none where it says the same."""
-    data = layers(path).data
+    data = read_layers(path).data
 
     def said(table: str, key: str) -> Any:
         return data[table].get(key) if isinstance(data.get(table), dict) else None
@@ -169,7 +169,7 @@ def _place(path: Path, column: Column) -> Iterator[str]:
 def command_line_name(path: Path) -> str:
     """A recipe as the command line takes it in the project's folder: a path in the project, or a shipped name."""
     path, root = path.resolve(), project.root().resolve()
-    for folder in folders():
+    for folder in recipe_folders():
         if folder.resolve() in path.parents and folder.resolve() != root / "recipes":
             return str(path.relative_to(folder.resolve()).with_suffix(""))
     return str(path.relative_to(root)) if root in path.parents else str(path)
@@ -177,7 +177,7 @@ def command_line_name(path: Path) -> str:
 
 def known_tables() -> list[str]:
     """The names of all tables that can be given without a path."""
-    found = ((d, f) for d in folders() for f in sorted((d / "tables").rglob("*.toml")))
+    found = ((d, f) for d in recipe_folders() for f in sorted((d / "tables").rglob("*.toml")))
     return list(dict.fromkeys(str(f.relative_to(d / "tables").with_suffix("")) for d, f in found))
 
 
@@ -185,7 +185,7 @@ def read_table(given: str | Path) -> TableFile:
     """A table by path or name; RecipeError tells all that is wrong at once."""
     path = Path(given)
     try:
-        found = path if path.is_file() else named(f"tables/{given}", ())
+        found = path if path.is_file() else find_by_name(f"tables/{given}", ())
     except (OSError, ValueError):
         found = None
     if found is None:
@@ -203,7 +203,7 @@ class _Reader:
     """One pass over a file."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.source = path, read(path)
+        self.path, self.source = path, read_toml(path)
         self.problems: list[Problem] = []
 
     def say(self, path: tuple[str | int, ...], message: str) -> None:
@@ -254,13 +254,13 @@ class _Reader:
 
     def one(self, path: tuple[str, ...], model: type[T], table: Mapping[str, Any]) -> T | None:
         """A checked table of fixed keys."""
-        checked, faults = check(model, table)
+        checked, faults = check_table(model, table)
         for at, message in faults:
             self.say((*path, *at), message)
         sets = table.get("set")
         for setting in sets if isinstance(sets, list) else ():
             try:
-                settings_of([str(setting)])
+                parse_sets([str(setting)])
             except RecipeError as error:
                 self.say((*path, "set"), f"{literal(setting)}: {error.problems[0].removeprefix('--set: ')}")
         for hole in re.findall(r"\{[^}]*\}?", str(table.get("recipe", ""))):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmctl import ops
 from mmctl.errors import UserError
-from mmctl.settings import Centroids as CentroidSettings
+from mmctl.recipe.settings import Centroids as CentroidSettings
 from mmctl.training.model import Model
 
 EPS = 1e-6  # below this length an embedding has no direction; the default of 1e-12 gives gradients of 1e12 there

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmctl.settings import Optimizer as OptimizerSettings
+from mmctl.recipe.settings import Optimizer as OptimizerSettings
 
 
 class Optimizer:

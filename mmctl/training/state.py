@@ -16,6 +16,7 @@ from mmctl.data.images import Pictures
 from mmctl.data.loader import Loader
 from mmctl.data.transfer import DevicePlan, Plan, Transfer
 from mmctl.plugin import Slot
+from mmctl.recipe.settings import Settings
 from mmctl.training.alarms import Alarms
 from mmctl.training.centroids import Centroids
 from mmctl.training.evaluate import recompute_bn
@@ -31,7 +32,7 @@ class Training:
 
     parts: dict[str, nn.Module]  # owners, in order: model, ema, centroids, labeler, loss.SLOT, augment.NAME, method
     loader: Loader
-    settings: Any  # the recipe's train, eval, optimizer, schedule and average tables
+    settings: Settings
     slots: Mapping[str, Slot]
     seed: int
     device: torch.device

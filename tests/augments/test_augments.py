@@ -21,7 +21,7 @@ from mmctl.augments.faces import Faces
 from mmctl.augments.randaugment import FixMatchRandAugment, USBRandAugment
 from mmctl.augments.weak import FlipCrop
 from mmctl.plugin import DataError
-from mmctl.registry import Index
+from mmctl.registry.index import Index
 
 SHAPES = [(7, 3, 12, 9), (5, 1, 8, 8)]
 STILL = {"rotate": 0.0, "zoom": 0.0, "shift": 0.0, "shear": 0.0, "flip": 0.0, "noise": 0.0}

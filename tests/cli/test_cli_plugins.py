@@ -131,7 +131,7 @@ def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     import torch
 
-    from mmctl.registry import Index
+    from mmctl.registry.index import Index
 
     monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(REPO / "plugins"))
     index = Index()

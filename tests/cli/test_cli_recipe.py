@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.recipe_parts import BASE, PARTS, write
-from mmctl import recipe
+from mmctl.recipe import recipe
 
 
 @pytest.fixture(autouse=True)

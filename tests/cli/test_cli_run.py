@@ -10,7 +10,7 @@ import pytest
 
 from helpers.command import Result
 from helpers.paths import REPO
-from mmctl.recipe import load
+from mmctl.recipe.recipe import load
 from mmctl.run_folder import journal
 from mmctl.runs.create import create_run
 

@@ -17,9 +17,10 @@ from helpers.small_images import images
 from mmctl.data import draws
 from mmctl.data.draws import generator
 from mmctl.data.images import Normalization, one_hot
-from mmctl.data.loader import Balanced, Loader, Order, chain, prefetch
+from mmctl.data.loader import Balanced, Loader, Order, prefetch
 from mmctl.data.transfer import Transfer
 from mmctl.plugin import Images, Split
+from mmctl.recipe.resolved import policy_chain
 
 CPU = torch.device("cpu")
 
@@ -225,9 +226,9 @@ def test_a_memory_map_gives_what_resident_pixels_give(tmp_path: Path) -> None:
 
 def test_chain() -> None:
     after = {"weak": None, "strong": "weak", "noise": "strong"}
-    assert chain("noise", after) == ("weak", "strong", "noise")
-    assert chain("weak", after) == ("weak",)
-    assert chain("clean", after) == ()
+    assert policy_chain("noise", after) == ("weak", "strong", "noise")
+    assert policy_chain("weak", after) == ("weak",)
+    assert policy_chain("clean", after) == ()
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])

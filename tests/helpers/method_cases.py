@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmctl.registry import Index
+from mmctl.registry.index import Index
 
 METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
 VARIANTS = {

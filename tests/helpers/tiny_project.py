@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from mmctl import project
-from mmctl.recipe import Recipe, load
-from mmctl.registry import Index
+from mmctl.recipe.recipe import Recipe, load
+from mmctl.registry.index import Index
 from mmctl.runs.build import build_training, read_data
 from mmctl.training.state import Training
 

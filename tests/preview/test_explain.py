@@ -14,7 +14,7 @@ from helpers import tiny_project
 from helpers.paths import REPO
 from mmctl.preview.explain import explain, lines
 from mmctl.preview.trace_step import Pass, shown, trace_step
-from mmctl.recipe import load
+from mmctl.recipe.recipe import load
 from mmctl.training.schedules import average_share, learning_rate, ramp
 
 Mm = Callable[..., Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.recipe_parts import BASE, PARTS, write
-from mmctl import recipe
 from mmctl.errors import PluginError, RecipeError
-from mmctl.layers import layers
-from mmctl.settings import ORDER
+from mmctl.identity import cell_of, identity
+from mmctl.recipe import recipe
+from mmctl.recipe.layers import read_layers
+from mmctl.recipe.settings import ORDER
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def problems(text: str = "", sets: tuple[str, ...] = (), base: bool = True, fast
     """What is wrong with a recipe that extends the base, without the file's name."""
     file = write("a", ('extends = "base"\n' if base else "\n") + text)
     try:
-        recipe.check(file, sets, fast=fast)
+        recipe.check_recipe(file, sets, fast=fast)
     except RecipeError as error:
         return [p.removeprefix("recipes/a.toml:").removeprefix("recipes/a.toml: ") for p in error.problems]
     return []
@@ -40,7 +42,7 @@ def test_resolved() -> None:
     made = recipe.load("a")
     assert [made.name, made.seed, made.path.name] == ["a", 3, "a.toml"]
     assert made.data["labeler"] == {"name": "plugins:sure", "m": 3.0}
-    assert (made.train.steps, made.train.batch, made.train.unlabeled_batch) == (100, 8, 64)
+    assert (made.settings.train.steps, made.settings.train.batch, made.settings.train.unlabeled_batch) == (100, 8, 64)
     assert made.slots["unlabeled"] == ("plugins:one", 7.0, 0.4, "sigmoid")
     assert made.slots["fair"] == (None, 0.5, 0, "linear")
     assert made.policies == ("weak", "strong")
@@ -105,12 +107,12 @@ def test_components() -> None:
 def test_cell_is_what_is_computed() -> None:
     made = recipe.load("base")
     same = ["name=x", "note=y", "seed=9", "train.device=cpu", "train.keep=5", "eval.batch=3", "dataset.root=/x"]
-    assert made.with_(same).cell == made.cell == recipe.cell_of(made.data, made.components())
+    assert made.with_(same).cell == made.cell == cell_of(made.data, made.components())
     assert made.with_seed(4).cell == made.cell
     assert made.with_seed(4).seed == 4
     for other in ("train.batch=3", "labeler.m=4", "backbone.width=9", "split.seed=1", "loss.fair.weight=1"):
         assert made.with_([other]).cell != made.cell
-    assert "name" not in recipe.identity(made.data)
+    assert "name" not in identity(made.data)
     assert made.data["name"] == "base"
 
 
@@ -323,7 +325,7 @@ def test_set() -> None:
     made = recipe.load("base", ["labeler.m=4", "labeler.name=sure", "note=a=b", "train={steps = 7, batch = 2}"])
     assert made.data["labeler"]["m"] == 4.0
     assert made.note == "a=b"
-    assert (made.train.steps, made.train.batch) == (7, 2)
+    assert (made.settings.train.steps, made.settings.train.batch) == (7, 2)
     assert made.origin(("labeler", "m")) == "--set"
     assert made.origin(("train", "keep")) == "default"
     assert made.origin(("dataset", "name")) == "recipes/base.toml:2"
@@ -353,7 +355,11 @@ def test_a_wrong_set(word: str, said: str) -> None:
 def test_extends() -> None:
     write("deep/child", 'extends = "../base.toml"\n')
     write("deep/by-name", 'extends = "base"\n')
-    assert recipe.load("deep/child").train.steps == recipe.load("recipes/deep/by-name.toml").train.steps == 100
+    assert (
+        recipe.load("deep/child").settings.train.steps
+        == recipe.load("recipes/deep/by-name.toml").settings.train.steps
+        == 100
+    )
     write("x", 'extends = "y"\n')
     write("y", '\nextends = "x"\n')
     with pytest.raises(
@@ -375,12 +381,12 @@ def test_extends_several_recipes() -> None:
     write("fast", 'extends = "long"\n[optimizer]\nlr = 0.9\n')
     write("both", 'extends = ["base", "fast", "long"]\n\n[train]\nbatch = 3\n')
     made = recipe.load("both")
-    assert (made.train.steps, made.train.batch, made.optimizer.lr) == (900, 3, 0.5)
+    assert (made.settings.train.steps, made.settings.train.batch, made.settings.optimizer.lr) == (900, 3, 0.5)
     assert [made.origin(path) for path in (("train", "steps"), ("train", "batch"), ("optimizer", "lr"))] == [
         "recipes/long.toml:2", "recipes/both.toml:4", "recipes/long.toml:5",
     ]  # fmt: skip
     write("other", 'extends = ["base", "long", "fast"]\n')
-    assert recipe.load("other").optimizer.lr == 0.9
+    assert recipe.load("other").settings.optimizer.lr == 0.9
     assert recipe.load("other").origin(("optimizer", "lr")) == "recipes/fast.toml:3"
     write("one", 'extends = ["base"]\n')
     assert recipe.load("one").cell == recipe.load("base").cell
@@ -391,9 +397,9 @@ def test_a_later_parent_that_names_another_component_drops_the_parameters_of_the
     write("first", '[labeler]\nname = "other"\nrate = 0.1\n[loss.fair]\nname = "x"\nmargin = 2\nweight = 7.0\n')
     write("second", '[labeler]\nname = "sure"\nm = 4.0\n[loss.fair]\nname = "y"\n')
     write("a", 'extends = ["second", "first"]\n')
-    assert layers(Path("recipes/a.toml")).data["labeler"] == {"name": "other", "rate": 0.1}
+    assert read_layers(Path("recipes/a.toml")).data["labeler"] == {"name": "other", "rate": 0.1}
     write("b", 'extends = ["first", "second"]\n')
-    found = layers(Path("recipes/b.toml")).data
+    found = read_layers(Path("recipes/b.toml")).data
     assert found == {"labeler": {"name": "sure", "m": 4.0}, "loss": {"fair": {"name": "y", "weight": 7.0}}}
 
 
@@ -452,7 +458,7 @@ def test_a_project_recipe_may_extend_the_shipped_one_of_its_name(
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     (shipped / "mine.toml").write_text(BASE)
-    monkeypatch.setattr("mmctl.layers.folders", lambda: (tmp_path / "recipes", shipped))
+    monkeypatch.setattr("mmctl.recipe.layers.folders", lambda: (tmp_path / "recipes", shipped))
     write("mine", 'extends = "mine"\nseed = 5\n')
     assert recipe.load("mine").seed == 5
 

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.command import Result
 from helpers.paths import REPO
-from mmctl.recipe_names import complete, known_recipes, purpose
+from mmctl.recipe.find import complete_recipe, known_recipes, purpose
 
 Mm = Callable[..., Result]
 
@@ -75,19 +75,19 @@ def test_each_name_of_the_list_can_be_typed(mm: Mm) -> None:
 
 
 def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ("digits/vat", purpose(REPO / "recipes" / "digits" / "vat.toml")) in complete("digits/v")
-    assert complete("nothing-like-it") == []
+    assert ("digits/vat", purpose(REPO / "recipes" / "digits" / "vat.toml")) in complete_recipe("digits/v")
+    assert complete_recipe("nothing-like-it") == []
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.toml").write_bytes(b"\xff\xfe")
     (tmp_path / "mine" / "b.txt").touch()
-    assert complete("mi") == [("mine/", "")]
-    assert complete("mine/") == [("mine/a.toml", "")]
-    assert complete("nowhere/x") == []
+    assert complete_recipe("mi") == [("mine/", "")]
+    assert complete_recipe("mine/") == [("mine/a.toml", "")]
+    assert complete_recipe("nowhere/x") == []
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert complete("d") == []
+    assert complete_recipe("d") == []
 
 
 @pytest.mark.parametrize("words", ["run digits/v", "recipe show digits/v", "recipe validate digits/v"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmctl.errors import RecipeError
-from mmctl.lines import parse, scan
+from mmctl.recipe.toml_source import parse_toml, scan
 from mmctl.text import literal, short_literal
 
 
@@ -30,13 +30,16 @@ from mmctl.text import literal, short_literal
 )
 def test_limits(raw: bytes, said: str) -> None:
     with pytest.raises(RecipeError) as error:
-        parse(raw, "r.toml")
+        parse_toml(raw, "r.toml")
     assert said in str(error.value)
     assert "\x1b" not in str(error.value)
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
-    assert parse(b"\xef\xbb\xbfseed = 1\r\n[train]\r\nsteps = 2\r\n", "r").data == {"seed": 1, "train": {"steps": 2}}
+    assert parse_toml(b"\xef\xbb\xbfseed = 1\r\n[train]\r\nsteps = 2\r\n", "r").data == {
+        "seed": 1,
+        "train": {"steps": 2},
+    }
 
 
 def test_each_key_has_its_line() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mmctl.errors import PluginError
-from mmctl.params import check, meaning, parameters, schema, shape, values
+from mmctl.registry.parameters import check_table, meaning, parameters, schema, shape, values
 
 
 class Everything:
@@ -45,12 +45,12 @@ MODEL = shape(Everything, "labeler").model
 
 
 def faults(**table: Any) -> dict[str, str]:
-    return {".".join(map(str, at)): message for at, message in check(MODEL, table)[1]}
+    return {".".join(map(str, at)): message for at, message in check_table(MODEL, table)[1]}
 
 
 def test_supplied_arguments_and_defaults() -> None:
     assert shape(Everything, "labeler").supplied == ("num_classes",)
-    checked, wrong = check(MODEL, {})
+    checked, wrong = check_table(MODEL, {})
     assert checked is not None
     assert not wrong
     assert values(checked)["m"] == 2.0
@@ -93,7 +93,7 @@ def test_all_faults_at_once() -> None:
 
 
 def test_what_toml_can_write_is_taken() -> None:
-    checked, _ = check(MODEL, {"m": 3, "span": [1, 2], "file": "b", "n": 4, "few": 0.5, "loose": math.inf})
+    checked, _ = check_table(MODEL, {"m": 3, "span": [1, 2], "file": "b", "n": 4, "few": 0.5, "loose": math.inf})
     assert checked is not None
     got = values(checked)
     assert (got["m"], got["span"], got["file"], got["few"]) == (3.0, (1.0, 2.0), Path("b"), 0.5)
@@ -103,7 +103,7 @@ def test_what_toml_can_write_is_taken() -> None:
 def test_a_literal_of_one_does_not_take_true() -> None:
     def component(*, n: Literal[1, 2] = 1) -> None: ...
 
-    assert check(shape(component, "loss").model, {"n": True})[1] == [(("n",), "must be a number (got true)")]
+    assert check_table(shape(component, "loss").model, {"n": True})[1] == [(("n",), "must be a number (got true)")]
 
 
 def test_meanings_come_from_the_docstring() -> None:
@@ -185,7 +185,7 @@ def test_the_star_rule(component: Any, part: str) -> None:
 
 
 def test_a_parameter_may_be_a_model_of_its_own() -> None:
-    assert check(shape(_nested, "loss").model, {"inner": {"a": "x"}})[1] == [
+    assert check_table(shape(_nested, "loss").model, {"inner": {"a": "x"}})[1] == [
         (("inner", "a"), 'must be an integer (got "x")')
     ]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from helpers.paths import REPO
-from mmctl import registry
 from mmctl.errors import RecipeError
-from mmctl.outline import DECLARED, Outline, outline
-from mmctl.params import check, defaults, schema, shape
 from mmctl.plugin import Slot
-from mmctl.recipe import load
-from mmctl.registry import Index
+from mmctl.recipe.recipe import load
+from mmctl.registry import index as registry
+from mmctl.registry.index import Index
+from mmctl.registry.parameters import check_table, defaults, schema, shape
+from mmctl.registry.static_index import DECLARED, StaticIndex, outline
 
 BUILT_IN = [entry for entry in Index(sources="off").entries if not entry.broken]
 FOLDER = REPO / "recipes"
@@ -26,7 +26,7 @@ RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if not PARTS & set(p.relative
 
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda e: f"{e.kind}-{e.name}")
 def test_each_component_of_mmctl_is_read_as_it_is_imported(entry: Any) -> None:
-    real, read = Index(sources="off"), Outline(sources="off")
+    real, read = Index(sources="off"), StaticIndex(sources="off")
     assert outline(entry) is not None, "its text does not say it all: defaults that are no literals, a base elsewhere"
     ours, theirs = read.shape(entry), real.shape(entry)
     assert ours.supplied == theirs.supplied
@@ -42,7 +42,7 @@ def test_each_component_of_mmctl_is_read_as_it_is_imported(entry: Any) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(REPO / "recipes")))
 def test_each_shipped_recipe_resolves_to_the_same(path: Path) -> None:
-    ours, theirs = load(path, index=Outline()), load(path)
+    ours, theirs = load(path, index=StaticIndex()), load(path)
     assert ours.data == theirs.data
     assert ours.published == theirs.published
     assert ours.slots == theirs.slots
@@ -54,13 +54,13 @@ def test_faults_of_the_text_are_found_all_the_same(tmp_path: Path) -> None:
     file.write_text((REPO / "recipes" / "digits.toml").read_text())
     sets = ["labeler.temperatur=1", "labeler.temperature=0", "loss.margins.weight=2", "method.per='step'"]
     told = []
-    for index in (Outline(), Index()):
+    for index in (StaticIndex(), Index()):
         with pytest.raises(RecipeError) as caught:
             load(file, sets, index)
         told.append(caught.value.problems)
     assert told[0] == told[1]
     assert len(told[0]) == 4
-    assert load(file, ["labeler.temperature=1"], Outline()).cell == load(file, ["labeler.temperature=1.0"]).cell
+    assert load(file, ["labeler.temperature=1"], StaticIndex()).cell == load(file, ["labeler.temperature=1.0"]).cell
 
 
 SOURCE = """
@@ -117,7 +117,7 @@ def test_what_a_text_says_and_does_not_say(tmp_path: Path) -> None:
     assert found["a"].slots == {"labeled": Slot("ce", 1.0, 16384)}
     assert (found["b"].default_labeler, list(found["b"].slots)) == ("x", ["labeled", "fair"])
     assert list(inspect.signature(found["b"]).parameters) == list(parameters)
-    assert check(shape(found["d"], "augment").model, {"pad": -1, "way": "c"})[1] == [
+    assert check_table(shape(found["d"], "augment").model, {"pad": -1, "way": "c"})[1] == [
         (("pad",), "must be at least 0 (got -1)"), (("way",), 'must be one of "a" or "b" (got "c")'),
     ]  # fmt: skip
     assert list(inspect.signature(found["g"]).parameters) == []

@@ -12,7 +12,7 @@ import torch
 from helpers.command import Result
 from helpers.run_helpers import After, assert_same, events, never, started
 from mmctl.errors import Diverged, TrainingFailed, UserError
-from mmctl.recipe import Recipe
+from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder.record import last_state
 from mmctl.runs import open
 from mmctl.runs.execute import execute

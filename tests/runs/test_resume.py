@@ -16,7 +16,7 @@ from helpers.command import Result
 from helpers.paths import REPO
 from helpers.processes import spawn, wait_for
 from helpers.run_helpers import After, assert_same, only
-from mmctl.recipe import load
+from mmctl.recipe.recipe import load
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
 from mmctl.training import checkpoint

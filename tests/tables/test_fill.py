@@ -14,7 +14,7 @@ import pytest
 
 from helpers.fake_runs import attempt, data, finished_run, make_run, points, state, write
 from mmctl.errors import RecipeError
-from mmctl.recipe import load
+from mmctl.recipe.recipe import load
 from mmctl.tables import fill
 from mmctl.tables.spec import read_table
 
@@ -82,7 +82,7 @@ def run_of(runs: Path, recipe: str, seed: int, *sets: str, final: float = 0.9, *
     uid = f"20261125-08{number:04d}-{made.name}-s{seed}-{number:04x}"
     folder = finished_run(
         runs, uid, final=final, seed=seed, name=made.name, method=made.method_name, cell=made.cell,
-        total=made.train.steps, labels=int(made.split.labels), **more,
+        total=made.settings.train.steps, labels=int(made.settings.split.labels), **more,
     )  # fmt: skip
     about = json.loads((folder / "run.json").read_text())
     about |= {"config": made.data | {"seed": seed}, "components": made.components()}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from helpers.paths import REPO
-from mmctl.layers import known_recipes
-from mmctl.recipe import load
-from mmctl.registry import Index
+from mmctl.recipe.find import known_recipes
+from mmctl.recipe.recipe import load
+from mmctl.registry.index import Index
 from mmctl.tables.spec import known_tables, read_table
 
 Mm = Callable[..., Any]
@@ -122,12 +122,12 @@ def test_every_recipe_that_there_is_resolves(name: str) -> None:
         if cell.recipe:
             tried += 1
             assert load(cell.recipe.path, cell.sets, index).data == cell.recipe.data
-            assert (cell.recipe.dataset_name, cell.recipe.split.labels) == (column.dataset, column.labels)
+            assert (cell.recipe.dataset_name, cell.recipe.settings.split.labels) == (column.dataset, column.labels)
         elif cell.given in known_recipes():
             tried += 1
             sets = (*read.head.set, *column.set, *read.rows[cell.row].set, *cell.figure.set)
             made = load(cell.given, ["dataset.name=digits", f"split.labels={column.labels}", *sets], index)
-            assert (made.data["backbone"]["name"], made.train.steps) == ("mmctl:wrn_28_2", 1024 * 1024)
+            assert (made.data["backbone"]["name"], made.settings.train.steps) == ("mmctl:wrn_28_2", 1024 * 1024)
     assert tried >= 7
 
 

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers.paths import REPO
 from mmctl.data.split import make_split
 from mmctl.plugin import Images
-from mmctl.recipe import load
-from mmctl.registry import Index
+from mmctl.recipe.recipe import load
+from mmctl.registry.index import Index
 from mmctl.runs.build import Data, build_training
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training

@@ -23,8 +23,8 @@ from typing import Any
 import mmctl
 from mmctl import project
 from mmctl.errors import PluginError, suggest
-from mmctl.params import Shape, shape
 from mmctl.plugin import KINDS
+from mmctl.registry.parameters import Shape, shape
 from mmctl.text import display_path, printable
 
 FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from mmctl import project, recipe_names
+from mmctl import project
 from mmctl.errors import MmctlError, RecipeError
-from mmctl.layers import Layers, layers
-from mmctl.outline import outline
-from mmctl.registry import Index
-from mmctl.resolve import resolve
-from mmctl.settings import Split, Train
+from mmctl.recipe import find
+from mmctl.recipe.layers import Layers, read_layers
+from mmctl.recipe.resolve import resolve
+from mmctl.registry.index import Index
+from mmctl.registry.static_index import outline
 
 NEEDED = ("dataset", "backbone", "method")
 """A recipe that names none of one of these is a fragment: it can be extended and not run."""
@@ -34,23 +33,23 @@ class Listed:
     problem: str | None = None  # the first thing that is wrong with it
 
 
-def listing() -> list[Listed]:
+def list_recipes() -> list[Listed]:
     """Every recipe that can be given by name, the project's own first."""
     index, own, done = Index(), project.root() / "recipes", dict[Path, Layers]()
-    return [_listed(name, folder != own, file, index, done) for name, (folder, file) in recipe_names.files().items()]
+    return [_listed(name, folder != own, file, index, done) for name, (folder, file) in find.recipe_files().items()]
 
 
 def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path, Layers]) -> Listed:
-    head = (name, name.rpartition("/")[0], shipped, recipe_names.purpose(file))
+    head = (name, name.rpartition("/")[0], shipped, find.purpose(file))
     try:
-        made = layers(file, done)
+        made = read_layers(file, done)
         named = {kind: made.data[kind].get("name") for kind in NEEDED if isinstance(made.data.get(kind), dict)}
         if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
             return Listed(*head, lacks=lacks)
         settings = resolve(made, index, "recipe", fast=True).settings
     except RecipeError as error:
         return Listed(*head, problem=error.problems[0])
-    labels, steps = cast(Split, settings["split"]).labels, cast(Train, settings["train"]).steps
+    labels, steps = settings.split.labels, settings.train.steps
     return Listed(*head, labels=labels, steps=steps, data_missing=_data_missing(made, index))
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mmctl.params import Shape, shape
 from mmctl.plugin import Slot
-from mmctl.registry import Entry, Index
+from mmctl.registry.index import Entry, Index
+from mmctl.registry.parameters import Shape, shape
 
 DECLARED = ("slots", "views", "default_labeler")
 """Class attributes of a method that a recipe's resolution asks for."""
@@ -27,10 +27,10 @@ BARE = {"nn.Module", "torch.nn.Module", "object"}
 LIGHT = {"typing", "collections.abc", "pydantic"}
 """Modules whose names types and defaults may use."""
 PLAIN = {kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, range, set, str, tuple)}
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
-class Outline(Index):
+class StaticIndex(Index):
     """An index that reads mmctl's own components instead of importing them; plugins are imported as ever."""
 
     def _loaded(self, entry: Entry) -> tuple[Callable[..., Any], Shape]:

@@ -5,52 +5,36 @@ All faults are collected and told together, each with the file and line it stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import BaseModel
 
-from mmctl.crosscheck import cross
 from mmctl.errors import PluginError, RecipeError, suggest
-from mmctl.layers import SET, Layers, settings_of
-from mmctl.lines import Path_, Problem
-from mmctl.params import Shape, check, own_keys, plain, values
 from mmctl.plugin import Slot
-from mmctl.recipe_names import folders
-from mmctl.registry import NAME, Entry, Index
-from mmctl.requires import installed, satisfies, wrong
-from mmctl.settings import ORDER, TABLES, LossTerm, Published, Table, Top, ordered
-from mmctl.text import dotted, literal, short_literal
-from mmctl.wording import meant, semicolon
-
-
-class Part(NamedTuple):
-    """One component of a recipe, ready to be built."""
-
-    entry: Entry
-    component: Callable[..., Any]
-    shape: Shape
-    params: dict[str, Any]  # as Python values
-
-
-@dataclass
-class Resolved:
-    """A recipe that holds."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Table] = field(default_factory=dict)
-    parts: dict[tuple[str, str | None], Part] = field(default_factory=dict)
-    slots: dict[str, Slot] = field(default_factory=dict)
-    after: dict[str, str | None] = field(default_factory=dict)
+from mmctl.recipe.find import recipe_folders
+from mmctl.recipe.layers import SET, Layers, parse_sets
+from mmctl.recipe.problems import Problems
+from mmctl.recipe.resolved import Part, Resolved
+from mmctl.recipe.rules import check_rules
+from mmctl.recipe.settings import ORDER, TABLES, LossTerm, Published, Table, Top, ordered
+from mmctl.recipe.toml_source import KeyPath
+from mmctl.registry.index import NAME, Index
+from mmctl.registry.messages import meant, semicolon
+from mmctl.registry.parameters import check_table, own_keys, toml_value, values
+from mmctl.text import dotted, short_literal
 
 
 def resolve(layers: Layers, index: Index, name: str, fast: bool = False) -> Resolved:
     """Check everything and write out every default; fast: without importing a component, so without parameters."""
     work = Resolver(layers, index, fast)
     work.all(name)
-    if work.problems or work.unknown:
-        raise RecipeError(work.told())
+    for path, known in work.unknown:  # told last, when all keys that could be meant are known
+        work.say(path, "unknown key" + meant(path[-1], dotted(path[:-1]), known, work.keys))
+    if work.problems.found:
+        raise RecipeError(work.problems.lines())
     work.made.data = ordered(work.made.data)
     return work.made
 
@@ -62,30 +46,10 @@ class Resolver:
         self.layers, self.index, self.fast = layers, index, fast
         self.raw = layers.data
         self.made = Resolved()
-        self.problems: list[Problem] = []
-        self.unknown: list[tuple[Path_, tuple[str, ...]]] = []
+        self.problems = Problems(layers)
+        self.say = self.problems.add
+        self.unknown: list[tuple[KeyPath, tuple[str, ...]]] = []
         self.keys: dict[str, tuple[str, ...]] = {table: tuple(model.model_fields) for table, model in TABLES.items()}
-
-    def say(self, path: Path_ | tuple[str | int, ...], message: str, at: Path_ | None = None) -> None:
-        """Note a fault; at: where it stands, if its key stands nowhere."""
-        label, line = self.layers.origin(at or tuple(str(part) for part in path))
-        self.problems.append(Problem(label, line, dotted(path), message))
-
-    def ref(self, *path: str) -> str:
-        """Another value that a fault speaks of, and where it stands."""
-        table = self.made.settings.get(path[0])
-        value = literal(plain(getattr(table, path[1])))
-        where = self.layers.origin(path) if path in self.layers.origins else "by default"
-        return f"{dotted(path)} = {value} ({where})"
-
-    def told(self) -> list[str]:
-        """All faults, the recipe's own file first, by line."""
-        for path, known in self.unknown:
-            self.say(path, "unknown key" + meant(path[-1], dotted(path[:-1]), known, self.keys))
-        first = (SET, self.layers.source.label)
-        rank = {label: n for n, label in enumerate(first)}
-        ordered_ = sorted(set(self.problems), key=lambda p: (rank.get(p.file, 9), p.file, p.line, p.key))
-        return [str(problem) for problem in ordered_]
 
     def all(self, name: str) -> None:
         """Everything, in the order of the file's tables."""
@@ -106,9 +70,9 @@ class Resolver:
         self.losses(method)
         self.augments(method)
         self.component("launcher", None, ("launcher",), default="local")
-        cross(self, method)
+        check_rules(self.made, self.problems)
 
-    def table(self, path: Path_) -> dict[str, Any]:
+    def table(self, path: KeyPath) -> dict[str, Any]:
         """A table of the recipe, empty where it is absent or no table."""
         value: Any = self.raw
         for n, part in enumerate(path, 1):
@@ -118,7 +82,7 @@ class Resolver:
                 return {}
         return cast(dict[str, Any], value)
 
-    def faults(self, path: Path_, faults: Iterable[tuple[tuple[str | int, ...], str]], known: Iterable[str]) -> None:
+    def faults(self, path: KeyPath, faults: Iterable[tuple[tuple[str | int, ...], str]], known: Iterable[str]) -> None:
         """Note what `check` found in a table."""
         for at, message in faults:
             if message.startswith("unknown key") and len(at) == 1:
@@ -126,15 +90,15 @@ class Resolver:
             else:
                 self.say((*path, *at), message)
 
-    def model(self, path: Path_, model: type[Table], table: Mapping[str, Any]) -> None:
+    def model(self, path: KeyPath, model: type[Table], table: Mapping[str, Any]) -> None:
         """Check one of mmctl's own tables."""
-        checked, faults = check(model, table)
+        checked, faults = check_table(model, table)
         self.faults(path, faults, model.model_fields)
         if checked is not None:
-            self.made.settings[path[0] if path else "top"] = cast(Table, checked)
-            self.put(path, plain(values(checked)))
+            self.made.tables[path[0] if path else "top"] = cast(Table, checked)
+            self.put(path, toml_value(values(checked)))
 
-    def put(self, path: Path_, value: dict[str, Any]) -> None:
+    def put(self, path: KeyPath, value: dict[str, Any]) -> None:
         """Write into the resolved data."""
         into = self.made.data
         for part in path:
@@ -146,31 +110,35 @@ class Resolver:
         table = self.table(("requires",))
         for name, specifier in table.items():
             path = ("requires", name)
-            if not isinstance(specifier, str) or wrong(specifier):
-                text = wrong(specifier) if isinstance(specifier, str) else 'must be versions such as ">=0.1,<0.2"'
+            try:
+                wanted = SpecifierSet(specifier) if isinstance(specifier, str) and specifier.strip() else None
+            except InvalidSpecifier:
+                wanted = None
+            if wanted is None:
+                text = 'must be versions such as ">=0.1,<0.2" or "==0.3.*"'
                 self.say(path, f"{text} (got {short_literal(specifier)})")
-            elif (have := installed(name)) is None:
-                self.say(path, f"{specifier} is asked for, and {name} is not installed")
-            elif not satisfies(have, specifier):
-                self.say(path, f"{specifier} is asked for, and {name} {have} is installed")
+            elif (have := installed_version(name)) is None:
+                self.say(path, f"needs {name} {specifier}, which is not installed")
+            elif not wanted.contains(have, prereleases=True):
+                self.say(path, f"needs {name} {specifier}; version {have} is installed")
         if table:
             self.put(("requires",), dict(table))
 
     def published(self) -> None:
         """[published]: one figure, or figures that each hold for some --set words."""
-        given = self.made.settings.get("published")
+        given = self.made.tables.get("published")
         if not isinstance(given, Published):
             return
         if given.value is None and not given.figures:
             self.say(("published", "value"), "is required")
         for n, figure in enumerate(given.figures):
             try:
-                settings_of(figure.set)
+                parse_sets(figure.set)
             except RecipeError as error:
                 self.say(("published", "figures", n, "set"), error.problems[0].removeprefix(f"{SET}: "))
 
     def component(
-        self, kind: str, slot: str | None, path: Path_, default: str | None = None, home: str | None = None,
+        self, kind: str, slot: str | None, path: KeyPath, default: str | None = None, home: str | None = None,
         own: Mapping[str, Any] | None = None,
     ) -> Part | None:  # fmt: skip
         """Find, load and check one component; home: the origin that `default` is a name in."""
@@ -192,18 +160,18 @@ class Resolver:
             self.say((*path, "name"), self._method_recipe(kind, name) or str(error))
             return None
         theirs = {key: value for key, value in table.items() if key not in own_keys(kind)}
-        checked, faults = check(shape.model, theirs)
+        checked, faults = check_table(shape.model, theirs)
         names = [str(f.alias) for f in shape.model.model_fields.values()]
         self.keys.setdefault(dotted(path), (*own_keys(kind)[1:], *names))
         self.faults(path, faults, (*own_keys(kind), *names))
         params = values(checked) if isinstance(checked, BaseModel) else {}
         part = self.made.parts[kind, slot] = Part(entry, component, shape, params)
-        self.put(path, {"name": entry.qualified, **(own or {}), **plain(params)})
+        self.put(path, {"name": entry.qualified, **(own or {}), **toml_value(params)})
         return part
 
     def _method_recipe(self, kind: str, name: str) -> str:
         if kind == "method" and NAME.fullmatch(name):
-            for folder in folders():
+            for folder in recipe_folders():
                 if (folder / "methods" / f"{name}.toml").is_file():
                     return f'"{name}" is a recipe, not a method: write extends = "methods/{name}.toml" instead'
         return ""
@@ -258,7 +226,7 @@ class Resolver:
     def term(self, name: str, table: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
         """Weight, rampup and ramp of a loss: the recipe's over the slot's."""
         given = {key: table.get(key, getattr(slot, key)) for key in LossTerm.model_fields}
-        checked, faults = check(LossTerm, given)
+        checked, faults = check_table(LossTerm, given)
         self.faults(("loss", name), faults, LossTerm.model_fields)
         return values(checked) if checked else {}
 
@@ -284,3 +252,11 @@ class Resolver:
                 way.append(parent)
             if parent == name:
                 self.say(("augment", name, "after"), f"goes round in a circle: {' after '.join([*way, name])}")
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return version(distribution)
+    except (PackageNotFoundError, ValueError):
+        return None

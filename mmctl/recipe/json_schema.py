@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mmctl.errors import PluginError
-from mmctl.params import schema
-from mmctl.registry import Index
-from mmctl.settings import COMPONENTS, TABLES, LossTerm, Top
+from mmctl.recipe.settings import COMPONENTS, TABLES, LossTerm, Top
+from mmctl.registry.index import Index
+from mmctl.registry.parameters import schema
 
 OWN: dict[str, dict[str, Any]] = {
     "dataset": {"root": {"type": "string", "description": "Its folder; absent = data/NAME in the project."}},

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmctl.errors import RecipeError, suggest
-from mmctl.lines import MAX_LINE, Path_, Problem, Source, faults, key_path, read
-from mmctl.params import own_keys
-from mmctl.recipe_names import folders, known_recipes
-from mmctl.settings import COMPONENTS
+from mmctl.errors import RecipeError
+from mmctl.recipe.find import find_by_name, no_such_recipe, same_file
+from mmctl.recipe.settings import COMPONENTS
+from mmctl.recipe.toml_source import MAX_LINE, KeyPath, Problem, Source, broken_limits, key_path, read_toml
+from mmctl.registry.parameters import own_keys
 from mmctl.text import display_path, dotted, printable, short_literal
 
 MAX_PARENTS = 8
@@ -36,19 +36,21 @@ class Layers:
 
     source: Source
     data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Path_, Origin] = field(default_factory=dict)
+    origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
-    def origin(self, path: Path_) -> Origin:
+    def origin(self, path: KeyPath) -> Origin:
         """Where a key, or what is left of its path, was written."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, Origin(self.source.label, 1))
 
-    def lay(self, data: Mapping[str, Any], where: Callable[[Path_], Origin]) -> None:
+    def lay(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
         """Lay a further layer over this one: tables merge key by key, all else replaces."""
         self._merge(self.data, data, where, ())
 
-    def _merge(self, into: dict[str, Any], new: Mapping[str, Any], where: Callable[[Path_], Origin], at: Path_) -> None:
+    def _merge(
+        self, into: dict[str, Any], new: Mapping[str, Any], where: Callable[[KeyPath], Origin], at: KeyPath
+    ) -> None:
         if is_component(at) and "name" in new and not same_name(into.get("name"), new["name"]):
             # The old component's parameters would trip the new one. What is mmctl's own (a loss term's weight and ramp,
             # a policy's place) belongs to the slot; only a data set's root goes with the data set.
@@ -68,7 +70,7 @@ class Layers:
                 into[key] = copy.deepcopy(value)
                 self.origins[path] = where(path)
 
-    def _forget(self, at: Path_) -> None:
+    def _forget(self, at: KeyPath) -> None:
         for path in [p for p in self.origins if p[: len(at)] == at]:
             del self.origins[path]
 
@@ -77,7 +79,7 @@ class Layers:
         return Layers(self.source, copy.deepcopy(self.data), dict(self.origins))
 
 
-def is_component(path: Path_) -> bool:
+def is_component(path: KeyPath) -> bool:
     """Whether a table names a component."""
     return (len(path) == 1 and path[0] in COMPONENTS) or (len(path) == 2 and path[0] in ("loss", "augment"))
 
@@ -90,21 +92,7 @@ def same_name(old: object, new: object) -> bool:
     return old == new or (short and old.rpartition(":")[2] == new.rpartition(":")[2])
 
 
-def open_recipe(given: str | Path) -> Path:
-    """The file of a recipe given by path or by name (`digits`, `methods/fixmatch`)."""
-    path = Path(given)
-    try:
-        if path.is_file():
-            return path
-        found = named(str(given), ())
-    except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
-        found = None
-    if found is None:
-        raise RecipeError([_missing(str(given))])
-    return found
-
-
-def layers(path: Path, done: dict[Path, Layers] | None = None) -> Layers:
+def read_layers(path: Path, done: dict[Path, Layers] | None = None) -> Layers:
     """A recipe file over all its parents; done: files that have been read already, to be read once for many recipes.
 
     A parent counts with everything that it extends itself, as if it were loaded alone. Parents are laid over each other
@@ -117,12 +105,12 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     """below: the files on the way here, each a parent of the one before it."""
     if len(below) > MAX_PARENTS:
         raise _extends(below[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
-    if any(_same(path, seen) for seen, _ in below):
+    if any(same_file(path, seen) for seen, _ in below):
         way = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
         raise _extends(below[-1][1], f"goes round in a circle: {way}")
     if (whole := path.resolve()) in done:
         return done[whole]
-    source = read(path)
+    source = read_toml(path)
     if {"columns", "rows"} <= source.data.keys():
         raise RecipeError([f"{source.label}: is a table, not a recipe; see it with: mmctl table {source.label}"])
     made = Layers(source)
@@ -133,10 +121,6 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     made.lay(own, lambda at: Origin(source.label, source.line(at)))
     done[whole] = made
     return made
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve()
 
 
 def _extends(source: Source, message: str) -> RecipeError:
@@ -157,36 +141,15 @@ def _parents(path: Path, source: Source) -> list[Path]:
 
 def _parent(given: str, path: Path, source: Source) -> Path:
     try:
-        found = named(given, (path.parent,), besides=path)
+        found = find_by_name(given, (path.parent,), besides=path)
     except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
         found = None
     if found is None:
-        raise _extends(source, _missing(given))
+        raise _extends(source, no_such_recipe(given))
     return found
 
 
-def named(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
-    """The first file of that name; a recipe may extend the shipped one that bears its own name."""
-    name = given if given.endswith(".toml") else f"{given}.toml"
-    found = [folder / name for folder in (*first, *folders()) if (folder / name).is_file()]
-    other = [path for path in found if besides is None or not _same(path, besides)]
-    return (other or found or [None])[0]  # type: ignore[list-item]
-
-
-def _missing(given: str) -> str:
-    names = known_recipes()
-    stem = given.removesuffix(".toml").removeprefix("recipes/")
-    # A name that is whole by itself comes first: "digits" is no shorthand for "base/digits".
-    by_last = {name.rpartition("/")[2]: name for name in sorted(names, key=lambda n: n.count("/"), reverse=True)}
-    hint = suggest(stem, names) or suggest(stem.rpartition("/")[2], by_last)
-    for last, name in by_last.items():
-        hint = hint.replace(f'"{last}"', f'"{name}"')
-    if not hint:
-        hint = f" Known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}." if names else ""
-    return f'no recipe "{printable(given[:80])}", neither as a file nor by name.{hint}'
-
-
-def settings_of(sets: Sequence[str]) -> dict[str, Any]:
+def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
     """`--set a.b=VALUE` words as one layer: a TOML value, or a bare word that is taken as text."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -205,13 +168,13 @@ def settings_of(sets: Sequence[str]) -> dict[str, Any]:
                     inner = table[part] = {}
                 table = inner
             meant = _value(value.strip())
-            faulty = faults({path[-1]: meant})
+            faulty = broken_limits({path[-1]: meant})
             problems += [Problem(SET, 0, dotted((*path[:-1], *at)), text) for at, text in faulty]
             if isinstance(meant, dict) and isinstance(table.get(path[-1]), dict):
                 table[path[-1]].update(meant)
             else:
                 table[path[-1]] = meant
-    problems += [] if problems else [Problem(SET, 0, dotted(at), text) for at, text in faults(made)]
+    problems += [] if problems else [Problem(SET, 0, dotted(at), text) for at, text in broken_limits(made)]
     if problems:
         raise RecipeError(map(str, problems))
     return made
@@ -225,8 +188,8 @@ def _value(text: str) -> Any:
     return data["value"] if list(data) == ["value"] else text
 
 
-def laid(base: Layers, sets: Sequence[str]) -> Layers:
+def merge_sets(base: Layers, sets: Sequence[str]) -> Layers:
     """The layers with these --set words on top."""
     made = base.copy()
-    made.lay(settings_of(sets), lambda at: Origin(SET, 0))
+    made.lay(parse_sets(sets), lambda at: Origin(SET, 0))
     return made

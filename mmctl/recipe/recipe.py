@@ -1,9 +1,9 @@
 """A recipe: one TOML file, its parents and --set become a checked, complete description of a run.
 
-    recipe = mmctl.recipe.load("recipes/digits.toml", sets=["train.steps=30"])
-    recipe.train.steps, recipe.data["method"], recipe.build("backbone", known={...})
+    recipe = load("recipes/digits.toml", sets=["train.steps=30"])
+    recipe.settings.train.steps, recipe.data["method"], recipe.build("backbone", known={...})
 
-Reading and checking import the named components and nothing else; `check(..., fast=True)` imports none.
+Reading and checking import the named components and nothing else; `check_recipe(..., fast=True)` imports none.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from mmctl.crosscheck import missing, policies
 from mmctl.errors import MmctlError, PluginError, RecipeError
-from mmctl.identity import cell_of, identity
-from mmctl.layers import Layers, laid, layers, open_recipe, same_name, settings_of
-from mmctl.lines import Path_
-from mmctl.params import plain
+from mmctl.identity import cell_of
 from mmctl.plugin import Slot
-from mmctl.recipe_names import known_recipes
-from mmctl.registry import Index, failure
-from mmctl.resolve import Part, Resolved, resolve
-from mmctl.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Top, Train
-
-__all__ = ["Recipe", "cell_of", "check", "identity", "known_recipes", "load"]
+from mmctl.recipe.find import find_recipe
+from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
+from mmctl.recipe.resolve import resolve
+from mmctl.recipe.resolved import Part, Resolved, build_order, missing_policies
+from mmctl.recipe.settings import Settings
+from mmctl.recipe.toml_source import KeyPath
+from mmctl.registry.index import Index, failure
+from mmctl.registry.parameters import toml_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,54 +49,19 @@ class Recipe:
         return self.resolved.data
 
     @property
+    def settings(self) -> Settings:
+        """The fixed tables: settings.train.steps, settings.split.labels ..."""
+        return self.resolved.settings
+
+    @property
     def name(self) -> str:
         """Display name."""
-        return cast(Top, self.resolved.settings["top"]).name
+        return self.settings.top.name
 
     @property
     def seed(self) -> int:
         """Seed of everything random."""
-        return cast(Top, self.resolved.settings["top"]).seed
-
-    @property
-    def note(self) -> str | None:
-        """A sentence for people."""
-        return cast(Top, self.resolved.settings["top"]).note
-
-    @property
-    def split(self) -> Split:
-        """[split]"""
-        return cast(Split, self.resolved.settings["split"])
-
-    @property
-    def centroids(self) -> Centroids:
-        """[centroids]"""
-        return cast(Centroids, self.resolved.settings["centroids"])
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """[optimizer]"""
-        return cast(Optimizer, self.resolved.settings["optimizer"])
-
-    @property
-    def schedule(self) -> Schedule:
-        """[schedule]"""
-        return cast(Schedule, self.resolved.settings["schedule"])
-
-    @property
-    def average(self) -> Average:
-        """[average]"""
-        return cast(Average, self.resolved.settings["average"])
-
-    @property
-    def train(self) -> Train:
-        """[train]"""
-        return cast(Train, self.resolved.settings["train"])
-
-    @property
-    def eval(self) -> Eval:
-        """[eval]"""
-        return cast(Eval, self.resolved.settings["eval"])
+        return self.settings.top.seed
 
     @property
     def published(self) -> dict[str, Any] | None:
@@ -108,7 +71,7 @@ class Recipe:
     @property
     def dataset_root(self) -> str | None:
         """The data set's folder as written; project.data_root makes a path of it."""
-        return cast("str | None", self.data["dataset"].get("root"))
+        return self.data["dataset"].get("root")  # type: ignore[no-any-return]
 
     @property
     def dataset_name(self) -> str:
@@ -134,7 +97,7 @@ class Recipe:
     @property
     def policies(self) -> tuple[str, ...]:
         """Augmentation policies in the order in which they can be built."""
-        return policies(self.after)
+        return build_order(self.after)
 
     @property
     def slots(self) -> dict[str, Slot]:
@@ -148,13 +111,13 @@ class Recipe:
 
     def with_(self, sets: Sequence[str]) -> Recipe:
         """The recipe with further --set words on top."""
-        return _made(self.path, (*self.sets, *sets), self.index, laid(self.layers, sets))
+        return _made(self.path, (*self.sets, *sets), self.index, merge_sets(self.layers, sets))
 
     def with_seed(self, seed: int) -> Recipe:
         """The recipe with another seed."""
         return self.with_([f"seed={seed}"])
 
-    def origin(self, path: Path_) -> str:
+    def origin(self, path: KeyPath) -> str:
         """Where a value of `data` was written: `recipes/base.toml:5`, `--set`, or `default`."""
         written = self.layers.origins
         return str(written[path]) if path in written else "default"
@@ -164,11 +127,6 @@ class Recipe:
         import tomli_w
 
         return tomli_w.dumps(self.data)
-
-    def wants(self, kind: str, slot: str | None = None) -> set[str]:
-        """The names of what mmctl has to supply to a component; empty if the recipe has none there."""
-        part = self._part(kind, slot)
-        return set(part.shape.supplied) if part else set()
 
     def build(self, kind: str, slot: str | None = None, known: Mapping[str, Any] | None = None) -> Any:
         """Make one component from what it asks for among `known` and its parameters; None if there is none."""
@@ -193,7 +151,7 @@ class Recipe:
 
     def check_views(self, views: Mapping[str, Sequence[str]]) -> None:
         """RecipeError if a method, once built, shows pictures through a policy that the recipe lacks."""
-        if lacking := missing(views, self.after):
+        if lacking := missing_policies(views, self.after):
             at = self.layers.origin(("method", "name"))
             text = f"method {self.method_name} shows pictures through it; add [augment.{{}}] with a name"
             raise RecipeError([f"{at}: augment.{name}: {text.format(name)}" for name in lacking])
@@ -209,7 +167,7 @@ class Recipe:
                 "version": part.entry.version,
                 "file": str(part.entry.file) if part.entry.file else None,
                 "file_hash": part.entry.sha256,
-                "params": plain(part.params),
+                "params": toml_value(part.params),
             }
             for (kind, slot), part in self.resolved.parts.items()
         ]
@@ -217,15 +175,15 @@ class Recipe:
 
 def load(given: str | Path, sets: Sequence[str] = (), index: Index | None = None) -> Recipe:
     """A recipe by path or name, with `--set` words over it; RecipeError tells all that is wrong at once."""
-    path = open_recipe(given)
-    base = layers(path)
-    return _made(path, tuple(sets), index or Index(), laid(base, sets) if sets else base)
+    path = find_recipe(given)
+    base = read_layers(path)
+    return _made(path, tuple(sets), index or Index(), merge_sets(base, sets) if sets else base)
 
 
-def check(given: str | Path, sets: Sequence[str] = (), index: Index | None = None, fast: bool = False) -> None:
+def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | None = None, fast: bool = False) -> None:
     """RecipeError if a recipe is wrong; fast: by its text and names alone, importing no component."""
-    path = open_recipe(given)
-    resolve(laid(layers(path), sets), index or Index(), _stem(path), fast)
+    path = find_recipe(given)
+    resolve(merge_sets(read_layers(path), sets), index or Index(), _stem(path), fast)
 
 
 def _made(path: Path, sets: tuple[str, ...], index: Index, made: Layers) -> Recipe:
@@ -238,7 +196,7 @@ def _made(path: Path, sets: tuple[str, ...], index: Index, made: Layers) -> Reci
     for figure in figures:
         words = figure.pop("set")
         # Most figures are of other values, and seeing that is cheaper than to resolve the recipe that they are of.
-        if _holds(recipe.data, settings_of(words)) and _stands(recipe, "figures", words):
+        if _holds(recipe.data, parse_sets(words)) and _stands(recipe, "figures", words):
             recipe.data["published"] = figure | given | figure
             made.origins |= {("published", key): made.origin(("published", "figures")) for key in figure}
     return recipe
@@ -253,8 +211,8 @@ def _stands(recipe: Recipe, key: str, words: Sequence[str]) -> bool:
     if home == recipe.layers.source.label and not recipe.sets and not words:
         return True
     try:
-        file = layers(recipe.path if home == recipe.layers.source.label else open_recipe(home))
-        there = resolve(laid(file, words), recipe.index, recipe.name).data
+        file = read_layers(recipe.path if home == recipe.layers.source.label else find_recipe(home))
+        there = resolve(merge_sets(file, words), recipe.index, recipe.name).data
     except MmctlError:
         return False  # a part of a recipe computes nothing that a figure could be of
     return cell_of(there) == cell_of(recipe.data)

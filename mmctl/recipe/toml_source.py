@@ -20,7 +20,7 @@ from mmctl.text import display_path, dotted, printable
 MAX_BYTES, MAX_LINE, MAX_DEPTH, MAX_KEYS = 64 * 1024, 2048, 8, 500
 """Limits on untrusted text; one dotted key of 20,000 parts would cost tomllib 19 seconds."""
 
-Path_ = tuple[str, ...]
+KeyPath = tuple[str, ...]
 """Where a value stands: ("loss", "margin", "weight")."""
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\])*"|'[^']*')"""
@@ -51,16 +51,16 @@ class Source:
     label: str
     text: str
     data: dict[str, Any]
-    lines: dict[Path_, int]
+    lines: dict[KeyPath, int]
 
-    def line(self, path: Path_) -> int:
+    def line(self, path: KeyPath) -> int:
         """The line of a key, or of the longest part of its path that is known; 1 if nothing is."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
-def read(path: Path) -> Source:
+def read_toml(path: Path) -> Source:
     """One file as data with lines; every way it can be unreadable is a RecipeError."""
     label = display_path(path)
     try:
@@ -70,10 +70,10 @@ def read(path: Path) -> Source:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise RecipeError([f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
-    return parse(raw, label)
+    return parse_toml(raw, label)
 
 
-def parse(raw: bytes, label: str) -> Source:
+def parse_toml(raw: bytes, label: str) -> Source:
     """Bytes of TOML as data with lines, within the limits."""
 
     def wrong(line: int, message: str) -> RecipeError:
@@ -97,15 +97,15 @@ def parse(raw: bytes, label: str) -> Source:
     except (RecursionError, ValueError) as error:
         raise wrong(0, "is not TOML that can be read: nested too deeply, or a number is too long") from error
     source = Source(label, text, data, dict(reversed([*scan(text)])))  # a repeated [[table]] is where it begins
-    for path, message in faults(data):
+    for path, message in broken_limits(data):
         raise wrong(source.line(path), f"{dotted(path)}: {message}")
     return source
 
 
-def faults(data: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
+def broken_limits(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """What TOML allows and a recipe does not: depth, number of keys, dates, integers beyond 64 bits."""
     keys = 0
-    stack: list[tuple[Path_, Any, int]] = [((), data, 0)]
+    stack: list[tuple[KeyPath, Any, int]] = [((), data, 0)]
     while stack:
         path, value, depth = stack.pop()
         if depth > MAX_DEPTH:
@@ -124,9 +124,9 @@ def faults(data: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
             yield path, "is a date; recipes hold none (quote it if it is a text)"
 
 
-def scan(text: str) -> Iterator[tuple[Path_, int]]:
+def scan(text: str) -> Iterator[tuple[KeyPath, int]]:
     """The line of each header and of each `key =`; keys inside an inline table have none of their own."""
-    table: Path_ = ()
+    table: KeyPath = ()
     inside = ""  # the quotes of a text over several lines that has not ended yet
     for number, line in enumerate(text.split("\n"), 1):
         if not inside:
@@ -155,7 +155,7 @@ def _left_open(line: str, inside: str) -> str:
             inside = found[0]
 
 
-def split_key(dotted_key: str) -> Path_:
+def split_key(dotted_key: str) -> KeyPath:
     """The parts of a dotted TOML key, quotes taken off."""
 
     def plain(part: str) -> str:
@@ -169,6 +169,6 @@ def split_key(dotted_key: str) -> Path_:
     return tuple(plain(part) for part in re.findall(_PART, dotted_key))
 
 
-def key_path(text: str) -> Path_ | None:
+def key_path(text: str) -> KeyPath | None:
     """The path that `--set a.b=...` names, or None where it is no key."""
     return split_key(text.strip()) if re.fullmatch(_DOTTED, text.strip()) else None

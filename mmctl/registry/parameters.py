@@ -22,8 +22,8 @@ from pydantic.errors import PydanticUserError
 
 from mmctl.errors import PluginError
 from mmctl.plugin import SUPPLIED
+from mmctl.registry.messages import Fault, faults_of
 from mmctl.text import literal, short_literal
-from mmctl.wording import Fault, faults_of
 
 OWN = {"dataset": ("name", "root"), "augment": ("name", "after"), "loss": ("name", "weight", "rampup", "ramp")}
 """Keys of a component's table that are mmctl's and never the component's; `name` for every other kind."""
@@ -117,7 +117,7 @@ def _try_defaults(model: type[BaseModel]) -> None:
         json.dumps(given)
     except (TypeError, ValueError) as error:
         raise PluginError(f"a default cannot be written in a recipe: {error}") from error
-    for at, message in check(model, {})[1]:
+    for at, message in check_table(model, {})[1]:
         if at[0] in given:
             raise PluginError(f"the default of parameter {at[0]} is not allowed by its own type: {message}")
 
@@ -128,28 +128,28 @@ def values(checked: BaseModel) -> dict[str, Any]:
     return {str(field.alias or name): getattr(checked, name) for name, field in fields.items()}
 
 
-def plain(value: Any) -> Any:
+def toml_value(value: Any) -> Any:
     """A value as TOML can hold it; keys of None are left out."""
     if isinstance(value, Enum):
-        return plain(value.value)
+        return toml_value(value.value)
     if isinstance(value, BaseModel):
-        return plain(values(value))
+        return toml_value(values(value))
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
+        return {str(key): toml_value(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [toml_value(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted(plain(item) for item in value)
+        return sorted(toml_value(item) for item in value)
     return str(value) if isinstance(value, PurePath) else value
 
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
     """The parameters that have a default other than None, as TOML holds them."""
     fields = [(str(f.alias or n), f) for n, f in model.model_fields.items()]
-    return {name: plain(f.default) for name, f in fields if not f.is_required() and f.default is not None}
+    return {name: toml_value(f.default) for name, f in fields if not f.is_required() and f.default is not None}
 
 
-def check(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel | None, list[Fault]]:
+def check_table(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel | None, list[Fault]]:
     """The table as a model, or every fault in it.
 
     By way of JSON: in strict mode that refuses "1", true and 1.0 for an integer, but takes a list for a tuple,
@@ -219,7 +219,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
         about, value = made["properties"][name], field.default
         if about.get("type") == "number" and isinstance(value, int):
             value = float(value)
-        default = "required" if name in required else "-" if value is None else literal(plain(value))
+        default = "required" if name in required else "-" if value is None else literal(toml_value(value))
         bounds = ", ".join(dict.fromkeys(b for part in about.get("anyOf", [about]) for b in _bounds(part)))
         rows.append(Parameter(name, _type(about), default, bounds, str(about.get("description", ""))))
     return rows

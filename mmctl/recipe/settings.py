@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from mmctl.params import CONFIG
+from mmctl.registry.parameters import CONFIG
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -184,6 +185,21 @@ class Top(Table):
     ] = Field(description="Display name; absent = the file's name.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     note: str | None = Field(None, description="A sentence for people.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The fixed tables of one recipe, checked."""
+
+    top: Top
+    split: Split
+    centroids: Centroids
+    optimizer: Optimizer
+    schedule: Schedule
+    average: Average
+    train: Train
+    eval: Eval
+    published: Published | None = None
 
 
 TABLES: dict[str, type[Table]] = {

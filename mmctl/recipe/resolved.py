@@ -1,0 +1,57 @@
+"""A recipe that has been checked: every value, and the component behind each name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from mmctl.plugin import Slot
+from mmctl.recipe.settings import Settings, Table
+from mmctl.registry.index import Entry
+from mmctl.registry.parameters import Shape
+
+
+class Part(NamedTuple):
+    """One component of a recipe, ready to be built."""
+
+    entry: Entry
+    component: Callable[..., Any]
+    shape: Shape
+    params: dict[str, Any]  # as Python values
+
+
+@dataclass
+class Resolved:
+    """A recipe that holds."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)  # the fixed ones, and "top"
+    parts: dict[tuple[str, str | None], Part] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+    after: dict[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The fixed tables, each as its own type."""
+        return Settings(**self.tables)  # type: ignore[arg-type]  # each table was checked against the model of its name
+
+
+def policy_chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The augmentation policies of a view, in the order in which they are applied; `clean` has none."""
+    if name == "clean":
+        return ()
+    before = after.get(name)
+    return (*(policy_chain(before, after) if before else ()), name)
+
+
+def build_order(after: Mapping[str, str | None]) -> tuple[str, ...]:
+    """All policies in the order in which they can be built: each after the one that it is applied after."""
+    return tuple(dict.fromkeys(policy for name in after for policy in policy_chain(name, after)))
+
+
+def missing_policies(views: Mapping[str, Iterable[str]], policies: Iterable[str]) -> list[str]:
+    """The policies that views name and a recipe does not have."""
+    named = dict.fromkeys(policy for policies_ in views.values() for policy in policies_)
+    return [policy for policy in named if policy != "clean" and policy not in policies]
