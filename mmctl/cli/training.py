@@ -76,7 +76,7 @@ def run(
     if not force:
         from mmctl.computed import sort_out
 
-        planned, said = sort_out(planned, hashes, project.runs_dir())
+        planned, said = sort_out(planned, hashes, project.runs_dir(), tags)
         for line in said:
             tell(line, out=True)
         if not planned:
