@@ -17,10 +17,10 @@ echo
 $MMCTL compare tag:demo --baseline digits-supervised
 cat <<END
 
-What to type next ($MMCTL may be called mmctl after: . .venv/bin/activate):
+What to type next:
   $MMCTL ls tag:demo                    the runs of this table
   $MMCTL show @last                     one run: its curves, evaluations and settings
   $MMCTL recipe show digits             what MarginMix does in a step, and every value of the recipe
-  $MMCTL run digits/fixmatch --seeds 0-4 --tag demo     another method; then: $MMCTL compare tag:demo
+  $MMCTL run digits/fixmatch --seeds 0-4 --tag demo     another method; then compare again
   $MMCTL recipe list                    all recipes
 END
