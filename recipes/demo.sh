@@ -1,24 +1,26 @@
 #!/bin/sh
 # The main job on data that comes with scikit-learn: three methods, two label counts, five and two seeds, one table.
+# The runs are the project's own, with the tag demo; what is computed already is not computed again.
 set -e
 MMCTL=${MMCTL:-mmctl}
 SEEDS=${SEEDS:-0-4}
 FEWER=${FEWER:-0-1}   # of the second panel, so that all of it ends within three minutes on two cores
-MMCTL_RUNS=${MMCTL_RUNS:-runs/demo-$(date +%Y%m%d-%H%M%S)}
-export MMCTL_RUNS
 here=$(dirname "$0")
 seeds=$SEEDS
 for labels in 40 20; do
-    echo "== $labels labels of 1297 pictures"
-    $MMCTL run "$here/digits.toml" "$here/digits-mixmatch.toml" "$here/digits-supervised.toml" \
-        --seeds "$seeds" --set split.labels=$labels --jobs 2
+    echo "== $labels labels of 1297 images"
+    $MMCTL run "$here/digits-supervised.toml" "$here/digits-mixmatch.toml" "$here/digits.toml" \
+        --seeds "$seeds" --set split.labels=$labels --tag demo --jobs 2
     seeds=$FEWER
 done
 echo
-$MMCTL compare
-echo
-echo "All runs are in $MMCTL_RUNS. Next:"
-echo "  export MMCTL_RUNS=$MMCTL_RUNS"
-echo "  $MMCTL ls"
-echo "  $MMCTL show @last"
-echo "  $MMCTL evaluate @last"
+$MMCTL compare tag:demo --baseline digits-supervised
+cat <<END
+
+What to type next:
+  $MMCTL ls tag:demo                    the runs of this table
+  $MMCTL show @last                     one run: its curves, evaluations and settings
+  $MMCTL recipe show digits             what MarginMix does in a step, and every value of the recipe
+  $MMCTL run digits/fixmatch --seeds 0-4 --tag demo     another method; then compare again
+  $MMCTL recipe list                    all recipes
+END

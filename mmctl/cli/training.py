@@ -77,7 +77,7 @@ def run(
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, said = skip_done(planned, hashes, project.runs_dir())
+        planned, said = skip_done(planned, hashes, project.runs_dir(), tags)
         for line in said:
             tell(line, out=True)
         if not planned:

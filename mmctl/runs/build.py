@@ -182,8 +182,8 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
         )
     if method.views.get("u") and len(split.unlabeled) < recipe.settings.train.unlabeled_batch:
         raise DataError(
-            f"train.unlabeled_batch = {recipe.settings.train.unlabeled_batch}, but only {len(split.unlabeled)} pictures "
-            "are unlabelled: lower it, or get more pictures."
+            f"train.unlabeled_batch = {recipe.settings.train.unlabeled_batch}, but only {len(split.unlabeled)} "
+            "pictures are unlabelled: lower it, or get more pictures."
         )
 
 

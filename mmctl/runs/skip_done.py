@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mmctl import environment
 from mmctl.errors import MmctlError
 from mmctl.recipe.recipe import Recipe
+from mmctl.run_folder import journal
 from mmctl.run_folder.record import last_scores
 from mmctl.store.store import Store
 
@@ -23,8 +24,11 @@ class Remaining(NamedTuple):
     said: list[str]
 
 
-def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Remaining:
-    """Leave out what a run in that folder has computed, or computes now; a stopped one is only named."""
+def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = ()) -> Remaining:
+    """Leave out what a run in that folder has computed, or computes now; a stopped one is only named.
+
+    A completed run that stands for one of the command's gets the command's tags: what is asked for is found by them.
+    """
     left: list[Recipe] = []
     said: list[str] = []
     taken: set[tuple[str, int]] = set()
@@ -32,6 +36,7 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Remainin
     try:
         with Store(runs) if runs.is_dir() else Store(runs, memory=True) as store:
             store.sync()
+            tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"
                 if (recipe.cell, recipe.seed) in taken:
@@ -44,6 +49,8 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path) -> Remainin
                 if done:
                     words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
                     said.append(f"{what}: computed already by {done['uid']} ({words}); --force computes it again")
+                    if new := [tag for tag in tags if tag not in tagged.get(done["uid"], ())]:
+                        journal.append(runs / done["uid"], {"e": "tag", "add": new, "remove": []})
                 elif now:
                     said.append(f"{what}: {now['uid']} computes it now; --force starts another")
                 else:

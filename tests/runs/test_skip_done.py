@@ -95,6 +95,15 @@ def test_only_what_is_missing_of_a_batch_is_run(mm: Mm, tmp_path: Path) -> None:
     assert count(tmp_path) == 3
 
 
+def test_a_run_that_is_skipped_gets_the_tags_of_the_command(mm: Mm, tmp_path: Path) -> None:
+    mm(*RUN)
+    for _ in range(2):
+        assert "computed already" in mm(*RUN, "--tag", "mine", "--tag", "b").out
+    assert mm("ls", "tag:mine", "--json").out.count('"uid"') == 1
+    (folder,) = (tmp_path / "runs").glob("2*")
+    assert sum(path.read_text().count('"e":"tag"') for path in folder.glob("journal.*.jsonl")) == 1
+
+
 def test_a_recipe_named_twice_is_run_once(mm: Mm, tmp_path: Path) -> None:
     done = mm("run", "tiny.toml", *RUN[1:])
     assert done.code == 0
