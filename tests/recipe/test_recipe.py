@@ -458,7 +458,7 @@ def test_a_project_recipe_may_extend_the_shipped_one_of_its_name(
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     (shipped / "mine.toml").write_text(BASE)
-    monkeypatch.setattr("mmctl.recipe.recipe.layers.folders", lambda: (tmp_path / "recipes", shipped))
+    monkeypatch.setattr("mmctl.recipe.find.recipe_folders", lambda: (tmp_path / "recipes", shipped))
     write("mine", 'extends = "mine"\nseed = 5\n')
     assert recipe.load("mine").seed == 5
 
