@@ -155,7 +155,7 @@ class MixMatchPytorch:
         self.model.train()
 
     def step(self) -> None:
-        """Guess, mix, interleave, three forwards, Adam, average with its weight decay."""
+        """PseudoLabels, mix, interleave, three forwards, Adam, average with its weight decay."""
         x, y = next(self.labeled)
         (u1, u2), _ = next(self.unlabeled)
         batch = len(x)

@@ -153,7 +153,7 @@ class Bench:
                 self.step_gflop = counter.get_total_flops() / 1e9
             if self.quick:
                 continue
-            self.ours(f"MixMatch {p}, joint", "mixmatch", p, "method.group=joint")
+            self.ours(f"MixMatch {p}, joint", "mixmatch", p, "method.bn_groups=joint")
             if self.device.type == "cuda":
                 self.ours(f"MixMatch {p}, no graph", "mixmatch", p, "train.capture=off")
                 self.ours(f"MixMatch {p}, compiled", "mixmatch", p, "train.compile=true")
@@ -178,9 +178,9 @@ class Bench:
         )
         for p in self.precisions if ready else []:
             sets = (*product.STRONG, "split.unlabeled=all")
-            self.ours(f"FixMatch {p}", "fixmatch", p, "method.group=each", *sets)
+            self.ours(f"FixMatch {p}", "fixmatch", p, "method.bn_groups=each", *sets)
             if not self.quick:
-                self.ours(f"FixMatch {p}, joint", "fixmatch", p, "method.group=joint", *sets)
+                self.ours(f"FixMatch {p}, joint", "fixmatch", p, "method.bn_groups=joint", *sets)
 
     def ceiling(self) -> None:
         """The convolutions."""

@@ -17,20 +17,37 @@ from torch import Tensor
 
 from mmctl.plugin import Output
 
+__all__ = [
+    "all_reduce_sum",
+    "argmax_one_hot",
+    "concat_views",
+    "draw_mixup",
+    "ema_update_",
+    "gather",
+    "global_mean",
+    "hashed_normal",
+    "local_rows",
+    "mixup",
+    "rank",
+    "remember",
+    "sharpen",
+    "world_size",
+]
+
 
 def rank() -> int:
     """This process's number, 0 when alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes share the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def mine(t: Any) -> Any:
+def local_rows(t: Any) -> Any:
     """This rank's part of a global array."""
-    return t[rank() :: world()] if world() > 1 else t
+    return t[rank() :: world_size()] if world_size() > 1 else t
 
 
 class _Gather(torch.autograd.Function):
@@ -38,7 +55,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, t_B: Tensor) -> Tensor:
-        parts = [torch.empty_like(t_B) for _ in range(world())]
+        parts = [torch.empty_like(t_B) for _ in range(world_size())]
         dist.all_gather(parts, t_B.contiguous())
         return torch.stack(parts, 1).flatten(0, 1)
 
@@ -46,7 +63,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad_B: Tensor) -> Tensor:
         grad_B = grad_B.contiguous()
         dist.all_reduce(grad_B)
-        return mine(grad_B)  # type: ignore[no-any-return]
+        return local_rows(grad_B)  # type: ignore[no-any-return]
 
 
 class _Total(torch.autograd.Function):
@@ -67,17 +84,17 @@ class _Total(torch.autograd.Function):
 
 def gather(t_B: Tensor) -> Tensor:
     """The global batch, in global order; differentiable."""
-    return _Gather.apply(t_B) if world() > 1 else t_B  # type: ignore[no-any-return, no-untyped-call]
+    return _Gather.apply(t_B) if world_size() > 1 else t_B  # type: ignore[no-any-return, no-untyped-call]
 
 
-def total(t: Tensor) -> Tensor:
+def all_reduce_sum(t: Tensor) -> Tensor:
     """Sum over ranks of what each holds; differentiable."""
-    return _Total.apply(t) if world() > 1 else t  # type: ignore[no-any-return, no-untyped-call]
+    return _Total.apply(t) if world_size() > 1 else t  # type: ignore[no-any-return, no-untyped-call]
 
 
 def global_mean(t_B: Tensor) -> Tensor:
     """Mean over axis 0 of the global batch, the same value on every rank."""
-    return total(t_B.sum(0)) / (len(t_B) * world()) if world() > 1 else t_B.mean(0)
+    return all_reduce_sum(t_B.sum(0)) / (len(t_B) * world_size()) if world_size() > 1 else t_B.mean(0)
 
 
 def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
@@ -88,18 +105,18 @@ def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
     return (p_BK.clamp_min(tiny).log() / temperature).softmax(-1)
 
 
-def hard(p_BK: Tensor) -> Tensor:
+def argmax_one_hot(p_BK: Tensor) -> Tensor:
     """One-hot of the most probable class (the first of equals)."""
     # Not one_hot, which reads its argument back to check it.
     return torch.zeros_like(p_BK).scatter_(-1, p_BK.argmax(-1, keepdim=True), 1.0)
 
 
-def follow(buffer: Tensor, value: Tensor, momentum: float) -> None:
+def ema_update_(buffer: Tensor, value: Tensor, momentum: float) -> None:
     """buffer <- momentum * buffer + (1 - momentum) * value, in place."""
     buffer.lerp_(value.detach().to(buffer.dtype), 1 - momentum)
 
 
-def join(outputs: Sequence[Output], targets: Sequence[Tensor]) -> tuple[Output, Tensor]:
+def concat_views(outputs: Sequence[Output], targets: Sequence[Tensor]) -> tuple[Output, Tensor]:
     """Views end to end, as one batch and its targets."""
     if len(outputs) == 1:
         return outputs[0], targets[0]
@@ -107,7 +124,7 @@ def join(outputs: Sequence[Output], targets: Sequence[Tensor]) -> tuple[Output, 
     return out, torch.cat(list(targets))
 
 
-def mixing(
+def draw_mixup(
     rng: Generator,
     sizes: Sequence[int],
     alpha: float,
@@ -124,13 +141,13 @@ def mixing(
     return {"lam": lam.astype(np.float32), "partner": rng.permutation(n)}
 
 
-def mix(
+def mixup(
     xs: Sequence[Tensor], ys: Sequence[Tensor], draws: dict[str, Tensor]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Eq. 9: lambda * own + (1 - lambda) * partner, images and targets alike, branch by branch."""
     lam, partner = draws["lam"], draws["partner"]
     all_x, all_y = torch.cat([gather(x) for x in xs]), torch.cat([gather(y) for y in ys])
-    if world() == 1:  # the same in one piece
+    if world_size() == 1:  # the same in one piece
         sizes = [len(x) for x in xs]
         x, y = (torch.lerp(t[partner], t, lam.to(t.dtype).view(-1, *[1] * (t.dim() - 1))) for t in (all_x, all_y))
         return torch.split(x, sizes), torch.split(y, sizes)
@@ -138,8 +155,8 @@ def mix(
     mixed_y: list[Tensor] = []
     start = 0
     for x, y in zip(xs, ys, strict=True):
-        stop = start + len(x) * world()
-        own, other = mine(lam[start:stop]), mine(partner[start:stop])
+        stop = start + len(x) * world_size()
+        own, other = local_rows(lam[start:stop]), local_rows(partner[start:stop])
         own_x = own.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
         own_y = own.to(y.dtype).view(-1, *[1] * (y.dim() - 1))
         mixed_x.append(torch.lerp(all_x[other], x, own_x))
@@ -160,7 +177,7 @@ def _hash32(t: Tensor) -> Tensor:
     return t ^ (t >> 16)
 
 
-def normal(seed_U: Tensor, shape: Sequence[int]) -> Tensor:
+def hashed_normal(seed_U: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers, U x shape, hashed from one integer a sample: no generator, the same on any device.
 
     Box-Muller on two hashed 24-bit uniforms.

@@ -41,18 +41,18 @@ __all__ = [
     "Batch",
     "DataError",
     "Dataset",
-    "Guess",
     "Images",
     "Labeler",
     "Launcher",
     "Limits",
     "Loss",
+    "LossTerm",
     "Method",
     "Output",
     "PluginError",
-    "Slot",
+    "PseudoLabels",
     "Split",
-    "Terms",
+    "StepOutput",
     "augment",
     "backbone",
     "dataset",
@@ -110,14 +110,14 @@ class Output(NamedTuple):
         return self.logits.softmax(-1)
 
 
-class Guess(NamedTuple):
+class PseudoLabels(NamedTuple):
     """Guessed labels of unlabelled images; no gradient flows into them."""
 
     target: Tensor  # UK, rows sum to 1
     weight: Tensor  # U, in 0..1; 0 = the image is not used
 
 
-class Slot(NamedTuple):
+class LossTerm(NamedTuple):
     """One loss term of a method, with the method's own constants; a recipe may change each of them."""
 
     loss: str | None  # default component; None = the method computes this term and the recipe only weights it
@@ -127,12 +127,12 @@ class Slot(NamedTuple):
 
 
 @dataclass
-class Terms:
+class StepOutput:
     """What one training step gives back."""
 
     losses: dict[str, Tensor]  # slot -> 0-d
     metrics: dict[str, Tensor] = field(default_factory=dict)  # what is special to the method; 0-d, on the device
-    guess: Guess | None = None  # scored against hidden labels by the train loop, which alone sees them
+    pseudo_labels: PseudoLabels | None = None  # scored against hidden labels by the train loop, which alone sees them
 
 
 @dataclass
@@ -214,7 +214,7 @@ class Augment(Protocol):
 class Labeler(Protocol):
     """nn.Module(num_classes, embed_dim, num_unlabeled, prior_K, steps, centroids, *, ...)."""
 
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Guessed labels from the views of the same images, averaged; without gradient."""
         ...
 
@@ -234,10 +234,10 @@ class Method(Protocol):
     """
 
     views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = as it is
-    slots: dict[str, Slot]
+    slots: dict[str, LossTerm]
     default_labeler: str | None
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """One training step up to its losses."""
         ...
 

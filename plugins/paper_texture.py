@@ -62,7 +62,7 @@ class PaperTexture:
         """All arithmetic, on the device, on the whole batch, without a look at any value: uint8 in, uint8 out."""
         H, W = x_BCHW.shape[-2:]
         height, width = -(-H // self.grain), -(-W // self.grain)
-        relief = ops.normal(sheet, (1, height, width))
+        relief = ops.hashed_normal(sheet, (1, height, width))
         if self.grain > 1:
             relief = F.interpolate(relief, scale_factor=self.grain, mode="bilinear", align_corners=False)
         relief = relief[..., :H, :W]

@@ -117,7 +117,7 @@ CONSTANTS = {
     "methods/pseudo_label": MIXMATCH | {("labeler", "tau"): 0.95, ("loss", "unlabeled", "rampup"): 0.4},
     "methods/fixmatch": MU_7 | RANDAUGMENT | {
         ("labeler", "tau"): 0.95, ("labeler", "target"): "hard", ("labeler", "align"): "none",
-        ("average", "decay"): 0.999, ("method", "group"): "joint",
+        ("average", "decay"): 0.999, ("method", "bn_groups"): "joint",
     },
     "methods/uda": MU_7 | RANDAUGMENT | {
         ("labeler", "tau"): 0.8, ("labeler", "target"): "soft", ("labeler", "temperature"): 0.4,
@@ -237,5 +237,5 @@ def test_a_recipe_on_digits_is_its_method_on_the_data_of_digits(name: str, tmp_p
     # What a preset has that is not in the method's signature is here as well, but for what is said here.
     said = tomllib.loads(path.read_text()).get("method", {})
     for key, value in method.data["method"].items():
-        assert key in {**said, "group": 0} or recipe.data["method"][key] == value, key
+        assert key in {**said, "bn_groups": 0} or recipe.data["method"][key] == value, key
     assert recipe.data["centroids"] == method.data["centroids"]

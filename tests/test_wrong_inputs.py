@@ -101,7 +101,7 @@ def test_the_good_recipe_is_good(mm: Callable[..., Result], tmp_path: Path) -> N
         (["run", "digits", "--seeds", "3-1"], "0-4"),
         (["run", "digits", "--seeds", "1,1"], "twice"),
         (["run", "digits", "--set", "train.unlabeled_batch=5000"], "1297"),
-        (["run", "digits-mixmatch", "--set", "method.group=interleave", "--set", "train.batch=32"], "joint"),
+        (["run", "digits-mixmatch", "--set", "method.bn_groups=interleave", "--set", "train.batch=32"], "joint"),
         (["run", "digits", "--set", "method.guesser=ema", "--set", "average.kind=none"], "average"),
         (["resume", "nobody"], "mmctl run"),
         (["evaluate", "@last"], "mmctl run"),

@@ -69,7 +69,7 @@ class Affine:
             align_corners=False,
         )
         if self.noise:
-            warped = warped + 255 * self.noise * ops.normal(draws["noise"], x_BCHW.shape[1:])
+            warped = warped + 255 * self.noise * ops.hashed_normal(draws["noise"], x_BCHW.shape[1:])
         return warped.round().clamp(0, 255).to(torch.uint8)
 
     def sources(self, height: int, width: int, draws: dict[str, Tensor]) -> Tensor:

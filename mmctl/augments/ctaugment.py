@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmctl import ops as across
-from mmctl.augments import _pixels
-from mmctl.augments._places import ONE, Fill, Share, Size, codes, colour, pixels, rotation, sides, squares
+from mmctl.augments import _pil_ops
+from mmctl.augments._geometry import ONE, Fill, Share, Size, codes, colour, pixels, rotation, sides, squares
 from mmctl.augments._resample import resampled, taps
 from mmctl.plugin import DataError, augment
 
@@ -27,8 +27,8 @@ OPERATIONS = (
 )  # fmt: skip
 BINS = {"identity": (0, 0), "posterize": (8, 0), "rescale": (17, 6)}
 MOST_BINS, MOST_DEGREES, MOST_SHEAR, MOST_MARGIN = 17, 45, 0.3, 0.25
-ENHANCE = (_pixels.BRIGHTNESS, _pixels.COLOR, _pixels.CONTRAST, _pixels.SHARPNESS)
-SHARES = (_pixels.AUTOCONTRAST, _pixels.EQUALIZE, _pixels.INVERT, _pixels.SMOOTH, _pixels.BLUR)
+ENHANCE = (_pil_ops.BRIGHTNESS, _pil_ops.COLOR, _pil_ops.CONTRAST, _pil_ops.SHARPNESS)
+SHARES = (_pil_ops.AUTOCONTRAST, _pil_ops.EQUALIZE, _pil_ops.INVERT, _pil_ops.SMOOTH, _pil_ops.BLUR)
 
 
 @augment("ctaugment")
@@ -84,12 +84,12 @@ class CTAugment(nn.Module):
         self.possible = frozenset(drawn)
         self.register_buffer("rate_OPV", torch.ones(len(drawn), 2, MOST_BINS))
         for name, table in {
-            "bins_OP": np.array([BINS.get(_pixels.NAMES[code], (MOST_BINS, 0)) for code in drawn]),
+            "bins_OP": np.array([BINS.get(_pil_ops.NAMES[code], (MOST_BINS, 0)) for code in drawn]),
             "code_O": np.array(drawn),
             "rotations": rotation(np.arange(-MOST_DEGREES, MOST_DEGREES + 1), self.height, self.width),
         }.items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
-        if _pixels.RESCALE in self.possible:
+        if _pil_ops.RESCALE in self.possible:
             for axis, side in (("row", self.height), ("column", self.width)):
                 first, weight = (torch.from_numpy(t) for t in taps(side, round(MOST_MARGIN * side)))
                 self.register_buffer(f"{axis}_first", first, persistent=False)
@@ -112,7 +112,7 @@ class CTAugment(nn.Module):
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:  # type: ignore[override]
         """Operations with bins picked by their rates, then the patch."""
         level = (self.picked(draws) + draws["within"].double()) / self.bins_OP[draws["op"]].clamp_min(1)
-        return _pixels.erased(self.shown(x_BCHW, level, draws), draws["box"], self.fill)
+        return _pil_ops.erased(self.shown(x_BCHW, level, draws), draws["box"], self.fill)
 
     def picked(self, draws: Mapping[str, Tensor]) -> Tensor:
         """The bin of each parameter, BSP: the uniform number in the sums of the weights."""
@@ -125,65 +125,65 @@ class CTAugment(nn.Module):
         return torch.minimum(found, (self.bins_OP[draws["op"]] - 1).clamp_min(0))
 
     def shown(self, x_BCHW: Tensor, level_BSP: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        """Slot by slot an operation at its levels, 0..1."""
+        """LossTerm by slot an operation at its levels, 0..1."""
         x, code_BS = x_BCHW, self.code_O[draws["op"]]
         for slot in range(self.depth):
             op, level, method = code_BS[:, slot], level_BSP[:, slot, 0], level_BSP[:, slot, 1]
-            x = _pixels.warped(x, op, self._matrix(op, level), self.possible)
-            if _pixels.RESCALE in self.possible:
-                x = _pixels.only(op == _pixels.RESCALE, self._rescaled, x, op, level, method)
+            x = _pil_ops.warped(x, op, self._matrix(op, level), self.possible)
+            if _pil_ops.RESCALE in self.possible:
+                x = _pil_ops.only(op == _pil_ops.RESCALE, self._rescaled, x, op, level, method)
             alpha, number = self._tone(op, level)
-            x = _pixels.blended(x, op, alpha, self.possible)
-            x = _pixels.toned(x, op, alpha, number, self.possible)
-            if _pixels.CUTOUT in self.possible:
+            x = _pil_ops.blended(x, op, alpha, self.possible)
+            x = _pil_ops.toned(x, op, alpha, number, self.possible)
+            if _pil_ops.CUTOUT in self.possible:
                 box = self._box(op, level, draws["row"][:, slot], draws["column"][:, slot])
-                x = _pixels.only(op == _pixels.CUTOUT, self._erased, x, box)
+                x = _pil_ops.only(op == _pil_ops.CUTOUT, self._erased, x, box)
         return x
 
     def _matrix(self, op: Tensor, level: Tensor) -> Tensor:
         either = 2 * level - 1
         one = torch.full_like(op, ONE)
         slope = either * MOST_SHEAR
-        right, down = slope * (op == _pixels.SHEAR_X), slope * (op == _pixels.SHEAR_Y)
+        right, down = slope * (op == _pil_ops.SHEAR_X), slope * (op == _pil_ops.SHEAR_Y)
         b, d = (_fixed(t) for t in (right, down))
         c, f = (_fixed(0.5 + 0.5 * t) for t in (right, down))
-        for code, side in ((_pixels.TRANSLATE_X, self.width), (_pixels.TRANSLATE_Y, self.height)):
+        for code, side in ((_pil_ops.TRANSLATE_X, self.width), (_pil_ops.TRANSLATE_Y, self.height)):
             by = (either * (self.translate * side) + 0.5).floor().long() * ONE * (op == code)
-            c, f = (c + by, f) if code == _pixels.TRANSLATE_X else (c, f + by)
+            c, f = (c + by, f) if code == _pil_ops.TRANSLATE_X else (c, f + by)
         matrix = torch.stack((one, b, c, d, one, f), -1)
         turned = self.rotations[(either * MOST_DEGREES).round().long() + MOST_DEGREES]
-        return torch.where((op == _pixels.ROTATE)[:, None], turned, matrix)
+        return torch.where((op == _pil_ops.ROTATE)[:, None], turned, matrix)
 
     def _tone(self, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         alpha = torch.where(_of(op, ENHANCE), 0.1 + 1.9 * level, torch.where(_of(op, SHARES), level, 1.0))
         bits, threshold = 1 + (level * 7.999).long(), (level * 255.999).long()
-        return alpha.float(), torch.where(op == _pixels.POSTERIZE, bits, threshold)
+        return alpha.float(), torch.where(op == _pil_ops.POSTERIZE, bits, threshold)
 
     def _rescaled(self, x: Tensor, op: Tensor, level: Tensor, method: Tensor) -> Tensor:
         kind = (method * 5.99).long()
         for axis, dim in (("column", 3), ("row", 2)):  # PIL's order
             # A margin of 0 leaves the picture as it is.
-            margin = (level * MOST_MARGIN * x.shape[dim]).round().long() * (op == _pixels.RESCALE)
+            margin = (level * MOST_MARGIN * x.shape[dim]).round().long() * (op == _pil_ops.RESCALE)
             first, weight = getattr(self, f"{axis}_first"), getattr(self, f"{axis}_weight")
             x = resampled(x, first[margin, kind], weight[margin, kind], dim)
         return x
 
     def _box(self, op: Tensor, level: Tensor, row: Tensor, column: Tensor) -> Tensor:
         side = 1 + (level * (min(self.height, self.width) * 0.499)).long()
-        half = side // 2 * (op == _pixels.CUTOUT)
+        half = side // 2 * (op == _pil_ops.CUTOUT)
         top, bottom = (row - half).clamp_min(0), (row + half).clamp_max(self.height)
         left, right = (column - half).clamp_min(0), (column + half).clamp_max(self.width)
         return torch.stack((top, left, bottom, right), -1)
 
     def _erased(self, x: Tensor, box: Tensor) -> Tensor:
-        return _pixels.erased(x, box, self.fill)
+        return _pil_ops.erased(x, box, self.fill)
 
     def update(self, score_B: Tensor, **draws: Tensor) -> None:
         """Move the rates of the bins that were shown towards how well each picture was recognised, 0..1.
 
         score: of this rank's pictures; draws: the global batch's, as `Batch.view_draws` has them.
         """
-        mine = {name: across.mine(t) for name, t in draws.items()}
+        mine = {name: across.local_rows(t) for name, t in draws.items()}
         self.learn(score_B, mine["op"], self.picked(mine))
 
     def _there(self) -> Tensor:
@@ -196,8 +196,8 @@ class CTAugment(nn.Module):
         here_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
         there_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
         hit = here_BSO[..., None, None] * there_BSPV[:, :, None] * self._there()  # BSOPV
-        count = across.total(hit.sum((0, 1)))
-        score = across.total((hit * score_B.float().view(-1, 1, 1, 1, 1)).sum((0, 1))) / count.clamp_min(1)
+        count = across.all_reduce_sum(hit.sum((0, 1)))
+        score = across.all_reduce_sum((hit * score_B.float().view(-1, 1, 1, 1, 1)).sum((0, 1))) / count.clamp_min(1)
         kept = self.decay**count
         self.rate_OPV.copy_(self.rate_OPV * kept + score * (1 - kept))
 
@@ -232,7 +232,7 @@ class CTAugmentProbe:
 
     def update(self, score_B: Tensor, **draws: Tensor) -> None:
         """Move the rates of the bins that the strengths fall into."""
-        op, pick = across.mine(draws["op"]), across.mine(draws["pick"])
+        op, pick = across.local_rows(draws["op"]), across.local_rows(draws["pick"])
         self.policy.learn(score_B, op, (pick.double() * self.policy.bins_OP[op] * 0.999).long())
 
 

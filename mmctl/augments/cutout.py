@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import Generator
 from torch import Tensor
 
-from mmctl.augments import _pixels
-from mmctl.augments._places import Fill, Size, colour, pixels, sides, squares
+from mmctl.augments import _pil_ops
+from mmctl.augments._geometry import Fill, Size, colour, pixels, sides, squares
 from mmctl.plugin import augment
 
 
@@ -35,4 +35,4 @@ class Cutout:
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
         """Paint it."""
-        return _pixels.erased(x_BCHW, draws["box"], self.fill)
+        return _pil_ops.erased(x_BCHW, draws["box"], self.fill)

@@ -14,8 +14,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
-from mmctl.augments import _pixels, _places
-from mmctl.augments._places import Fill, Share, Size
+from mmctl.augments import _geometry, _pil_ops
+from mmctl.augments._geometry import Fill, Share, Size
 from mmctl.plugin import augment
 
 OPERATIONS = (
@@ -28,8 +28,8 @@ Bits = Annotated[int, Field(ge=0, le=8)]
 Level = Annotated[int, Field(ge=0, le=256)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 
-FACTORS = (_pixels.BRIGHTNESS, _pixels.COLOR, _pixels.CONTRAST, _pixels.SHARPNESS)
-OPAQUE = range(_pixels.AUTOCONTRAST, _pixels.SOLARIZE + 1)
+FACTORS = (_pil_ops.BRIGHTNESS, _pil_ops.COLOR, _pil_ops.CONTRAST, _pil_ops.SHARPNESS)
+OPAQUE = range(_pil_ops.AUTOCONTRAST, _pil_ops.SOLARIZE + 1)
 
 
 class RandAugment:
@@ -67,9 +67,9 @@ class RandAugment:
         fill: Fill,
         filled: bool = False,
     ) -> None:
-        self.height, self.width = _places.sides(image_size)
-        self.fill, self.filled = _places.colour(fill, in_channels, self.called), filled
-        self.num_ops, self.ops = num_ops, np.array(_places.codes(OPERATIONS, without, self.called))
+        self.height, self.width = _geometry.sides(image_size)
+        self.fill, self.filled = _geometry.colour(fill, in_channels, self.called), filled
+        self.num_ops, self.ops = num_ops, np.array(_geometry.codes(OPERATIONS, without, self.called))
         self.possible = frozenset(self.ops.tolist())
         self.enhance, self.posterize, self.solarize = enhance, posterize, solarize
         self.rotate, self.shear, self.translate = rotate, shear, translate
@@ -92,39 +92,39 @@ class RandAugment:
             for side in (self.height, self.width)
         )
         none, slope = np.zeros(op.shape), self.shear * either / of
-        matrix = _places.translation(none, none)
+        matrix = _geometry.translation(none, none)
         for code, made in (
-            (_pixels.ROTATE, _places.rotation(cut(self.rotate * either / of), self.height, self.width)),
-            (_pixels.SHEAR_X, _places.shear(slope, none)),
-            (_pixels.SHEAR_Y, _places.shear(none, slope)),
-            (_pixels.TRANSLATE_X, _places.translation(cut(right * either / of), none)),
-            (_pixels.TRANSLATE_Y, _places.translation(none, cut(down * either / of))),
+            (_pil_ops.ROTATE, _geometry.rotation(cut(self.rotate * either / of), self.height, self.width)),
+            (_pil_ops.SHEAR_X, _geometry.shear(slope, none)),
+            (_pil_ops.SHEAR_Y, _geometry.shear(none, slope)),
+            (_pil_ops.TRANSLATE_X, _geometry.translation(cut(right * either / of), none)),
+            (_pil_ops.TRANSLATE_Y, _geometry.translation(none, cut(down * either / of))),
         ):
             matrix = np.where((op == code)[..., None], made, matrix)
         factor = np.where(np.isin(op, FACTORS), self.enhance[0] + between(*self.enhance), 1.0)
         bits = (self.posterize[0] + np.trunc(between(*self.posterize))).clip(1, 8)
         # PIL inverts what is not below the threshold: of whole values, what is not below the next whole number.
         threshold = np.ceil(self.solarize[0] + cut(between(*self.solarize)))
-        level = np.where(op == _pixels.POSTERIZE, bits, np.where(op == _pixels.SOLARIZE, threshold, 0.0))
+        level = np.where(op == _pil_ops.POSTERIZE, bits, np.where(op == _pil_ops.SOLARIZE, threshold, 0.0))
         return {"op": op, "matrix": matrix, "factor": factor.astype(np.float32), "level": level.astype(np.int64)}
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """Slot by slot a warp, a blend or a tone curve; then the patch."""
+        """LossTerm by slot a warp, a blend or a tone curve; then the patch."""
         x, channels = x_BCHW, x_BCHW.shape[1]
         inside = x.new_ones(x.shape[0], 1, *x.shape[2:]) if self.filled else None
         for slot in range(self.num_ops):
             op, matrix, factor, level = (draws[name][:, slot] for name in ("op", "matrix", "factor", "level"))
             if inside is None:
-                x = _pixels.warped(x, op, matrix, self.possible)
+                x = _pil_ops.warped(x, op, matrix, self.possible)
             else:
-                both = _pixels.warped(torch.cat((x, inside), 1), op, matrix, self.possible)
+                both = _pil_ops.warped(torch.cat((x, inside), 1), op, matrix, self.possible)
                 x, inside = both[:, :channels], both[:, channels:]
-                inside = inside | _pixels.among(op, OPAQUE)[:, None, None, None]
-            x = _pixels.blended(x, op, factor, self.possible)
-            x = _pixels.toned(x, op, factor, level, self.possible)
+                inside = inside | _pil_ops.among(op, OPAQUE)[:, None, None, None]
+            x = _pil_ops.blended(x, op, factor, self.possible)
+            x = _pil_ops.toned(x, op, factor, level, self.possible)
         if inside is not None:
-            x = _pixels.painted(x, inside[:, 0] == 0, self.fill)
-        return _pixels.erased(x, draws["box"], self.fill)
+            x = _pil_ops.painted(x, inside[:, 0] == 0, self.fill)
+        return _pil_ops.erased(x, draws["box"], self.fill)
 
 
 @augment("fixmatch_ra")
@@ -179,16 +179,16 @@ class FixMatchRandAugment(RandAugment):
             rotate=rotate, shear=shear, solarize=solarize, translate=translate, fill=fill, filled=outside == "fill",
         )  # fmt: skip
         self.probability, self.magnitude = probability, magnitude
-        self.side = _places.pixels(cutout, self.height, self.width)
+        self.side = _geometry.pixels(cutout, self.height, self.width)
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
         """Operations, levels, directions, and the middle of the patch."""
         shape = (n, self.num_ops)
         op = self.ops[rng.integers(len(self.ops), size=shape)]
-        op = np.where(rng.random(shape) < self.probability, op, _pixels.IDENTITY)
+        op = np.where(rng.random(shape) < self.probability, op, _pil_ops.IDENTITY)
         level = rng.integers(1, self.magnitude, shape)
         direction = rng.integers(2, size=shape) * 2 - 1
-        box = _places.squares(
+        box = _geometry.squares(
             rng.integers(self.height, size=n), rng.integers(self.width, size=n), self.side, self.height, self.width
         )
         return {**self.changes(op, level, level * direction, 10, whole=True), "box": box}

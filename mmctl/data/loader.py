@@ -131,7 +131,7 @@ class Loader:
                     for policy in self.chains[view]
                 }
         draws = self._draw(generator(self.seed, "method", step), *self.sizes.values()) if self._draw else {}
-        plan = Plan(step, ops.mine(index["x"]), ops.mine(index["u"]), view_draws, draws)
+        plan = Plan(step, ops.local_rows(index["x"]), ops.local_rows(index["u"]), view_draws, draws)
         if not self.resident:
             for branch, at in (("x", plan.index_x), ("u", plan.index_u)):
                 plan.pixels[branch] = np.asarray(self.pixels[self.table[branch][at]])
@@ -156,7 +156,9 @@ class Loader:
             x = _joined([raw[branch] for branch, _ in places])
             for policy in policies:
                 drawn = [staged.view_draws[f"{branch}{i}"][policy] for branch, i in places]
-                x = self.augments[policy].apply(x, **{k: _joined([ops.mine(d[k]) for d in drawn]) for k in drawn[0]})
+                x = self.augments[policy].apply(
+                    x, **{k: _joined([ops.local_rows(d[k]) for d in drawn]) for k in drawn[0]}
+                )
             parts = torch.split(self.normalize(x), [len(raw[branch]) for branch, _ in places])
             shown.update(zip(places, parts, strict=True))
         return Batch(

@@ -164,13 +164,13 @@ def _counts(settings: SplitSettings, sizes: np.ndarray, first: np.ndarray, class
     if settings.rule == "natural":
         return natural(labels, sizes, first)
     fair = balanced(labels, np.full_like(sizes, labels), first, fill=False)
-    if settings.short == "error" and (fair > sizes).any():
+    if settings.on_shortage == "error" and (fair > sizes).any():
         short = ", ".join(f"{classes[k]} has {sizes[k]} of {fair[k]}" for k in np.flatnonzero(fair > sizes))
         raise DataError(
-            f"split.labels = {labels} in equal parts: {short}. Lower split.labels, or set split.short to "
+            f"split.labels = {labels} in equal parts: {short}. Lower split.labels, or set split.on_shortage to "
             f'"redistribute" (other classes give more) or "cap" (fewer labels in all)'
         )
-    return balanced(labels, sizes, first, fill=settings.short != "cap")
+    return balanced(labels, sizes, first, fill=settings.on_shortage != "cap")
 
 
 def _water(labels: int, sizes: np.ndarray) -> int:

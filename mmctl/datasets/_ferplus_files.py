@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmctl.datasets._pictures import Arrays, cached
+from mmctl.datasets._cache import Arrays, cached
 from mmctl.plugin import DataError
 
 SIDE = 48

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mmctl.datasets._pictures import images
+from mmctl.datasets._cache import images
 from mmctl.plugin import DataError, Images, dataset
 
 CLASSES = tuple("0123456789")

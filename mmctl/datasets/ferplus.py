@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
+from mmctl.datasets._cache import images
 from mmctl.datasets._ferplus_files import FOLDERS, SOURCES, USAGES, VOTES, Table, csv_pixels, png_pixels, read_votes
-from mmctl.datasets._pictures import images
 from mmctl.plugin import DataError, Images, dataset
 
 CLASSES = VOTES[:8]

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmctl.ops import follow, global_mean
+from mmctl.ops import ema_update_, global_mean
 from mmctl.plugin import Batch, Output, PluginError
 
 Align = Literal["none", "train_prior", "uniform"]
@@ -68,7 +68,7 @@ class Aligning(nn.Module):
             running_K = torch.lerp(mean_K.to(self.seen_K.dtype), self.seen_K, self.align_momentum)
             seen_K = self.seen_K.copy_(torch.where(self.seen_K.sum() > 0, running_K, mean_K))
         if self.align == "labeled":
-            follow(self.wanted_K, global_mean(known(self, labeled).probs), self.align_momentum)
+            ema_update_(self.wanted_K, global_mean(known(self, labeled).probs), self.align_momentum)
         q_UK = p_UK * ((self.wanted_K + EPS) / (seen_K + EPS)).to(p_UK.dtype)
         return q_UK / q_UK.sum(-1, keepdim=True)
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mmctl.labelers._align import Align, Aligning, Momentum, Window, mean_probs
-from mmctl.ops import follow, global_mean, hard, sharpen
-from mmctl.plugin import Batch, Guess, Output, labeler
+from mmctl.ops import argmax_one_hot, ema_update_, global_mean, sharpen
+from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
 
 def mean_membership(centroids: Any, views: tuple[Output, ...]) -> Tensor:
@@ -54,14 +54,14 @@ class Fuzzy(Aligning):
             self.register_buffer("prior_K", prior_K.clone())
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK, all of weight 1."""
         q_UK = sharpen(self.aligned(mean_membership(self.centroids, views), batch, labeled), self.temperature)
         if self.prior == "running":
             q_UK = q_UK * self.prior_K
             q_UK = q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12)
-            follow(self.prior_K, global_mean(q_UK), self.momentum)
-        return Guess(q_UK, torch.ones_like(q_UK[:, 0]))
+            ema_update_(self.prior_K, global_mean(q_UK), self.momentum)
+        return PseudoLabels(q_UK, torch.ones_like(q_UK[:, 0]))
 
 
 @labeler("nearest_centroid")
@@ -81,10 +81,10 @@ class NearestCentroid(Aligning):
         self.centroids = centroids
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """One-hot labels UK of the largest mean membership, all of weight 1."""
-        q_UK = hard(self.aligned(mean_membership(self.centroids, views), batch, labeled))
-        return Guess(q_UK, torch.ones_like(q_UK[:, 0]))
+        q_UK = argmax_one_hot(self.aligned(mean_membership(self.centroids, views), batch, labeled))
+        return PseudoLabels(q_UK, torch.ones_like(q_UK[:, 0]))
 
 
 @labeler("product")
@@ -109,9 +109,9 @@ class Product(Aligning):
         self.centroids, self.temperature = centroids, temperature
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK, all of weight 1."""
         q_UK = mean_membership(self.centroids, views) * mean_probs(views)
         q_UK = self.aligned(q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12), batch, labeled)
         q_UK = sharpen(q_UK, self.temperature)
-        return Guess(q_UK, torch.ones_like(q_UK[:, 0]))
+        return PseudoLabels(q_UK, torch.ones_like(q_UK[:, 0]))

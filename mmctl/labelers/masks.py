@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mmctl.labelers._align import Align, Aligning, Momentum, Window, known, mean_probs
-from mmctl.ops import follow, global_mean, hard, remember, sharpen, world
-from mmctl.plugin import Batch, Guess, Output, labeler
+from mmctl.ops import argmax_one_hot, ema_update_, global_mean, remember, sharpen, world_size
+from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
 Tau = Annotated[float, Field(ge=0, le=1.1)]  # just above 1, so that a recipe can say "none"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,11 +48,13 @@ class Threshold(Aligning):
         self.tau, self.target, self.temperature = tau, target, temperature
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight 1 where the top probability reaches tau."""
         p_UK = self.aligned(mean_probs(views), batch, labeled)
         keep_U = p_UK.amax(-1) >= self.tau
-        return Guess(hard(p_UK) if self.target == "hard" else sharpen(p_UK, self.temperature), keep_U.to(p_UK.dtype))
+        return PseudoLabels(
+            argmax_one_hot(p_UK) if self.target == "hard" else sharpen(p_UK, self.temperature), keep_U.to(p_UK.dtype)
+        )
 
 
 @labeler("flex")
@@ -86,7 +88,7 @@ class Flex(Aligning):
         self.register_buffer("last_N", torch.full((num_unlabeled,), len(prior_K)))
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight 1 where the top probability reaches tau * M(beta), M(b) = b / (2 - b)."""
         p_UK = self.aligned(mean_probs(views), batch, labeled)
         top_U, class_U = p_UK.max(-1)
@@ -97,7 +99,7 @@ class Flex(Aligning):
         keep_U = top_U >= (self.tau * beta_K / (2 - beta_K))[class_U]
         reached_U = torch.where(top_U >= self.tau, class_U, self.last_N[batch.index_u])
         remember(self.last_N, batch.index_u, reached_U)
-        return Guess(hard(p_UK), keep_U.to(p_UK.dtype))
+        return PseudoLabels(argmax_one_hot(p_UK), keep_U.to(p_UK.dtype))
 
 
 @labeler("free")
@@ -134,15 +136,15 @@ class Free(Aligning):
         self.register_buffer("tau", self.mean_K[0].clone())
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight 1 where the top probability reaches tau * mean_c / max_k mean_k."""
         p_UK = self.aligned(mean_probs(views), batch, labeled)
         top_U, class_U = p_UK.max(-1)
-        follow(self.tau, global_mean(top_U), self.momentum)
+        ema_update_(self.tau, global_mean(top_U), self.momentum)
         self.tau.clamp_(self.low, self.high)
-        follow(self.mean_K, global_mean(p_UK), self.momentum)
+        ema_update_(self.mean_K, global_mean(p_UK), self.momentum)
         keep_U = top_U >= (self.tau * (self.mean_K / self.mean_K.amax()))[class_U]
-        return Guess(hard(p_UK), keep_U.to(p_UK.dtype))
+        return PseudoLabels(argmax_one_hot(p_UK), keep_U.to(p_UK.dtype))
 
 
 @labeler("soft")
@@ -177,15 +179,17 @@ class Soft(Aligning):
         self.register_buffer("var", torch.ones_like(prior_K[0]))
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight exp(-(n * min(top - mean, 0))^2 / (2 var))."""
         p_UK = mean_probs(views)
         top_U = self.aligned(p_UK, batch, labeled).amax(-1)
-        n, mean = len(top_U) * world(), global_mean(top_U)
-        follow(self.mean, mean, self.momentum)
-        follow(self.var, global_mean((top_U - mean).square()) * (n / max(1, n - 1)), self.momentum)
+        n, mean = len(top_U) * world_size(), global_mean(top_U)
+        ema_update_(self.mean, mean, self.momentum)
+        ema_update_(self.var, global_mean((top_U - mean).square()) * (n / max(1, n - 1)), self.momentum)
         below_U = (top_U - self.mean).clamp_max(0) * self.sigmas
-        return Guess(hard(p_UK), torch.exp(-below_U.square() / (2 * self.var.clamp_min(1e-12))).to(p_UK.dtype))
+        return PseudoLabels(
+            argmax_one_hot(p_UK), torch.exp(-below_U.square() / (2 * self.var.clamp_min(1e-12))).to(p_UK.dtype)
+        )
 
 
 @labeler("relative")
@@ -213,8 +217,8 @@ class Relative(Aligning):
         self.tau = tau
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight 1 where the aligned top probability reaches tau * mean top probability on x."""
         q_UK = self.aligned(mean_probs(views), batch, labeled)
         least = self.tau * global_mean(known(self, labeled).probs.amax(-1))
-        return Guess(hard(q_UK), (q_UK.amax(-1) >= least).to(q_UK.dtype))
+        return PseudoLabels(argmax_one_hot(q_UK), (q_UK.amax(-1) >= least).to(q_UK.dtype))

@@ -10,8 +10,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import nn
 
-from mmctl.ops import mix, mixing
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import draw_mixup, mixup
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("ict")
@@ -24,12 +24,12 @@ class Ict(nn.Module):
 
     Args:
         alpha: lambda comes from Beta(alpha, alpha), once for the labelled and once for the unlabelled batch.
-        update: Which forwards of the student update batch norm: the "first", of the labelled images (MixMatch's
+        bn_update: Which forwards of the student update batch norm: the "first", of the labelled images (MixMatch's
             baselines), or "all" (the authors' program).
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
-    slots = {"labeled": Slot("soft_cross_entropy"), "consistency": Slot("brier", 100.0, 0.25, "sigmoid")}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "consistency": LossTerm("brier", 100.0, 0.25, "sigmoid")}
     default_labeler = None
 
     def __init__(
@@ -39,21 +39,21 @@ class Ict(nn.Module):
         losses: SimpleNamespace,
         *,
         alpha: Annotated[float, Field(gt=0)] = 1.0,
-        update: Literal["first", "all"] = "first",
+        bn_update: Literal["first", "all"] = "first",
     ) -> None:
         super().__init__()
         self.model, self.ema, self.losses = model, ema, losses
-        self.alpha, self.bn = alpha, "first" if update == "first" else "update"
+        self.alpha, self.bn = alpha, "first" if bn_update == "first" else "update"
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's numbers, of either batch for itself."""
-        return {name: mixing(rng, (n,), self.alpha, "batch", near=False) for name, n in (("x", x), ("u", u))}
+        return {name: draw_mixup(rng, (n,), self.alpha, "batch", near=False) for name, n in (("x", x), ("u", u))}
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on mixed labelled images; on mixed unlabelled ones the difference from the mixed teacher."""
         with torch.no_grad():
             q = self.ema(*batch.u, bn="batch").probs
-        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["x"])
-        (u,), (q,) = mix(batch.u, (q,), batch.draws["u"])
+        (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["x"])
+        (u,), (q,) = mixup(batch.u, (q,), batch.draws["u"])
         out_x, out_u = self.model.branches(x, u, bn=self.bn)  # type: ignore[operator]
-        return Terms({"labeled": self.losses.labeled(out_x, y), "consistency": self.losses.consistency(out_u, q)})
+        return StepOutput({"labeled": self.losses.labeled(out_x, y), "consistency": self.losses.consistency(out_u, q)})

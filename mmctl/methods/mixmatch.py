@@ -10,8 +10,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import nn
 
-from mmctl.ops import join, mix, mixing
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import concat_views, draw_mixup, mixup
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("mixmatch")
@@ -21,15 +21,15 @@ class MixMatch(nn.Module):
     Args:
         num_views: Augmented views of each unlabelled image (K in the paper).
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
-        per: One lambda per "sample" (the paper) or one per "batch" (the PyTorch port).
-        group: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
-        guess_group: Batch-norm groups of the forwards that labels are guessed from: "each" view its own (the paper), or
-            all views "joint" in one; absent = joint where `group` is, so that either phase is one forward.
-        update: Which forwards update batch norm: the "first" mixed one (the paper), or "all", guesses
+        lambda_per: One lambda per "sample" (the paper) or one per "batch" (the PyTorch port).
+        bn_groups: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        guess_bn_groups: Batch-norm groups of the forwards that give the pseudo-labels: "each" view its own (the paper),
+            or all views "joint" in one; absent = joint where `bn_groups` is, so that either phase is one forward.
+        bn_update: Which forwards update batch norm: the "first" mixed one (the paper), or "all", guesses
             included (the PyTorch port).
     """
 
-    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("brier", 75.0, 16_384)}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("brier", 75.0, 16_384)}
     views = {"x": ("weak",), "u": ("weak", "weak")}
     default_labeler = "softmax"
 
@@ -41,31 +41,38 @@ class MixMatch(nn.Module):
         *,
         num_views: Annotated[int, Field(ge=1)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
-        per: Literal["sample", "batch"] = "sample",
-        group: Literal["interleave", "joint", "each"] = "interleave",
-        guess_group: Literal["each", "joint"] | None = None,
-        update: Literal["first", "all"] = "first",
+        lambda_per: Literal["sample", "batch"] = "sample",
+        bn_groups: Literal["interleave", "joint", "each"] = "interleave",
+        guess_bn_groups: Literal["each", "joint"] | None = None,
+        bn_update: Literal["first", "all"] = "first",
     ) -> None:
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
         if getattr(labeler, "masks", False):
             raise ValueError("every label is mixed here, so a labeler that leaves images out would not: use another")
-        self.num_views, self.alpha, self.per, self.group, self.update = num_views, alpha, per, group, update
-        self.guess_group = guess_group or ("joint" if group == "joint" else "each")
+        self.num_views, self.alpha, self.lambda_per, self.bn_groups, self.bn_update = (
+            num_views,
+            alpha,
+            lambda_per,
+            bn_groups,
+            bn_update,
+        )
+        self.guess_bn_groups = guess_bn_groups or ("joint" if bn_groups == "joint" else "each")
         self.views = {"x": ("weak",), "u": ("weak",) * num_views}
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's numbers over the labelled batch and all unlabelled views."""
-        return {"mix": mixing(rng, (x, *[u] * self.num_views), self.alpha, self.per)}
+        return {"mix": draw_mixup(rng, (x, *[u] * self.num_views), self.alpha, self.lambda_per)}
 
-    def step(self, batch: Batch) -> Terms:
-        """Guess, mix, one loss on the mixed labelled images and one on the mixed unlabelled ones."""
-        guessing, training = ("batch", "first") if self.update == "first" else ("update", "update")
+    def step(self, batch: Batch) -> StepOutput:
+        """PseudoLabels, mix, one loss on the mixed labelled images and one on the mixed unlabelled ones."""
+        guessing, training = ("batch", "first") if self.bn_update == "first" else ("update", "update")
         with torch.no_grad():
-            views = self.model.branches(*batch.u, bn=guessing, group=self.guess_group)  # type: ignore[operator]
+            views = self.model.branches(*batch.u, bn=guessing, group=self.guess_bn_groups)  # type: ignore[operator]
             guess = self.labeler(*views, batch=batch)  # type: ignore[operator]
-        xs, (y, *qs) = mix((*batch.x, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
-        x, *us = self.model.branches(*xs, bn=training, group=self.group)  # type: ignore[operator]
-        return Terms(
-            {"labeled": self.losses.labeled(x, y), "unlabeled": self.losses.unlabeled(*join(us, qs))}, guess=guess
+        xs, (y, *qs) = mixup((*batch.x, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
+        x, *us = self.model.branches(*xs, bn=training, group=self.bn_groups)  # type: ignore[operator]
+        return StepOutput(
+            {"labeled": self.losses.labeled(x, y), "unlabeled": self.losses.unlabeled(*concat_views(us, qs))},
+            pseudo_labels=guess,
         )

@@ -10,8 +10,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import nn
 
-from mmctl.ops import mix, mixing
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import draw_mixup, mixup
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("mixup_ssl")
@@ -26,7 +26,7 @@ class MixUpSsl(nn.Module):
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
-    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("soft_cross_entropy")}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("soft_cross_entropy")}
     default_labeler = None
 
     def __init__(
@@ -37,13 +37,13 @@ class MixUpSsl(nn.Module):
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's numbers, of either batch for itself."""
-        return {"x": mixing(rng, (x,), self.alpha), "u": mixing(rng, (u,), self.alpha)}
+        return {"x": draw_mixup(rng, (x,), self.alpha), "u": draw_mixup(rng, (u,), self.alpha)}
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """One cross-entropy on mixed labelled images, one on mixed unlabelled ones."""
         with torch.no_grad():
             q = self.model(*batch.u, bn="batch").probs
-        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["x"])
-        (u,), (q,) = mix(batch.u, (q,), batch.draws["u"])
+        (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["x"])
+        (u,), (q,) = mixup(batch.u, (q,), batch.draws["u"])
         out_x, out_u = self.model.branches(x, u, bn="first")  # type: ignore[operator]
-        return Terms({"labeled": self.losses.labeled(out_x, y), "unlabeled": self.losses.unlabeled(out_u, q)})
+        return StepOutput({"labeled": self.losses.labeled(out_x, y), "unlabeled": self.losses.unlabeled(out_u, q)})

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("pi_model")
@@ -20,12 +20,12 @@ class PiModel(nn.Module):
     Args:
         through: Where the gradient flows: the "second" view alone, with the first as its target (all later programs),
             or "both" (the paper).
-        group: Batch-norm groups: "each" branch its own, with running statistics of the labelled one (MixMatch's
+        bn_groups: Batch-norm groups: "each" branch its own, with running statistics of the labelled one (MixMatch's
             baselines), or "joint" (the paper's one batch).
     """
 
     views = {"x": ("weak",), "u": ("weak", "weak")}
-    slots = {"labeled": Slot("soft_cross_entropy"), "consistency": Slot("brier", 20.0, 0.4)}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "consistency": LossTerm("brier", 20.0, 0.4)}
     default_labeler = None
 
     def __init__(
@@ -34,16 +34,16 @@ class PiModel(nn.Module):
         losses: SimpleNamespace,
         *,
         through: Literal["second", "both"] = "second",
-        group: Literal["each", "joint"] = "each",
+        bn_groups: Literal["each", "joint"] = "each",
     ) -> None:
         super().__init__()
-        self.model, self.losses, self.through, self.group = model, losses, through, group
+        self.model, self.losses, self.through, self.bn_groups = model, losses, through, bn_groups
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on the labelled images, squared difference between two views of the others."""
-        x, u, v = self.model.branches(*batch.x, *batch.u, bn="first", group=self.group)  # type: ignore[operator]
+        x, u, v = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
         target = u.probs if self.through == "both" else u.probs.detach()
-        return Terms({
+        return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
             "consistency": self.losses.consistency(v, target),
         })  # fmt: skip

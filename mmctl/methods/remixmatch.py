@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmctl.methods._probe import probe_view, teach
-from mmctl.ops import global_mean, join, mine, mix, mixing
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import concat_views, draw_mixup, global_mean, local_rows, mixup
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("remixmatch")
@@ -29,14 +29,14 @@ class ReMixMatch(nn.Module):
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
         labeled_view: Policy that the labelled images are shown through: "strong" as in the paper and its code, or
             "weak" as in TorchSSL and USB.
-        group: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        bn_groups: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
     """
 
     slots = {
-        "labeled": Slot("soft_cross_entropy"),
-        "unlabeled": Slot("soft_cross_entropy", 1.5, 16_384),
-        "strong": Slot("soft_cross_entropy", 0.5, 16_384),
-        "rotation": Slot(None, 0.5),
+        "labeled": LossTerm("soft_cross_entropy"),
+        "unlabeled": LossTerm("soft_cross_entropy", 1.5, 16_384),
+        "strong": LossTerm("soft_cross_entropy", 0.5, 16_384),
+        "rotation": LossTerm(None, 0.5),
     }
     views: dict[str, tuple[str, ...]] = {"x": (), "u": ("weak", "strong")}
     default_labeler = "aligned"
@@ -54,13 +54,13 @@ class ReMixMatch(nn.Module):
         num_strong: Annotated[int, Field(ge=1)] = 8,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         labeled_view: Literal["strong", "weak"] = "strong",
-        group: Literal["interleave", "joint", "each"] = "interleave",
+        bn_groups: Literal["interleave", "joint", "each"] = "interleave",
     ) -> None:
         super().__init__()
         if not isinstance(image_size, int):
             raise ValueError(f"it turns images by 90 degrees, so they have to be square, not {tuple(image_size)} px")
         self.model, self.ema, self.labeler, self.losses, self.augments = model, ema, labeler, losses, augments
-        self.num_strong, self.alpha, self.group = num_strong, alpha, group
+        self.num_strong, self.alpha, self.bn_groups = num_strong, alpha, bn_groups
         self.rotate = nn.Linear(embed_dim, 4)
         nn.init.xavier_normal_(self.rotate.weight)
         nn.init.zeros_(self.rotate.bias)
@@ -68,9 +68,9 @@ class ReMixMatch(nn.Module):
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's numbers over the labelled batch and all unlabelled views; a quarter of the images for each turn."""
-        return {"mix": mixing(rng, (x, *[u] * (1 + self.num_strong)), self.alpha), "turn": np.arange(u) * 4 // u}
+        return {"mix": draw_mixup(rng, (x, *[u] * (1 + self.num_strong)), self.alpha), "turn": np.arange(u) * 4 // u}
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Label by the weak view, mix it with all others; then the first strong view as it is, and turned."""
         if len(batch.x) > 1:
             teach(self.augments, self.ema or self.model, batch)
@@ -78,18 +78,18 @@ class ReMixMatch(nn.Module):
         weak, strong, *_ = batch.u
         with torch.no_grad():
             guess = self.labeler(model(weak, bn="batch"), batch=batch)
-        xs, (y, *qs) = mix((batch.x[0], *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
-        x, *us = model.branches(*xs, bn="last", group=self.group)
-        turn = mine(batch.draws["turn"])
+        xs, (y, *qs) = mixup((batch.x[0], *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
+        x, *us = model.branches(*xs, bn="last", group=self.bn_groups)
+        turn = local_rows(batch.draws["turn"])
         plain, turned = model.branches(strong, rotated(strong, turn), bn="batch")
         rotation_U = F.cross_entropy(self.rotate(turned.emb), turn, reduction="none")
         terms = {
             "labeled": self.losses.labeled(x, y),
-            "unlabeled": self.losses.unlabeled(*join(us, qs)),
+            "unlabeled": self.losses.unlabeled(*concat_views(us, qs)),
             "strong": self.losses.strong(plain, *guess),
             "rotation": global_mean(rotation_U),
         }
-        return Terms(terms, guess=guess)
+        return StepOutput(terms, pseudo_labels=guess)
 
 
 def rotated(x_BCHW: Tensor, turn_B: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import nn
 
-from mmctl.ops import mix, mixing
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import draw_mixup, mixup
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("supervised")
@@ -22,7 +22,7 @@ class Supervised(nn.Module):
     """
 
     views = {"x": ("weak",)}
-    slots = {"labeled": Slot("soft_cross_entropy")}
+    slots = {"labeled": LossTerm("soft_cross_entropy")}
     default_labeler = None
 
     def __init__(
@@ -33,9 +33,9 @@ class Supervised(nn.Module):
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's numbers for the step."""
-        return {"mix": mixing(rng, (x,), self.alpha)} if self.alpha else {}
+        return {"mix": draw_mixup(rng, (x,), self.alpha)} if self.alpha else {}
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on (mixed) labelled images."""
-        (x,), (y,) = mix(batch.x, (batch.y,), batch.draws["mix"]) if self.alpha else (batch.x, (batch.y,))
-        return Terms({"labeled": self.losses.labeled(self.model(x, bn="update"), y)})
+        (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["mix"]) if self.alpha else (batch.x, (batch.y,))
+        return StepOutput({"labeled": self.losses.labeled(self.model(x, bn="update"), y)})

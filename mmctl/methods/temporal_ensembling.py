@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, lerp, nn, zeros
 
 from mmctl.ops import remember
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("temporal_ensembling")
@@ -22,13 +22,13 @@ class TemporalEnsembling(nn.Module):
 
     Args:
         momentum: a: how much of the remembered prediction is kept at a visit.
-        group: Batch-norm groups: "each" branch its own, with running statistics of the labelled one, or "joint" (the
-            paper's one batch).
+        bn_groups: Batch-norm groups: "each" branch its own, with running statistics of the labelled one, or "joint"
+            (the paper's one batch).
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
     # The paper's weight, and its ramp over 80 of 300 epochs.
-    slots = {"labeled": Slot("soft_cross_entropy"), "consistency": Slot("brier", 30.0, 0.267, "sigmoid")}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "consistency": LossTerm("brier", 30.0, 0.267, "sigmoid")}
     default_labeler = None
     mean_NK: Tensor
     visits_N: Tensor
@@ -41,21 +41,21 @@ class TemporalEnsembling(nn.Module):
         num_unlabeled: int,
         *,
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.6,
-        group: Literal["each", "joint"] = "each",
+        bn_groups: Literal["each", "joint"] = "each",
     ) -> None:
         super().__init__()
-        self.model, self.losses, self.momentum, self.group = model, losses, momentum, group
+        self.model, self.losses, self.momentum, self.bn_groups = model, losses, momentum, bn_groups
         self.register_buffer("mean_NK", zeros(num_unlabeled, num_classes))
         self.register_buffer("visits_N", zeros(num_unlabeled))
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on the labelled images, squared difference from the remembered predictions on the others."""
-        x, u = self.model.branches(*batch.x, *batch.u, bn="first", group=self.group)  # type: ignore[operator]
+        x, u = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
         mean_UK, visits_U = self.mean_NK[batch.index_u], self.visits_N[batch.index_u]
         target_UK = mean_UK / (1 - self.momentum**visits_U).clamp_min(1e-6)[:, None]
         remember(self.mean_NK, batch.index_u, lerp(u.probs.detach(), mean_UK, self.momentum))
         remember(self.visits_N, batch.index_u, visits_U + 1)
-        return Terms({
+        return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
             "consistency": self.losses.consistency(u, target_UK, (visits_U > 0).to(target_UK.dtype)),
         })  # fmt: skip

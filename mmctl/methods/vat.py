@@ -11,8 +11,8 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmctl.ops import mine, normal
-from mmctl.plugin import Batch, Slot, Terms, method
+from mmctl.ops import hashed_normal, local_rows
+from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 def unit(d_UCHW: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class Vat(nn.Module):
 
     views = {"x": ("weak",), "u": ("weak",)}
     slots = {
-        "labeled": Slot("soft_cross_entropy"),
-        "adversarial": Slot("kl", 0.3, 0.4),
-        "entropy": Slot("entropy", 0.06, 0.4),
+        "labeled": LossTerm("soft_cross_entropy"),
+        "adversarial": LossTerm("kl", 0.3, 0.4),
+        "entropy": LossTerm("entropy", 0.06, 0.4),
     }
     default_labeler = None
 
@@ -65,13 +65,13 @@ class Vat(nn.Module):
         """A seed for the noise of each picture."""
         return {"seed": rng.integers(0, 2**62, u)}
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on the labelled images; divergence under the adversarial step, and entropy, on the others."""
         (shown,) = batch.u
         x, u = self.model.branches(*batch.x, shown, bn="first")  # type: ignore[operator]
         p = u.probs.detach()
-        away = self.model(shown + self.adversary(shown, mine(batch.draws["seed"])), bn="batch")
-        return Terms({
+        away = self.model(shown + self.adversary(shown, local_rows(batch.draws["seed"])), bn="batch")
+        return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
             "adversarial": self.losses.adversarial(away, p),
             "entropy": self.losses.entropy(u, p),
@@ -79,7 +79,7 @@ class Vat(nn.Module):
 
     def adversary(self, u_UCHW: Tensor, seed_U: Tensor) -> Tensor:
         """r: power iteration from noise, the gradient taken with respect to the pixels alone."""
-        d = unit(normal(seed_U, u_UCHW.shape[1:]).to(u_UCHW.dtype))
+        d = unit(hashed_normal(seed_U, u_UCHW.shape[1:]).to(u_UCHW.dtype))
         with self.model.fp32():  # type: ignore[operator]
             with torch.no_grad():
                 # Predicted anew: beside a half-precision p the divergence would not be least at d = 0, and its

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from mmctl.errors import PluginError
-from mmctl.recipe.settings import COMPONENTS, TABLES, LossTerm, Top
+from mmctl.recipe.settings import COMPONENTS, TABLES, LossTable, Top
 from mmctl.registry.index import Index
 from mmctl.registry.parameters import schema
 
 OWN: dict[str, dict[str, Any]] = {
     "dataset": {"root": {"type": "string", "description": "Its folder; absent = data/NAME in the project."}},
     "augment": {"after": {"type": "string", "description": "The policy that this one is applied after."}},
-    "loss": schema(LossTerm)["properties"],
+    "loss": schema(LossTable)["properties"],
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mmctl.errors import MmctlError, PluginError, RecipeError
 from mmctl.identity import cell_of
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
 from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
 from mmctl.recipe.resolve import resolve
@@ -100,7 +100,7 @@ class Recipe:
         return build_order(self.after)
 
     @property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, LossTerm]:
         """Loss terms of the method with this recipe's weights; `loss` is a name in full."""
         return self.resolved.slots
 

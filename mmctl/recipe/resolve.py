@@ -13,13 +13,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import BaseModel
 
 from mmctl.errors import PluginError, RecipeError, suggest
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.recipe.find import recipe_folders
 from mmctl.recipe.layers import SET, Layers, parse_sets
 from mmctl.recipe.problems import Problems
 from mmctl.recipe.resolved import Part, Resolved
 from mmctl.recipe.rules import check_rules
-from mmctl.recipe.settings import ORDER, TABLES, LossTerm, Published, Table, Top, ordered
+from mmctl.recipe.settings import ORDER, TABLES, LossTable, Published, Table, Top, ordered
 from mmctl.recipe.toml_source import KeyPath
 from mmctl.registry.index import NAME, Index
 from mmctl.registry.messages import meant, semicolon
@@ -201,11 +201,11 @@ class Resolver:
         tables = {slot: self.table(("loss", slot)) for slot in self.table(("loss",))}
         if method is None:
             for name, table in tables.items():
-                self.term(name, table, Slot(None))
+                self.term(name, table, LossTerm(None))
                 if "name" in table:
                     self.component("loss", name, ("loss", name))
             return
-        slots: Mapping[str, Slot] = getattr(method.component, "slots", {})
+        slots: Mapping[str, LossTerm] = getattr(method.component, "slots", {})
         for name in tables:
             if name not in slots:
                 hint = suggest(name, slots) or f" It has {', '.join(slots)}."
@@ -217,17 +217,17 @@ class Resolver:
             if slot.loss is None:
                 self.put(path, terms)
                 for key in table:
-                    if key not in LossTerm.model_fields:
+                    if key not in LossTable.model_fields:
                         self.say((*path, key), "the method computes this term; only weight, rampup and ramp can be set")
             elif part := self.component("loss", name, path, slot.loss, method.entry.origin, terms):
                 loss = part.entry.qualified
-            self.made.slots[name] = Slot(loss, **terms)
+            self.made.slots[name] = LossTerm(loss, **terms)
 
-    def term(self, name: str, table: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
+    def term(self, name: str, table: Mapping[str, Any], slot: LossTerm) -> dict[str, Any]:
         """Weight, rampup and ramp of a loss: the recipe's over the slot's."""
-        given = {key: table.get(key, getattr(slot, key)) for key in LossTerm.model_fields}
-        checked, faults = check_table(LossTerm, given)
-        self.faults(("loss", name), faults, LossTerm.model_fields)
+        given = {key: table.get(key, getattr(slot, key)) for key in LossTable.model_fields}
+        checked, faults = check_table(LossTable, given)
+        self.faults(("loss", name), faults, LossTable.model_fields)
         return values(checked) if checked else {}
 
     def augments(self, method: Part | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.recipe.settings import Settings, Table
 from mmctl.registry.index import Entry
 from mmctl.registry.parameters import Shape
@@ -29,7 +29,7 @@ class Resolved:
     data: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)  # the fixed ones, and "top"
     parts: dict[tuple[str, str | None], Part] = field(default_factory=dict)
-    slots: dict[str, Slot] = field(default_factory=dict)
+    slots: dict[str, LossTerm] = field(default_factory=dict)
     after: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property

@@ -52,8 +52,8 @@ def check_rules(made: Resolved, problems: Problems) -> None:
             problems.add(("eval", "primary"), f'"{first}" is not evaluated; {ref("eval", "splits")}')
         if isinstance(average, Average) and average.kind == "none" and "ema" in weights[:-1]:
             problems.add(("eval", "primary"), f"there are no averaged weights; {ref('average', 'kind')}")
-    if isinstance(centroids, Centroids) and centroids.estimator == "learned" and centroids.norm == "raw":
-        problems.add(("centroids", "norm"), f'must be "unit" with {ref("centroids", "estimator")}')
+    if isinstance(centroids, Centroids) and centroids.estimator == "learned" and not centroids.normalize_centroids:
+        problems.add(("centroids", "normalize_centroids"), f"must be true with {ref('centroids', 'estimator')}")
     if isinstance(average, Average) and average.kind == "none":
         none = ref("average", "kind")
         if isinstance(centroids, Centroids) and centroids.network == "ema":

@@ -41,7 +41,7 @@ class Split(Table):
         "balanced", description="Same count for each class, the data's own shares, or the rows that a file names."
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(None, description="Seed of the split; absent = the run's seed.")
-    short: Literal["redistribute", "cap", "error"] = Field(
+    on_shortage: Literal["redistribute", "cap", "error"] = Field(
         "redistribute", description="What happens when a class has too few pictures."
     )
     unlabeled: Literal["rest", "all"] = Field("rest", description="all = the labelled pictures serve unlabelled too.")
@@ -61,8 +61,8 @@ class Centroids(Table):
     every: int = Field(20, ge=1, description="Steps between two exact refits.")
     images: int = Field(4096, ge=1, description="At most that many labelled pictures in a refit.")
     network: Literal["model", "ema"] = Field("model", description="Whose embeddings are averaged.")
-    member: Literal["unit", "raw"] = Field("unit", description="Embeddings put on the unit sphere or left as they are.")
-    norm: Literal["unit", "raw"] = Field("unit", description="Means put on the unit sphere or left as they are.")
+    normalize_embeddings: bool = Field(True, description="Scale embeddings to length 1 before distances are measured.")
+    normalize_centroids: bool = Field(True, description="Scale centroids to length 1 before distances are measured.")
     distance: Literal["squared", "plain"] = Field("squared", description="Squared or plain Euclidean distance.")
 
 
@@ -168,8 +168,8 @@ class Published(Table):
     note: str | None = Field(None, description="What a reader must know.")
 
 
-class LossTerm(Table):
-    """mmctl's own keys of a [loss.SLOT] table; the method's Slot gives the defaults."""
+class LossTable(Table):
+    """mmctl's own keys of a [loss.SLOT] table; the method's LossTerm gives the defaults."""
 
     weight: float = Field(1.0, ge=0, description="Its factor in the sum; 0 = reported, not added.")
     rampup: Ramp = Field(0, description="The weight grows from 0: an integer is steps, a fraction is of the run.")

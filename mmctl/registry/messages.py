@@ -25,8 +25,11 @@ FAMILIAR = {
     "ema_decay": ("average", "decay"),
     "num_labels": ("split", "labels"),
     "model": ("backbone", "name"),
+    "per": ("method", "lambda_per"),
+    "member": ("centroids", "normalize_embeddings"),
+    "norm": ("centroids", "normalize_centroids"),
 }
-"""What other programs call a key of ours."""
+"""What people may write for a key: other programs' names, and names too far from ours to be guessed."""
 
 
 def faults_of(model: type[BaseModel], table: Mapping[str, Any], error: ValidationError) -> list[Fault]:

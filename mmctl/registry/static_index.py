@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.registry.index import Entry, Index
 from mmctl.registry.parameters import Shape, shape
 
@@ -104,7 +104,7 @@ def _names_of(module: str) -> dict[str, Any]:
     if module in LIGHT:
         return vars(import_module(module))
     if module == "mmctl.plugin":
-        return {"Slot": Slot}
+        return {"LossTerm": LossTerm}
     top, *rest = module.split(".")
     file = PACKAGE.joinpath(*rest).with_suffix(".py")
     return _read(file)[1] if top == "mmctl" and rest and file.is_file() else {}

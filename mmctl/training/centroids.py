@@ -36,13 +36,16 @@ class Centroids(nn.Module):
         self.num_classes, self.embed_dim = num_classes, embed_dim
         self.estimator, self.rate = settings.estimator, settings.rate
         self.every, self.images, self.network = settings.every, settings.images, settings.network
-        self.unit_member, self.unit_norm = settings.member == "unit", settings.norm == "unit"
+        self.normalize_embeddings, self.normalize_centroids = (
+            settings.normalize_embeddings,
+            settings.normalize_centroids,
+        )
         self.squared_loss = settings.distance == "squared"
         if self.estimator == "learned":
-            if not self.unit_norm:
+            if not self.normalize_centroids:
                 raise UserError(
-                    'centroids.estimator = "learned" needs centroids.norm = "unit": the margin loss pushes raw '
-                    "learned centroids away without bound (their length passes 1e6 within 100 steps)."
+                    'centroids.estimator = "learned" needs centroids.normalize_centroids = true: without it the '
+                    "margin loss pushes learned centroids away without bound (length 1e6 within 100 steps)."
                 )
             self.mean_KD = nn.Parameter(torch.randn(num_classes, embed_dim))
             self.optim = {"lr": self.rate, "momentum": 0.0, "weight_decay": 0.0}
@@ -60,12 +63,12 @@ class Centroids(nn.Module):
 
     def member(self, emb_BD: Tensor) -> Tensor:
         """The embedding as distances see it: on the unit sphere, or as it is."""
-        return F.normalize(emb_BD, dim=-1, eps=EPS) if self.unit_member else emb_BD
+        return F.normalize(emb_BD, dim=-1, eps=EPS) if self.normalize_embeddings else emb_BD
 
     def centers(self) -> Tensor:
         """The centroids as distances see them, KD; a constant (eq. 11) unless they are learned."""
         mean = self.mean_KD if self.estimator == "learned" else self.mean_KD.detach()
-        return F.normalize(mean, dim=-1, eps=EPS) if self.unit_norm else mean
+        return F.normalize(mean, dim=-1, eps=EPS) if self.normalize_centroids else mean
 
     def squared(self, emb_BD: Tensor) -> Tensor:
         """Squared distances BK of the embeddings to all centroids (those of unseen classes mean nothing)."""
@@ -139,4 +142,4 @@ class Centroids(nn.Module):
 def _sums(emb_BD: Tensor, target_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Images and summed embeddings per class over all ranks: sums before means, so that ranks agree."""
     target_BK = target_BK.to(emb_BD.dtype)
-    return ops.total(target_BK.sum(0)), ops.total(target_BK.T @ emb_BD)
+    return ops.all_reduce_sum(target_BK.sum(0)), ops.all_reduce_sum(target_BK.T @ emb_BD)

@@ -122,7 +122,7 @@ def why_not_captured(run: Training) -> str | None:
         return "graphs are of CUDA"
     if run.settings.train.capture == "off":
         return 'train.capture = "off"'
-    if ops.world() > 1:
+    if ops.world_size() > 1:
         return "several ranks share the run"
     return uses_device_rng(run.parts)
 

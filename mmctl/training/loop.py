@@ -148,10 +148,10 @@ def _centroid_signals(run: Training) -> dict[str, Tensor]:
 
 def average_gradients(params: list[nn.Parameter]) -> None:
     """Mean over ranks, in one message; nothing alone. No DistributedDataParallel: a step has several forwards."""
-    if ops.world() == 1:
+    if ops.world_size() == 1:
         return
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
-    flat = torch.cat([g.flatten() for g in grads]) / ops.world()
+    flat = torch.cat([g.flatten() for g in grads]) / ops.world_size()
     dist.all_reduce(flat)
     for p, part in zip(params, torch.split(flat, [g.numel() for g in grads]), strict=True):
         p.grad = part.view_as(p)

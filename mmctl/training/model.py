@@ -104,18 +104,18 @@ def interleave(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
     Its own inverse. Slice boundaries are those of the global batch, so that ranks swap what one process would.
     """
-    n, parts = len(xs[0]) * ops.world(), len(xs)
+    n, parts = len(xs[0]) * ops.world_size(), len(xs)
     if any(len(x) != len(xs[0]) for x in xs):
         raise UserError(
-            'method.group = "interleave" swaps slices between branches of one size: set train.unlabeled_batch to '
-            'train.batch, or method.group = "joint".'
+            'method.bn_groups = "interleave" swaps slices between branches of one size: set train.unlabeled_batch to '
+            'train.batch, or method.bn_groups = "joint".'
         )
     # n // parts each; the last slices take one more where it does not divide (as the reference does).
     short = parts - n % parts
     bounds = [0]
     for i in range(parts):
         bounds.append(bounds[-1] + n // parts + (i >= short))
-    local = [max(0, -(-(b - ops.rank()) // ops.world())) for b in bounds]
+    local = [max(0, -(-(b - ops.rank()) // ops.world_size())) for b in bounds]
     cut = [[x[a:b] for a, b in zip(local, local[1:], strict=False)] for x in xs]
     for i in range(1, parts):
         cut[0][i], cut[i][i] = cut[i][i], cut[0][i]

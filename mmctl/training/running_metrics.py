@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmctl.errors import Diverged
-from mmctl.plugin import Guess, Terms
+from mmctl.plugin import PseudoLabels, StepOutput
 
 
 class RunningMetrics:
@@ -29,12 +29,12 @@ class RunningMetrics:
         self.bad = torch.full((len(names),), -1, dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
-    def add(self, step: int | Tensor, terms: Terms, loss: Tensor, hidden_U: Tensor) -> None:
+    def add(self, step: int | Tensor, terms: StepOutput, loss: Tensor, hidden_U: Tensor) -> None:
         """One step's losses, the method's metrics, and its guessed labels against the hidden ones; all in place."""
         values = {"loss": loss, **terms.losses, **terms.metrics}
-        if terms.guess is not None:
-            values |= score_pseudo_labels(terms.guess, hidden_U)
-            self.labels_K += (terms.guess.target * terms.guess.weight[:, None]).sum(0)
+        if terms.pseudo_labels is not None:
+            values |= score_pseudo_labels(terms.pseudo_labels, hidden_U)
+            self.labels_K += (terms.pseudo_labels.target * terms.pseudo_labels.weight[:, None]).sum(0)
         if not self.names:
             self.open(list(values))
         now = torch.stack([v.detach() for v in values.values()]).double()
@@ -77,7 +77,7 @@ class RunningMetrics:
         return {"sums": self.sums, "bad": self.bad, "labels_K": self.labels_K, "count": self.count}
 
 
-def score_pseudo_labels(guess: Guess, hidden_U: Tensor) -> dict[str, Tensor]:
+def score_pseudo_labels(guess: PseudoLabels, hidden_U: Tensor) -> dict[str, Tensor]:
     """Share of images kept, mean confidence, mean |margin weight|, and how many kept labels are right.
 
     guess_margin is mean |(K q_c - 1) / (K - 1)|: 0 = uniform labels, so that the margin loss ignores the images.

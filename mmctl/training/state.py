@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmctl.data.images import Pictures
 from mmctl.data.loader import Loader
 from mmctl.data.transfer import DevicePlan, Plan, Transfer
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.recipe.settings import Settings
 from mmctl.training.alarms import Alarms
 from mmctl.training.centroids import Centroids
@@ -33,7 +33,7 @@ class Training:
     parts: dict[str, nn.Module]  # owners, in order: model, ema, centroids, labeler, loss.SLOT, augment.NAME, method
     loader: Loader
     settings: Settings
-    slots: Mapping[str, Slot]
+    slots: Mapping[str, LossTerm]
     seed: int
     device: torch.device
     labeled: Pictures

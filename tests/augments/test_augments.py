@@ -13,13 +13,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from helpers.recorded_step import record
 from mmctl import ops
-from mmctl.augments import _pixels
+from mmctl.augments import _pil_ops
 from mmctl.augments.affine import Affine
 from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
 from mmctl.augments.cutout import Cutout
 from mmctl.augments.faces import Faces
+from mmctl.augments.flip_crop import FlipCrop
 from mmctl.augments.randaugment import FixMatchRandAugment, USBRandAugment
-from mmctl.augments.weak import FlipCrop
 from mmctl.plugin import DataError
 from mmctl.registry.index import Index
 
@@ -158,7 +158,7 @@ def test_affine_noise_is_the_hashed_normal_of_each_sample() -> None:
     policy = Affine(**{**STILL, "noise": 0.05})
     drawn = draws(policy, 6)
     out = policy.apply(x, **drawn)
-    want = (128 + 255 * 0.05 * ops.normal(drawn["noise"], (1, 20, 20))).round().clamp(0, 255)
+    want = (128 + 255 * 0.05 * ops.hashed_normal(drawn["noise"], (1, 20, 20))).round().clamp(0, 255)
     assert (out == want).all()
     assert 0.9 < (out.float() - 128).std() / (255 * 0.05) < 1.1
     bright = policy.apply(torch.full_like(x, 255), **drawn)  # clipped, not wrapped around
@@ -210,7 +210,7 @@ def test_shapes_do_not_depend_on_values(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_can_be_captured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a CUDA graph: done again on other pictures and numbers in the same memory, without any of its Python."""
-    monkeypatch.setattr(_pixels, "readable", lambda t: False)  # as on a device
+    monkeypatch.setattr(_pil_ops, "readable", lambda t: False)  # as on a device
     policy = policy_named(name, 3, 12, 9)
     x, drawn, score = pictures(16, 3, 12, 9), draws(policy, 16), torch.rand(16)
     out = torch.empty_like(x)

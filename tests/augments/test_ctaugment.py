@@ -17,7 +17,7 @@ from helpers.pil_ops import from_pil, pictures, pil, to_pil
 from helpers.run_helpers import After, assert_same, never
 from helpers.tiny_project import recipe, training, written
 from mmctl import ops, project
-from mmctl.augments import _pixels
+from mmctl.augments import _pil_ops
 from mmctl.augments.ctaugment import OPERATIONS as ALL
 from mmctl.augments.ctaugment import CTAugment, CTAugmentProbe
 from mmctl.plugin import DataError
@@ -213,7 +213,7 @@ def test_one_by_one_and_all_at_once_give_the_same_bytes(channels: int, monkeypat
         assert torch.equal(shown.apply(x[order], **{k: t[order] for k, t in draws.items()}), out[order])
         assert torch.equal(shown.apply(x[1::3], **{k: t[1::3] for k, t in draws.items()}), out[1::3])
         with monkeypatch.context() as patch:
-            patch.setattr(_pixels, "readable", lambda t: False)
+            patch.setattr(_pil_ops, "readable", lambda t: False)
             assert torch.equal(shown.apply(x, **draws), out)
 
 
@@ -344,7 +344,7 @@ METHOD = '''
 import torch
 from torch import nn
 
-from mmctl.plugin import Slot, Terms, method
+from mmctl.plugin import LossTerm, StepOutput, method
 
 
 @method("probing")
@@ -352,7 +352,7 @@ class Probing(nn.Module):
     """Strongly augmented labelled pictures, and what they show CTAugment."""
 
     views = {"x": ("strong", "probe")}
-    slots = {"labeled": Slot("soft_cross_entropy")}
+    slots = {"labeled": LossTerm("soft_cross_entropy")}
     default_labeler = None
 
     def __init__(self, model, losses, augments):
@@ -364,7 +364,7 @@ class Probing(nn.Module):
             probs = self.model(batch.x[1], bn="batch").probs
         score = 1 - 0.5 * (probs - batch.y).abs().sum(-1)
         self.augments["probe"].update(score, **batch.view_draws["x1"]["probe"])
-        return Terms({"labeled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})
+        return StepOutput({"labeled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})
 '''
 SETS = (
     "augment.strong.name=ctaugment", "augment.strong.after=weak", "augment.probe.name=ctaugment_probe",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from helpers.pil_ops import each, from_pil, pictures, to_pil
-from mmctl.augments import _pixels, _places, _resample
+from mmctl.augments import _geometry, _pil_ops, _resample
 
 SHAPES = [(3, 32, 32), (1, 32, 32), (3, 20, 31), (1, 27, 16)]
 FACTORS = [0.0, 0.05, 0.1, 1 / 3, 0.5, 0.95, 1.0, 1.3, 1.72, 1.9, 2.0]
@@ -42,45 +42,45 @@ def numbers(name: str, value: float, n: int, height: int, width: int) -> tuple[T
     """Operation, matrix, alpha and level, as a policy would give them."""
     by, none = np.full(n, float(value)), np.zeros(n)
     made = {
-        "rotate": lambda: _places.rotation(by, height, width),
-        "shear_x": lambda: _places.shear(by, none),
-        "shear_y": lambda: _places.shear(none, by),
-        "translate_x": lambda: _places.translation(by, none),
-        "translate_y": lambda: _places.translation(none, by),
+        "rotate": lambda: _geometry.rotation(by, height, width),
+        "shear_x": lambda: _geometry.shear(by, none),
+        "shear_y": lambda: _geometry.shear(none, by),
+        "translate_x": lambda: _geometry.translation(by, none),
+        "translate_y": lambda: _geometry.translation(none, by),
     }
-    matrix = made.get(name, lambda: _places.translation(none, none))()
+    matrix = made.get(name, lambda: _geometry.translation(none, none))()
     whole = name in ("posterize", "solarize", *made, "identity")
     return (
-        torch.full((n,), _pixels.NAMES.index(name)),
+        torch.full((n,), _pil_ops.NAMES.index(name)),
         torch.from_numpy(matrix),
         torch.full((n,), 1.0 if whole else value),
         torch.full((n,), math.ceil(value) if whole else 0),
     )
 
 
-def done(x: Tensor, op: Tensor, matrix: Tensor, alpha: Tensor, level: Tensor, ops: Any = _pixels.NAMES) -> Tensor:
-    possible = {_pixels.NAMES.index(name) for name in ops}
-    y = _pixels.warped(x, op, matrix, possible)
-    y = _pixels.blended(y, op, alpha, possible)
-    return _pixels.toned(y, op, alpha, level, possible)
+def done(x: Tensor, op: Tensor, matrix: Tensor, alpha: Tensor, level: Tensor, ops: Any = _pil_ops.NAMES) -> Tensor:
+    possible = {_pil_ops.NAMES.index(name) for name in ops}
+    y = _pil_ops.warped(x, op, matrix, possible)
+    y = _pil_ops.blended(y, op, alpha, possible)
+    return _pil_ops.toned(y, op, alpha, level, possible)
 
 
-def ours(name: str, x: Tensor, value: float, ops: Any = _pixels.NAMES) -> Tensor:
+def ours(name: str, x: Tensor, value: float, ops: Any = _pil_ops.NAMES) -> Tensor:
     return done(x, *numbers(name, value, len(x), *x.shape[2:]), ops)
 
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device, where a value cannot be read: everything at fixed shapes."""
-    monkeypatch.setattr(_pixels, "readable", lambda t: False)
+    monkeypatch.setattr(_pil_ops, "readable", lambda t: False)
 
 
 def test_every_operation_is_tried() -> None:
-    assert set(VALUES) | {"rescale", "cutout"} == set(_pixels.NAMES)
-    families = [*_pixels.WARPS, *_pixels.BLENDS, *_pixels.TONES]
+    assert set(VALUES) | {"rescale", "cutout"} == set(_pil_ops.NAMES)
+    families = [*_pil_ops.WARPS, *_pil_ops.BLENDS, *_pil_ops.TONES]
     assert families == list(range(1, 17))
-    assert _pixels.NAMES[_pixels.SOLARIZE] == "solarize"
-    assert (_pixels.NAMES[_pixels.RESCALE], _pixels.NAMES[_pixels.CUTOUT]) == ("rescale", "cutout")
+    assert _pil_ops.NAMES[_pil_ops.SOLARIZE] == "solarize"
+    assert (_pil_ops.NAMES[_pil_ops.RESCALE], _pil_ops.NAMES[_pil_ops.CUTOUT]) == ("rescale", "cutout")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -121,7 +121,7 @@ def mixture(n: int, channels: int, height: int, width: int) -> tuple[Tensor, ...
 def test_the_whole_batch_at_once_gives_the_same_bytes(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, *told = mixture(128, channels, 20, 25)
     some = done(x, *told)
-    monkeypatch.setattr(_pixels, "readable", lambda t: False)
+    monkeypatch.setattr(_pil_ops, "readable", lambda t: False)
     assert torch.equal(done(x, *told), some)
 
 
@@ -214,7 +214,7 @@ def test_erased_is_a_rectangle(fill: tuple[int, ...]) -> None:
         for row in range(max(top, 0), min(bottom, 9)):
             for column in range(max(left, 0), min(right, 14)):
                 want[i, :, row, column] = torch.tensor(fill, dtype=torch.uint8)
-    assert torch.equal(_pixels.erased(x, box, fill), want)
+    assert torch.equal(_pil_ops.erased(x, box, fill), want)
     assert not torch.equal(want, x)
 
 

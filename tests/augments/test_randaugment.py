@@ -16,7 +16,7 @@ from torch import Tensor
 from helpers.pil_ops import from_pil, pictures, pil, to_pil
 from helpers.tiny_project import training, written
 from mmctl import project
-from mmctl.augments import _pixels, _places
+from mmctl.augments import _geometry, _pil_ops
 from mmctl.augments.cutout import Cutout
 from mmctl.augments.randaugment import OPERATIONS as ALL
 from mmctl.augments.randaugment import FixMatchRandAugment, RandAugment, USBRandAugment
@@ -181,7 +181,7 @@ class Chosen(FixMatchRandAugment):
 
     def __init__(self, *args: Any, op: str, level: int, direction: int, **more: Any) -> None:
         super().__init__(*args, num_ops=1, cutout=0, **more)
-        self.numbers = _pixels.NAMES.index(op), level, direction
+        self.numbers = _pil_ops.NAMES.index(op), level, direction
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
         op, level, direction = (np.full((n, 1), number) for number in self.numbers)
@@ -214,7 +214,7 @@ def test_operations_of_usb_ra_are_equally_likely_and_always_applied() -> None:
     assert drawn["op"].shape == (14_000, 3)
     for slot in range(3):
         count = np.bincount(drawn["op"][:, slot], minlength=16)
-        codes = [_pixels.NAMES.index(name) for name in ALL]
+        codes = [_pil_ops.NAMES.index(name) for name in ALL]
         assert (abs(count[codes] - 1000) < 130).all()
         assert count.sum() == count[codes].sum()
     first, second, _ = drawn["op"].T
@@ -225,40 +225,40 @@ def test_operations_of_fixmatch_ra_are_applied_with_probability_one_half() -> No
     drawn = FixMatchRandAugment(3, 32).draw(default_rng(0), 28_000)
     count = np.bincount(drawn["op"].flatten(), minlength=16) / drawn["op"].size
     assert count[0] == pytest.approx(0.5 + 0.5 / 14, abs=0.01)
-    others = [_pixels.NAMES.index(name) for name in ALL if name != "identity"]
+    others = [_pil_ops.NAMES.index(name) for name in ALL if name != "identity"]
     assert (abs(count[others] - 0.5 / 14) < 0.004).all()
     none = drawn["op"] == 0
     assert abs(share(none[:, 0] & none[:, 1]) - share(none) ** 2) < 0.01
     assert not FixMatchRandAugment(3, 32, probability=0).draw(default_rng(0), 500)["op"].any()
     always = FixMatchRandAugment(3, 32, probability=1, without=but("rotate", "solarize"))
     always = always.draw(default_rng(0), 500)["op"]
-    assert set(always.flatten()) == {_pixels.ROTATE, _pixels.SOLARIZE}
+    assert set(always.flatten()) == {_pil_ops.ROTATE, _pil_ops.SOLARIZE}
 
 
 def test_strengths_of_usb_ra() -> None:
     drawn = USBRandAugment(3, (32, 50)).draw(default_rng(1), 20_000)
     op, factor, level, matrix = (drawn[name].reshape(60_000, -1) for name in ("op", "factor", "level", "matrix"))
     op, factor, level = op[:, 0], factor[:, 0], level[:, 0]
-    for code in (_pixels.BRIGHTNESS, _pixels.COLOR, _pixels.CONTRAST, _pixels.SHARPNESS):
+    for code in (_pil_ops.BRIGHTNESS, _pil_ops.COLOR, _pil_ops.CONTRAST, _pil_ops.SHARPNESS):
         mine = factor[op == code]
         assert 0.05 <= mine.min() < 0.06
         assert 0.94 < mine.max() <= 0.95
         assert abs(np.histogram(mine, 9, (0.05, 0.95))[0] / len(mine) - 1 / 9).max() < 0.02
-    assert set(factor[(op == _pixels.AUTOCONTRAST) | (op == _pixels.EQUALIZE)]) == {1.0}
-    assert abs(np.bincount(level[op == _pixels.POSTERIZE])[4:] / sum(op == _pixels.POSTERIZE) - 0.25).max() < 0.03
-    threshold = level[op == _pixels.SOLARIZE]
+    assert set(factor[(op == _pil_ops.AUTOCONTRAST) | (op == _pil_ops.EQUALIZE)]) == {1.0}
+    assert abs(np.bincount(level[op == _pil_ops.POSTERIZE])[4:] / sum(op == _pil_ops.POSTERIZE) - 0.25).max() < 0.03
+    threshold = level[op == _pil_ops.SOLARIZE]
     assert (threshold.min(), threshold.max()) == (1, 256)
-    turned = matrix[op == _pixels.ROTATE]
+    turned = matrix[op == _pil_ops.ROTATE]
     degrees = np.rad2deg(np.arctan2(-turned[:, 1], turned[:, 0]))
     assert abs(np.histogram(degrees, 10, (-30, 30))[0] / len(degrees) - 0.1).max() < 0.02
-    for code, which in ((_pixels.SHEAR_X, 1), (_pixels.SHEAR_Y, 3)):
+    for code, which in ((_pil_ops.SHEAR_X, 1), (_pil_ops.SHEAR_Y, 3)):
         slope = matrix[op == code][:, which] / 65536
         assert abs(np.histogram(slope, 10, (-0.3, 0.3))[0] / len(slope) - 0.1).max() < 0.02
-    for code, which, most in ((_pixels.TRANSLATE_X, 2, 15), (_pixels.TRANSLATE_Y, 5, 10)):
+    for code, which, most in ((_pil_ops.TRANSLATE_X, 2, 15), (_pil_ops.TRANSLATE_Y, 5, 10)):
         by = (matrix[op == code][:, which] - 32768) / 65536
         assert (by.min(), by.max()) == (-most, most)
         assert abs(by.mean()) < 0.3
-    still = np.isin(op, (_pixels.COLOR, _pixels.IDENTITY, _pixels.EQUALIZE))
+    still = np.isin(op, (_pil_ops.COLOR, _pil_ops.IDENTITY, _pil_ops.EQUALIZE))
     assert (matrix[still] == [65536, 0, 32768, 0, 65536, 32768]).all()
 
 
@@ -275,14 +275,14 @@ def test_levels_of_fixmatch_ra() -> None:
         assert abs(count / count.sum() - want).max() < 0.03
 
     nine = range(1, 10)
-    for code in (_pixels.BRIGHTNESS, _pixels.COLOR, _pixels.CONTRAST, _pixels.SHARPNESS):
+    for code in (_pil_ops.BRIGHTNESS, _pil_ops.COLOR, _pil_ops.CONTRAST, _pil_ops.SHARPNESS):
         even(factor[op == code], [0.1 + 0.18 * m for m in nine])
-    even(level[op == _pixels.POSTERIZE], [4 - m * 4 // 10 for m in nine])
-    even(level[op == _pixels.SOLARIZE], [256 - m * 256 // 10 for m in nine])
-    turned = matrix[op == _pixels.ROTATE]
+    even(level[op == _pil_ops.POSTERIZE], [4 - m * 4 // 10 for m in nine])
+    even(level[op == _pil_ops.SOLARIZE], [256 - m * 256 // 10 for m in nine])
+    turned = matrix[op == _pil_ops.ROTATE]
     even(np.rad2deg(np.arctan2(-turned[:, 1], turned[:, 0])).round(2), [s * 3.0 * m for m in nine for s in (-1, 1)])
-    even(matrix[op == _pixels.SHEAR_Y][:, 3] / 65536, [s * 0.03 * m for m in nine for s in (-1, 1)])
-    even((matrix[op == _pixels.TRANSLATE_X][:, 2] - 32768) / 65536, [float(s * m) for m in nine for s in (-1, 1)])
+    even(matrix[op == _pil_ops.SHEAR_Y][:, 3] / 65536, [s * 0.03 * m for m in nine for s in (-1, 1)])
+    even((matrix[op == _pil_ops.TRANSLATE_X][:, 2] - 32768) / 65536, [float(s * m) for m in nine for s in (-1, 1)])
     gentle = FixMatchRandAugment(3, 32, magnitude=2, probability=1, without=but("rotate")).draw(default_rng(0), 500)
     assert len(np.unique(gentle["matrix"].reshape(-1, 6), axis=0)) == 2  # level 1, either way
 
@@ -328,7 +328,7 @@ def test_one_by_one_and_all_at_once_give_the_same_bytes(
     assert torch.equal(policy.apply(x[order], **{name: value[order] for name, value in drawn.items()}), out[order])
     for part in (slice(0, 1), slice(1, None, 2), slice(40, 43)):  # strided: a rank's share of the batch
         assert torch.equal(policy.apply(x[part], **{name: value[part] for name, value in drawn.items()}), out[part])
-    monkeypatch.setattr(_pixels, "readable", lambda t: False)
+    monkeypatch.setattr(_pil_ops, "readable", lambda t: False)
     assert torch.equal(policy.apply(x, **drawn), out)
 
 
@@ -379,7 +379,7 @@ def test_other_channels_are_refused(kind: Any) -> None:
 @pytest.mark.parametrize("kind", [FixMatchRandAugment, USBRandAugment])
 def test_operations_left_out(kind: Any) -> None:
     drawn = kind(3, 32, without=("solarize", "rotate")).draw(default_rng(0), 3000)
-    left = {_pixels.NAMES.index(name) for name in but("solarize", "rotate")}
+    left = {_pil_ops.NAMES.index(name) for name in but("solarize", "rotate")}
     assert set(drawn["op"].flatten()) == left
     with pytest.raises(DataError, match='without names "solarise", which is none of its operations: autocontrast, '):
         kind(3, 32, without=("rotate", "solarise"))
@@ -388,12 +388,12 @@ def test_operations_left_out(kind: Any) -> None:
 
 
 def test_sizes_and_colours() -> None:
-    assert _places.pixels(16, 96, 96) == 16
-    assert _places.pixels(0.5, 96, 33) == 16
-    assert _places.colour((255, 0, 0), 1, "") == (76,)
-    assert _places.colour(9, 3, "") == (9, 9, 9)
-    assert _places.sides(8) == (8, 8)
-    assert _places.sides((8, 9)) == (8, 9)
+    assert _geometry.pixels(16, 96, 96) == 16
+    assert _geometry.pixels(0.5, 96, 33) == 16
+    assert _geometry.colour((255, 0, 0), 1, "") == (76,)
+    assert _geometry.colour(9, 3, "") == (9, 9, 9)
+    assert _geometry.sides(8) == (8, 8)
+    assert _geometry.sides((8, 9)) == (8, 9)
 
 
 # In a recipe ----------------------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_sizes_and_colours() -> None:
 METHOD = '''
 from torch import nn
 
-from mmctl.plugin import Slot, Terms, method
+from mmctl.plugin import LossTerm, StepOutput, method
 
 
 @method("strongly")
@@ -409,7 +409,7 @@ class Strongly(nn.Module):
     """Labelled pictures, weakly and strongly augmented."""
 
     views = {"x": ("weak", "strong")}
-    slots = {"labeled": Slot("soft_cross_entropy")}
+    slots = {"labeled": LossTerm("soft_cross_entropy")}
     default_labeler = None
 
     def __init__(self, model, losses):
@@ -417,7 +417,7 @@ class Strongly(nn.Module):
         self.model, self.losses = model, losses
 
     def step(self, batch):
-        return Terms({"labeled": self.losses.labeled(self.model(batch.x[1], bn="update"), batch.y)})
+        return StepOutput({"labeled": self.losses.labeled(self.model(batch.x[1], bn="update"), batch.y)})
 '''
 
 

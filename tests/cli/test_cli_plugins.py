@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mmctl.plugin import Slot, labeler, loss, method
+from mmctl.plugin import LossTerm, labeler, loss, method
 
 
 @labeler("mine")
@@ -44,7 +44,7 @@ class Loss:
 class Method:
     """A method."""
 
-    slots = {"a": Slot("mine", 2.0), "b": Slot(None)}
+    slots = {"a": LossTerm("mine", 2.0), "b": LossTerm(None)}
 '''
 
 

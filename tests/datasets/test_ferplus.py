@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from helpers.paths import REPO
-from mmctl.datasets import _pictures
+from mmctl.datasets import _cache
 from mmctl.datasets._ferplus_files import FOLDERS, HEADER, USAGES, _numbers, read_votes
 from mmctl.datasets.ferplus import distribution, ferplus, majority
 from mmctl.plugin import DataError
@@ -463,7 +463,7 @@ def test_cache(layout: str, request: pytest.FixtureRequest, monkeypatch: pytest.
     root: Path = request.getfixturevalue(layout)
     listing = sorted(root.rglob("*"))
     first = ferplus(root)
-    kept = sorted(_pictures.cache_folder().iterdir())
+    kept = sorted(_cache.cache_folder().iterdir())
     assert kept
     assert sorted(root.rglob("*")) == listing  # nothing is written beside the data
     with monkeypatch.context() as without:
@@ -475,7 +475,7 @@ def test_cache(layout: str, request: pytest.FixtureRequest, monkeypatch: pytest.
         for spoiled in (whole[: len(whole) // 2], b"", whole[:900] + b"\x55" + whole[901:], b"PK\x03\x04" + b"x" * 50):
             path.write_bytes(spoiled)
             assert ferplus(root)["train"].fingerprint == first["train"].fingerprint
-    assert sorted(_pictures.cache_folder().iterdir()) == kept
+    assert sorted(_cache.cache_folder().iterdir()) == kept
 
 
 def test_cache_that_cannot_be_written(png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from mmctl.registry.index import Index
 METHODS = [e.name for e in Index(sources="off").entries if e.kind == "method"]
 VARIANTS = {
     "fixmatch": [
-        ("method.group=each",),
+        ("method.bn_groups=each",),
         ("labeler.name=flex", "labeler.tau=0.4"),
         ("labeler.name=free", "labeler.momentum=0.9"),
         ("labeler.name=soft", "labeler.momentum=0.9"),
@@ -19,7 +19,7 @@ VARIANTS = {
         ("labeler.name=aligned", "labeler.align=uniform", "labeler.window=3"),
         ("labeler.name=threshold", "labeler.tau=0.4", "labeler.align=train_prior", "average.kind=none"),
     ],
-    "freematch": [("method.group=each", "method.momentum=0.9")],
+    "freematch": [("method.bn_groups=each", "method.momentum=0.9")],
     "marginmix": [
         ("centroids.estimator=ema",),
         ("centroids.estimator=batch",),
@@ -27,35 +27,35 @@ VARIANTS = {
         ("centroids.estimator=learned",),
         ("centroids.estimator=exact", "centroids.every=3"),
         ("centroids.estimator=exact", "centroids.every=3", "centroids.network=ema", "method.guesser=ema"),
-        ("method.group=joint", "method.update=all", "method.per=batch"),
+        ("method.bn_groups=joint", "method.bn_update=all", "method.lambda_per=batch"),
         ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
         ("labeler.prior=running", "average.kind=none"),
         ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
         ("loss.unlabeled.name=brier", "loss.unlabeled.weight=1.0", "labeler.name=nearest_centroid"),
     ],
     "mixmatch": [
-        ("method.group=joint", "method.update=all", "method.per=batch"),
-        ("method.group=each", "method.num_views=1"),
+        ("method.bn_groups=joint", "method.bn_update=all", "method.lambda_per=batch"),
+        ("method.bn_groups=each", "method.num_views=1"),
         ("labeler.name=fuzzy",),
         ("labeler.name=aligned", "labeler.window=3"),
     ],
     "pseudo_label": [("labeler.name=soft", "labeler.align=none")],
     "remixmatch": [
-        ("method.num_strong=1", "method.group=joint", "method.labeled_view=weak"),
-        ("method.num_strong=2", "method.group=each", "labeler.name=softmax", "average.kind=none"),
+        ("method.num_strong=1", "method.bn_groups=joint", "method.labeled_view=weak"),
+        ("method.num_strong=2", "method.bn_groups=each", "labeler.name=softmax", "average.kind=none"),
     ],
     "supervised": [("method.alpha=0.5", "optimizer.name=adamw", "optimizer.lr=0.01")],
     "uda": [("method.tsa=log", "labeler.name=threshold", "labeler.target=soft", "loss.entropy.weight=0.1")],
     "pi_model": [
-        ("method.through=both", "method.group=joint"),
+        ("method.through=both", "method.bn_groups=joint"),
         (
             "schedule.name=cyclic", "schedule.horizon=0.6", "schedule.start=0.5", "schedule.cycle=3",
             "average.kind=swa", "average.start=7", "average.every=0.1", "average.buffers=recompute",
         ),
     ],
-    "temporal_ensembling": [("method.momentum=0.0", "method.group=joint")],
-    "mean_teacher": [("method.group=joint", "average.buffers=average")],
-    "ict": [("method.alpha=0.2", "method.update=all")],
+    "temporal_ensembling": [("method.momentum=0.0", "method.bn_groups=joint")],
+    "mean_teacher": [("method.bn_groups=joint", "average.buffers=average")],
+    "ict": [("method.alpha=0.2", "method.bn_update=all")],
     "vat": [("method.iterations=3", "loss.adversarial.name=brier")],
 }  # fmt: skip
 CASES = [(m, sets) for m in METHODS for sets in ((), *VARIANTS.get(m, []))]

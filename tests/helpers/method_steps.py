@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.reference_math import Rows, reference_interleave, softmax
-from mmctl.plugin import Batch, Terms
+from mmctl.plugin import Batch, StepOutput
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -24,7 +24,7 @@ def steps_of(run: Training, first: int, stop: int) -> None:
     run.step = stop
 
 
-def terms_of(run: Training, step: int) -> Terms:
+def terms_of(run: Training, step: int) -> StepOutput:
     """What a method gives for a step; the state is left as the step leaves it."""
     return run.method.step(run.loader.batch(run.staged(step)))  # type: ignore[no-any-return]
 
@@ -72,7 +72,7 @@ def probs(net: Any, *xs: Tensor) -> Rows:
 
 
 @torch.no_grad()
-def agree(run: Training, terms: Terms, slow: Slow) -> None:
+def agree(run: Training, terms: StepOutput, slow: Slow) -> None:
     """Losses and their gradients at three places of every parameter are the reference's."""
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(slow(), rel=1e-9)
     params = list(run.model.parameters())

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmctl.plugin import Slot, augment, backbone, dataset, labeler, launcher, loss, method
+from mmctl.plugin import LossTerm, augment, backbone, dataset, labeler, launcher, loss, method
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -78,7 +78,7 @@ class Fake:
     """Fake."""
 
     views = {"x": ("weak", "clean"), "u": ("weak", "strong")}
-    slots = {"labeled": Slot("one"), "unlabeled": Slot("one", 2.0, 0.4, "sigmoid"), "fair": Slot(None, 0.5)}
+    slots = {"labeled": LossTerm("one"), "unlabeled": LossTerm("one", 2.0, 0.4, "sigmoid"), "fair": LossTerm(None, 0.5)}
     default_labeler = "sure"
 
     def __init__(self, model, labeler, losses, *, alpha: float = 0.75): ...
@@ -89,7 +89,7 @@ class Alone:
     """Alone."""
 
     views = {"x": ("weak",)}
-    slots = {"labeled": Slot("one")}
+    slots = {"labeled": LossTerm("one")}
     default_labeler = None
 
     def __init__(self, model, losses): ...

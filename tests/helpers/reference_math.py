@@ -21,7 +21,7 @@ def settings(**changed: Any) -> Any:
     """A [centroids] table."""
     table = {
         "estimator": "running", "rate": 0.5, "every": 20, "images": 4096, "network": "model",
-        "member": "unit", "norm": "unit", "distance": "squared",
+        "normalize_embeddings": True, "normalize_centroids": True, "distance": "squared",
     }  # fmt: skip
     return SimpleNamespace(**table | changed)
 

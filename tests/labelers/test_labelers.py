@@ -12,8 +12,8 @@ from helpers.reference_math import centroids, membership, output, power, randn, 
 from helpers.tiny_project import recipe
 from mmctl.errors import RecipeError
 from mmctl.labelers.centroid import Fuzzy, NearestCentroid, Product
-from mmctl.labelers.head import Softmax
-from mmctl.plugin import Guess, Output
+from mmctl.labelers.softmax import Softmax
+from mmctl.plugin import Output, PseudoLabels
 from mmctl.training.centroids import Centroids
 
 K, D, U = 4, 5, 6
@@ -41,7 +41,7 @@ def views(n: int = 2) -> list[Output]:
     return [Output(2 * randn(U, K, seed=20 + i), randn(U, D, seed=30 + i)) for i in range(n)]
 
 
-def label(labeler: Any, *shown: Output) -> Guess:
+def label(labeler: Any, *shown: Output) -> PseudoLabels:
     return labeler(*shown, batch=None)  # type: ignore[no-any-return]
 
 
@@ -215,7 +215,7 @@ def test_equation_6_squares_whatever_distance_the_loss_takes() -> None:
 def test_raw_embeddings_against_unit_centroids_go_uniform() -> None:
     # The trap of mixing geometries: far from the sphere all distances are alike, and sharpening cannot undo it.
     mean, far = randn(K, D), output(1e4 * randn(U, D, seed=3), k=K)
-    raw = label(Fuzzy(PRIOR, centroids(mean, member="raw")), far).target
+    raw = label(Fuzzy(PRIOR, centroids(mean, normalize_embeddings=False)), far).target
     same = label(Fuzzy(PRIOR, centroids(mean)), far).target
     assert raw.amax(-1).mean() < 0.27
     assert same.amax(-1).mean() > 0.5

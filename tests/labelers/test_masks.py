@@ -19,9 +19,9 @@ from helpers.tiny_project import recipe, training, written
 from mmctl import ops
 from mmctl.errors import PluginError, UserError
 from mmctl.labelers.centroid import Fuzzy, NearestCentroid, Product
-from mmctl.labelers.head import Aligned, Softmax
 from mmctl.labelers.masks import Flex, Free, Relative, Soft, Threshold
-from mmctl.plugin import Guess, Output
+from mmctl.labelers.softmax import Aligned, Softmax
+from mmctl.plugin import Output, PseudoLabels
 
 K, U, B, N, STEPS = 4, 6, 5, 15, 8
 PRIOR = [0.4, 0.3, 0.2, 0.1]
@@ -102,7 +102,7 @@ def slow_alignment(sets: dict[str, Any], default: str = "none") -> Alignment:
     return Alignment(sets.get("align", default), sets.get("align_momentum", 0.999), sets.get("window", 0))
 
 
-def agree(got: Guess, target: Rows, weight: list[float]) -> None:
+def agree(got: PseudoLabels, target: Rows, weight: list[float]) -> None:
     assert got.target.tolist() == [pytest.approx(row, rel=1e-9, abs=1e-12) for row in target]
     assert got.weight.tolist() == pytest.approx(weight, rel=1e-9, abs=1e-12)
 
@@ -463,7 +463,7 @@ def test_alignment_stands_in_every_recipe_with_a_labeler() -> None:
 def test_an_aligned_marginmix_differs_from_the_plain_one() -> None:
     plain, aligned = training("marginmix"), training("marginmix", "labeler.align=uniform")
     batch = plain.loader.batch(plain.staged(0))
-    a, b = (run.method.step(batch).guess.target for run in (plain, aligned))
+    a, b = (run.method.step(batch).pseudo_labels.target for run in (plain, aligned))
     assert b.mean(0).std() < a.mean(0).std()
 
 
@@ -487,7 +487,7 @@ def trace(part: Callable[[Tensor], Tensor]) -> dict[str, list[Tensor]]:
 def two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(trace(lambda t: ops.mine(t).contiguous()), f"{folder}/{rank}.pt")
+    torch.save(trace(lambda t: ops.local_rows(t).contiguous()), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -92,7 +92,7 @@ def test_large_margin_with_raw_centroids_is_equation_3() -> None:
     mean, out = 0.4 * randn(K, D), shown()
     cs = mean.tolist()
     expected = sum(margin(unit(e), cs, i % K) for i, e in enumerate(out.emb.tolist())) / B
-    loss = LargeMargin(centroids(mean, norm="raw"))
+    loss = LargeMargin(centroids(mean, normalize_centroids=False))
     assert loss(out, torch.eye(K, dtype=torch.float64)[torch.arange(B) % K]).item() == pytest.approx(expected)
 
 
@@ -183,7 +183,9 @@ def test_center_is_half_the_own_distance(member: str) -> None:
         e = unit(e) if member == "unit" else e
         cs = [unit(c) if member == "unit" else c for c in mean.tolist()]
         expected += 0.5 * sum(t * squared(e, c) for t, c in zip(target, cs, strict=True)) / B
-    assert Center(centroids(mean, member=member, norm=member))(out, y).item() == pytest.approx(expected, rel=1e-10)
+    assert Center(centroids(mean, normalize_embeddings=member == "unit", normalize_centroids=member == "unit"))(
+        out, y
+    ).item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -47,7 +47,7 @@ def trained(method: str, *sets: str) -> tuple[Training, Batch]:
 @pytest.mark.parametrize("group", ["each", "joint"])
 @pytest.mark.parametrize("through", ["second", "both"])
 def test_pi_model_is_its_equation(group: str, through: str) -> None:
-    run, batch = trained("pi_model", f"method.group={group}", f"method.through={through}")
+    run, batch = trained("pi_model", f"method.bn_groups={group}", f"method.through={through}")
 
     def rows() -> Rows:
         with torch.no_grad():
@@ -66,7 +66,7 @@ def test_pi_model_is_its_equation(group: str, through: str) -> None:
 
 @pytest.mark.parametrize("group", ["each", "joint"])
 def test_mean_teacher_is_its_equation(group: str) -> None:
-    run, batch = trained("mean_teacher", f"method.group={group}")
+    run, batch = trained("mean_teacher", f"method.bn_groups={group}")
     first, second = batch.u
     beside = [batch.x[0]] if group == "joint" else []
     taught = probs(run.ema, *beside, first)[-12:]
@@ -145,7 +145,7 @@ def test_mixup_ssl_draws_a_lambda_a_sample_above_a_half() -> None:
 @pytest.mark.parametrize("group", ["each", "joint"])
 @pytest.mark.parametrize("momentum", [0.6, 0.0])
 def test_temporal_ensembling_remembers_as_its_algorithm(group: str, momentum: float) -> None:
-    run = training("temporal_ensembling", f"method.group={group}", f"method.momentum={momentum}", "train.batch=6")
+    run = training("temporal_ensembling", f"method.bn_groups={group}", f"method.momentum={momentum}", "train.batch=6")
     run.method.double()
     mean_NK: dict[int, list[float]] = {}
     visits: dict[int, int] = {}

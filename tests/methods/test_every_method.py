@@ -18,7 +18,7 @@ from helpers.method_checks import assert_resumed_is_unbroken, pretend
 from helpers.method_steps import doubles, steps_of, terms_of
 from helpers.tiny_project import recipe, training, written
 from mmctl.data.transfer import Plan
-from mmctl.plugin import Batch, Guess
+from mmctl.plugin import Batch, PseudoLabels
 from mmctl.training.loop import Point, device_step, train
 
 ALONE = ("pi_model", "temporal_ensembling", "mean_teacher", "vat", "pseudo_label")
@@ -67,8 +67,8 @@ def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> No
             assert value.dim() == 0, name
             assert torch.isfinite(value), name
         assert all(v.requires_grad for v in terms.losses.values())
-        if terms.guess is not None:
-            target, weight = terms.guess
+        if terms.pseudo_labels is not None:
+            target, weight = terms.pseudo_labels
             assert target.shape == (12, 3)
             assert target.sum(-1).tolist() == pytest.approx([1.0] * 12, abs=1e-5)
             assert weight.min() >= 0
@@ -103,14 +103,14 @@ def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tu
     terms_of(run, 2)
     calls = run.model.calls
     updates = sum(bn == "update" for _, bn, _ in calls)
-    assert updates == len(calls) if "method.update=all" in sets else updates >= 1
+    assert updates == len(calls) if "method.bn_update=all" in sets else updates >= 1
     if not sets and method in FORWARDS:
         assert calls == FORWARDS[method]
     for k, b in run.model.named_buffers():
         if k.endswith("num_batches_tracked"):
             assert int(b - before[k]) == updates
     guesses = [c for c in calls if not c[2]]
-    if "method.update=all" not in sets:
+    if "method.bn_update=all" not in sets:
         assert all(bn != "update" for _, bn, _ in guesses)  # guessing leaves the statistics alone
     if ema is not None and run.ema is not None:
         assert all(torch.equal(b, ema[k]) for k, b in run.ema.named_buffers())
@@ -119,9 +119,9 @@ def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tu
 class Reading(nn.Module):
     """A labeler that waits for the device, which none may."""
 
-    def forward(self, *views: Any, batch: Batch, labeled: Any = None) -> Guess:
+    def forward(self, *views: Any, batch: Batch, labeled: Any = None) -> PseudoLabels:
         target = views[0].probs.detach()
-        return Guess(target, torch.full((len(target),), target.amax().item()))
+        return PseudoLabels(target, torch.full((len(target),), target.amax().item()))
 
 
 @every_case
@@ -229,8 +229,8 @@ class Order:
 @every_case
 def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]) -> None:
     sets = (*sets, "train.unlabeled_batch=10")
-    if recipe(method, *sets).data["method"].get("group") == "interleave":
-        sets = (*sets, "method.group=joint")  # whose batch-norm groups are made by place
+    if recipe(method, *sets).data["method"].get("bn_groups") == "interleave":
+        sets = (*sets, "method.bn_groups=joint")  # whose batch-norm groups are made by place
     found = []
     for order in (lambda batch: batch, Order()):
         run = training(method, *sets)
@@ -316,14 +316,14 @@ def test_a_backbone_that_breaks_its_word_is_told_before_a_run(
 def test_a_method_that_misnames_a_loss_is_told_before_a_run(mm: Callable[..., Result], tmp_path: Path) -> None:
     written("supervised")
     (tmp_path / "plugins" / "odd.py").write_text(
-        "from torch import nn\nfrom mmctl.plugin import Slot, Terms, method\n\n\n"
+        "from torch import nn\nfrom mmctl.plugin import LossTerm, StepOutput, method\n\n\n"
         '@method("odd")\nclass Odd(nn.Module):\n    """Says labelled for labeled."""\n\n'
-        '    views = {"x": ("weak",)}\n    slots = {"labeled": Slot("soft_cross_entropy")}\n'
+        '    views = {"x": ("weak",)}\n    slots = {"labeled": LossTerm("soft_cross_entropy")}\n'
         "    default_labeler = None\n\n"
         "    def __init__(self, model, losses):\n        super().__init__()\n"
         "        self.model, self.losses = model, losses\n\n"
         "    def step(self, batch):\n"
-        '        return Terms({"labelled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})\n'
+        '        return StepOutput({"labelled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})\n'
     )
     done = mm("run", "tiny.toml", "--set", "method.name=odd")
     assert done.code == 2, done.err

@@ -89,7 +89,7 @@ def masked(logits: Rows, labels: Rows, keep: list[float]) -> float:
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.1])
 @pytest.mark.parametrize(("method", "group"), [("fixmatch", "joint"), ("fixmatch", "each"), ("pseudo_label", "pseudo")])
 def test_fixmatch_and_pseudo_label_are_their_equations(method: str, group: str, tau: float) -> None:
-    sets = [] if group == "pseudo" else [f"method.group={group}"]
+    sets = [] if group == "pseudo" else [f"method.bn_groups={group}"]
     run, batch = ready(method, f"labeler.tau={tau}", *sets)
     # Labels and mask are constants: they are found once, before any difference is taken.
     weak = forwards(run, batch, group)[1].tolist()
@@ -112,7 +112,7 @@ def test_fixmatch_and_pseudo_label_are_their_equations(method: str, group: str, 
 
 @pytest.mark.parametrize("group", ["joint", "each"])
 def test_freematch_is_its_equations(group: str) -> None:
-    sets = (f"method.group={group}", "method.momentum=0.8", "labeler.momentum=0.3", "train.steps=40")
+    sets = (f"method.bn_groups={group}", "method.momentum=0.8", "labeler.momentum=0.3", "train.steps=40")
     run, batch = ready("freematch", *sets, step=16)
     weak = forwards(run, batch, group)[1].tolist()
     state = run.method.labeler
@@ -193,7 +193,7 @@ def test_annealing_holds_back_all_labelled_images_in_time() -> None:
 
 @pytest.mark.parametrize(
     ("method", "sets"),
-    [("pseudo_label", ()), ("fixmatch", ("method.group=each",)), ("freematch", ("method.group=each",))],
+    [("pseudo_label", ()), ("fixmatch", ("method.bn_groups=each",)), ("freematch", ("method.bn_groups=each",))],
 )
 def test_with_nothing_kept_training_is_supervised_to_the_last_bit(method: str, sets: tuple[str, ...]) -> None:
     none = ("labeler.name=threshold", "labeler.tau=1.1")
@@ -204,7 +204,7 @@ def test_with_nothing_kept_training_is_supervised_to_the_last_bit(method: str, s
 
 
 def test_with_all_kept_it_is_not() -> None:
-    run, alone = training("fixmatch", "method.group=each", "labeler.tau=0"), training("supervised")
+    run, alone = training("fixmatch", "method.bn_groups=each", "labeler.tau=0"), training("supervised")
     steps_of(run, 0, 2), steps_of(alone, 0, 2)
     assert not torch.equal(run.model.head.weight, alone.model.head.weight)
 
@@ -217,7 +217,7 @@ def test_with_all_kept_it_is_not() -> None:
     ],
 )  # fmt: skip
 def test_running_statistics_are_those_of_the_declared_images(method: str, group: str | None, seen: list[str]) -> None:
-    run = training(method, *([f"method.group={group}"] if group else []))
+    run = training(method, *([f"method.bn_groups={group}"] if group else []))
     steps_of(run, 0, 3)
     batch = run.loader.batch(run.staged(3))
     net = copy.deepcopy(run.model)
@@ -233,7 +233,7 @@ def test_running_statistics_are_those_of_the_declared_images(method: str, group:
 def test_the_weak_view_has_a_gradient_in_a_joint_forward_only() -> None:
     # Through the shared statistics: labels themselves have none, whatever the group.
     for group, expected in (("joint", True), ("each", False)):
-        run, batch = ready("fixmatch", f"method.group={group}", "labeler.tau=0")
+        run, batch = ready("fixmatch", f"method.bn_groups={group}", "labeler.tau=0")
         weak = batch.u[0].requires_grad_()
         run.method.step(batch).losses["unlabeled"].backward()
         assert (weak.grad is not None and bool(weak.grad.abs().max() > 1e-6)) == expected
@@ -281,7 +281,7 @@ def test_the_order_of_images_in_a_batch_does_not_matter(method: str) -> None:
     one, two = a.method.step(batch), b.method.step(other)
     for k, v in one.losses.items():
         assert two.losses[k].item() == pytest.approx(v.item(), rel=1e-9), k
-    assert torch.equal(two.guess.weight, one.guess.weight[order_u])
+    assert torch.equal(two.pseudo_labels.weight, one.pseudo_labels.weight[order_u])
 
 
 # Batches of different sizes, and a policy that learns ----------------------------------------------------------
@@ -292,7 +292,7 @@ def test_more_unlabelled_than_labelled_images(method: str) -> None:
     run = training(method, "train.batch=6", "train.unlabeled_batch=42")
     steps_of(run, 0, 2)
     terms = terms_of(run, 2)
-    assert terms.guess.target.shape == (42, K)
+    assert terms.pseudo_labels.target.shape == (42, K)
     assert all(torch.isfinite(v) for v in terms.losses.values())
 
 

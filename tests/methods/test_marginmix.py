@@ -25,7 +25,7 @@ def guessed_from(run: Training, batch: Batch, group: str, own: str | None) -> li
 
 
 def grouped(group: str, own: str | None) -> list[str]:
-    return [f"method.group={group}", *([f"method.guess_group={own}"] if own else [])]
+    return [f"method.bn_groups={group}", *([f"method.guess_bn_groups={own}"] if own else [])]
 
 
 @pytest.mark.parametrize(("group", "own"), GROUPS)
@@ -45,7 +45,7 @@ def test_mixmatch_is_its_equations(group: str, own: str | None) -> None:
     got["unlabeled"] = mean([squared(softmax(a), y) / 3 for a, y in zip(logits[12:], ys[12:], strict=True)])
     terms = run.method.step(batch)
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(got, rel=1e-9)
-    assert terms.guess.target.tolist() == [pytest.approx(g, rel=1e-9) for g in guesses]
+    assert terms.pseudo_labels.target.tolist() == [pytest.approx(g, rel=1e-9) for g in guesses]
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -85,7 +85,7 @@ def test_marginmix_is_algorithm_1(group: str, own: str | None, plain: bool) -> N
     }
     terms = run.method.step(batch)
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(expected, rel=1e-8)
-    assert terms.guess.target.tolist() == [pytest.approx(g, rel=1e-8) for g in guesses]
+    assert terms.pseudo_labels.target.tolist() == [pytest.approx(g, rel=1e-8) for g in guesses]
     assert run.centroids.mean_KD.tolist() == [pytest.approx(c, rel=1e-9) for c in cs]
 
 

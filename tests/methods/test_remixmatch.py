@@ -16,7 +16,7 @@ from helpers.method_checks import assert_replayed_is_taken, assert_resumed_is_un
 from helpers.method_steps import doubles, mixed, steps_of
 from helpers.reference_math import Rows, cross_entropy, mean, numeric, power, reference_interleave, softmax
 from helpers.tiny_project import recipe, training
-from mmctl.augments import _pixels
+from mmctl.augments import _pil_ops
 from mmctl.errors import PluginError
 from mmctl.methods.remixmatch import ReMixMatch, rotated
 from mmctl.plugin import Images
@@ -59,7 +59,7 @@ def quarter_turns(image: list[Any], k: int) -> list[Any]:
 @pytest.mark.parametrize("view", ["strong", "weak"])
 @pytest.mark.parametrize("group", ["interleave", "joint", "each"])
 def test_remixmatch_is_its_equations(group: str, view: str) -> None:
-    sets = ("method.num_strong=2", f"method.group={group}", f"method.labeled_view={view}", "labeler.window=4")
+    sets = ("method.num_strong=2", f"method.bn_groups={group}", f"method.labeled_view={view}", "labeler.window=4")
     run = training("remixmatch", *sets)
     steps_of(run, 0, 5)
     batch = doubles(run, 5)
@@ -103,7 +103,7 @@ def test_remixmatch_is_its_equations(group: str, view: str) -> None:
     slowly = torch.autograd.grad(outs, params, [torch.tensor(g, dtype=torch.float64) for g in slopes])
     terms = run.method.step(batch)
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(slow(*lists), rel=1e-8)
-    assert terms.guess.target.tolist() == [pytest.approx(q, rel=1e-8) for q in labels]
+    assert terms.pseudo_labels.target.tolist() == [pytest.approx(q, rel=1e-8) for q in labels]
     torch.stack([WEIGHT[k] * v for k, v in terms.losses.items()]).sum().backward()
     for p, g in zip(params, slowly, strict=True):
         assert torch.allclose(p.grad, g, rtol=1e-6, atol=1e-8)
@@ -111,7 +111,7 @@ def test_remixmatch_is_its_equations(group: str, view: str) -> None:
 
 @pytest.mark.parametrize("group", ["interleave", "joint", "each"])
 def test_running_statistics_are_those_of_the_last_group(group: str) -> None:
-    run = training("remixmatch", "method.num_strong=2", f"method.group={group}")
+    run = training("remixmatch", "method.num_strong=2", f"method.bn_groups={group}")
     steps_of(run, 0, 3)
     batch = run.loader.batch(run.staged(3))
     net = copy.deepcopy(run.model)
@@ -121,7 +121,7 @@ def test_running_statistics_are_those_of_the_last_group(group: str) -> None:
     lam, partner = batch.draws["mix"]["lam"], batch.draws["mix"]["partner"]
     images = torch.lerp(everything[partner], everything, lam[:, None, None, None])
     net(images[grouped([N] * 4, group)[-1]], bn="update")
-    guess = run.method.step(batch).guess
+    guess = run.method.step(batch).pseudo_labels
     assert torch.allclose(guess.target, labels)
     for (name, a), b in zip(run.model.named_buffers(), net.buffers(), strict=True):
         assert torch.allclose(a.float(), b.float(), rtol=1e-5), name
@@ -179,7 +179,7 @@ def test_a_strong_view_has_numbers_of_its_own() -> None:
 
 def test_unequal_batches_need_a_joint_group() -> None:
     sizes = ("train.batch=6", "train.unlabeled_batch=12")
-    run = training("remixmatch", *sizes, "method.group=joint", "method.num_strong=1")
+    run = training("remixmatch", *sizes, "method.bn_groups=joint", "method.num_strong=1")
     steps_of(run, 0, 2)
     with pytest.raises(Exception, match="interleave"):
         steps_of(training("remixmatch", *sizes), 0, 1)
@@ -225,5 +225,5 @@ def test_what_a_strong_policy_has_learned_is_part_of_a_run(
     sets = (*LEARNED, *(["method.num_strong=1"] if name == "remixmatch" else []))
     assert_resumed_is_unbroken(name, sets, tmp_path)
     pretend(training(name, *sets))
-    monkeypatch.setattr(_pixels, "readable", lambda t: False)  # as on a GPU, where no shortcut looks at the draws
+    monkeypatch.setattr(_pil_ops, "readable", lambda t: False)  # as on a GPU, where no shortcut looks at the draws
     assert_replayed_is_taken(name, sets)

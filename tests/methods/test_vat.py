@@ -41,7 +41,7 @@ def test_vat_is_its_equations() -> None:
     (u,) = batch.u
     fixed = probs(run.model, u)
     # One power step: the gradient of the divergence at xi d, pixel by pixel.
-    d = ops.normal(batch.draws["seed"], u.shape[1:]).double()
+    d = ops.hashed_normal(batch.draws["seed"], u.shape[1:]).double()
     at = u + 0.001 * torch.stack([p / p.norm() for p in d])
     gradient, h = torch.zeros_like(u), 1e-6
     flat, moved = gradient.view(-1), at.clone().contiguous()
@@ -95,7 +95,7 @@ def test_power_iteration_is_that_of_the_hessian(iterations: int) -> None:
     weight, u, seed = randn(4, 9), randn(5, 1, 3, 3, seed=1), torch.arange(5) + 77
     method = Vat(Softmax(weight), SimpleNamespace(adversarial=kl()), eps=3.0, xi=1e-5, iterations=iterations)
     found = method.adversary(u, seed)
-    start = ops.normal(seed, (1, 3, 3)).double()
+    start = ops.hashed_normal(seed, (1, 3, 3)).double()
     for i in range(5):
         h, d = hessian(weight, u[i]), start[i].flatten()
         for _ in range(iterations):

@@ -30,7 +30,7 @@ def test_the_passes_of_a_step_in_their_order() -> None:
         Pass("network", "", 12, "update", True),
         *[Pass("network", "", 12, "batch", True)] * 3,
     ]
-    running = trace_step(tiny_project.training("marginmix", "method.group=joint", "method.update=all"))
+    running = trace_step(tiny_project.training("marginmix", "method.bn_groups=joint", "method.bn_update=all"))
     assert running == [
         Pass("network", "labelled, clean", 12, "update", False),
         Pass("network", f"2 x {WEAK}", 24, "update", False),
@@ -38,7 +38,7 @@ def test_the_passes_of_a_step_in_their_order() -> None:
         Pass("network", "", 36, "update", True),
     ]
     exact = trace_step(
-        tiny_project.training("marginmix", "method.guesser=ema", "method.group=joint", "centroids.estimator=exact")
+        tiny_project.training("marginmix", "method.guesser=ema", "method.bn_groups=joint", "centroids.estimator=exact")
     )
     assert exact == [
         Pass("average", f"2 x {WEAK}", 24, "running", False),
@@ -166,13 +166,13 @@ def test_a_dry_run_tells_the_same_step(mm: Mm) -> None:
 
 BROKEN = """
 from torch import nn
-from mmctl.plugin import method, Slot
+from mmctl.plugin import method, LossTerm
 
 @method("broken")
 class Broken(nn.Module):
     '''Stumbles.\u0007'''
     views = {"x": ("weak",)}
-    slots = {"labeled": Slot("soft_cross_entropy", 2.0)}
+    slots = {"labeled": LossTerm("soft_cross_entropy", 2.0)}
     default_labeler = None
     def __init__(self, model, losses):
         super().__init__()

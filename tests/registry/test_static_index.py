@@ -11,7 +11,7 @@ import pytest
 
 from helpers.paths import REPO
 from mmctl.errors import RecipeError
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 from mmctl.recipe.recipe import load
 from mmctl.registry import index as registry
 from mmctl.registry.index import Index
@@ -52,7 +52,7 @@ def test_each_shipped_recipe_resolves_to_the_same(path: Path) -> None:
 def test_faults_of_the_text_are_found_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text((REPO / "recipes" / "digits.toml").read_text())
-    sets = ["labeler.temperatur=1", "labeler.temperature=0", "loss.margins.weight=2", "method.per='step'"]
+    sets = ["labeler.temperatur=1", "labeler.temperature=0", "loss.margins.weight=2", "method.lambda_per='step'"]
     told = []
     for index in (StaticIndex(), Index()):
         with pytest.raises(RecipeError) as caught:
@@ -68,16 +68,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from elsewhere import Base, CONSTANT
 from mmctl.augments.affine import NotNegative
-from mmctl.plugin import Slot
+from mmctl.plugin import LossTerm
 LONG: int = 2 * 8_192
 Share = Annotated[float, Field(gt=0, lt=1)]
 @method("a")
 class A(nn.Module):
-    slots = {"labeled": Slot("ce", 1.0, LONG)}
+    slots = {"labeled": LossTerm("ce", 1.0, LONG)}
     def __init__(self, model: nn.Module, *, n: int = LONG, share: Share = 1 / 4, name: str | None = None): ...
 @method("b")
 class B(A):
-    slots = {**A.slots, "fair": Slot(None)}
+    slots = {**A.slots, "fair": LossTerm(None)}
     default_labeler: str = "x"
 @method("c")
 class C(Base):
@@ -96,7 +96,7 @@ class G(nn.Module): ...
 def h(root=None, *, test: int = 5): ...
 @method("i")
 class I(A):
-    slots = {"labeled": Slot("ce", CONSTANT)}
+    slots = {"labeled": LossTerm("ce", CONSTANT)}
     def __init__(self, model): ...
 @augment("j")
 class J:
@@ -114,7 +114,7 @@ def test_what_a_text_says_and_does_not_say(tmp_path: Path) -> None:
         "n": 16384, "share": 0.25, "name": None,
     }  # fmt: skip
     assert parameters["model"].annotation is inspect.Parameter.empty
-    assert found["a"].slots == {"labeled": Slot("ce", 1.0, 16384)}
+    assert found["a"].slots == {"labeled": LossTerm("ce", 1.0, 16384)}
     assert (found["b"].default_labeler, list(found["b"].slots)) == ("x", ["labeled", "fair"])
     assert list(inspect.signature(found["b"]).parameters) == list(parameters)
     assert check_table(shape(found["d"], "augment").model, {"pad": -1, "way": "c"})[1] == [

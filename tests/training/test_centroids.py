@@ -57,7 +57,9 @@ def plainly(estimator: str, rate: float, raw: bool, soft: bool) -> list[list[flo
 @pytest.mark.parametrize("member", ["unit", "raw"])
 @pytest.mark.parametrize("estimator", ["running", "ema", "batch", "memory"])
 def test_estimators_are_their_loops(estimator: str, member: str, soft: bool) -> None:
-    made = Centroids(K, D, settings(estimator=estimator, member=member, rate=0.3), num_labeled=10).double()
+    made = Centroids(
+        K, D, settings(estimator=estimator, normalize_embeddings=member == "unit", rate=0.3), num_labeled=10
+    ).double()
     assert made.per_step
     for emb, target, rows in batches(soft):
         made.update(emb, target, rows)
@@ -103,8 +105,8 @@ def test_learned_centroids_are_a_parameter_with_its_own_rate() -> None:
     made.squared(randn(2, D, dtype=torch.float32)).sum().backward()
     assert made.mean_KD.grad is not None
     assert made.mean_KD.grad.abs().sum() > 0
-    with pytest.raises(UserError, match="norm"):
-        Centroids(K, D, settings(estimator="learned", norm="raw"))
+    with pytest.raises(UserError, match="normalize_centroids"):
+        Centroids(K, D, settings(estimator="learned", normalize_centroids=False))
 
 
 def test_other_centroids_are_constants_of_the_loss() -> None:
@@ -134,7 +136,7 @@ def test_refit_gives_exact_means_in_eval_mode(member: str) -> None:
     net = Model(Flat(), 3).double()
     x = randn(7, 1, 2, 2) * 3 + 1
     y = torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1, 1, 0, 1]]
-    made = Centroids(3, 4, settings(estimator="exact", member=member)).double()
+    made = Centroids(3, 4, settings(estimator="exact", normalize_embeddings=member == "unit")).double()
     made.mean_KD[2] = 9.0  # no image of class 2: kept, and still unseen
     made.refit(net, [(x[:4], y[:4]), (x[4:], y[4:])])
     emb = (x.flatten(1) / math.sqrt(1 + 1e-5)).tolist()  # batch norm at its start: mean 0, variance 1
@@ -152,7 +154,7 @@ def test_refit_gives_exact_means_in_eval_mode(member: str) -> None:
 @pytest.mark.parametrize("member", ["unit", "raw"])
 def test_distances_in_every_geometry(member: str, norm: str, distance: str) -> None:
     mean, emb = 2 * randn(K, D), 3 * randn(6, D, seed=1)
-    made = centroids(mean, member=member, norm=norm, distance=distance)
+    made = centroids(mean, normalize_embeddings=member == "unit", normalize_centroids=norm == "unit", distance=distance)
     es = [e if member == "raw" else unit(e) for e in emb.tolist()]
     cs = [c if norm == "raw" else unit(c) for c in mean.tolist()]
     expected = torch.tensor([[squared(e, c) for c in cs] for e in es], dtype=torch.float64)
@@ -215,7 +217,7 @@ def test_a_zero_embedding_is_finite(distance: str, dtype: torch.dtype) -> None:
 
 
 def test_the_plain_distance_has_no_gradient_at_zero() -> None:
-    made = centroids(randn(K, D), member="raw", norm="raw", distance="plain")
+    made = centroids(randn(K, D), normalize_embeddings=False, normalize_centroids=False, distance="plain")
     emb = made.mean_KD[[1]].clone().requires_grad_()
     distance = made.distance(emb)
     assert distance[0, 1].item() == 0
@@ -226,7 +228,7 @@ def test_the_plain_distance_has_no_gradient_at_zero() -> None:
 def test_gradients_of_distances_are_right() -> None:
     for distance in ("squared", "plain"):
         for member in ("unit", "raw"):
-            made = centroids(randn(K, D), member=member, distance=distance)
+            made = centroids(randn(K, D), normalize_embeddings=member == "unit", distance=distance)
             assert torch.autograd.gradcheck(made.distance, (randn(3, D, seed=2).requires_grad_(),))
 
 

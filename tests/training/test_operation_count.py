@@ -56,7 +56,7 @@ def mixmatch(group: str) -> Training:
         for name, n in (("train", 60), ("test", 10))
     }  # fmt: skip
     words = ["dataset.name=digits", "split.labels=20", "backbone.name=wrn_28_2", "augment.weak.name=flip_crop"]
-    words += ["train.batch=2", "train.unlabeled_batch=2", f"method.group={group}"]
+    words += ["train.batch=2", "train.unlabeled_batch=2", f"method.bn_groups={group}"]
     recipe = load(REPO / "recipes" / "methods" / "mixmatch.toml", sets=words, index=Index(sources="off"))
     data = Data(images, make_split(images["train"], recipe.split, recipe.seed), "dispatch")
     run = build_training(recipe, data, torch.device("cpu"), None)

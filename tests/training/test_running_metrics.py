@@ -9,7 +9,7 @@ import torch
 
 from helpers.reference_math import randn
 from mmctl.errors import Diverged
-from mmctl.plugin import Guess, Terms
+from mmctl.plugin import PseudoLabels, StepOutput
 from mmctl.training.running_metrics import RunningMetrics, score_pseudo_labels
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def tensor(value: float) -> torch.Tensor:
 
 
 def add(tally: RunningMetrics, step: int, labeled: float, other: float = 0.0, loss: float | None = None) -> None:
-    terms = Terms({"labeled": tensor(labeled), "other": tensor(other)}, {"extra": tensor(2.0)})
+    terms = StepOutput({"labeled": tensor(labeled), "other": tensor(other)}, {"extra": tensor(2.0)})
     tally.add(step, terms, tensor(labeled + other if loss is None else loss), NONE)
 
 
@@ -65,7 +65,7 @@ def test_scores_of_guesses() -> None:
     target = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3]])
     weight = torch.tensor([1.0, 1.0, 0.5, 0.0])
     hidden = torch.tensor([0, 2, -1, 0])
-    got = {k: v.item() for k, v in score_pseudo_labels(Guess(target, weight), hidden).items()}
+    got = {k: v.item() for k, v in score_pseudo_labels(PseudoLabels(target, weight), hidden).items()}
     assert got["guess_kept"] == pytest.approx(2.5 / 4)
     assert got["guess_top"] == pytest.approx((0.7 + 0.8 + 0.6 + 1 / 3) / 4)
     assert got["guess_known"] == pytest.approx(2 / 4)  # the third has no hidden label, the fourth is not used
@@ -79,7 +79,9 @@ def test_guesses_over_a_window() -> None:
     for step in range(3):
         target, weight = randn(5, 2, seed=step).softmax(-1).float(), torch.tensor([1.0, 0.5, 0, 1, 1])
         hidden = torch.tensor([0, 1, 0, -1, 1])
-        tally.add(step, Terms({"labeled": tensor(1.0)}, guess=Guess(target, weight)), tensor(1.0), hidden)
+        tally.add(
+            step, StepOutput({"labeled": tensor(1.0)}, pseudo_labels=PseudoLabels(target, weight)), tensor(1.0), hidden
+        )
         rows += list(zip(target.tolist(), weight.tolist(), hidden.tolist(), strict=True))
     got = tally.read()
     known = sum(w for _, w, h in rows if h >= 0)
@@ -90,15 +92,15 @@ def test_guesses_over_a_window() -> None:
     assert got["guess_largest"] == pytest.approx(max(share))
     assert got["guess_entropy"] == pytest.approx(-sum(p * math.log2(p) for p in share))
     assert not {"guess_known", "guess_right"} & set(got)
-    sure = Guess(torch.eye(2)[[1, 1]], torch.ones(2))
-    tally.add(3, Terms({"labeled": tensor(1.0)}, guess=sure), tensor(1.0), torch.tensor([1, 0]))
+    sure = PseudoLabels(torch.eye(2)[[1, 1]], torch.ones(2))
+    tally.add(3, StepOutput({"labeled": tensor(1.0)}, pseudo_labels=sure), tensor(1.0), torch.tensor([1, 0]))
     assert tally.read()["guess_largest"] == 1.0  # of the new window alone
 
 
 def test_without_hidden_labels_there_is_no_accuracy() -> None:
     tally = RunningMetrics(2, CPU)
-    guess = Guess(torch.full((3, 2), 0.5), torch.ones(3))
-    tally.add(0, Terms({"labeled": tensor(1.0)}, guess=guess), tensor(1.0), torch.tensor([-1, -1, -1]))
+    guess = PseudoLabels(torch.full((3, 2), 0.5), torch.ones(3))
+    tally.add(0, StepOutput({"labeled": tensor(1.0)}, pseudo_labels=guess), tensor(1.0), torch.tensor([-1, -1, -1]))
     got = tally.read()
     assert "guess_accuracy" not in got
     assert got["guess_entropy"] == pytest.approx(1)
@@ -107,7 +109,7 @@ def test_without_hidden_labels_there_is_no_accuracy() -> None:
 
 def test_margin_ratio() -> None:
     tally = RunningMetrics(2, CPU)
-    tally.add(0, Terms({"margin": tensor(-0.5), "margin_unlabeled": tensor(-1.0)}), tensor(1.0), NONE)
+    tally.add(0, StepOutput({"margin": tensor(-0.5), "margin_unlabeled": tensor(-1.0)}), tensor(1.0), NONE)
     assert tally.read()["margin_ratio"] == pytest.approx(2.0)
 
 

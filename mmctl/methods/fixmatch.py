@@ -15,15 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmctl.methods._probe import probe_view, teach
-from mmctl.ops import follow, global_mean, hard
-from mmctl.plugin import Batch, Output, Slot, Terms, method
+from mmctl.ops import argmax_one_hot, ema_update_, global_mean
+from mmctl.plugin import Batch, LossTerm, Output, StepOutput, method
 
 
 @method("pseudo_label")
 class PseudoLabel(nn.Module):
     """The network's own confident predictions serve as labels (Lee 2013, with MixMatch's threshold)."""
 
-    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("soft_cross_entropy", 1.0, 0.4)}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("soft_cross_entropy", 1.0, 0.4)}
     views = {"x": ("weak",), "u": ("weak",)}
     default_labeler = "threshold"
 
@@ -31,12 +31,12 @@ class PseudoLabel(nn.Module):
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """One forward gives both label and prediction; images below the threshold count as zero in the mean."""
         x, u = self.model.branches(batch.x[0], batch.u[0], bn="first")  # type: ignore[operator]
         guess = self.labeler(u, batch=batch, labeled=x)
         terms = {"labeled": self.losses.labeled(x, batch.y), "unlabeled": self.losses.unlabeled(u, *guess)}
-        return Terms(terms, guess=guess)
+        return StepOutput(terms, pseudo_labels=guess)
 
 
 @method("fixmatch")
@@ -46,12 +46,12 @@ class FixMatch(nn.Module):
     A policy [augment.probe] that learns (CTAugment) is taught by the averaged network, where there is one.
 
     Args:
-        group: "joint" = one forward with one set of batch-norm statistics, through which the weak view has a gradient
+        bn_groups: "joint" = one forward with one set of batch-norm statistics, in which the weak view has a gradient
             too (the references); "each" = a forward each for labelled and strong images, and for the weak ones one
             without gradient that leaves the running statistics alone, which is cheaper.
     """
 
-    slots = {"labeled": Slot("soft_cross_entropy"), "unlabeled": Slot("soft_cross_entropy")}
+    slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("soft_cross_entropy")}
     views: dict[str, tuple[str, ...]] = {"x": ("weak",), "u": ("weak", "strong")}
     default_labeler = "threshold"
 
@@ -63,11 +63,11 @@ class FixMatch(nn.Module):
         augments: Mapping[str, Any],
         ema: nn.Module | None = None,  # None where the recipe keeps no average
         *,
-        group: Literal["joint", "each"] = "joint",
+        bn_groups: Literal["joint", "each"] = "joint",
     ) -> None:
         super().__init__()
         self.model, self.ema, self.labeler, self.losses = model, ema, labeler, losses
-        self.augments, self.group = augments, group
+        self.augments, self.bn_groups = augments, bn_groups
         self.views = {"x": ("weak", *probe_view(augments)), "u": ("weak", "strong")}
 
     def forwards(self, batch: Batch) -> tuple[Output, Output, Output]:
@@ -75,7 +75,7 @@ class FixMatch(nn.Module):
         if len(batch.x) > 1:
             teach(self.augments, self.ema or self.model, batch)
         model: Any = self.model
-        if self.group == "joint":
+        if self.bn_groups == "joint":
             x, weak, strong = model.branches(batch.x[0], *batch.u, bn="update", group="joint")
         else:
             with torch.no_grad():
@@ -83,12 +83,12 @@ class FixMatch(nn.Module):
             x, strong = model.branches(batch.x[0], batch.u[1], bn="update")
         return x, weak, strong
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy on labelled images, and of strong views to the labels of weak ones."""
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
         terms = {"labeled": self.losses.labeled(x, batch.y), "unlabeled": self.losses.unlabeled(strong, *guess)}
-        return Terms(terms, guess=guess)
+        return StepOutput(terms, pseudo_labels=guess)
 
 
 @method("freematch")
@@ -99,7 +99,7 @@ class FreeMatch(FixMatch):
         momentum: How slowly the mean prediction and the class histogram move that the fairness term compares with.
     """
 
-    slots = {**FixMatch.slots, "fairness": Slot(None, 0.001)}
+    slots = {**FixMatch.slots, "fairness": LossTerm(None, 0.001)}
     default_labeler = "free"
     mean_K: Tensor
     hist_K: Tensor
@@ -113,15 +113,15 @@ class FreeMatch(FixMatch):
         num_classes: int,
         ema: nn.Module | None = None,
         *,
-        group: Literal["joint", "each"] = "joint",
+        bn_groups: Literal["joint", "each"] = "joint",
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999,
     ) -> None:
-        super().__init__(model, labeler, losses, augments, ema, group=group)
+        super().__init__(model, labeler, losses, augments, ema, bn_groups=bn_groups)
         self.momentum = momentum
         self.register_buffer("mean_K", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("hist_K", torch.full((num_classes,), 1 / num_classes))
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """FixMatch's terms, and L_f = sum_c a_c log b_c, with the sign of the paper: training raises -L_f.
 
         a and b are mean prediction over class histogram, scaled to sum 1: a of all weak views so far, b of this
@@ -130,11 +130,11 @@ class FreeMatch(FixMatch):
         """
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
-        follow(self.mean_K, global_mean(weak.probs), self.momentum)
-        follow(self.hist_K, global_mean(hard(weak.probs)), self.momentum)
+        ema_update_(self.mean_K, global_mean(weak.probs), self.momentum)
+        ema_update_(self.hist_K, global_mean(argmax_one_hot(weak.probs)), self.momentum)
         kept_U1 = guess.weight[:, None]
         here_K = global_mean(kept_U1 * strong.probs)
-        bins_K = global_mean(kept_U1 * hard(strong.probs))
+        bins_K = global_mean(kept_U1 * argmax_one_hot(strong.probs))
         a_K, b_K = balance(self.mean_K, self.hist_K), balance(here_K, bins_K)
         # The inner choice keeps the logarithm, and with it the gradient, finite where the outer one drops the class.
         log_K = torch.where(bins_K > 0, b_K, 1.0).clamp_min(1e-12).log()
@@ -143,7 +143,7 @@ class FreeMatch(FixMatch):
             "unlabeled": self.losses.unlabeled(strong, *guess),
             "fairness": (a_K * log_K).sum(),
         }
-        return Terms(terms, guess=guess)
+        return StepOutput(terms, pseudo_labels=guess)
 
 
 def balance(mean_K: Tensor, hist_K: Tensor) -> Tensor:
@@ -162,9 +162,9 @@ class UDA(FixMatch):
     """
 
     slots = {
-        "labeled": Slot("soft_cross_entropy"),
-        "unlabeled": Slot("kl"),
-        "entropy": Slot("entropy", 0.0),
+        "labeled": LossTerm("soft_cross_entropy"),
+        "unlabeled": LossTerm("kl"),
+        "entropy": LossTerm("entropy", 0.0),
     }
     default_labeler = "threshold"
 
@@ -183,7 +183,7 @@ class UDA(FixMatch):
         super().__init__(model, labeler, losses, augments, ema)
         self.num_classes, self.steps, self.tsa = num_classes, steps, tsa
 
-    def step(self, batch: Batch) -> Terms:
+    def step(self, batch: Batch) -> StepOutput:
         """KL of strong views to the labels of weak ones, the weak views' entropy, and cross-entropy by TSA."""
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
@@ -196,7 +196,7 @@ class UDA(FixMatch):
             "unlabeled": self.losses.unlabeled(strong, *guess),
             "entropy": self.losses.entropy(weak, guess.target),
         }
-        return Terms(terms, guess=guess)
+        return StepOutput(terms, pseudo_labels=guess)
 
     def limit(self, step: Tensor) -> Tensor:
         """Annealing's limit on the probability of a labelled image's own class at this step."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmctl.labelers._align import Align, Aligning, Momentum, Window, mean_probs
 from mmctl.ops import sharpen
-from mmctl.plugin import Batch, Guess, Output, labeler
+from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
 
 @labeler("softmax")
@@ -34,10 +34,10 @@ class Softmax(Aligning):
         self.temperature = temperature
 
     @torch.no_grad()
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> Guess:
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK, all of weight 1."""
         q_UK = sharpen(self.aligned(mean_probs(views), batch, labeled), self.temperature)
-        return Guess(q_UK, torch.ones_like(q_UK[:, 0]))
+        return PseudoLabels(q_UK, torch.ones_like(q_UK[:, 0]))
 
 
 @labeler("aligned")

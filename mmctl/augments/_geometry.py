@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mmctl.augments._pixels import NAMES
+from mmctl.augments._pil_ops import NAMES
 from mmctl.plugin import DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,0 +1,115 @@
+"""The rows that the store gives: what each query answers with, key by key."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+Config = dict[str, Any]
+"""A resolved recipe as nested tables of plain values."""
+
+
+class RunRow(TypedDict):
+    """One run as `ls` and filters see it; times are milliseconds since 1970, UTC."""
+
+    id: int
+    number: int
+    uid: str
+    name: str
+    recipe: str
+    method: str
+    labeler: str | None
+    seed: int | None
+    config_id: str
+    created: int
+    total_steps: int | None
+    primary_metric: str
+    state: str
+    reason: str | None
+    code: int | None
+    step: int
+    attempt: int
+    started: int | None
+    ended: int | None
+    host: str | None
+    boot: str | None
+    device: str | None
+    exact: int
+    data_hash: str | None
+    split_hash: str | None
+    labeled: int | None
+    tags: list[str]
+    silent: int | None  # seconds without a heartbeat, of a run on another machine
+
+
+class TwinRow(TypedDict):
+    """A run of the same configuration, seed, data, split and code."""
+
+    uid: str
+    state: str
+    step: int
+    total_steps: int | None
+    exact: int
+
+
+class SeriesRow(TypedDict):
+    """The summary of one curve; mean20 and median20 are over its last twenty points."""
+
+    id: int
+    run: int
+    name: str
+    n: int
+    nans: int
+    first_step: int | None
+    first: float | None
+    last_step: int
+    last: float | None
+    min_step: int | None
+    min: float | None
+    max_step: int | None
+    max: float | None
+    mean20: float | None
+    median20: float | None
+
+
+class CheckpointRow(TypedDict):
+    """A checkpoint that was saved; its files may have been removed since."""
+
+    run: int
+    step: int
+    path: str
+    attempt: int
+    t: int
+    bytes: int | None
+    sha256: str | None
+    kind: str | None
+
+
+class EvaluationRow(TypedDict):
+    """One network by one predictor on one split; attempt 0 = evaluated after training."""
+
+    run: int
+    attempt: int
+    offset: int
+    t: int
+    step: int
+    checkpoint: str | None
+    split: str
+    weights: str
+    predictor: str
+    n: int | None
+    metrics: dict[str, float | None]
+    per_class: list[float | None] | None
+    confusion: list[list[int]] | None
+
+
+class Component(TypedDict):
+    """A component that a run was made of."""
+
+    kind: str
+    slot: str | None
+    name: str
+    origin: str
+    version: str | None
+    file: str | None
+    file_hash: str | None
+    params: NotRequired[dict[str, Any]]
