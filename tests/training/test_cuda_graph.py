@@ -91,7 +91,7 @@ def running(run: Training, monkeypatch: pytest.MonkeyPatch, recorded: Any) -> St
     monkeypatch.setattr(cuda_graph, "CapturedStep", recorded)
     run.transfer = Transfer(torch.device("cpu"), packed=True)
     runner = StepRunner(run, device_step)
-    runner._told = False
+    runner._announced = False
     return runner
 
 
