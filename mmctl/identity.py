@@ -16,7 +16,7 @@ EXECUTION = frozenset({
 
 
 def matters(key: str) -> bool:
-    """Whether a dotted key takes part in what a run computes; the seed tells runs of one cell apart."""
+    """Whether a dotted key takes part in what a run computes; the seed tells runs of one configuration apart."""
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
 
 
@@ -29,8 +29,11 @@ def identity(data: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def cell_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Short hash of what is computed, seed apart; a plugin counts with its version and the hash of its file."""
+def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
+
+    Runs with the same one differ only in their seed.
+    """
     kept: dict[str, Any] = identity(data)
     kept.pop("seed", None)
     foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]

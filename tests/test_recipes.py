@@ -44,7 +44,7 @@ def test_resolves_and_resolves_again(path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.toml"
     again.write_text(recipe.text())
     assert load(again).data == recipe.data
-    assert load(again).cell == recipe.cell
+    assert load(again).config_id == recipe.config_id
 
 
 def child(path: Path, folder: Path, *more: str) -> Recipe:

@@ -78,11 +78,11 @@ def info(as_json: bool = JSON) -> None:
     with Store(folder) as store:
         store.sync()
         tables = ("runs", "series", "points", "evaluations", "checkpoints", "events")
-        rows = {table: store.all(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
+        rows = {table: store.query(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
         found = {
             "path": None if store.memory else str(store.path),
             "bytes": 0 if store.memory else store.path.stat().st_size,
-            "schema": schema.VERSION,
+            "schema": len(schema.MIGRATIONS),
             "sqlite": sqlite3.sqlite_version,
             "network": is_network(folder),
             "rows": rows,
@@ -91,7 +91,7 @@ def info(as_json: bool = JSON) -> None:
         print_json(found)
         return
     typer.echo(f"path     {found['path'] or 'in memory: the folder of runs cannot be written'}")
-    typer.echo(f"size     {found['bytes']} bytes, schema {schema.VERSION}, SQLite {sqlite3.sqlite_version}")
+    typer.echo(f"size     {found['bytes']} bytes, schema {found['schema']}, SQLite {sqlite3.sqlite_version}")
     if found["network"]:
         typer.echo("network  yes: only commands on one host should read here; runs write their journals alone")
     typer.echo("rows     " + ", ".join(f"{count} {table}" for table, count in rows.items()))

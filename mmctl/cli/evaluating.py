@@ -30,11 +30,11 @@ def evaluate(
 
     found = evaluate_run(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
     if as_json:
-        import json
+        from mmctl.report.json_output import print_json
 
-        typer.echo(json.dumps(found))
+        print_json({**found})
     else:
         print_evaluation(found)
     accuracy = found["metrics"]["accuracy"]
-    if accuracy < minimum:
+    if not accuracy >= minimum:  # NaN is below every minimum
         raise GateNotMet(f"accuracy {accuracy:.4f} is below --min {minimum}.")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
+    from mmctl.run_folder.events import Event
+    from mmctl.store.rows import RunRow
     from mmctl.store.store import Store
 
 METRICS = ["test/accuracy", "test/balanced_accuracy"]
@@ -41,7 +43,7 @@ def opened() -> Iterator[Store]:
         yield store
 
 
-def find(store: Store, reference: str) -> dict[str, Any]:
+def find(store: Store, reference: str) -> RunRow:
     """The run that a reference means."""
     from mmctl.store import select
 
@@ -167,11 +169,12 @@ def tag(
 
     Examples: mmctl tag 3 good | mmctl tag @last final --remove draft | mmctl ls tag:good
     """
+    from mmctl.run_folder.events import Tag
     from mmctl.store.select import checked_tags
 
     added = checked_tags([word.removeprefix("+") for word in add or []])
     checked_tags(remove)
-    event = {"e": "tag", "add": added, "remove": remove} if added or remove else None
+    event = Tag(add=added, remove=remove) if added or remove else None
     _say(run, event, as_json)
 
 
@@ -185,13 +188,14 @@ def note(
     Example: mmctl note @last "the learning rate was a mistake"
     """
     from mmctl.errors import UserError
+    from mmctl.run_folder.events import Note
 
     if not text.strip() or len(text) > 10_000:
         raise UserError("a note has some text, and no more than 10,000 characters of it")
-    _say(run, {"e": "note", "text": text}, as_json)
+    _say(run, Note(text=text), as_json)
 
 
-def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
+def _say(reference: str, event: Event | None, as_json: bool) -> None:
     """Write an event from outside training to a run's journal, and tell what the run is called now."""
     from mmctl.run_folder import journal
 

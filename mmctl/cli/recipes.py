@@ -137,7 +137,7 @@ def show(
     if as_json:
         origins = {key: made.origin(path) for key, path in _keys(made.data)}
         told = {} if found is None else {"explained": found}
-        print_json({"recipe": made.data, "origins": origins, "cell": made.cell, **told})
+        print_json({"recipe": made.data, "origins": origins, "config_id": made.config_id, **told})
     else:
         if found is not None:
             typer.echo(explain.comment(found) + "\n")

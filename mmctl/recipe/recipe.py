@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmctl.errors import MmctlError, PluginError, RecipeError
-from mmctl.identity import cell_of
+from mmctl.identity import config_id_of
 from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
 from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
@@ -105,9 +105,9 @@ class Recipe:
         return self.resolved.slots
 
     @property
-    def cell(self) -> str:
-        """Short hash of what is computed, seed apart: runs of one cell differ in their seed alone."""
-        return cell_of(self.data, self.components())
+    def config_id(self) -> str:
+        """Short hash of what is computed, without the seed: runs of one configuration differ only in their seed."""
+        return config_id_of(self.data, self.components())
 
     def with_(self, sets: Sequence[str]) -> Recipe:
         """The recipe with further --set words on top."""
@@ -215,7 +215,7 @@ def _stands(recipe: Recipe, key: str, words: Sequence[str]) -> bool:
         there = resolve(merge_sets(file, words), recipe.index, recipe.name).data
     except MmctlError:
         return False  # a part of a recipe computes nothing that a figure could be of
-    return cell_of(there) == cell_of(recipe.data)
+    return config_id_of(there) == config_id_of(recipe.data)
 
 
 def _holds(data: Any, settings: Any) -> bool:

@@ -1,39 +1,34 @@
-"""The page of `mmctl evaluate`."""
+"""The page of `mmctl evaluate`: metrics beside those that training logged, recall of each class, confusion matrix."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
-from mmctl.report.console import GAP, Column, console, print_line, print_table
+from mmctl.report.console import GAP, Column, console, figure, is_share, print_line, print_table
+from mmctl.report.results import EvaluationResult
 from mmctl.text import printable
 
 
-def print_evaluation(found: dict[str, Any]) -> None:
-    """Print it for people."""
+def print_evaluation(found: EvaluationResult) -> None:
+    """Print the result for people."""
     out = console()
-    known, classes = found["logged"], [printable(name) for name in found["classes"]]
-
-    def value(name: str, figure: float | None) -> str:
-        return "-" if figure is None else f"{figure:.4f}" if name == "nll" else f"{figure:.2%}"
-
-    who = f"{found['weights']} weights, by {found['predictor']}"
-    print_line(out, f"{found['run']}  step {found['step']}  {found['split']}  {who}  ({found['n']} pictures)")
-    names, now = list(found["metrics"]), found["metrics"]
-    same = ["" if n not in known else "=" if known[n] == now[n] else "differs" for n in names]
+    who = f"{found['weights']} weights, {found['predictor']} predictor"
+    print_line(out, f"{found['run']}  step {found['step']}  {found['split']}  {who}  ({found['n']} images)")
+    now, logged = found["metrics"], found["logged"]
     print_table(
         [
-            Column("figure", cells=[n.replace("_", " ") for n in names]),
-            Column("now", right=True, cells=[value(n, now[n]) for n in names]),
-            Column("logged", right=True, cells=[value(n, known.get(n)) for n in names]),
-            Column("", cells=same),
+            Column("metric", cells=[name.replace("_", " ") for name in now]),
+            Column("now", right=True, cells=[_metric(name, value) for name, value in now.items()]),
+            Column("logged", right=True, cells=[_metric(name, logged.get(name)) for name in now]),
+            Column("", cells=[_compared(logged.get(name), value) for name, value in now.items()]),
         ],
         out,
     )
-    confusion = found["confusion"]
+    confusion, classes = found["confusion"], [printable(name) for name in found["classes"]]
     columns = [
         Column("true class", cells=classes),
-        Column("n", right=True, cells=[str(sum(row)) for row in confusion]),
-        Column("recall", right=True, cells=["-" if r is None else f"{r:.1%}" for r in found["per_class"]]),
+        Column("images", right=True, cells=[str(sum(row)) for row in confusion]),
+        Column("recall, %", right=True, cells=["-" if r is None else figure(r) for r in found["per_class"]]),
     ]
     matrix = [Column(name[:7], right=True, cells=[str(row[k]) for row in confusion]) for k, name in enumerate(classes)]
     # All of the matrix or none: with columns missing its rows would no longer add up.
@@ -42,4 +37,14 @@ def print_evaluation(found: dict[str, Any]) -> None:
     if not fits:
         print_line(out, "(no room for the confusion matrix; it is in --json)", "dim")
     if not found["exact"]:
-        print_line(out, "note: this machine or torch is not the one that trained; the last digits may differ.")
+        print_line(out, "note: trained on other hardware or software, so the last digits may differ")
+
+
+def _metric(name: str, value: float | None) -> str:
+    return "-" if value is None else figure(value, name) + (" %" if is_share(name) and math.isfinite(value) else "")
+
+
+def _compared(logged: float | None, now: float) -> str:
+    if logged is None:
+        return ""
+    return "=" if logged == now or (math.isnan(logged) and math.isnan(now)) else "differs"

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from rich.console import Console
 
 from mmctl.identity import matters
 from mmctl.report.console import Column, cut, figure, file_size, print_heading, print_line, print_table, spark, unicode
-from mmctl.report.summaries import EVALUATED
+from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, Setting
+from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
-from mmctl.store import metrics as measure
+from mmctl.store.metrics import WORDS, short_name
 from mmctl.text import duration, printable
 
-Value = dict[str, Any]
 TITLES = {
     "balanced_accuracy": "balanced",
     "macro_f1": "macro-F1",
@@ -26,10 +26,13 @@ TITLES = {
 }
 
 
-def print_listing(rows: Sequence[Value], out: Console) -> None:
+Row = TypeVar("Row")
+
+
+def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
     """The table of `mmctl ls`, newest at the bottom."""
     now = lease.now()
-    metrics = {measure.short_name(row["metric"]) for row in rows}
+    metrics = {short_name(row["metric"]) for row in rows}
     title = metrics.pop() if len(metrics) == 1 else "primary"
     columns = [
         column("#", rows, lambda row: str(row["number"]), right=True),
@@ -51,7 +54,7 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
     print_table(columns, out)
     used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
     if used:
-        words = [measure.WORDS[reducer] for reducer in used]
+        words = [WORDS[reducer] for reducer in used]
         print_line(
             out,
             f"{title}: " + (words[0] if len(words) == 1 else f"{words[0]} where there are 20, else the last"),
@@ -59,15 +62,15 @@ def print_listing(rows: Sequence[Value], out: Console) -> None:
         )
     if any(row["silent"] for row in rows):
         worst = max(row["silent"] or 0 for row in rows)
-        print_line(out, f"running?: on another machine, no sign of life for up to {duration(worst)}", "dim")
+        print_line(out, f"running?: on another machine, no heartbeat for up to {duration(worst)}", "dim")
 
 
-def shown_state(row: Value) -> str:
+def shown_state(row: ListingRow | RunDetails) -> str:
     """The state for people: `running?` where another machine has gone silent."""
-    return "running?" if row.get("silent") else printable(row["state"])
+    return "running?" if row["silent"] else printable(row["state"])
 
 
-def print_run(run: Value, out: Console) -> None:
+def print_run(run: RunDetails, out: Console) -> None:
     """The page of `mmctl show`."""
     print_line(out, f"{printable(run['name'])}, seed {run['seed']}: {shown_state(run)}", "bold")
     for title, text in _facts(run, out):
@@ -86,7 +89,7 @@ def print_run(run: Value, out: Console) -> None:
         print_heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
         for one in present:
             print_line(out, f"  {printable(one['path'])}  {file_size(one['bytes'])}  {printable(one['kind'])}")
-    components = [one for one in run["components"] or [] if isinstance(one, dict)]
+    components = [one for one in _list(run["components"]) if isinstance(one, dict)]
     if components:
         print_heading(out, "Components")
         print_table(
@@ -101,7 +104,7 @@ def print_run(run: Value, out: Console) -> None:
         )
 
 
-def print_difference(found: Value, out: Console) -> None:
+def print_difference(found: Difference, out: Console) -> None:
     """The table of `mmctl diff`; what does not change the result is marked."""
     rows = list(found["differences"].items())
     if not rows:
@@ -115,20 +118,20 @@ def print_difference(found: Value, out: Console) -> None:
         ],
         out,
     )
-    if found["same_cell"]:
-        print_line(out, "same cell: the recipes differ in nothing that is computed, but the seed", "dim")
+    if found["same_configuration"]:
+        print_line(out, "same configuration, different seed", "dim")
     elif not any(matters(key) for key, row in rows if row[0] != row[1]):
-        print_line(out, "no setting that is computed differs", "dim")
+        print_line(out, "no difference in what is computed: only names, places and the like differ", "dim")
 
 
-def setting(value: Any) -> str:
+def setting(value: Setting) -> str:
     """A value of a recipe, short; nothing where the key is absent."""
     if isinstance(value, float):
         return f"{value:g}"
     return "-" if value is None else printable(value).removeprefix("mmctl:")
 
 
-def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
+def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     data = run["data"]
     dash = " \u00b1 " if unicode(out) else " +- "
     facts = [("run", f"#{run['number']}  {printable(run['folder'])}")]
@@ -141,7 +144,7 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
         f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
     ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
-    facts.append(("exact", "" if run["exact"] else "no: it went on under other conditions"))
+    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software)"))
     facts.append(
         (
             "recipe",
@@ -154,15 +157,15 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
         parts = [f"{data[key]} {key}" for key in ("train", "labeled", "unlabeled", "val", "test") if data.get(key)]
         hashes = f"(data {printable(run['data_hash'])[:12]}, split {printable(run['split_hash'])[:12]})"
         facts.append(("pictures", f"{', '.join(parts)} {hashes}"))
-        pairs = zip(data.get("classes") or [], data.get("counts") or [], strict=False)
+        pairs = zip(_list(data.get("classes")), _list(data.get("counts")), strict=False)
         facts.append(("labeled", ", ".join(f"{printable(name)} {count}" for name, count in pairs)))
     if run["curve"]:
         values = [value for _, value in run["curve"]]
         ends = f"{figure(values[0], run['metric'])} to {figure(values[-1], run['metric'])}"
-        facts.append(("curve", f"{spark(values, out)}  {measure.short_name(run['metric'])} {ends}"))
+        facts.append(("curve", f"{spark(values, out)}  {short_name(run['metric'])} {ends}"))
     if run["value"] is not None:
-        how = measure.WORDS[run["reducer"]]
-        facts.append(("result", f"{measure.short_name(run['metric'])} {figure(run['value'], run['metric'])} ({how})"))
+        how = WORDS[run["reducer"] or "last"]
+        facts.append(("result", f"{short_name(run['metric'])} {figure(run['value'], run['metric'])} ({how})"))
     if (published := run["published"]) is not None:
         given = figure(published["value"]) + (
             f"{dash}{figure(published['std'])}" if published["std"] is not None else ""
@@ -175,7 +178,7 @@ def _facts(run: Value, out: Console) -> list[tuple[str, str]]:
     return facts
 
 
-def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Console) -> None:
+def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, out: Console) -> None:
     steps = sorted({row["step"] for row in rows})
     pictures = f"{rows[0]['n']} pictures, " if rows[0]["n"] else ""
     print_heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
@@ -183,35 +186,39 @@ def _print_evaluations(rows: Sequence[Value], split: str, run: Value, out: Conso
         column("weights", rows, lambda row: printable(row["weights"])),
         column("predictor", rows, lambda row: printable(row["predictor"])),
     ]
-    for name in EVALUATED:
+    for name in METRICS:
         columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), right=True))
     print_table(columns, out)
     primary = run["metric"].split("/")
     for row in rows:
         recalls = row["per_class"] if isinstance(row["per_class"], list) else []
         if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
-            names = run["data"].get("classes") or range(len(recalls))
+            names = _list(run["data"].get("classes")) or list(range(len(recalls)))
             pairs = zip(names, recalls, strict=False)
             print_line(out, "recall: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
 
 
-def _metric(name: str, row: Value) -> str:
+def _metric(name: str, row: Evaluation) -> str:
     value = row["metrics"].get(name)
     return figure(value, name) if isinstance(value, (int, float)) else ""
 
 
-def _share(value: Any) -> str:
+def _share(value: object) -> str:
     return figure(value) if isinstance(value, (int, float)) else "-"
 
 
-def column(title: str, rows: Sequence[Any], cell: Callable[[Any], str], rank: int = 0, right: bool = False) -> Column:
+def column(title: str, rows: Sequence[Row], cell: Callable[[Row], str], rank: int = 0, right: bool = False) -> Column:
     return Column(title, rank, right, [cell(row) for row in rows])
 
 
-def _parameters(value: Any) -> str:
+def _parameters(value: Setting) -> str:
     return (
         ", ".join(f"{printable(key)}={setting(item)}" for key, item in value.items()) if isinstance(value, dict) else ""
     )
+
+
+def _list(value: Setting) -> list[Setting]:
+    return value if isinstance(value, list) else []
 
 
 def _when(t: int | None) -> str:

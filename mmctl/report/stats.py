@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import TypeVar
 
 EXACT = 12
-"""The exact permutation test counts 2^n sign patterns; up to so many pairs."""
+"""The largest number of pairs for the permutation test, which counts 2^n sign patterns."""
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def std(values: Sequence[float]) -> float | None:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Where the mean lies with that confidence, by Student's t; one value has no interval."""
+    """The confidence interval of the mean, by Student's t; one value has none."""
     spread = std(values)
     if spread is None:
         return None
@@ -50,7 +51,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean(values) - half, mean(values) + half
 
 
-def shared(a: Mapping[Any, float], b: Mapping[Any, float]) -> list[tuple[float, float]]:
+def shared(a: Mapping[Key, float], b: Mapping[Key, float]) -> list[tuple[float, float]]:
     """The values of both sides under the same key (seed and split), in the order of the keys."""
     return [(a[key], b[key]) for key in sorted(a.keys() & b.keys(), key=str)]
 
@@ -66,7 +67,7 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Test | None:
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
-    """Welch's t: two samples with spreads of their own."""
+    """Welch's t: two samples, which may differ in size and spread."""
     if len(a) < 2 or len(b) < 2:
         return None
     va, vb = (std(a) or 0.0) ** 2 / len(a), (std(b) or 0.0) ** 2 / len(b)
@@ -76,7 +77,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
 
 
 def permutation(pairs: Sequence[tuple[float, float]]) -> Test | None:
-    """Exact: the share of all sign patterns of the differences whose mean is as far from zero."""
+    """Exact sign-flip test: the share of all sign patterns of the differences whose mean is as far from zero."""
     n = len(pairs)
     if not 2 <= n <= EXACT:
         return None
@@ -91,12 +92,12 @@ def permutation(pairs: Sequence[tuple[float, float]]) -> Test | None:
 
 
 def smallest_p(n: int) -> float:
-    """The least two-sided p that n pairs allow when nothing is assumed of the distribution: 0.0625 for five."""
+    """The smallest two-sided p that an exact test of n pairs can give: 0.0625 for five."""
     return min(1.0, 2.0 ** (1 - n))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p of several comparisons, adjusted so that any false alarm among them stays as rare."""
+    """The p values of several tests, adjusted by Holm's method for their number."""
     order = sorted(range(len(ps)), key=lambda i: ps[i])
     adjusted, least = [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
@@ -112,7 +113,7 @@ def t_tail(t: float, freedom: float) -> float:
 
 @cache
 def t_quantile(level: float, freedom: float) -> float:
-    """The t that holds `level` of the distribution between -t and t."""
+    """The t such that the share `level` of the distribution lies between -t and t."""
     low, high = 0.0, 1.0
     while t_tail(high, freedom) > 1 - level:
         high *= 2
@@ -123,7 +124,7 @@ def t_quantile(level: float, freedom: float) -> float:
 
 
 def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float) -> Test:
-    if error <= 1e-12 * max(1.0, abs(diff)):  # no spread at all: a t would claim certainty
+    if error <= 1e-12 * max(1.0, abs(diff)):  # no spread at all: a t test would claim certainty
         return Test(name, n, diff, None, None, 1.0 if diff == 0 else None, p_min)
     half = t_quantile(0.95, freedom) * error
     return Test(name, n, diff, diff - half, diff + half, t_tail(diff / error, freedom), p_min)

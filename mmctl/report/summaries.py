@@ -1,126 +1,135 @@
-"""What `ls`, `show` and `diff` say, gathered as one object each: --json prints it, pages.py lays it out for people."""
+"""What `ls`, `show` and `diff` report, each as one object: --json prints it, print_runs.py lays it out for people."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from mmctl.report.compare import flatten, published_value, versions
+from mmctl.report.published import published_value
+from mmctl.report.results import Checkpoint, Curve, Difference, Evaluation, ListingRow, Note, RunDetails, Setting
+from mmctl.report.settings import flatten, versions
 from mmctl.run_folder import lease
-from mmctl.store import metrics
+from mmctl.store.metrics import headline
+from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
-Value = dict[str, Any]
-EVALUATED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
-KEYS = (
-    "number", "uid", "name", "recipe", "method", "labeler", "seed", "cell", "labeled", "state", "reason", "code",
-    "step", "total_steps", "attempt", "created", "started", "ended", "host", "device", "data_hash", "split_hash",
-    "tags",
-)  # fmt: skip
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
+"""The metrics of an evaluation that are shown."""
 
 
-def listing(store: Store, runs: Sequence[Value]) -> list[Value]:
-    """The runs with their headline figures; running ones with speed and the time that is left."""
-    names = {run["id"]: _pair(run) for run in runs}
-    found = store.summaries(sorted({name for pair in names.values() for name in pair}), runs)
-    rows = []
+def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
+    """The runs with their headline figures; running ones with their speed and the time left."""
+    balanced = {run["id"]: f"{run['primary_metric'].rpartition('/')[0]}/balanced_accuracy" for run in runs}
+    names = {run["primary_metric"] for run in runs} | set(balanced.values())
+    found = store.summaries(sorted(names), runs)
+    rows: list[ListingRow] = []
     for run in runs:
-        row = {key: run[key] for key in KEYS} | {"exact": bool(run["exact"]), "metric": run["primary_metric"]}
-        row |= {"value": None, "balanced_accuracy": None, "reducer": None, "rate": None, "eta": None}
-        row["silent"] = run["silent"]
-        for key, name in zip(("balanced_accuracy", "value"), reversed(names[run["id"]]), strict=True):
-            if (run["id"], name) in found:
-                row[key], row["reducer"] = metrics.headline(found[run["id"], name])
+        primary, second = (found.get((run["id"], name)) for name in (run["primary_metric"], balanced[run["id"]]))
+        value, reducer = headline(primary) if primary else (None, None)
+        row: ListingRow = {
+            "number": run["number"], "uid": run["uid"], "name": run["name"], "recipe": run["recipe"],
+            "method": run["method"], "labeler": run["labeler"], "seed": run["seed"], "config_id": run["config_id"],
+            "labeled": run["labeled"], "state": run["state"], "reason": run["reason"], "code": run["code"],
+            "step": run["step"], "total_steps": run["total_steps"], "attempt": run["attempt"],
+            "created": run["created"], "started": run["started"], "ended": run["ended"], "host": run["host"],
+            "device": run["device"], "data_hash": run["data_hash"], "split_hash": run["split_hash"],
+            "tags": run["tags"], "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
+            "balanced_accuracy": headline(second)[0] if second else None,
+            "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
+            "silent": run["silent"],
+        }  # fmt: skip
         if run["state"] == "running":
-            row |= _pace(store.runs_dir / run["uid"], row)
+            _add_speed(store.runs_dir / run["uid"], row)
         rows.append(row)
     return rows
 
 
-def run_details(store: Store, run: Value) -> Value:
-    """Everything `mmctl show` knows about a run."""
+def run_details(store: Store, run: RunRow) -> RunDetails:
+    """Everything that `mmctl show` knows about a run."""
     about = store.about(run)
     (row,) = listing(store, [run])
-    last = _evaluations(store, run)
     published = published_value(about.get("published"), run["primary_metric"], run["primary_metric"])
     if published and row["value"] is not None:
         published["distance"] = row["value"] - published["value"]
-    notes = [{"t": run["created"], "text": about["note"]}] if about.get("note") else []
-    notes += [{"t": event["t"], "text": str(event["body"].get("text", ""))} for event in store.events(run, "note")]
-    return row | {
-        "folder": str(store.runs_dir / run["uid"]),
+    notes: list[Note] = [{"t": run["created"], "text": str(about["note"])}] if about.get("note") else []
+    notes += [{"t": one["t"], "text": str(one["body"].get("text", ""))} for one in store.events(run, "note")]
+    folder = store.runs_dir / run["uid"]
+    return {
+        **row,
+        "folder": str(folder),
         "seconds": store.seconds(run),
         "data": {key: value for key, value in store.data(run).items() if key not in ("e", "t")},
         "attempts": [
-            {key: one[key] for key in ("n", "from_step", "dropped", "t")} | one["body"] for one in store.attempts(run)
+            {"n": one["n"], "from_step": one["from_step"], "dropped": one["dropped"], "t": one["t"], **one["body"]}
+            for one in store.attempts(run)
         ],
         "states": [{"t": one["t"], **one["body"]} for one in store.events(run, "state")],
-        "evaluations": [{key: value for key, value in one.items() if key not in ("run", "offset")} for one in last],
+        "evaluations": _newest_evaluations(store, run),
         "alerts": [one["body"] for one in store.events(run, "alert")],
         "notes": notes,
         "checkpoints": [
-            {key: value for key, value in one.items() if key != "run"}
-            | {"present": (store.runs_dir / run["uid"] / one["path"]).is_dir()}
+            cast(Checkpoint, {key: value for key, value in one.items() if key != "run"}
+                 | {"present": (folder / one["path"]).is_dir()})
             for one in store.checkpoints(run)
         ],
         "curve": store.points(run, run["primary_metric"]),
         "published": published,
-        "series": [{key: value for key, value in one.items() if key not in ("id", "run")} for one in store.series(run)],
-        **{key: about.get(key) for key in ("config", "components", "environment", "git", "command")},
-    }
+        "series": [
+            cast(Curve, {key: value for key, value in one.items() if key not in ("id", "run")})
+            for one in store.series(run)
+        ],
+        "config": about.get("config"), "components": about.get("components"),
+        "environment": about.get("environment"), "git": about.get("git"), "command": about.get("command"),
+    }  # fmt: skip
 
 
-def difference(store: Store, a: Value, b: Value, everything: bool) -> Value:
-    """The settings in which two runs differ (or all), and what they ran on."""
-    sides = []
+def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Difference:
+    """The settings in which two runs differ (or all settings), and what they ran on."""
+    sides: list[dict[str, Setting]] = []
     for run in (a, b):
         about = store.about(run)
-        flat = flatten(about.get("config") or {})
-        flat |= versions(about)
+        flat = flatten(about.get("config") or {}) | versions(about)
         flat |= {f"environment.{key}": value for key, value in flatten(about.get("environment") or {}).items() if key}
         flat |= {"git": (about.get("git") or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
-    keys = [*dict.fromkeys((*sides[0], *sides[1]))]
-    rows = {key: [side.get(key) for side in sides] for key in keys}
-    kept = {key: row for key, row in rows.items() if everything or row[0] != row[1]}
-    titles = [f"#{run['number']} {run['name']} s{run['seed']}" for run in (a, b)]
-    return {"a": a["uid"], "b": b["uid"], "titles": titles, "same_cell": a["cell"] == b["cell"], "differences": kept}
+    rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}
+    return {
+        "a": a["uid"],
+        "b": b["uid"],
+        "titles": [f"#{run['number']} {run['name']} s{run['seed']}" for run in (a, b)],
+        "same_configuration": a["config_id"] == b["config_id"],
+        "differences": {key: row for key, row in rows.items() if everything or row[0] != row[1]},
+    }
 
 
-def _evaluations(store: Store, run: Value) -> list[Value]:
-    """The newest evaluation of each split, weights and predictor; while a run trains, its curves know the newest."""
-    last = {(one["split"], one["weights"], one["predictor"]): one for one in store.evaluations(run)}
+def _newest_evaluations(store: Store, run: RunRow) -> list[Evaluation]:
+    """The newest evaluation of each split, weights and predictor; while a run trains, its curves have the newest."""
+    last: dict[tuple[str, str, str], Evaluation] = {}
+    for one in store.evaluations(run):
+        kept = {key: value for key, value in one.items() if key not in ("run", "offset")}
+        last[one["split"], one["weights"], one["predictor"]] = cast(Evaluation, kept)
     for series in store.series(run):
         parts = series["name"].split("/")
-        if len(parts) != 4 or parts[3] not in EVALUATED:
+        if len(parts) != 4 or parts[3] not in METRICS:
             continue
         split, weights, predictor, metric = parts
-        key = (split, weights, predictor)
-        if key not in last or last[key]["step"] < series["last_step"]:
-            names = {
-                "split": split,
-                "weights": weights,
-                "predictor": predictor,
-                "step": series["last_step"],
-                "metrics": {},
-            }
-            last[key] = dict.fromkeys(("attempt", "t", "checkpoint", "n", "per_class", "confusion")) | names
-        if last[key]["step"] == series["last_step"]:
-            last[key]["metrics"].setdefault(metric, series["last"])
+        known = last.get((split, weights, predictor))
+        if known is None or known["step"] < series["last_step"]:
+            known = last[split, weights, predictor] = {
+                "attempt": None, "t": None, "checkpoint": None, "n": None, "per_class": None, "confusion": None,
+                "split": split, "weights": weights, "predictor": predictor, "step": series["last_step"], "metrics": {},
+            }  # fmt: skip
+        if known["step"] == series["last_step"]:
+            known["metrics"].setdefault(metric, series["last"])
     return list(last.values())
 
 
-def _pair(run: Value) -> tuple[str, str]:
-    primary = run["primary_metric"]
-    return primary, f"{primary.rpartition('/')[0]}/balanced_accuracy"
-
-
-def _pace(folder: Path, row: Value) -> Value:
-    held = lease.read(folder) or {}
-    rate, step, total = held.get("rate"), held.get("step"), row["total_steps"]
-    if not isinstance(rate, (int, float)) or not isinstance(step, int) or not math.isfinite(rate) or rate <= 0:
-        return {}
-    step = max(step, row["step"])
-    return {"step": step, "rate": rate, "eta": (total - step) / rate if total else None}
+def _add_speed(folder: Path, row: ListingRow) -> None:
+    """Step, steps per second and seconds left, from the heartbeat of a running process."""
+    beat = lease.read(folder) or {}
+    rate, step, total = beat.get("rate"), beat.get("step"), row["total_steps"]
+    if isinstance(rate, (int, float)) and isinstance(step, int) and math.isfinite(rate) and rate > 0:
+        row["step"] = max(step, row["step"])
+        row["rate"], row["eta"] = rate, (total - row["step"]) / rate if total else None

@@ -1,25 +1,219 @@
-"""What happens in a run, one event a line of its journal."""
+"""What happens in a run: one class for each kind of journal line, and the only encoder and decoder of these lines.
+
+A line is a JSON object with the kind under "e" and the time (milliseconds since 1970, UTC) under "t". Run folders come
+from anywhere, so that decoding never trusts a type: a value that does not fit becomes None or empty, and a line without
+what its kind cannot do without is no event.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import ClassVar, TypeAlias
 
 from mmctl.run_folder.lease import now
 
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""A value that a JSON text can hold."""
 
-def encode(event: dict[str, Any]) -> bytes:
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What all kinds share; `kind` is the word in the file, `keys` the fields that have another name there."""
+
+    kind: ClassVar[str]
+    keys: ClassVar[Mapping[str, str]] = {}
+    needs: ClassVar[Sequence[str]] = ()  # fields without which a line is no event of this kind
+
+    t: int | None = None  # when; None = the moment of writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class State(Event):
+    """The run is running, completed, interrupted, failed or nc (not converged) from now on."""
+
+    kind: ClassVar[str] = "state"
+    keys: ClassVar[Mapping[str, str]] = {"state": "s"}
+
+    state: str = "running"
+    reason: str | None = None
+    code: int | None = None  # exit code
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt(Event):
+    """Training starts, from step `start`: what earlier attempts wrote after that step no longer counts."""
+
+    kind: ClassVar[str] = "attempt"
+    keys: ClassVar[Mapping[str, str]] = {"number": "n", "start": "from"}
+
+    number: int | None
+    start: int | None
+    host: str | None = None
+    boot: str | None = None  # names one start of the machine
+    pid: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    versions: Mapping[str, Json] = field(default_factory=dict)
+    exact: bool = True  # continues bit for bit what came before
+    overrides: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Event):
+    """Hashes of data and split, number of images in each part, labelled images of each class."""
+
+    kind: ClassVar[str] = "data"
+
+    data_hash: str | None
+    split_hash: str | None
+    train: int | None = None
+    labeled: int | None = None
+    unlabeled: int | None = None
+    val: int | None = None
+    test: int | None = None
+    counts: Sequence[int] = field(default_factory=list)
+    classes: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Event):
+    """Values of curves at one step, by full name such as test/ema/head/accuracy."""
+
+    kind: ClassVar[str] = "points"
+    keys: ClassVar[Mapping[str, str]] = {"values": "v"}
+    needs: ClassVar[Sequence[str]] = ("step", "values")
+
+    step: int
+    values: Mapping[str, Json]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Event):
+    """Everything that one network with one predictor scored on one split."""
+
+    kind: ClassVar[str] = "evaluation"
+    needs: ClassVar[Sequence[str]] = ("step", "metrics")
+
+    step: int
+    split: str | None
+    weights: str | None  # raw or ema
+    predictor: str | None  # head or centroid
+    metrics: Mapping[str, Json]
+    checkpoint: str | None = None  # its path in the run folder
+    per_class: Sequence[Json] | None = None  # recall of each class
+    confusion: Sequence[Json] | None = None  # [true][predicted]
+    n: int | None = None  # images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Event):
+    """A checkpoint was written; `reason` is periodic, last or interrupt."""
+
+    kind: ClassVar[str] = "checkpoint"
+    keys: ClassVar[Mapping[str, str]] = {"reason": "kind"}
+    needs: ClassVar[Sequence[str]] = ("step",)
+
+    step: int
+    reason: str | None = None
+    path: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace(Event):
+    """How long this attempt has taken up to a step: wall clock and CPU seconds."""
+
+    kind: ClassVar[str] = "pace"
+    needs: ClassVar[Sequence[str]] = ("step",)
+
+    step: int
+    seconds: float | None
+    cpu: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert(Event):
+    """Something that a person should look at, such as a collapse."""
+
+    kind: ClassVar[str] = "alert"
+    keys: ClassVar[Mapping[str, str]] = {"name": "kind"}
+
+    step: int | None
+    name: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    """Something worth knowing that is no cause for alarm."""
+
+    kind: ClassVar[str] = "notice"
+
+    step: int | None
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag(Event):
+    """Tags that a person added to a run or removed from it."""
+
+    kind: ClassVar[str] = "tag"
+
+    add: Sequence[str] = field(default_factory=list)
+    remove: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note(Event):
+    """A person's note on a run."""
+
+    kind: ClassVar[str] = "note"
+
+    text: str | None = None
+
+
+KINDS: dict[str, type[Event]] = {
+    one.kind: one
+    for one in (State, Attempt, Data, Points, Evaluation, Checkpoint, Pace, Alert, Notice, Tag, Note)
+}  # fmt: skip
+
+
+def encode(event: Event) -> bytes:
     """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
-    event = event if "t" in event else {**event, "t": now()}
+    names = _names(type(event))
+    line = {"e": event.kind} | {key: getattr(event, name) for name, key, _ in names}
+    line["t"] = now() if event.t is None else event.t
     try:
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError):
-        text = json.dumps(json_safe(event), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(json_safe(line), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
-def json_safe(value: Any) -> Any:
+def decode(line: bytes | str) -> Event | None:
+    """The event of a line; None for another kind (of a newer mmctl), or where the line is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    made = KINDS.get(found["e"]) if isinstance(found, dict) and isinstance(found.get("e"), str) else None
+    if made is None:
+        return None
+    values = {name: convert(found.get(key)) for name, key, convert in _names(made)}
+    if any(values[name] is None for name in made.needs):
+        return None
+    # An empty field of a kind that can do without it has the default of its class.
+    given = {name: value for name, value in values.items() if value is not None or name in _required(made)}
+    return made(**given, t=whole(found.get("t")))
+
+
+def json_safe(value: object) -> Json:
     """The value as JSON has it: NaN is null, an infinity a text, an array a list."""
     if isinstance(value, dict):
         return {str(key): json_safe(item) for key, item in value.items()}
@@ -32,3 +226,52 @@ def json_safe(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy and torch, without importing either
         return json_safe(value.tolist())
     return str(value)
+
+
+def text(value: object) -> str:
+    """Any value as text that SQLite takes."""
+    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def whole(value: object) -> int | None:
+    """A whole number that fits a database, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def number(value: object) -> float | None:
+    """A number, or None."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e308 else None
+
+
+def words(value: object) -> list[str]:
+    """The texts of a list."""
+    return [text(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+_CONVERT: dict[str, Callable[[object], object]] = {
+    "str": lambda value: text(value) or None,
+    "str | None": lambda value: None if value is None else text(value),
+    "int": whole,
+    "int | None": whole,
+    "float | None": number,
+    "bool": lambda value: value is not False,
+    "Sequence[str]": words,
+    "Sequence[int]": lambda value: [n for n in value if whole(n) is not None] if isinstance(value, list) else [],
+    "Sequence[Json] | None": lambda value: value if isinstance(value, list) else None,
+    "Mapping[str, Json]": lambda value: value if isinstance(value, dict) else None,
+}
+"""How a value from a file is made to fit a field, by the field's annotation."""
+
+_known: dict[type[Event], list[tuple[str, str, Callable[[object], object]]]] = {}
+
+
+def _names(kind: type[Event]) -> list[tuple[str, str, Callable[[object], object]]]:
+    """(field, key in the file, conversion) of a kind, the time apart."""
+    if kind not in _known:
+        own = [one for one in fields(kind) if one.name != "t"]
+        _known[kind] = [(one.name, kind.keys.get(one.name, one.name), _CONVERT[str(one.type)]) for one in own]
+    return _known[kind]
+
+
+def _required(kind: type[Event]) -> set[str]:
+    return {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}

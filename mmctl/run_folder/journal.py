@@ -7,7 +7,6 @@ outside of it (evaluate, tag, note). The journal is the truth: the database is m
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import sys
@@ -16,15 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from mmctl.errors import EnvironmentFault
-from mmctl.run_folder.events import encode
+from mmctl.run_folder.events import Event, decode, encode
 
 PAUSE = 0.5
 """Seconds that an event waits for company at most; kill -9 loses no more than that."""
 EVENTS = 1000
 """So many waiting events are written at once."""
+
+
+E = TypeVar("E", bound=Event)
 
 
 class Journal:
@@ -63,7 +65,7 @@ class Journal:
                 raise
             self._warn(str(fault))
 
-    def write(self, event: dict[str, Any]) -> None:
+    def write(self, event: Event) -> None:
         """Add an event; it is on its way to the file within half a second."""
         line = encode(event)
         with self._wake:
@@ -154,7 +156,7 @@ def next_attempt(folder: Path) -> int:
     return max(attempts(folder), default=0) + 1
 
 
-def append(folder: Path, event: dict[str, Any]) -> None:
+def append(folder: Path, event: Event) -> None:
     """Write one event from outside training, at once and safely beside others who do the same."""
     path = path_of(folder, 0)
     try:
@@ -169,31 +171,36 @@ def append(folder: Path, event: dict[str, Any]) -> None:
         raise EnvironmentFault(f"{path}: cannot write the journal ({error.strerror}).") from None
 
 
-def read_events(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each event from a byte offset on, with the offset after it; torn and foreign lines are passed over."""
+def _mend(fd: int) -> bytes:
+    # A line break where a writer was killed in the middle of a line, so that the next line is whole.
+    size = os.fstat(fd).st_size
+    return b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""
+
+
+class Line(NamedTuple):
+    """One event of a journal file."""
+
+    event: Event
+    offset: int  # of the byte after it
+    text: str  # as written, with what this mmctl does not know of it
+
+
+def read_lines(path: Path, offset: int = 0) -> Iterator[Line]:
+    """Each event from a byte offset on; half-written, damaged and unknown lines are left out."""
     with path.open("rb") as lines:
         lines.seek(offset)
         for line in lines:
             if not line.endswith(b"\n"):
-                return  # still being written, or torn by a kill
+                return  # still being written, or cut off by a kill
             offset += len(line)
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(event, dict) and isinstance(event.get("e"), str):
-                yield event, offset
+            event = decode(line)
+            if event is not None:
+                yield Line(event, offset, line.decode("utf-8", "replace"))
 
 
-def events(folder: Path, *kinds: str) -> Iterator[dict[str, Any]]:
-    """What the journals of a run say, attempt by attempt; only these kinds, where any are named."""
+def read_events(folder: Path, kind: type[E]) -> Iterator[E]:
+    """All events of one kind in the journals of a run, attempt by attempt."""
     for attempt in attempts(folder):
-        for event, _ in read_events(path_of(folder, attempt)):
-            if not kinds or event["e"] in kinds:
-                yield event
-
-
-def _mend(fd: int) -> bytes:
-    # A line break where somebody was killed in the middle of a line, so that the next line is whole.
-    size = os.fstat(fd).st_size
-    return b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""
+        for line in read_lines(path_of(folder, attempt)):
+            if isinstance(line.event, kind):
+                yield line.event

@@ -17,7 +17,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
 
@@ -37,7 +36,7 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.content: dict[str, Any] = {}
+        self.content: dict[str, object] = {}
         self._fd = -1
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -83,8 +82,10 @@ class Lease:
         self.content.update(step=step, total=total, rate=rate)
 
     def _work(self) -> None:
+        beat = 0
         while not self._over.wait(PAUSE):
-            self.content["beat"] += 1
+            beat += 1
+            self.content["beat"] = beat
             self._put()
 
     def _put(self) -> None:
@@ -95,7 +96,7 @@ class Lease:
             return  # a full disk: the lock still says that the run lives
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read(folder: Path) -> dict[str, object] | None:
     """What the lease file says, whether anybody holds it or not; None without a readable one."""
     key = _key(folder)
     if _mine(key):
@@ -107,7 +108,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def holder(folder: Path) -> dict[str, Any] | None:
+def holder(folder: Path) -> dict[str, object] | None:
     """The content of a lease that some process of this machine holds; None if it is free."""
     if _mine(_key(folder)):
         return read(folder)
@@ -150,7 +151,7 @@ def _mine(key: Path) -> bool:
     return key in _held and _held[key].content.get("pid", os.getpid()) == os.getpid()
 
 
-def _refusal(folder: Path, content: dict[str, Any]) -> str:
+def _refusal(folder: Path, content: dict[str, object]) -> str:
     since = content.get("since", content.get("started"))
     when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if isinstance(since, int) else ""
     who = f"{content.get('pid', '?')}@{content.get('host', '?')}"

@@ -4,36 +4,81 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from mmctl.errors import UserError
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import Points, State
+from mmctl.run_folder.upgrade import FORMAT, Config, upgrade_record
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json of a run folder."""
+class Component(TypedDict):
+    """A component that a run is made of."""
+
+    kind: str
+    slot: str | None
+    name: str
+    origin: str
+    version: str | None
+    file: str | None
+    file_hash: str | None
+    params: NotRequired[Config]
+
+
+class RunRecord(TypedDict):
+    """run.json: everything that is known of a run before its first step."""
+
+    format: int
+    uid: str
+    name: str
+    recipe: str
+    method: str
+    labeler: str | None
+    seed: int
+    config_id: str  # the same for runs that differ only in their seed
+    config: Config
+    tags: list[str]
+    note: str | None
+    created: int  # milliseconds since 1970, UTC
+    total_steps: int
+    primary: str  # full name of the metric that ranks runs
+    published: Config | None
+    command: list[str]
+    code: str  # hash of mmctl's own source files
+    components: list[Component]
+    environment: Config
+    git: Config | None
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The run.json of a run folder, in today's format; UserError where there is none that can be read."""
     try:
-        return json.loads((folder / "run.json").read_bytes())  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+        found = json.loads((folder / "run.json").read_bytes())
+        made = found.get("format", 1)
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
+    if made > FORMAT:
+        raise UserError(
+            f"{folder}: made by a newer mmctl (run.json has format {made}, this mmctl reads {FORMAT}). Upgrade mmctl."
+        )
+    return cast(RunRecord, upgrade_record(found))
 
 
 def last_state(folder: Path) -> str | None:
     """The state that the journal ends with."""
     state = None
-    for event in journal.events(folder, "state"):
-        state = event["s"]
+    for event in journal.read_events(folder, State):
+        state = event.state
     return state
 
 
 def last_scores(folder: Path) -> str:
     """Accuracy and balanced accuracy of the primary network at the last evaluation, for a line of text."""
-    about = read_record(folder)
-    split, weights, predictor, _ = about["primary"].split("/")
-    found: dict[str, float] = {}
-    for event in journal.events(folder, "points"):
-        found |= {k: v for k, v in event["v"].items() if k.startswith(f"{split}/{weights}/{predictor}/")}
-    name = f"{split}/{weights}/{predictor}/"
-    if f"{name}accuracy" not in found:
+    split, weights, predictor, _ = read_record(folder)["primary"].split("/")
+    found: dict[str, object] = {}
+    for event in journal.read_events(folder, Points):
+        found |= event.values
+    accuracy, balanced = (found.get(f"{split}/{weights}/{predictor}/{m}") for m in ("accuracy", "balanced_accuracy"))
+    if not isinstance(accuracy, float) or not isinstance(balanced, float):
         return ""
-    return f", {split} accuracy {found[f'{name}accuracy']:.1%}, balanced {found[f'{name}balanced_accuracy']:.1%}"
+    return f", {split} accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %"

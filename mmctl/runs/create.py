@@ -8,11 +8,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import write_atomic
 from mmctl.recipe.recipe import Recipe
+from mmctl.run_folder.record import Component, RunRecord
+from mmctl.run_folder.upgrade import FORMAT
 
 
 def create_run(
@@ -31,15 +34,15 @@ def create_run(
                 break
             except FileExistsError:
                 continue
-        about = {
-            "format": 1,
+        about: RunRecord = {
+            "format": FORMAT,
             "uid": uid,
             "name": name or recipe.name,
             "recipe": recipe.name,
             "method": recipe.method_name,
             "labeler": recipe.labeler_name,
             "seed": recipe.seed,
-            "cell": recipe.cell,
+            "config_id": recipe.config_id,
             "config": recipe.data,
             "tags": list(tags),
             "note": note or recipe.settings.top.note,
@@ -49,7 +52,7 @@ def create_run(
             "published": recipe.published,
             "command": environment.command(),
             "code": environment.code(),
-            "components": recipe.components(),
+            "components": cast(list[Component], recipe.components()),
             "environment": {**environment.machine(), "versions": environment.versions()},
             "git": environment.git(project.root()),
         }

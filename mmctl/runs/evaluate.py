@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mmctl.data.images import Pictures
 from mmctl.errors import ResumeRefused, UserError, suggest
+from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import Points
 from mmctl.runs.build import evaluation_splits
 from mmctl.runs.open import open_run
 from mmctl.runs.recorder import evaluation_event
@@ -15,7 +16,7 @@ from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate
 
 
-def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> dict[str, Any]:
+def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> EvaluationResult:
     """All figures of a run's checkpoint on a split; kept in the run's journal, and compared with what was logged."""
     found = checkpoint_of(folder, which)
     # A component that changed since cannot matter for the figures without showing in them.
@@ -32,11 +33,12 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
     _one_of("--predictor", predictor, ["head", "centroid"])
     scores, agreement = evaluate(run.ready(weights), pictures[split], run.centroids, run.labeled)
     where = f"checkpoints/{found.folder.name}"
-    event = evaluation_event(found.step, where, split, weights, predictor, scores[predictor])
-    journal.append(folder, event)
+    journal.append(folder, evaluation_event(found.step, where, split, weights, predictor, scores[predictor]))
+    own = scores[predictor]
     return {
-        "schema_version": 1, "run": opened.about["uid"], **{k: v for k, v in event.items() if k != "e"},
-        "classes": list(data.images["train"].classes), "agreement": agreement, "exact": opened.exact,
+        "run": opened.about["uid"], "step": found.step, "checkpoint": where, "split": split, "weights": weights,
+        "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,
+        "n": own.n, "classes": list(data.images["train"].classes), "agreement": agreement, "exact": opened.exact,
         "logged": logged(folder, found.step, f"{split}/{weights}/{predictor}"),
     }  # fmt: skip
 
@@ -58,9 +60,10 @@ def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
 def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
     """What training wrote down for this step, network and split; empty if it did not evaluate there."""
     values: dict[str, float] = {}
-    for event in journal.events(folder, "points"):
-        if event["step"] == step:
-            values |= {k.removeprefix(f"{prefix}/"): v for k, v in event["v"].items() if k.startswith(f"{prefix}/")}
+    for event in journal.read_events(folder, Points):
+        if event.step == step:
+            named = {k.removeprefix(f"{prefix}/"): v for k, v in event.values.items() if k.startswith(f"{prefix}/")}
+            values |= {k: as_number(v) for k, v in named.items()}
     return values
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state
@@ -60,7 +61,7 @@ def attempt(
                 # Without this word the run would be taken for one whose process has died.
                 reason, code = str(failure).split("\n")[0], getattr(failure, "exit_code", 1)
                 with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
-                    journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": code, "step": 0})
+                    journal.append(folder, State(state="failed", reason=reason, code=code, step=0))
             if failure is error:
                 raise
             raise failure from error

@@ -11,6 +11,7 @@ from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_scores, last_state
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of
@@ -56,7 +57,7 @@ def launch(
     except Exception as error:
         for folder in folders:
             reason = f"the launcher did not start it: {type(error).__name__}: {error}"
-            journal.append(folder, {"e": "state", "s": "failed", "reason": reason, "code": 2, "step": 0})
+            journal.append(folder, State(state="failed", reason=reason, code=2, step=0))
         raise PluginError(f"launcher {recipes[0].data['launcher']['name']} cannot start runs: {error}") from error
     by_id = dict(zip(ids, folders, strict=True))
     told: dict[str, str] = {}

@@ -12,7 +12,7 @@ from mmctl import environment
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
 from mmctl.recipe.recipe import Recipe, load
-from mmctl.run_folder.record import read_record
+from mmctl.run_folder.record import RunRecord, read_record
 from mmctl.runs.build import Data, Shared, build_training, read_data
 from mmctl.runs.hardware import use_hardware
 from mmctl.training import checkpoint
@@ -24,7 +24,7 @@ class OpenRun:
     """A run folder read back: what execute and evaluate both need."""
 
     folder: Path
-    about: dict[str, Any]
+    about: RunRecord
     recipe: Recipe
     data: Data
     training: Training
@@ -69,7 +69,7 @@ def open_run(
     return OpenRun(folder, about, recipe, data, training, facts, exact)
 
 
-def check_components(folder: Path, about: dict[str, Any], recipe: Recipe) -> None:
+def check_components(folder: Path, about: RunRecord, recipe: Recipe) -> None:
     """Refuse to go on with other plugins than the run began with."""
     then = {(c["kind"], c["slot"]): c for c in about["components"]}
     for now in recipe.components():

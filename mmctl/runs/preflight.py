@@ -23,7 +23,7 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     shared: Shared = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)
-        data = read[recipe.cell] = read_data(recipe, shared=shared)
+        data = read[recipe.config_id] = read_data(recipe, shared=shared)
         build_training(recipe, data, torch.device("cpu"), DTYPES["fp32"])
         try:
             try_one_step(recipe, data)
@@ -40,7 +40,7 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
             ) from error
 
     def hashes(recipe: Recipe) -> tuple[str, str]:
-        data = read[recipe.cell]
+        data = read[recipe.config_id]
         return data.digest, make_split(data.images["train"], recipe.settings.split, recipe.seed).sha256
 
     return hashes

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +15,25 @@ from torch import Tensor
 import mmctl
 from mmctl import project
 from mmctl.errors import MmctlError, TrainingFailed
+from mmctl.run_folder.events import (
+    Alert,
+    Attempt,
+    Checkpoint,
+    Data,
+    Evaluation,
+    Notice,
+    Pace,
+    Points,
+    State,
+)  # fmt: skip
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import tell
-from mmctl.training import checkpoint
+from mmctl.training import checkpoint, loop
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores
-from mmctl.training.loop import Alarm, Evaluated, Event, Notice, Point, Saved, train
+from mmctl.training.loop import Alarm, Evaluated, Event, Point, Saved, train
 from mmctl.training.state import Training
 
 Watch = Callable[[Event, Training], None]
@@ -80,20 +90,20 @@ class RunRecorder:
         """The attempt's first lines: where it starts from, on what, with which data."""
         o, split = self.o, self.o.data.split
         exact = o.exact and not accept
-        self.log.write({
-            "e": "attempt", "n": self.attempt, "from": o.training.step, "host": host(), "boot": boot(),
-            "pid": os.getpid(), "device": o.facts["device"], "threads": o.facts["threads"],
-            "precision": o.facts["precision"], "versions": o.facts["versions"], "exact": exact, "overrides": {},
-        })  # fmt: skip
-        self.log.write({"e": "state", "s": "running", "reason": None, "code": None, "step": o.training.step})
+        self.log.write(Attempt(
+            number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
+            device=o.facts["device"], threads=o.facts["threads"], precision=o.facts["precision"],
+            versions=o.facts["versions"], exact=exact,
+        ))  # fmt: skip
+        self.log.write(State(state="running", step=o.training.step))
         images = o.data.images
-        self.log.write({
-            "e": "data", "data_hash": o.data.digest, "split_hash": split.sha256, "train": len(images["train"].ids),
-            "labeled": len(split.labeled), "unlabeled": len(split.unlabeled),
-            "val": len(split.val) or len(images["val"].ids) if "val" in images else len(split.val),
-            "test": len(images["test"].ids) if "test" in images else 0,
-            "counts": list(split.counts), "classes": list(images["train"].classes),
-        })  # fmt: skip
+        self.log.write(Data(
+            data_hash=o.data.digest, split_hash=split.sha256, train=len(images["train"].ids),
+            labeled=len(split.labeled), unlabeled=len(split.unlabeled),
+            val=len(split.val) or len(images["val"].ids) if "val" in images else len(split.val),
+            test=len(images["test"].ids) if "test" in images else 0,
+            counts=list(split.counts), classes=list(images["train"].classes),
+        ))  # fmt: skip
         self.log.flush(sync=True)
         if not exact:
             text = (
@@ -110,20 +120,18 @@ class RunRecorder:
                 elapsed = time.perf_counter() - self.began
                 self.lease.beat(t.step, t.steps, (t.step - self.first) / max(elapsed, 1e-9))
             case Point(step, values):
-                self.log.write({"e": "points", "step": step, "v": values})
+                self.log.write(Points(step=step, values=values))
             case Evaluated(step, split, weights, scores, agreement):
                 values = {f"{split}/{weights}/{p}/{m}": v for p, s in scores.items() for m, v in s.metrics.items()}
-                self.log.write(
-                    {"e": "points", "step": step, "v": {**values, f"{split}/{weights}/agreement": agreement}}
-                )
+                self.log.write(Points(step=step, values={**values, f"{split}/{weights}/agreement": agreement}))
                 if step == t.steps:
                     for predictor, s in scores.items():
                         where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
                         self.log.write(evaluation_event(step, where, split, weights, predictor, s))
-            case Notice(step, text):
-                self.log.write({"e": "notice", "step": step, "text": text})
+            case loop.Notice(step, text):
+                self.log.write(Notice(step=step, text=text))
             case Alarm(step, kind, text, _):
-                self.log.write({"e": "alert", "step": step, "kind": kind, "text": text})
+                self.log.write(Alert(step=step, name=kind, text=text))
             case Saved(step, reason):
                 self.save(step, reason)
 
@@ -140,7 +148,7 @@ class RunRecorder:
             # What happened before it is on the disk first, so that a checkpoint never lacks its rows.
             self.log.flush(sync=True)
             about = checkpoint.publish(o.folder, step, tensors, facts)
-            self.log.write({"e": "checkpoint", "step": step, "kind": reason, **about})
+            self.log.write(Checkpoint(step=step, reason=reason, **about))
             checkpoint.retain(o.folder, o.recipe.settings.train.keep)
 
         assert self.writer is not None
@@ -149,13 +157,13 @@ class RunRecorder:
     def pace(self, step: int) -> None:
         """How long this attempt has taken so far."""
         seconds = time.perf_counter() - self.began
-        self.log.write({"e": "pace", "step": step, "seconds": seconds, "cpu": time.process_time()})
+        self.log.write(Pace(step=step, seconds=seconds, cpu=time.process_time()))
 
     def end(self, state: str, reason: str | None, code: int) -> Outcome:
         """The last line of the attempt."""
         step = self.o.training.step
         self.pace(step)
-        self.log.write({"e": "state", "s": state, "reason": reason, "code": code, "step": step})
+        self.log.write(State(state=state, reason=reason, code=code, step=step))
         return Outcome(state, step, reason)
 
     def failure(self, error: BaseException) -> BaseException:
@@ -185,19 +193,18 @@ def out_of_memory(error: BaseException, when: str) -> TrainingFailed | None:
     return None
 
 
-def plugin_line(error: BaseException, components: list[dict[str, Any]]) -> str | None:
-    """file:line of the last frame in a component that is not ours, if there is one: a local or an installed plugin."""
-    foreign = {Path(c["file"]).resolve() for c in components if c["origin"] != "mmctl" and c["file"]}
+def plugin_line(error: BaseException, components: Sequence[Mapping[str, object]]) -> str | None:
+    """file:line of the last frame of an error in a plugin, local or installed; None if no plugin took part."""
+    foreign = {Path(str(c["file"])).resolve() for c in components if c["origin"] != "mmctl" and c["file"]}
     local = project.plugins_dir().resolve()
     frames = [(Path(f.filename).resolve(), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     places = [f"{file}:{line}" for file, line in frames if file in foreign or file.is_relative_to(local)]
     return places[-1] if places else None
 
 
-def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> dict[str, Any]:
-    """A journal line with everything that one predictor scored."""
-    return {
-        "e": "evaluation", "step": step, "checkpoint": where, "split": split, "weights": weights,
-        "predictor": predictor, "metrics": scores.metrics, "per_class": scores.per_class,
-        "confusion": scores.confusion, "n": scores.n,
-    }  # fmt: skip
+def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> Evaluation:
+    """Everything that one predictor scored, for the journal."""
+    return Evaluation(
+        step=step, checkpoint=where, split=split, weights=weights, predictor=predictor, metrics=scores.metrics,
+        per_class=scores.per_class, confusion=scores.confusion, n=scores.n,
+    )  # fmt: skip

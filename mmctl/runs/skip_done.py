@@ -10,6 +10,7 @@ from mmctl import environment
 from mmctl.errors import MmctlError
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import Tag
 from mmctl.run_folder.record import last_scores
 from mmctl.store.store import Store
 
@@ -39,18 +40,18 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
             tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"
-                if (recipe.cell, recipe.seed) in taken:
+                if (recipe.config_id, recipe.seed) in taken:
                     said.append(f"{what}: named twice, run once")
                     continue
-                taken.add((recipe.cell, recipe.seed))
-                found = store.twins(recipe.cell, recipe.seed, (*hashes(recipe), code))
+                taken.add((recipe.config_id, recipe.seed))
+                found = store.twins(recipe.config_id, recipe.seed, (*hashes(recipe), code))
                 done = next((t for t in found if t["state"] in ("completed", "nc") and t["exact"]), None)
                 now = next((t for t in found if t["state"] == "running"), None)
                 if done:
                     words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
                     said.append(f"{what}: computed already by {done['uid']} ({words}); --force computes it again")
                     if new := [tag for tag in tags if tag not in tagged.get(done["uid"], ())]:
-                        journal.append(runs / done["uid"], {"e": "tag", "add": new, "remove": []})
+                        journal.append(runs / done["uid"], Tag(add=new))
                 elif now:
                     said.append(f"{what}: {now['uid']} computes it now; --force starts another")
                 else:

@@ -1,9 +1,8 @@
-"""Whether the database says what the run folders say."""
+"""Whether the database matches the run folders."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from mmctl.run_folder import lease
 from mmctl.store.connection import explained_errors
@@ -11,7 +10,7 @@ from mmctl.store.store import Store
 
 
 def database_problems(store: Store) -> list[str]:
-    """What is wrong with the database: its pages, and every run that differs from its journals."""
+    """What is wrong with the database: damaged pages, and each run that differs from its journals."""
     with explained_errors(store.path):
         pages = [row[0] for row in store._conn.execute("PRAGMA integrity_check(20)")]
     if pages != ["ok"]:
@@ -20,22 +19,22 @@ def database_problems(store: Store) -> list[str]:
         fresh.sync()
         right, here = dict(contents(fresh)), dict(contents(store))
     wrong = sorted(uid for uid in right.keys() | here.keys() if right.get(uid) != here.get(uid))
-    # A run that lives has written more between the two readings.
+    # A running process may have written more between the two readings.
     live = {uid for uid in wrong if (store.runs_dir / uid).is_dir() and lease.holder(store.runs_dir / uid)}
     return [f"{uid}: differs from its journals" for uid in wrong if uid not in live]
 
 
-def contents(store: Store) -> Iterator[tuple[str, list[Any]]]:
-    """All that is known of each run, in a form that two databases can be compared by."""
-    for run in store.all("SELECT * FROM runs ORDER BY uid"):
+def contents(store: Store) -> Iterator[tuple[str, list[object]]]:
+    """All rows of each run, without ids, so that two databases can be compared."""
+    for run in store.query("SELECT * FROM runs ORDER BY uid"):
         one = [run["id"]]
         seen = ("id", "folder_ns", "beat", "beat_seen")
-        rows: list[Any] = [[value for key, value in run.items() if key not in seen]]
+        rows: list[object] = [[value for key, value in run.items() if key not in seen]]
         for table in ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags"):
-            found = store.all(f"SELECT * FROM {table} WHERE run = ?", one)
+            found = store.query(f"SELECT * FROM {table} WHERE run = ?", one)
             rows.append(sorted([[value for key, value in row.items() if key != "run"] for row in found], key=repr))
-        for series in store.series(run):
+        for series in store.query("SELECT * FROM series WHERE run = ? ORDER BY name", one):
             rows.append([value for key, value in series.items() if key not in ("id", "run")])
-            values = store.all("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
+            values = store.query("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
             rows.append([tuple(row.values()) for row in values])
         yield run["uid"], rows

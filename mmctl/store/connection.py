@@ -78,11 +78,11 @@ def open_database(folder: Path, patience: float) -> Iterator[sqlite3.Connection]
     path = folder / FILE
     while True:
         with locked(folder, fcntl.LOCK_SH, patience), explained_errors(path), connect(path, patience) as conn:
-            if _version(conn, path) == schema.VERSION:
+            if not _pending(conn, path):
                 yield conn
                 return
         with locked(folder, fcntl.LOCK_EX, patience), explained_errors(path), connect(path, patience) as conn:
-            if _version(conn, path) < schema.VERSION:
+            if _pending(conn, path):
                 conn.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_network(folder) else 'WAL'}")
                 schema.migrate(conn)
 
@@ -132,16 +132,18 @@ def remove_database(folder: Path, patience: float) -> None:
                 raise EnvironmentFault(f"{folder / FILE}: cannot be removed ({error.strerror}).") from None
 
 
-def _version(conn: sqlite3.Connection, path: Path) -> int:
-    application = conn.execute("PRAGMA application_id").fetchone()[0]
-    version: int = conn.execute("PRAGMA user_version").fetchone()[0]
-    if application == schema.APPLICATION:
-        if version > schema.VERSION:
+def _pending(conn: sqlite3.Connection, path: Path) -> bool:
+    """Whether a database lacks migrations; EnvironmentFault where it is not ours, or newer."""
+    if conn.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION:
+        if conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise EnvironmentFault(
-                f"{path}: made by a newer mmctl (schema {version}, this one knows {schema.VERSION}). "
-                "Upgrade mmctl, or make it again with this one: mmctl db rebuild"
+                f"{path}: not a database of mmctl. Move it away if you need it, then: mmctl db rebuild"
             )
-        return version
-    if application or version or conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise EnvironmentFault(f"{path}: not a database of mmctl. Move it away if you need it, then: mmctl db rebuild")
-    return 0
+        return True
+    applied = schema.applied(conn)
+    if newer := sorted(applied - set(schema.MIGRATIONS)):
+        raise EnvironmentFault(
+            f"{path}: made by a newer mmctl (this one does not know its migration {newer[0]}). "
+            "Upgrade mmctl, or make the database again with this one: mmctl db rebuild"
+        )
+    return applied != set(schema.MIGRATIONS)

@@ -23,7 +23,7 @@ class Curves:
         self._new: dict[int, dict[int, float | None]] = {}
         self._waiting = 0
 
-    def add(self, name: str, step: int, value: Any) -> None:
+    def add(self, name: str, step: int, value: object) -> None:
         """One value; null is NaN, and infinity comes as text, because JSON has neither."""
         if value in ("inf", "-inf"):
             value = float(value)

@@ -13,12 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import (
+    Alert,
+    Attempt,
+    Checkpoint,
+    Data,
+    Evaluation,
+    Note,
+    Pace,
+    Points,
+    State,
+    Tag,
+    decode,
+    text,
+    whole,
+    words,
+)  # fmt: skip
 from mmctl.run_folder.lease import now
+from mmctl.run_folder.upgrade import upgrade_record
 from mmctl.store.curves import Curves
 
 SETTLED = 2_000_000_000
 """A folder's time is trusted as `nothing new` only when it is that old (ns): a new file may fall into the same tick."""
-KEPT = ("state", "attempt", "data", "alert", "tag", "note")
 RUNNING = "running"
 
 
@@ -70,10 +86,11 @@ class _Import:
         for n in sorted(found, key=lambda n: (n == 0, n)):
             size = _size(journal.path_of(self.folder, n))
             begin = end = known.get(n, 0)
-            for event, end in journal.read_events(journal.path_of(self.folder, n), begin):
+            for line in journal.read_lines(journal.path_of(self.folder, n), begin):
                 if 0 < n < newest:
                     raise OutOfOrderJournal
-                self._take(n, end, event)
+                self._take(n, line)
+                end = line.offset
                 news += 1
             self.conn.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", [self.run_id, n, end, size])
         self.curves.finish()
@@ -83,41 +100,39 @@ class _Import:
             _derive(self.conn, self.run_id)
         return news > 0
 
-    def _take(self, n: int, offset: int, event: dict[str, Any]) -> None:
-        kind, t, step = event["e"], whole(event.get("t")) or 0, whole(event.get("step"))
-        if kind == "points" and step is not None and isinstance(event.get("v"), dict):
-            for name, value in event["v"].items():
-                self.curves.add(text(name), step, value)
-        elif kind == "evaluation" and step is not None and isinstance(event.get("metrics"), dict):
-            if not (n == 0 and self._superseded(step, t)):
-                self._evaluation(n, offset, t, step, event)
-        elif kind == "checkpoint" and step is not None:
-            row = [self.run_id, step, text(event.get("path")), n, t, whole(event.get("bytes"))]
-            row += [text(event.get("sha256")), text(event.get("kind"))]
-            self.conn.execute("REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        elif kind == "pace" and step is not None:
-            row = [self.run_id, n, step, number(event.get("seconds")), number(event.get("cpu"))]
-            self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
-        elif kind in KEPT:
-            if kind == "attempt" and n > 0:
-                self._attempt(n, t, whole(event.get("from")) or 0, event)
-            elif kind == "tag":
-                self._tag(event)
-            row = [self.run_id, n, offset, t, kind, step, json.dumps(event)]
-            self.conn.execute("REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        # Anything else is from a newer mmctl or from a plugin: the journal keeps it.
+    def _take(self, n: int, line: journal.Line) -> None:
+        event, t = line.event, line.event.t or 0
+        match event:
+            case Points(step=step, values=values):
+                for name, value in values.items():
+                    self.curves.add(text(name), step, value)
+            case Evaluation(step=step):
+                if not (n == 0 and self._superseded(step, t)):
+                    self._evaluation(n, line.offset, t, event)
+            case Checkpoint(step=step):
+                row = [self.run_id, step, event.path or "", n, t, event.bytes, event.sha256, event.reason]
+                self.conn.execute("REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            case Pace(step=step):
+                row = [self.run_id, n, step, event.seconds, event.cpu]
+                self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
+            case State() | Attempt() | Data() | Alert() | Tag() | Note():
+                if isinstance(event, Attempt) and n > 0:
+                    self._attempt(n, t, event.start or 0, line.text)
+                elif isinstance(event, Tag):
+                    self._tag(event)
+                row = [self.run_id, n, line.offset, t, event.kind, getattr(event, "step", None), line.text]
+                self.conn.execute("REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-    def _evaluation(self, n: int, offset: int, t: int, step: int, event: dict[str, Any]) -> None:
-        split, weights, predictor = (text(event.get(key)) for key in ("split", "weights", "predictor"))
-        row: list[Any] = [self.run_id, n, offset, t, step, event.get("checkpoint") and text(event["checkpoint"])]
-        row += [split, weights, predictor, whole(event.get("n"))]
-        row += [json.dumps(event.get(key)) for key in ("metrics", "per_class", "confusion")]
+    def _evaluation(self, n: int, offset: int, t: int, event: Evaluation) -> None:
+        split, weights, predictor = event.split or "", event.weights or "", event.predictor or ""
+        row: list[Any] = [self.run_id, n, offset, t, event.step, event.checkpoint, split, weights, predictor, event.n]
+        row += [json.dumps(part) for part in (event.metrics, event.per_class, event.confusion)]
         self.conn.execute(f"REPLACE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
-        if n > 0:  # evaluated afterwards, it is no point of the training curve
-            for name, value in event["metrics"].items():
-                self.curves.add(f"{split}/{weights}/{predictor}/{text(name)}", step, value)
+        if n > 0:  # evaluated after training: no point of the training curve
+            for name, value in event.metrics.items():
+                self.curves.add(f"{split}/{weights}/{predictor}/{text(name)}", event.step, value)
 
-    def _attempt(self, n: int, t: int, start: int, event: dict[str, Any]) -> None:
+    def _attempt(self, n: int, t: int, start: int, body: str) -> None:
         """Take back what earlier attempts did after the step where this one begins."""
         dropped = self.curves.cut(start)
         self.conn.execute("DELETE FROM checkpoints WHERE run = ? AND step > ?", [self.run_id, start])
@@ -125,17 +140,17 @@ class _Import:
             "DELETE FROM evaluations WHERE run = ? AND step > ? AND (attempt > 0 OR t < ?)", [self.run_id, start, t]
         )
         self.conn.execute("DELETE FROM events WHERE run = ? AND kind = 'alert' AND step > ?", [self.run_id, start])
-        row = [self.run_id, n, t, start, dropped, json.dumps(event)]
+        row = [self.run_id, n, t, start, dropped, body]
         self.conn.execute("REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _superseded(self, step: int, t: int) -> bool:
         asked = "SELECT 1 FROM attempts WHERE run = ? AND from_step < ? AND t > ? LIMIT 1"
         return self.conn.execute(asked, [self.run_id, step, t]).fetchone() is not None
 
-    def _tag(self, event: dict[str, Any]) -> None:
-        for tag in words(event.get("add")):
+    def _tag(self, event: Tag) -> None:
+        for tag in event.add:
             self.conn.execute("INSERT OR IGNORE INTO tags VALUES (?, ?)", [self.run_id, tag])
-        for tag in words(event.get("remove")):
+        for tag in event.remove:
             self.conn.execute("DELETE FROM tags WHERE run = ? AND tag = ?", [self.run_id, tag])
 
     def _all(self, sql: str) -> list[sqlite3.Row]:
@@ -151,7 +166,7 @@ def _insert(conn: sqlite3.Connection, uid: str, about: dict[str, Any], signature
         "method": text(about.get("method")),
         "labeler": about.get("labeler") and text(about["labeler"]),
         "seed": whole(about.get("seed")),
-        "cell": text(about.get("cell")) or uid,
+        "config_id": text(about.get("config_id")) or uid,
         "created": whole(about.get("created")) or 0,
         "total_steps": whole(about.get("total_steps")),
         "primary_metric": text(about.get("primary")) or "test/ema/head/accuracy",
@@ -173,26 +188,21 @@ def _derive(conn: sqlite3.Connection, run: int) -> None:
     new: dict[str, Any] = {"state": "queued", "reason": None, "code": None, "ended": None}
     said, step = -1, 0
     for row in sorted(rows, key=lambda row: row["attempt"] == 0):  # stable: outside events last
-        body = json.loads(row["body"])
-        if row["kind"] == "data":
-            new |= {"data": row["body"], "labeled": whole(body.get("labeled"))}
-            new |= {key: body.get(key) and text(body[key]) for key in ("data_hash", "split_hash")}
-        elif row["kind"] == "attempt" and row["attempt"] > 0:
-            step = whole(body.get("from")) or 0
+        event = decode(row["body"])
+        if isinstance(event, Data):
+            new |= {"data": row["body"], "labeled": event.labeled}
+            new |= {"data_hash": event.data_hash, "split_hash": event.split_hash}
+        elif isinstance(event, Attempt) and row["attempt"] > 0:
+            step = event.start or 0
             new |= {"state": RUNNING, "reason": None, "code": None, "ended": None, "attempt": row["attempt"]}
-            new |= {key: body.get(key) and text(body[key]) for key in ("host", "boot", "device")}
-            new |= {"exact": int(body.get("exact", True) is not False and new.get("exact", 1))}
+            new |= {"host": event.host, "boot": event.boot, "device": event.device}
+            new |= {"exact": int(event.exact and new.get("exact", 1))}
             new.setdefault("started", row["t"])
             said = row["t"]
-        elif row["kind"] == "state" and (row["attempt"] > 0 or row["t"] >= said):
-            state = text(body.get("s")) or RUNNING
+        elif isinstance(event, State) and (row["attempt"] > 0 or row["t"] >= said):
             step = max(step, row["step"] or 0)
-            new |= {
-                "state": state,
-                "reason": body.get("reason") and text(body["reason"]),
-                "code": whole(body.get("code")),
-            }
-            new["ended"] = None if state == RUNNING else row["t"]
+            new |= {"state": event.state, "reason": event.reason, "code": event.code}
+            new["ended"] = None if event.state == RUNNING else row["t"]
             said = row["t"]
     reached = conn.execute("SELECT max(last_step) FROM series WHERE run = ?", [run]).fetchone()[0]
     paced = "SELECT max(step) FROM pace WHERE run = ? AND attempt = ?"
@@ -208,7 +218,7 @@ def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
         about = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None, ""
-    return (_shaped(about) if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
+    return (_shaped(upgrade_record(about)) if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
 
 
 FLAT = {"name", "seed", "note"}
@@ -235,23 +245,3 @@ def _size(path: str | Path) -> int:
         return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return -1
-
-
-def text(value: Any) -> str:
-    """Any value as text that SQLite takes; run folders come from anywhere."""
-    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def whole(value: Any) -> int | None:
-    """A whole number that fits the database, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def number(value: Any) -> float | None:
-    """A number, or None."""
-    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e308 else None
-
-
-def words(value: Any) -> list[str]:
-    """The texts of a list."""
-    return [text(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""What a metric on the command line means: which curve of a run, and which one number of it.
+"""What a metric on the command line means: which curve of a run, and which number of that curve.
 
 `test/accuracy` is the run's own primary weights and predictor, `test/raw/centroid/accuracy` names them.
 `@last @max @min @median20 @mean20 @step=N @best:METRIC` choose the number; the headline, without any, is the
@@ -10,27 +10,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mmctl.errors import UserError, suggest
+from mmctl.store.rows import RunRow, SeriesRow
 from mmctl.store.store import Store
 
 REDUCERS = ("last", "max", "min", "median20", "mean20")
 WORDS = {
     "last": "last evaluation",
-    "max": "best of all evaluations",
-    "min": "least of all evaluations",
+    "max": "largest of all evaluations",
+    "min": "smallest of all evaluations",
     "median20": "median of the last 20 evaluations",
     "mean20": "mean of the last 20 evaluations",
 }
 ENOUGH = 20
 LOWER = ("nll", "ece", "loss", "error")
-"""Names that end so are better when small."""
+"""Metrics whose names end like this are better when they are smaller."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and how one number is made of its curve; no reducer is the headline."""
+    """A metric and how one number is taken from its curve; without a reducer it is the headline."""
 
     text: str
     name: str
@@ -45,7 +45,7 @@ class Metric:
 
     @property
     def peeks(self) -> bool:
-        """Whether the test images themselves choose the number: such a figure flatters."""
+        """Whether the number is selected on the test set, which makes it optimistically biased."""
         chooser = self.argument if self.reducer == "best" else self.name
         return self.reducer in ("best", "max", "min") and chooser.startswith("test/")
 
@@ -54,7 +54,7 @@ def parse_metric(text: str) -> Metric:
     """Read `NAME`, `NAME@REDUCER`, `NAME@step=N` or `NAME@best:METRIC`."""
     name, at, how = text.partition("@")
     if not name:
-        raise UserError(f'"{text}": a metric is a name like test/accuracy, with a reducer like @last after it.')
+        raise UserError(f'"{text}": a metric is a name such as test/accuracy, with or without a reducer such as @last.')
     if not at:
         return Metric(text, name)
     if how.startswith("step="):
@@ -88,14 +88,14 @@ def short_name(name: str) -> str:
     return f"{parts[0]}/{parts[-1]}" if len(parts) == 4 else name
 
 
-def headline(summary: dict[str, Any]) -> tuple[float | None, str]:
-    """The number that stands for a curve, and the reducer it came by."""
+def headline(summary: SeriesRow) -> tuple[float | None, str]:
+    """The number that represents a curve, and the reducer that gave it."""
     reducer = "median20" if summary["n"] >= ENOUGH else "last"
-    return _value(summary[reducer], summary), reducer
+    return _value(_reduced(summary, reducer), summary), reducer
 
 
-def check_metric(store: Store, runs: Sequence[dict[str, Any]], measure: Metric) -> None:
-    """UserError if none of the runs has such a curve, although they have others: the name is misspelt."""
+def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:
+    """UserError if the runs have curves, but none of this name: it is misspelt."""
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     if not store.summaries(sorted(set(names.values())), runs):
         known = {short_name(one["name"]) for run in runs for one in store.series(run)}
@@ -103,8 +103,8 @@ def check_metric(store: Store, runs: Sequence[dict[str, Any]], measure: Metric) 
             raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
 
 
-def metric_values(store: Store, runs: Sequence[dict[str, Any]], measure: Metric) -> tuple[dict[int, float], str]:
-    """The number of each run that has it, by run id, and the reducer: the same one for all of them."""
+def metric_values(store: Store, runs: Sequence[RunRow], measure: Metric) -> tuple[dict[int, float], str]:
+    """The number of each run that has this curve, by run id, and the reducer, the same for all runs."""
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     found = store.summaries(sorted(set(names.values())), runs)
     rows = {run["id"]: found[run["id"], names[run["id"]]] for run in runs if (run["id"], names[run["id"]]) in found}
@@ -112,22 +112,27 @@ def metric_values(store: Store, runs: Sequence[dict[str, Any]], measure: Metric)
     if reducer is None:
         reducer = "median20" if rows and all(row["n"] >= ENOUGH for row in rows.values()) else "last"
     if reducer in REDUCERS:
-        picked = {id: _value(row[reducer], row) for id, row in rows.items()}
+        picked = {id: _value(_reduced(row, reducer), row) for id, row in rows.items()}
     else:
         picked = {run["id"]: _at(store, run, names[run["id"]], measure) for run in runs if run["id"] in rows}
     return {id: value for id, value in picked.items() if value is not None}, reducer
 
 
-def _at(store: Store, run: dict[str, Any], name: str, measure: Metric) -> float | None:
+def _at(store: Store, run: RunRow, name: str, measure: Metric) -> float | None:
     if measure.reducer == "step":
         step: int | None = int(measure.argument)
     else:
         chooser = series_name(measure.argument, run["primary_metric"])
-        best = "min" if chooser.endswith(LOWER) else "max"
-        step = store.summaries([chooser], [run]).get((run["id"], chooser), {}).get(f"{best}_step")
+        summary = store.summaries([chooser], [run]).get((run["id"], chooser))
+        step = None if summary is None else summary["min_step"] if chooser.endswith(LOWER) else summary["max_step"]
     return next((value for at, value in store.points(run, name) if at == step), None)
 
 
-def _value(value: float | None, summary: dict[str, Any]) -> float | None:
-    # A NULL beside points is NaN: the run has a value, and it is no number.
+def _reduced(row: SeriesRow, reducer: str) -> float | None:
+    values = {"last": row["last"], "max": row["max"], "min": row["min"]}
+    return (values | {"mean20": row["mean20"], "median20": row["median20"]})[reducer]
+
+
+def _value(value: float | None, summary: SeriesRow) -> float | None:
+    # NULL in a curve that has points means NaN.
     return math.nan if value is None and summary["n"] else value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import TypedDict
 
-Config = dict[str, Any]
-"""A resolved recipe as nested tables of plain values."""
+from mmctl.run_folder.upgrade import Config
 
 
 class RunRow(TypedDict):
@@ -102,14 +101,24 @@ class EvaluationRow(TypedDict):
     confusion: list[list[int]] | None
 
 
-class Component(TypedDict):
-    """A component that a run was made of."""
+class EventRow(TypedDict):
+    """A line of a journal: state, attempt, data, alert, tag or note; `body` is the line as it was written."""
 
+    run: int
+    attempt: int
+    offset: int
+    t: int
     kind: str
-    slot: str | None
-    name: str
-    origin: str
-    version: str | None
-    file: str | None
-    file_hash: str | None
-    params: NotRequired[dict[str, Any]]
+    step: int | None
+    body: Config
+
+
+class AttemptRow(TypedDict):
+    """One start of a run; `dropped` points of earlier attempts came after its first step and no longer count."""
+
+    run: int
+    n: int
+    t: int
+    from_step: int
+    dropped: int
+    body: Config

@@ -5,6 +5,7 @@ Every row comes from a run folder, so a change of meaning may simply empty the t
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-VERSION = 1
-"""PRAGMA user_version after the last migration."""
+MIGRATIONS = ("m001_first", "m002_config_id")
+"""In order; sqlite-utils keeps the names of those that a database has had in a table of its own."""
 
-FIRST = """
+TABLES = """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,           -- the folder's name
     about TEXT NOT NULL,                -- run.json
     name TEXT NOT NULL, recipe TEXT NOT NULL, method TEXT NOT NULL, labeler TEXT,
-    seed INTEGER, cell TEXT NOT NULL, created INTEGER NOT NULL, total_steps INTEGER, primary_metric TEXT NOT NULL,
+    seed INTEGER, config_id TEXT NOT NULL, created INTEGER NOT NULL, total_steps INTEGER, primary_metric TEXT NOT NULL,
     state TEXT NOT NULL, reason TEXT, code INTEGER, step INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
     started INTEGER, ended INTEGER, host TEXT, boot TEXT, device TEXT, exact INTEGER NOT NULL DEFAULT 1,
     data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT,
@@ -30,7 +31,7 @@ CREATE TABLE runs (
     signature TEXT NOT NULL, folder_ns INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_created ON runs (created DESC, uid);
-CREATE INDEX runs_cell ON runs (cell, seed);
+CREATE INDEX runs_config ON runs (config_id, seed);
 CREATE TABLE files (                    -- how far each journal has been read
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL,
     offset INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (run, attempt)
@@ -75,8 +76,16 @@ CREATE TABLE tags (
 """
 
 
+def applied(conn: sqlite3.Connection) -> set[str]:
+    """The migrations that a database has had; read without sqlite-utils, since every command asks."""
+    found = "SELECT 1 FROM sqlite_schema WHERE name = '_sqlite_migrations'"
+    if conn.execute(found).fetchone() is None:
+        return set()
+    return {row[0] for row in conn.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = 'mmctl'")}
+
+
 def migrate(conn: sqlite3.Connection) -> None:
-    """Bring a database up to VERSION; the caller holds the exclusive lock."""
+    """Apply the migrations that are missing; the caller holds the exclusive lock."""
     # Imported here: a database that is up to date, the usual case, never needs it.
     from sqlite_utils import Database, Migrations
 
@@ -84,11 +93,15 @@ def migrate(conn: sqlite3.Connection) -> None:
 
     @migrations()
     def m001_first(db: Database) -> None:
-        for statement in FIRST.split(";"):
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+
+    @migrations()
+    def m002_config_id(db: Database) -> None:
+        for name in re.findall(r"CREATE TABLE (\w+)", TABLES):
+            db[name].drop(ignore=True)
+        for statement in TABLES.split(";"):
             if statement.strip():
                 db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute("PRAGMA user_version = 1")
 
     # Plugins of sqlite-utils are code that somebody installed for something else.
     migrations.apply(Database(conn, execute_plugins=False))

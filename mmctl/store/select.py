@@ -1,7 +1,7 @@
-"""Which runs are meant: one run by a reference, several by words and conditions.
+"""Which runs a person means: one run by a reference, several by words and conditions.
 
-A reference is a number of `mmctl ls`, a uid or its beginning or a part of it, a name, @last or @last-failed.
-Conditions are FIELD:VALUE[,VALUE], FIELD=VALUE, !=, <, <=, >, >=, with `not:` before them to turn them round;
+A reference is a number of `mmctl ls`, an id or a part of one, a name, @last or @last-failed.
+Conditions are FIELD:VALUE[,VALUE], FIELD=VALUE, !=, <, <=, >, >=, with `not:` before them for the opposite;
 a field is one of FIELDS, a setting such as cfg.optimizer.lr, or a metric such as test/accuracy@last.
 """
 
@@ -16,11 +16,12 @@ from typing import Any
 from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
 from mmctl.store import metrics
+from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
-    "labeler": "labeler", "seed": "seed", "labels": "labeled", "cell": "cell", "host": "host", "uid": "uid",
+    "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
     "attempt": "attempt", "step": "step", "device": "device",
 }  # fmt: skip
 TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
@@ -34,15 +35,15 @@ FAILED = ("failed", "crashed")
 SHOWN = 10
 
 
-def find_run(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
-    """The one run that a reference means."""
+def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
+    """The run that a reference means; RunNotFound if none or several match."""
     matches = _matches(runs, reference)
     if len(matches) == 1:
         return matches[0]
     if matches:
         lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
         more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
-        head = f'mmctl: "{reference}" is {len(matches)} runs; give the number or the uid of one:\n'
+        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:\n'
         raise RunNotFound(head + more + "\n".join(lines))
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
@@ -65,15 +66,17 @@ def folder_of_run(ref: str) -> Path:
 
 
 def checked_tags(words: Sequence[str]) -> list[str]:
-    """The same words, if each can be asked for with `tag:WORD`."""
+    """The same tags; UserError if one cannot be written as the filter `tag:WORD`."""
     for word in words:
         if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
-            raise UserError(f"tag {word!r}: a tag is one word without blanks, commas or any of : = < >")
+            raise UserError(
+                f"tag {word!r}: a tag is one word of at most 100 characters, without spaces, commas or : = < >"
+            )
     return list(words)
 
 
-def select_runs(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[str]) -> list[dict[str, Any]]:
-    """The runs that any of the plain words means (all, if there is none) and all conditions hold for."""
+def select_runs(store: Store, runs: Sequence[RunRow], terms: Sequence[str]) -> list[RunRow]:
+    """The runs that match any of the plain words (all runs, if there is none) and fulfil all conditions."""
     words = [term for term in terms if not TERM.fullmatch(term)]
     chosen = list(runs)
     if words:
@@ -86,12 +89,12 @@ def select_runs(store: Store, runs: Sequence[dict[str, Any]], terms: Sequence[st
     return chosen
 
 
-def _matches(runs: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+def _matches(runs: Sequence[RunRow], reference: str) -> list[RunRow]:
     if reference in ("@last", "@last-failed"):
         return [run for run in runs if reference == "@last" or run["state"] in FAILED][-1:]
     if not reference:
         return []
-    rules: list[Callable[[dict[str, Any]], bool]] = [
+    rules: list[Callable[[RunRow], bool]] = [
         lambda run: run["uid"] == reference,
         lambda run: reference == str(run["number"]),
         lambda run: run["name"] == reference,
@@ -101,8 +104,8 @@ def _matches(runs: Sequence[dict[str, Any]], reference: str) -> list[dict[str, A
     return next((found for rule in rules if (found := [run for run in runs if rule(run)])), [])
 
 
-def _some(runs: Sequence[dict[str, Any]], word: str) -> list[dict[str, Any]]:
-    exact = [run for run in runs if word in (run["name"], run["recipe"], run["method"], run["cell"])]
+def _some(runs: Sequence[RunRow], word: str) -> list[RunRow]:
+    exact = [run for run in runs if word in (run["name"], run["recipe"], run["method"], run["config_id"])]
     found = exact or _matches(runs, word)
     if not found:
         known = {run[key] for run in runs for key in ("uid", "name", "recipe", "method")}
@@ -110,9 +113,7 @@ def _some(runs: Sequence[dict[str, Any]], word: str) -> list[dict[str, Any]]:
     return found
 
 
-def _condition(
-    store: Store, runs: Sequence[dict[str, Any]], field: str, sign: str, value: str
-) -> Callable[[dict[str, Any]], bool]:
+def _condition(store: Store, runs: Sequence[RunRow], field: str, sign: str, value: str) -> Callable[[RunRow], bool]:
     if field.startswith("cfg."):
         configs = store.configs(runs)
         held = {run["id"]: _setting(configs[run["id"]], field[4:]) for run in runs}
@@ -120,7 +121,7 @@ def _condition(
         metrics.check_metric(store, runs, one := metrics.parse_metric(field))
         held = dict(metrics.metric_values(store, runs, one)[0])
     elif field in FIELDS:
-        held = {run["id"]: run[FIELDS[field]] for run in runs}
+        held = {run["id"]: run[FIELDS[field]] for run in runs}  # type: ignore[literal-required]
     else:
         known = ", ".join(FIELDS)
         raise UserError(f'no field "{field}".{suggest(field, FIELDS)} Known: {known}, cfg.TABLE.KEY, a metric')

@@ -1,4 +1,4 @@
-"""The index of all runs: one SQLite file beside the run folders, made from their journals and from nothing else.
+"""The index of all runs: one SQLite file beside the run folders, made only from their journals.
 
     with Store(runs_dir) as store:
         store.sync()
@@ -16,20 +16,23 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import cast
 
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network
 from mmctl.run_folder import lease
+from mmctl.run_folder.events import whole
+from mmctl.run_folder.upgrade import Config
 from mmctl.store import connection, importer
 from mmctl.store.connection import explained_errors, transaction
+from mmctl.store.rows import AttemptRow, CheckpointRow, EvaluationRow, EventRow, RunRow, SeriesRow, TwinRow
 
 STALE = 60_000
 """A run on another machine whose beat has not moved for so long (ms, on the reader's clock) is shown as `running?`."""
 COLUMNS = (
-    "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.cell, r.created, r.total_steps, r.primary_metric, "
-    "r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.boot, r.device, r.exact, "
-    "r.data_hash, r.split_hash, r.labeled, r.beat, r.beat_seen, "
+    "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
+    "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.boot, r.device, "
+    "r.exact, r.data_hash, r.split_hash, r.labeled, r.beat, r.beat_seen, "
     "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 
@@ -87,11 +90,11 @@ class Store:
                 if uid in present:
                     self._judge(self.runs_dir / uid)
 
-    def runs(self) -> list[dict[str, Any]]:
+    def runs(self) -> list[RunRow]:
         """All runs, oldest first, each with its number in the listing, tags, and the state as it looks from here."""
-        rows = self.all(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
+        rows = self.query(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
         tags: dict[int, list[str]] = {}
-        for row in self.all("SELECT run, tag FROM tags ORDER BY tag"):
+        for row in self.query("SELECT run, tag FROM tags ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
         now = lease.now()
         for row in rows:
@@ -99,85 +102,86 @@ class Store:
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
             row.pop("beat")
-        return rows
+        return cast(list[RunRow], rows)
 
-    def twins(self, cell: str, seed: int, hashes: tuple[str, str, str]) -> list[dict[str, Any]]:
-        """Runs of that cell and seed on that data and split by that code (hashes, in this order), newest first."""
+    def twins(self, config_id: str, seed: int, hashes: tuple[str, str, str]) -> list[TwinRow]:
+        """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first."""
         sql = (
-            "SELECT uid, state, step, total_steps, exact FROM runs WHERE cell = ? AND seed = ? AND data_hash = ? "
+            "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND data_hash = ? "
             "AND split_hash = ? AND json_extract(about, '$.code') = ? ORDER BY created DESC"
         )
-        return self.all(sql, [cell, seed, *hashes])
+        return cast(list[TwinRow], self.query(sql, [config_id, seed, *hashes]))
 
-    def about(self, run: dict[str, Any]) -> dict[str, Any]:
+    def about(self, run: RunRow) -> Config:
         """The whole run.json of a run."""
-        return self._object(self.all("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
+        return self._object(self.query("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
 
-    def configs(self, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    def configs(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The resolved recipes of some runs, by id."""
         return self._parts("config", runs)
 
-    def published(self, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    def published(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The figures that the recipes of some runs are meant to reproduce, by id."""
         return self._parts("published", runs)
 
-    def _parts(self, key: str, runs: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}
         # A run.json may come from anywhere and hold anything.
         part = f"CASE json_type(about, '$.{key}') WHEN 'object' THEN json_extract(about, '$.{key}') END"
         sql = f"SELECT id, {part} AS part FROM runs WHERE {_within('id', runs)}"
-        return {row["id"]: self._object(row["part"] or "{}") for row in self.all(sql) if row["id"] in wanted}
+        return {row["id"]: self._object(row["part"] or "{}") for row in self.query(sql) if row["id"] in wanted}
 
-    def data(self, run: dict[str, Any]) -> dict[str, Any]:
+    def data(self, run: RunRow) -> Config:
         """Sizes, classes and hashes of the data; empty before the run has read it."""
-        return self._object(self.all("SELECT data FROM runs WHERE id = ?", [run["id"]])[0]["data"] or "{}")
+        return self._object(self.query("SELECT data FROM runs WHERE id = ?", [run["id"]])[0]["data"] or "{}")
 
-    def series(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+    def series(self, run: RunRow) -> list[SeriesRow]:
         """The summary of each curve of a run."""
-        return self.all("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]])
+        return cast(list[SeriesRow], self.query("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]]))
 
-    def summaries(
-        self, names: Sequence[str], runs: Sequence[dict[str, Any]] = ()
-    ) -> dict[tuple[int, str], dict[str, Any]]:
+    def summaries(self, names: Sequence[str], runs: Sequence[RunRow] = ()) -> dict[tuple[int, str], SeriesRow]:
         """The summaries of the named curves, by (run, name), of some runs or of all: one query for a listing."""
         sql = f"SELECT * FROM series WHERE name IN ({', '.join('?' * len(names))})"
         sql += f" AND {_within('run', runs)}" if runs else ""
-        return {(row["run"], row["name"]): row for row in self.all(sql, names)}
+        rows = cast(list[SeriesRow], self.query(sql, names))
+        return {(row["run"], row["name"]): row for row in rows}
 
-    def points(self, run: dict[str, Any], name: str) -> list[tuple[int, float]]:
+    def points(self, run: RunRow, name: str) -> list[tuple[int, float]]:
         """A curve as (step, value); NaN is NaN."""
         sql = "SELECT p.step, p.value FROM points p JOIN series s ON s.id = p.series WHERE s.run = ? AND s.name = ?"
-        rows = self.all(sql + " ORDER BY p.step", [run["id"], name])
+        rows = self.query(sql + " ORDER BY p.step", [run["id"], name])
         return [(row["step"], float("nan") if row["value"] is None else row["value"]) for row in rows]
 
-    def checkpoints(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+    def checkpoints(self, run: RunRow) -> list[CheckpointRow]:
         """What was saved, oldest step first; retention may have removed some of the files."""
-        return self.all("SELECT * FROM checkpoints WHERE run = ? ORDER BY step, path", [run["id"]])
+        sql = "SELECT * FROM checkpoints WHERE run = ? ORDER BY step, path"
+        return cast(list[CheckpointRow], self.query(sql, [run["id"]]))
 
-    def evaluations(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+    def evaluations(self, run: RunRow) -> list[EvaluationRow]:
         """All evaluations of a run, in the order of the steps; those made afterwards have attempt 0."""
-        rows = self.all("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
+        rows = self.query("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
         for row in rows:
             row["metrics"] = self._object(row["metrics"])
             row |= {key: json.loads(row[key] or "null") for key in ("per_class", "confusion")}
-        return rows
+        return cast(list[EvaluationRow], rows)
 
-    def events(self, run: dict[str, Any], kind: str | None = None) -> list[dict[str, Any]]:
+    def events(self, run: RunRow, kind: str | None = None) -> list[EventRow]:
         """States, alerts, tags, notes, as they were written."""
-        rows = self.all("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
-        return [row | {"body": self._object(row["body"])} for row in rows if kind in (None, row["kind"])]
+        rows = self.query("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
+        found = [row | {"body": self._object(row["body"])} for row in rows if kind in (None, row["kind"])]
+        return cast(list[EventRow], found)
 
-    def attempts(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+    def attempts(self, run: RunRow) -> list[AttemptRow]:
         """Each start of a run: where it began, how many points it took back, on which machine."""
-        rows = self.all("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
-        return [row | {"body": self._object(row["body"])} for row in rows]
+        rows = self.query("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
+        return cast(list[AttemptRow], [row | {"body": self._object(row["body"])} for row in rows])
 
-    def seconds(self, run: dict[str, Any]) -> float:
+    def seconds(self, run: RunRow) -> float:
         """Time spent in training, over all attempts."""
         sql = "SELECT sum(s) AS s FROM (SELECT max(seconds) AS s FROM pace WHERE run = ? GROUP BY attempt)"
-        return float(self.all(sql, [run["id"]])[0]["s"] or 0.0)
+        return float(self.query(sql, [run["id"]])[0]["s"] or 0.0)
 
-    def all(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[Config]:
         """The rows that a query gives."""
         with explained_errors(self.path):
             return [dict(row) for row in self._conn.execute(sql, values)]
@@ -227,13 +231,13 @@ class Store:
                 return
             left = left or {}
             boot, host = left.get("boot", run["boot"]), left.get("host", run["host"])
-            step = max(run["step"], importer.whole(left.get("step")) or 0)
+            step = max(run["step"], whole(left.get("step")) or 0)
             if boot == lease.boot():
                 reason = f"process gone at step {step}"
             elif host == lease.host():
                 reason = f"machine restarted at step {step}"
             else:
-                self._watch(run, importer.whole(left.get("beat")) or 0)
+                self._watch(run, whole(left.get("beat")) or 0)
                 return
             with transaction(self._conn):
                 # Only if nobody has written something newer meanwhile.
@@ -247,7 +251,7 @@ class Store:
                 to = "UPDATE runs SET beat = ?, beat_seen = ? WHERE id = ?"
                 self._conn.execute(to, [beat, lease.now(), run["id"]])
 
-    def _object(self, text: str) -> dict[str, Any]:
+    def _object(self, text: str) -> Config:
         try:
             found = json.loads(text)
         except ValueError:
@@ -272,6 +276,6 @@ def live_index(folder: Path) -> Callable[[], None] | None:
     return update
 
 
-def _within(column: str, runs: Sequence[dict[str, Any]]) -> str:
+def _within(column: str, runs: Sequence[RunRow]) -> str:
     # For a few runs by the index; for many, reading everything is faster.
     return f"{column} IN ({', '.join(str(int(run['id'])) for run in runs)})" if len(runs) <= 500 else "1"

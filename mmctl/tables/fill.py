@@ -1,79 +1,163 @@
-"""A paper's table with ours beside it: runs of the very recipes that its cells name, and the commands for the rest."""
+"""A published table with our results beside it, from runs of exactly its recipes, and the commands for the rest."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
 from mmctl.errors import RecipeError, UserError
 from mmctl.report import compare
-from mmctl.store import metrics, select
+from mmctl.store import select
+from mmctl.store.metrics import parse_metric
+from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 from mmctl.tables.spec import Cell, Figure, TableFile, command_line_name
 
-Value = dict[str, Any]
 HELD = ("completed", "nc", "running", "queued")
 """A seed in one of these states is not asked for again."""
 SHARES = ("accuracy", "macro_f1")
 RESUMABLE = ("interrupted", "crashed")
 
 
-def fill_table(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> Value:
+class PublishedCell(TypedDict):
+    """What is printed in a place of a published table; nc = not converged."""
+
+    value: float | Literal["nc"] | None
+    std: float | None
+    pasted: str | None
+    right: float | None
+    note: str | None
+
+
+class RunOfCell(TypedDict):
+    """A run behind one of our figures."""
+
+    uid: str
+    seed: int | None
+    state: str
+
+
+class OurCell(TypedDict):
+    """What our runs of one place give, in the table's unit; n counts the completed ones."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    nc: int
+    counts: dict[str, int]
+    recipe: str
+    config_id: str
+    data_hash: str | None
+    reducer: str | None
+    words: str | None
+    runs: list[RunOfCell]
+
+
+class FilledCell(TypedDict):
+    """One place of a table: published and ours; `lacks` says what is missing before it can be run."""
+
+    row: str
+    column: str
+    published: PublishedCell | None
+    ours: OurCell | None
+    recipe: str | None
+    sets: list[str]
+    lacks: list[str]
+
+
+class FilledColumn(TypedDict):
+    """A data set with a number of labels."""
+
+    name: str
+    title: str | None
+    group: str | None
+    dataset: str
+    labels: int | str
+
+
+class FilledRow(TypedDict):
+    """A method."""
+
+    name: str
+    title: str | None
+    source: str | None
+    published_only: bool
+
+
+class FilledTable(TypedDict):
+    """A published table with our results beside it."""
+
+    table: str
+    title: str
+    source: str
+    unit: str
+    selection: str
+    metric: str
+    columns: list[FilledColumn]
+    rows: list[FilledRow]
+    cells: list[FilledCell]
+    notes: list[str]
+
+
+def fill_table(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> FilledTable:
     """The whole table as one object; figures are in the table's unit."""
     metric = metric or table.head.metric
-    if not metrics.parse_metric(metric).name.endswith(SHARES):
-        raise UserError(f'"{metric}": a table is in percent; metrics that end in {" or ".join(SHARES)} are.')
+    if not parse_metric(metric).name.endswith(SHARES):
+        raise UserError(f'"{metric}": a table is in percent, so its metric must end in {" or ".join(SHARES)}.')
     cells = table.cells(sets)
-    given = {cell.row for cell in cells if cell.given}
+    runnable = {cell.row for cell in cells if cell.given}
     runs = store.runs()
-    alike: dict[str, list[Value]] = {}
+    by_config: dict[str, list[RunRow]] = {}
     for run in runs:
-        alike.setdefault(run["cell"], []).append(run)
-    ours: list[Value | None] = []
+        by_config.setdefault(run["config_id"], []).append(run)
     notes: list[str] = []
+    filled: list[FilledCell] = []
     for cell in cells:
-        found = alike.get(cell.recipe.cell, []) if cell.recipe else []
+        found = by_config.get(cell.recipe.config_id, []) if cell.recipe else []
         if table.rows[cell.row].where and cell.given is None:
             found = _by_conditions(table, cell, runs, store)
-        ours.append(_ours(found, table, cell, metric, store, notes) if found else None)
+        filled.append({
+            "row": cell.row, "column": cell.column, "published": _published(cell.figure),
+            "ours": _our_cell(found, table, cell, metric, store, notes) if found else None,
+            "recipe": cell.given, "sets": list(cell.sets), "lacks": list(cell.lacks),
+        })  # fmt: skip
+    head = table.head
     return {
-        "table": table.source.label,
-        **{key: getattr(table.head, key) for key in ("title", "source", "unit", "selection")},
-        "metric": metric,
-        "columns": [{"name": name, **_facts(column, "title", "group", "dataset", "labels")}
-                    for name, column in table.columns.items()],
-        "rows": [{"name": name, **_facts(row, "title", "source"), "published_only": not row.where and name not in given}
-                 for name, row in table.rows.items()],
-        "cells": [
-            {
-                "row": cell.row, "column": cell.column, "published": _published(cell.figure), "ours": one,
-                "recipe": cell.given, "sets": list(cell.sets), "lacks": list(cell.lacks),
-            }
-            for cell, one in zip(cells, ours, strict=True)
+        "table": table.source.label, "title": head.title, "source": head.source, "unit": head.unit,
+        "selection": head.selection, "metric": metric,
+        "columns": [
+            {"name": name, "title": one.title, "group": one.group, "dataset": one.dataset, "labels": one.labels}
+            for name, one in table.columns.items()
         ],
-        "notes": [*table.head.notes, *dict.fromkeys(notes)],
+        "rows": [
+            {
+                "name": name, "title": one.title, "source": one.source,
+                "published_only": not one.where and name not in runnable,
+            }
+            for name, one in table.rows.items()
+        ],
+        "cells": filled,
+        "notes": [*head.notes, *dict.fromkeys(notes)],
     }  # fmt: skip
 
 
-def _facts(about: Any, *keys: str) -> Value:
-    return {key: getattr(about, key) for key in keys}
-
-
-def _published(figure: Figure) -> Value | None:
-    found = _facts(figure, "value", "std", "pasted", "right", "note")
+def _published(figure: Figure) -> PublishedCell | None:
+    found: PublishedCell = {
+        "value": figure.value, "std": figure.std, "pasted": figure.pasted, "right": figure.right, "note": figure.note,
+    }  # fmt: skip
     return found if any(value is not None for value in found.values()) else None
 
 
-def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[Value], store: Store) -> list[Value]:
-    """The runs that a row's conditions hold for, on the column's data and labels."""
+def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[RunRow], store: Store) -> list[RunRow]:
+    """The runs that fulfil a row's conditions, on the column's data and labels."""
     row, column = table.rows[cell.row], table.columns[cell.column]
     place = [f"cfg.dataset.name={column.dataset}", f"cfg.split.labels={column.labels}"]
     for term in row.where:
         if not select.TERM.fullmatch(term):
             raise RecipeError(
-                [f'{table.at("rows", cell.row, "where")}: "{term}" is no condition, such as method:mixmatch']
+                [f'{table.at("rows", cell.row, "where")}: "{term}" is not a condition such as method:mixmatch']
             )
     try:
         return select.select_runs(store, runs, [*place, *row.where])
@@ -81,46 +165,40 @@ def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[Value], store: S
         raise RecipeError([f"{table.at('rows', cell.row, 'where')}: {error}"]) from error
 
 
-def _ours(runs: Sequence[Value], table: TableFile, cell: Cell, metric: str, store: Store, notes: list[str]) -> Value:
-    """What the runs of one place come to; of several recipes or data sets, the one that was completed last."""
-    done = [run for run in runs if run["state"] == "completed"]
-    if not done:  # no evaluation need be there yet, which compare would take for a misspelt metric
-        last = runs[-1]
-        return _figures({"n": 0, "mean": None, "std": None}, last, last["data_hash"], runs, None, None, table)
-    panels = compare.compare(store, runs, [metric], test="none")["panels"]
-    found = [(panel, one) for panel in panels for one in panel["cells"]]
-    panel, one = max(found, key=lambda pair: max((run["uid"] for run in pair[1]["runs"] if run["counted"]), default=""))
-    if len(found) > 1:
-        recipes = len({other["cell"] for _, other in found})
-        what = f"{recipes} recipes answer to it" if recipes > 1 else "there are runs on other data"
-        left = sum(len(other["runs"]) for _, other in found if other is not one)
-        where = f"{title(table, cell.row)} {heading(table, cell.column)}"
-        notes.append(f"{where}: {what}; ours is {one['recipe']}, completed last, and {left} runs are left out")
-    notes += panel["notes"]
-    (how,) = panel["metrics"]
-    return _figures(one["values"][0], one, panel["data_hash"], one["runs"], how["reducer"], how["words"], table)
-
-
-def _figures(
-    figures: Value, one: Value, data_hash: str, runs: Sequence[Value], reducer: Any, words: Any, table: TableFile
-) -> Value:
-    mean = figures["mean"]
-    if mean is not None and table.head.unit == "error %":
-        mean = 1 - mean
-    counts = Counter(run["state"] for run in runs)
-    return {
-        "n": figures["n"],
-        "mean": None if mean is None else 100 * mean,
-        "std": None if figures["std"] is None else 100 * figures["std"],
-        "nc": counts["nc"],
-        "counts": dict(sorted(counts.items())),
-        "recipe": one["recipe"],
-        "cell": one["cell"],
-        "data_hash": data_hash,
-        "reducer": reducer,
-        "words": words,
-        "runs": [{key: run[key] for key in ("uid", "seed", "state")} for run in runs],
-    }
+def _our_cell(
+    runs: Sequence[RunRow], table: TableFile, cell: Cell, metric: str, store: Store, notes: list[str]
+) -> OurCell:
+    """Our result for one place; of several recipes or data sets, the one that was completed last."""
+    made: OurCell = {
+        "n": 0, "mean": None, "std": None, "nc": 0, "counts": {}, "recipe": runs[-1]["recipe"],
+        "config_id": runs[-1]["config_id"], "data_hash": runs[-1]["data_hash"], "reducer": None, "words": None,
+        "runs": [{"uid": run["uid"], "seed": run["seed"], "state": run["state"]} for run in runs],
+    }  # fmt: skip
+    # Without a completed run there may be no evaluation yet, which compare would take for a misspelt metric.
+    if any(run["state"] == "completed" for run in runs):
+        panels = compare.compare(store, runs, [metric], test="none")["panels"]
+        found = [(panel, one) for panel in panels for one in panel["configurations"]]
+        panel, one = max(found, key=lambda pair: max((r["uid"] for r in pair[1]["runs"] if r["counted"]), default=""))
+        if len(found) > 1:
+            recipes = len({other["config_id"] for _, other in found})
+            what = f"{recipes} recipes fit" if recipes > 1 else "there are runs on other data"
+            left = sum(len(other["runs"]) for _, other in found if other is not one)
+            where = f"{title(table, cell.row)} {heading(table, cell.column)}"
+            notes.append(f"{where}: {what}; ours is {one['recipe']}, completed last, without {left} other runs")
+        notes += panel["notes"]
+        (how,), figures = panel["metrics"], one["values"][0]
+        mean, std = figures["mean"], figures["std"]
+        if mean is not None and table.head.unit == "error %":
+            mean = 1 - mean
+        made |= {
+            "n": figures["n"], "mean": None if mean is None else 100 * mean, "std": None if std is None else 100 * std,
+            "recipe": one["recipe"], "config_id": one["config_id"], "data_hash": panel["data_hash"],
+            "reducer": how["reducer"], "words": how["words"],
+            "runs": [{"uid": run["uid"], "seed": run["seed"], "state": run["state"]} for run in one["runs"]],
+        }  # fmt: skip
+    counts = Counter(run["state"] for run in made["runs"])
+    made["nc"], made["counts"] = counts["nc"], dict(sorted(counts.items()))
+    return made
 
 
 def title(table: TableFile, row: str) -> str:
@@ -134,7 +212,7 @@ def heading(table: TableFile, column: str) -> str:
     return " ".join(part for part in (one.group, one.title or column) if part)
 
 
-def commands(table: TableFile, found: Value, seeds: Sequence[int], sets: Sequence[str] = ()) -> Iterator[str]:
+def commands(table: TableFile, found: FilledTable, seeds: Sequence[int], sets: Sequence[str] = ()) -> Iterator[str]:
     """The lines that would fill what is missing, for a shell in the project's folder; comments where none can."""
     lacking: dict[str, dict[str, list[str]]] = {}
     said: set[str] = set()
@@ -144,7 +222,7 @@ def commands(table: TableFile, found: Value, seeds: Sequence[int], sets: Sequenc
             lacking.setdefault(reason, {}).setdefault(title(table, cell.row), []).append(heading(table, cell.column))
         if cell.recipe is None:
             continue
-        runs = (place["ours"] or {}).get("runs", [])
+        runs = place["ours"]["runs"] if place["ours"] else []
         held = {run["seed"] for run in runs if run["state"] in HELD}
         stopped = {run["seed"]: run["uid"] for run in runs if run["state"] in RESUMABLE}
         goes_on = [uid for seed, uid in stopped.items() if seed in seeds and seed not in held]

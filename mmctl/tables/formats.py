@@ -5,20 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 from rich.console import Console
 
 from mmctl.report.console import GAP, Column, cut, print_line, print_table, unicode
+from mmctl.tables.fill import FilledColumn, FilledTable, OurCell, PublishedCell
 from mmctl.text import printable
 
-Value = dict[str, Any]
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CSV = (
     "row", "column", "dataset", "labels", "published", "published_std", "right", "pasted", "note", "ours", "ours_std",
-    "n", "nc", "selection", "recipe", "cell",
+    "n", "nc", "selection", "recipe", "config_id",
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ class Line(NamedTuple):
     marks: list[str]  # the letter of each text's footnote, or ""
 
 
-def print_text(found: Value, out: Console) -> None:
+def print_text(found: FilledTable, out: Console) -> None:
     """The table, in as many parts as the terminal's width asks for."""
     print_line(out, printable(found["title"]), "bold")
     print_line(out, f"{found['unit']}\n", "dim")
@@ -52,8 +53,8 @@ def print_text(found: Value, out: Console) -> None:
         print_line(out, note, "dim")
 
 
-def markdown(found: Value) -> str:
-    """A pipe table, notes below it."""
+def markdown(found: FilledTable) -> str:
+    """A Markdown table, notes below it."""
     lines, notes = _lines(found, " \u00b1 ")
     heads = ["", *(_heading(column) for column in found["columns"])]
     rows = ["| " + " | ".join(map(_piped, heads)) + " |", "|---" + "|---:" * len(found["columns"]) + "|"]
@@ -66,8 +67,8 @@ def markdown(found: Value) -> str:
     )
 
 
-def latex(found: Value) -> str:
-    """A tabular of booktabs, notes below it."""
+def latex(found: FilledTable) -> str:
+    """A LaTeX tabular for the booktabs package, notes below it."""
     lines, notes = _lines(found, " +- ")
     columns = found["columns"]
     made = [
@@ -76,12 +77,7 @@ def latex(found: Value) -> str:
         r"\toprule",
     ]
     if any(column["group"] for column in columns):
-        spans: list[list[Any]] = []
-        for column in columns:
-            if spans and spans[-1][0] == column["group"]:
-                spans[-1][1] += 1
-            else:
-                spans.append([column["group"], 1])
+        spans = [(group, len(list(same))) for group, same in groupby(columns, lambda column: column["group"])]
         made.append(
             " & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{_tex(group or '')}}}" for group, n in spans)]) + r" \\"
         )
@@ -104,24 +100,25 @@ def latex(found: Value) -> str:
     )
 
 
-def as_csv(found: Value) -> str:
+def as_csv(found: FilledTable) -> str:
     """A line for each cell."""
-    titles = {key: {one["name"]: one for one in found[key]} for key in ("rows", "columns")}
+    rows, columns = ({one["name"]: one for one in found["rows"]}, {one["name"]: one for one in found["columns"]})
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(CSV)
     for cell in found["cells"]:
-        column, row = titles["columns"][cell["column"]], titles["rows"][cell["row"]]
-        theirs, ours = cell["published"] or {}, cell["ours"] or {}
+        column, row, ours = columns[cell["column"]], rows[cell["row"]], cell["ours"]
+        theirs: Mapping[str, object] = cell["published"] or {}
+        own = [ours["mean"], ours["std"], ours["n"], ours["nc"], ours["reducer"]] if ours else [None] * 5
         out.writerow([
             printable(row["title"] or row["name"]), _heading(column), printable(column["dataset"]), column["labels"],
             *(printable(theirs.get(key)) for key in ("value", "std", "right", "pasted", "note")),
-            *(ours.get(key) for key in ("mean", "std", "n", "nc", "reducer")), cell["recipe"], ours.get("cell"),
+            *own, cell["recipe"], ours["config_id"] if ours else None,
         ])  # fmt: skip
     return text.getvalue().rstrip("\n")
 
 
-def _lines(found: Value, between: str) -> tuple[list[Line], list[str]]:
+def _lines(found: FilledTable, between: str) -> tuple[list[Line], list[str]]:
     """The lines of the table and the notes below it."""
     lines: list[Line] = []
     footnotes: list[str] = []
@@ -129,7 +126,7 @@ def _lines(found: Value, between: str) -> tuple[list[Line], list[str]]:
         cells = [cell for cell in found["cells"] if cell["row"] == row["name"]]
         marks = []
         for cell, column in zip(cells, found["columns"], strict=True):
-            said = _said(cell["published"] or {})
+            said = _wrong(cell["published"])
             mark = _letter(len(footnotes)) if said else ""
             marks.append(mark)
             if said:
@@ -149,43 +146,44 @@ def _letter(n: int) -> str:
     return (LETTERS[n // len(LETTERS) - 1] if n >= len(LETTERS) else "") + LETTERS[n % len(LETTERS)]
 
 
-def _heading(column: Value) -> str:
+def _heading(column: FilledColumn) -> str:
     return printable(" ".join(part for part in (column["group"], column["title"] or column["name"]) if part))
 
 
-def _figure(published: Value | None, between: str) -> str:
-    value = (published or {}).get("value")
-    if published is None or value is None:
+def _figure(published: PublishedCell | None, between: str) -> str:
+    if published is None or published["value"] is None:
         return "-"
-    return value if value == "nc" else _two(value, published["std"], between)
+    return "nc" if published["value"] == "nc" else _two(published["value"], published["std"], between)
 
 
 def _two(value: float, std: float | None, between: str) -> str:
     return f"{value:.2f}" + (f"{between}{std:.2f}" if std is not None else "")
 
 
-def _ours(ours: Value | None, between: str) -> str:
+def _ours(ours: OurCell | None, between: str) -> str:
     if ours is None or ours["mean"] is None:
         return "nc" if ours and ours["nc"] else "-"
     return _two(ours["mean"], ours["std"], between)
 
 
-def _runs(ours: Value | None) -> str:
+def _runs(ours: OurCell | None) -> str:
     if ours is None:
         return "0"
     others = [f"{count} {printable(state)}" for state, count in ours["counts"].items() if state != "completed"]
     return ", ".join([str(ours["n"]), *others] if ours["n"] or not others else others)
 
 
-def _said(published: Value) -> str:
-    """What is wrong with a published figure."""
-    parts = [f"pasted from {published['pasted']}"] if published.get("pasted") else []
-    parts += [f"should be {published['right']:.2f}"] if published.get("right") is not None else []
-    parts += [published["note"]] if published.get("note") else []
+def _wrong(published: PublishedCell | None) -> str:
+    """What is wrong with a published number, if anything."""
+    if published is None:
+        return ""
+    parts = [f"pasted from {published['pasted']}"] if published["pasted"] else []
+    parts += [f"should be {published['right']:.2f}"] if published["right"] is not None else []
+    parts += [published["note"]] if published["note"] else []
     return printable("; ".join(parts))
 
 
-def _notes(found: Value) -> list[str]:
+def _notes(found: FilledTable) -> list[str]:
     metric = printable(found["metric"])
     notes = [f"published: {printable(found['source'])}; selection of the checkpoint: {printable(found['selection'])}"]
     notes += [
@@ -201,7 +199,7 @@ def _notes(found: Value) -> list[str]:
             places.setdefault(cell["ours"]["words"], []).append(f"{titles[cell['row']]} {headings[cell['column']]}")
     lacking: dict[str, None] = {titles[cell["row"]]: None for cell in found["cells"] if cell["lacks"]}
     if lacking:
-        notes.append(f"not to be run yet, at least in part: {', '.join(lacking)}; --commands says what is missing")
+        notes.append(f"some cells cannot be run yet: {', '.join(lacking)}; --commands says what is missing")
     if not places:
         ours = "ours: no completed run of these recipes; --commands prints what to run"
     else:
@@ -211,7 +209,7 @@ def _notes(found: Value) -> list[str]:
             for words, at in places.items()
         ]
         what = metric if found["unit"] == "accuracy %" else f"100 - {metric}"
-        ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over completed runs of the very recipe"
+        ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over completed runs of this very recipe"
     return [*notes, ours, *(printable(note) for note in found["notes"])]
 
 
@@ -233,7 +231,7 @@ def _tex(text: str) -> str:
     return "".join(TEX.get(char, char) for char in printable(text))
 
 
-def form(found: Value, name: str) -> str:
+def form(found: FilledTable, name: str) -> str:
     """The table in one of the forms for documents."""
     return {"markdown": markdown, "latex": latex, "csv": as_csv}[name](found)
 

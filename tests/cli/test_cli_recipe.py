@@ -64,7 +64,7 @@ def test_show_is_a_recipe_with_origins(mm: Any) -> None:
     told = json.loads(mm("recipe", "show", "base", "--json").out)
     assert told["origins"]["train.steps"] == "recipes/base.toml:18"
     assert told["recipe"]["train"]["steps"] == 100
-    assert told["cell"] == recipe.load("base").cell
+    assert told["config_id"] == recipe.load("base").config_id
 
 
 def test_show_of_a_bad_recipe(mm: Any) -> None:

@@ -31,10 +31,10 @@ def test_a_run_from_start_to_evaluation(mm: Callable[..., Result], tmp_path: Pat
     about = json.loads((folder / "run.json").read_text())
     assert (about["name"], about["tags"], about["note"], about["total_steps"]) == ("first", ["good"], "a try", 6)
     assert about["primary"] == "test/ema/head/accuracy"
-    assert load(folder / "recipe.toml").cell == about["cell"]
+    assert load(folder / "recipe.toml").config_id == about["config_id"]
     assert (folder / "source.toml").read_text().startswith(DIGITS.read_text())
     assert "# --set train.steps=6" in (folder / "source.toml").read_text()
-    kinds = [e["e"] for e, _ in journal.read_events(folder / "journal.1.jsonl")]
+    kinds = [line.event.kind for line in journal.read_lines(folder / "journal.1.jsonl")]
     assert kinds[0] == "attempt"
     assert {"state", "data", "points", "checkpoint", "evaluation", "pace"} <= set(kinds)
     listed = json.loads(mm("ls", "--json").out)

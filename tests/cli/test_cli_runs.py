@@ -95,7 +95,7 @@ def test_diff(mm: Mm, runs: Path) -> None:
         "mmctl:mixmatch",
     ]
     assert mm("diff", "2", "2").out == "no difference\n"
-    assert "same cell" in mm("diff", "2", "3").out
+    assert "same configuration, different seed" in mm("diff", "2", "3").out
 
 
 def test_compare(mm: Mm, runs: Path) -> None:

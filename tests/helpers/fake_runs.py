@@ -6,10 +6,22 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmctl.run_folder.events import encode
+from mmctl.run_folder.events import (
+    Attempt,
+    Checkpoint,
+    Data,
+    Evaluation,
+    Event,
+    Note,
+    Points,
+    State,
+    encode,
+    json_safe,
+)  # fmt: skip
 from mmctl.run_folder.journal import append, path_of
 
 T0 = 1_790_000_000_000
@@ -41,7 +53,7 @@ def make_run(
     method: str = "mixmatch",
     labels: int = 40,
     seed: int = 0,
-    cell: str | None = None,
+    config_id: str | None = None,
     created: int = T0,
     published: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
@@ -54,14 +66,14 @@ def make_run(
     folder.mkdir(parents=True)
     table = config(name, method, labels, **(settings or {})) | {"seed": seed}
     about = {
-        "format": 1,
+        "format": 2,
         "uid": uid,
         "name": name,
         "recipe": name,
         "method": method,
         "labeler": None,
         "seed": seed,
-        "cell": cell or f"{name}-{method}-{labels}",
+        "config_id": config_id or f"{name}-{method}-{labels}",
         "config": table,
         "tags": list(tags),
         "note": None,
@@ -87,55 +99,60 @@ def make_run(
     return folder
 
 
-def write(folder: Path, attempt: int, *events: dict[str, Any], t: int = T0) -> None:
-    """Add events to a journal, one second apart."""
+def write(folder: Path, attempt: int, *events: Event | dict[str, Any], t: int = T0) -> None:
+    """Add events to a journal, one second apart; a dict is a line of another program, written as it is."""
     path = path_of(folder, attempt)
     begun = path.stat().st_size if path.exists() else 0
     with path.open("ab") as file:
         for n, event in enumerate(events):
-            file.write(encode({**event, "t": event.get("t", t + 1000 * (n + begun // 50))}))
+            at = t + 1000 * (n + begun // 50)
+            if isinstance(event, dict):
+                file.write(json.dumps(json_safe({**event, "t": event.get("t", at)})).encode() + b"\n")
+            else:
+                file.write(encode(replace(event, t=at if event.t is None else event.t)))
 
 
-def attempt(n: int = 1, start: int = 0, **more: Any) -> dict[str, Any]:
+def attempt(n: int = 1, start: int = 0, **more: Any) -> Attempt:
     """The first event of an attempt."""
-    event = {"e": "attempt", "n": n, "from": start, "host": "box", "pid": 1, "boot": "b", "device": "cpu", "threads": 1}
-    return event | {"versions": {"torch": "2.14"}, "exact": True, "overrides": {}} | more
+    made = {"host": "box", "pid": 1, "boot": "b", "device": "cpu", "threads": 1, "versions": {"torch": "2.14"}}
+    return Attempt(number=n, start=start, **made | more)
 
 
-def state(name: str, step: int = 0, reason: str | None = None, code: int | None = None) -> dict[str, Any]:
+def state(name: str, step: int = 0, reason: str | None = None, code: int | None = None) -> State:
     """A change of state."""
-    return {"e": "state", "s": name, "reason": reason, "code": code, "step": step}
+    return State(state=name, reason=reason, code=code, step=step)
 
 
-def data(data_hash: str = "d1", split_hash: str = "s0", labeled: int = 40) -> dict[str, Any]:
+def data(data_hash: str = "d1", split_hash: str = "s0", labeled: int = 40) -> Data:
     """What the run was trained and tested on."""
-    sizes = {"train": 1400, "labeled": labeled, "unlabeled": 1400 - labeled, "val": 0, "test": 397}
-    counts = {"counts": [labeled // 4] * 4, "classes": ["anger", "fear", "joy", "neutral"]}
-    return {"e": "data", "data_hash": data_hash, "split_hash": split_hash, **sizes, **counts}
+    return Data(
+        data_hash=data_hash, split_hash=split_hash, train=1400, labeled=labeled, unlabeled=1400 - labeled, val=0,
+        test=397, counts=[labeled // 4] * 4, classes=["anger", "fear", "joy", "neutral"],
+    )  # fmt: skip
 
 
-def points(step: int, **values: Any) -> dict[str, Any]:
+def points(step: int, **values: Any) -> Points:
     """Values of series at a step; `train__loss=1` is train/loss."""
-    return {"e": "points", "step": step, "v": {name.replace("__", "/"): value for name, value in values.items()}}
+    return Points(step=step, values={name.replace("__", "/"): value for name, value in values.items()})
 
 
-def evaluation(
-    step: int, accuracy: float, weights: str = "ema", predictor: str = "head", **more: Any
-) -> dict[str, Any]:
+def evaluation(step: int, accuracy: float, weights: str = "ema", predictor: str = "head", **more: Any) -> Evaluation:
     """A whole evaluation of the test images."""
     metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy - 0.02, "macro_f1": accuracy - 0.03}
     metrics |= {"nll": 1 - accuracy, "ece": 0.05, "largest_class": 0.31}
-    event = {"e": "evaluation", "step": step, "checkpoint": None, "split": "test", "weights": weights, "n": 397}
-    per_class = [accuracy, accuracy, accuracy - 0.04, accuracy - 0.04]
-    confusion = [[90, 5, 3, 2], [4, 88, 5, 3], [6, 4, 80, 9], [1, 3, 9, 85]]
-    event |= {"predictor": predictor, "metrics": metrics, "per_class": per_class, "confusion": confusion}
-    return event | more
+    made: dict[str, Any] = {
+        "split": "test", "weights": weights, "predictor": predictor, "n": 397, "metrics": metrics,
+        "per_class": [accuracy, accuracy, accuracy - 0.04, accuracy - 0.04],
+        "confusion": [[90, 5, 3, 2], [4, 88, 5, 3], [6, 4, 80, 9], [1, 3, 9, 85]],
+    }  # fmt: skip
+    return Evaluation(step=step, **made | more)
 
 
-def checkpoint(step: int, kind: str = "periodic") -> dict[str, Any]:
+def checkpoint(step: int, kind: str = "periodic") -> Checkpoint:
     """A published checkpoint."""
-    path = f"checkpoints/step-{step:09d}"
-    return {"e": "checkpoint", "step": step, "path": path, "bytes": 123456, "sha256": "ab" * 32, "kind": kind}
+    return Checkpoint(
+        step=step, path=f"checkpoints/step-{step:09d}", bytes=123456, sha256="ab" * 32, reason=kind
+    )  # fmt: skip
 
 
 def finished_run(
@@ -179,7 +196,7 @@ def family(runs: Path, seeds: int = 5) -> None:
                 "method": method,
                 "seed": seed,
                 "name": method,
-                "cell": f"cell-{method}",
+                "config_id": f"config-{method}",
                 "created": T0 + n * 60_000,
             }
             if method == "marginmix":
@@ -193,7 +210,12 @@ def family(runs: Path, seeds: int = 5) -> None:
                 }
             finished_run(runs, f"20261125-0815{n:02d}-{method}-s{seed}-{n:04x}", final=final, **made)
     failed = make_run(
-        runs, "20261125-090000-mixmatch-s8-00f1", method="mixmatch", name="mixmatch", cell="cell-mixmatch", seed=8
+        runs,
+        "20261125-090000-mixmatch-s8-00f1",
+        method="mixmatch",
+        name="mixmatch",
+        config_id="config-mixmatch",
+        seed=8,
     )
     write(failed, 1, attempt(), state("running"), data(split_hash="s8"), state("failed", 10, "a loss is not finite", 3))
-    append(failed, {"e": "note", "text": "see [bold]log[/bold] \x1b[31m"})
+    append(failed, Note(text="see [bold]log[/bold] \x1b[31m"))

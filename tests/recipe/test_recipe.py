@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers.recipe_parts import BASE, PARTS, write
 from mmctl.errors import PluginError, RecipeError
-from mmctl.identity import cell_of, identity
+from mmctl.identity import config_id_of, identity
 from mmctl.recipe import recipe
 from mmctl.recipe.layers import read_layers
 from mmctl.recipe.settings import ORDER
@@ -65,7 +65,7 @@ def test_resolve_is_idempotent_and_needs_no_other_file(tmp_path: Path) -> None:
     again = recipe.load(alone)
     assert again.data == made.data
     assert again.text() == made.text()  # 1 and 1.0 are equal in Python and are not in a hash
-    assert again.cell == made.cell
+    assert again.config_id == made.config_id
     assert again.name == "a"
     assert again.dataset_root == "~/x"
 
@@ -103,11 +103,11 @@ def test_components() -> None:
 def test_cell_is_what_is_computed() -> None:
     made = recipe.load("base")
     same = ["name=x", "note=y", "seed=9", "train.device=cpu", "train.keep=5", "eval.batch=3", "dataset.root=/x"]
-    assert made.with_(same).cell == made.cell == cell_of(made.data, made.components())
-    assert made.with_seed(4).cell == made.cell
+    assert made.with_(same).config_id == made.config_id == config_id_of(made.data, made.components())
+    assert made.with_seed(4).config_id == made.config_id
     assert made.with_seed(4).seed == 4
     for other in ("train.batch=3", "labeler.m=4", "backbone.width=9", "split.seed=1", "loss.fair.weight=1"):
-        assert made.with_([other]).cell != made.cell
+        assert made.with_([other]).config_id != made.config_id
     assert "name" not in identity(made.data)
     assert made.data["name"] == "base"
 
@@ -299,7 +299,7 @@ def test_a_plugin_counts_with_its_file(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\n# another formula\n")
     after = recipe.load("base")
     assert before.data == after.data
-    assert before.cell != after.cell
+    assert before.config_id != after.config_id
 
 
 def test_a_published_figure_is_of_what_it_was_published_of() -> None:
@@ -385,7 +385,7 @@ def test_extends_several_recipes() -> None:
     assert recipe.load("other").settings.optimizer.lr == 0.9
     assert recipe.load("other").origin(("optimizer", "lr")) == "recipes/fast.toml:3"
     write("one", 'extends = ["base"]\n')
-    assert recipe.load("one").cell == recipe.load("base").cell
+    assert recipe.load("one").config_id == recipe.load("base").config_id
 
 
 def test_a_later_parent_that_names_another_component_drops_the_parameters_of_the_first() -> None:

@@ -46,7 +46,7 @@ def test_each_shipped_recipe_resolves_to_the_same(path: Path) -> None:
     assert ours.data == theirs.data
     assert ours.published == theirs.published
     assert ours.slots == theirs.slots
-    assert ours.cell == theirs.cell
+    assert ours.config_id == theirs.config_id
 
 
 def test_faults_of_the_text_are_found_all_the_same(tmp_path: Path) -> None:
@@ -60,7 +60,10 @@ def test_faults_of_the_text_are_found_all_the_same(tmp_path: Path) -> None:
         told.append(caught.value.problems)
     assert told[0] == told[1]
     assert len(told[0]) == 4
-    assert load(file, ["labeler.temperature=1"], StaticIndex()).cell == load(file, ["labeler.temperature=1.0"]).cell
+    assert (
+        load(file, ["labeler.temperature=1"], StaticIndex()).config_id
+        == load(file, ["labeler.temperature=1.0"]).config_id
+    )
 
 
 SOURCE = """

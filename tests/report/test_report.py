@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from helpers.fake_runs import T0, attempt, data, evaluation, family, finished_ru
 from mmctl import text
 from mmctl.errors import RunNotFound, UserError
 from mmctl.report import console, stats, summaries
-from mmctl.report.compare import compare, flatten, published_value
+from mmctl.report.compare import compare
+from mmctl.report.published import published_value
+from mmctl.report.settings import flatten
 from mmctl.run_folder.events import json_safe
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
@@ -201,7 +204,7 @@ def test_the_profile_is_json(store: Store) -> None:
 
 def test_an_evaluation_made_afterwards_is_the_last_one(runs: Path) -> None:
     folder = finished_run(runs, "r1", final=0.9)
-    append(folder, evaluation(1000, 0.77) | {"t": T0 + 10**6})
+    append(folder, replace(evaluation(1000, 0.77), t=T0 + 10**6))
     with synced(runs) as store:
         found = summaries.run_details(store, store.runs()[0])
     shown = {(one["weights"], one["predictor"]): one["metrics"]["accuracy"] for one in found["evaluations"]}
@@ -212,9 +215,9 @@ def test_an_evaluation_made_afterwards_is_the_last_one(runs: Path) -> None:
 def test_cells_means_and_the_paired_test(store: Store) -> None:
     found = compare(store, store.runs(), ["test/accuracy"])
     (panel,) = found["panels"]
-    assert (panel["dataset"], panel["labels"], panel["baseline"]) == ("digits", 40, "cell-supervised")
-    cells = {cell["method"]: cell for cell in panel["cells"]}
-    assert [cell["method"] for cell in panel["cells"]] == ["marginmix", "mixmatch", "supervised"]
+    assert (panel["dataset"], panel["labels"], panel["baseline"]) == ("digits", 40, "config-supervised")
+    cells = {cell["method"]: cell for cell in panel["configurations"]}
+    assert [cell["method"] for cell in panel["configurations"]] == ["marginmix", "mixmatch", "supervised"]
     ours = {m: [run["values"][0] for run in c["runs"] if run["state"] == "completed"] for m, c in cells.items()}
     for method, cell in cells.items():
         figures = cell["values"][0]
@@ -244,9 +247,9 @@ def test_other_seeds_or_splits_are_not_paired(runs: Path) -> None:
             runs, f"b{seed}", method="mixmatch", name="b", seed=seed, final=0.9 - seed / 50, split_hash=f"x{seed}"
         )
     with synced(runs) as store:
-        cells = compare(store, store.runs(), ["test/accuracy"])["panels"][0]["cells"]
+        cells = compare(store, store.runs(), ["test/accuracy"])["panels"][0]["configurations"]
         assert cells[0]["values"][0]["against"]["name"] == "Welch t"
-        cells = compare(store, store.runs(), ["test/accuracy"], test="paired")["panels"][0]["cells"]
+        cells = compare(store, store.runs(), ["test/accuracy"], test="paired")["panels"][0]["configurations"]
         assert cells[0]["values"][0]["against"]["name"] == "none"  # no shared seed and split
 
 
@@ -254,15 +257,15 @@ def test_other_seeds_or_splits_are_not_paired(runs: Path) -> None:
     ("test", "name"), [("paired", "paired t"), ("welch", "Welch t"), ("permutation", "sign flip"), ("none", None)]
 )
 def test_the_test_can_be_chosen(store: Store, test: str, name: str | None) -> None:
-    cells = compare(store, store.runs(), ["test/accuracy"], test=test)["panels"][0]["cells"]
+    cells = compare(store, store.runs(), ["test/accuracy"], test=test)["panels"][0]["configurations"]
     assert cells[0]["values"][0].get("against", {}).get("name") == name
 
 
 def test_other_data_and_other_label_counts_are_other_panels(runs: Path) -> None:
     for number, (labels, hash_) in enumerate([(40, "d1"), (40, "d2"), (1000, "d1"), (400, "d1")]):
-        made: dict[str, Any] = {"cell": f"c{number}", "method": "supervised", "labels": labels, "data_hash": hash_}
+        made: dict[str, Any] = {"config_id": f"c{number}", "method": "supervised", "labels": labels, "data_hash": hash_}
         finished_run(runs, f"r{number}", **made)
-        finished_run(runs, f"s{number}", **made | {"cell": f"d{number}", "method": "mixmatch"})
+        finished_run(runs, f"s{number}", **made | {"config_id": f"d{number}", "method": "mixmatch"})
     with synced(runs) as store:
         panels = compare(store, store.runs(), ["test/accuracy"])["panels"]
     assert [(panel["data_hash"], panel["labels"]) for panel in panels] == [
@@ -271,7 +274,7 @@ def test_other_data_and_other_label_counts_are_other_panels(runs: Path) -> None:
         ("d1", 1000),
         ("d2", 40),
     ]
-    assert all(len(panel["cells"]) == 2 for panel in panels)
+    assert all(len(panel["configurations"]) == 2 for panel in panels)
 
 
 def test_one_cell_whose_data_changed_is_not_averaged(runs: Path) -> None:
@@ -279,7 +282,7 @@ def test_one_cell_whose_data_changed_is_not_averaged(runs: Path) -> None:
     finished_run(runs, "r2", seed=1, data_hash="d2")
     with synced(runs) as store:
         panels = compare(store, store.runs(), ["test/accuracy"])["panels"]
-    assert [panel["cells"][0]["values"][0]["n"] for panel in panels] == [1, 1]
+    assert [panel["configurations"][0]["values"][0]["n"] for panel in panels] == [1, 1]
 
 
 def test_runs_without_a_value_are_counted(runs: Path) -> None:
@@ -289,7 +292,7 @@ def test_runs_without_a_value_are_counted(runs: Path) -> None:
     write(make_run(runs, "r4", seed=3), 1, attempt(), state("failed"))
     with synced(runs) as store:
         (panel,) = compare(store, store.runs(), ["test/accuracy"])["panels"]
-    (cell,) = panel["cells"]
+    (cell,) = panel["configurations"]
     assert cell["counts"] == {"completed": 1, "failed": 1, "nc": 1, "running": 1}
     figures = cell["values"][0]
     assert (figures["n"], figures["std"], figures["low"]) == (1, None, None)
@@ -300,8 +303,8 @@ def test_a_seed_run_twice_counts_once(runs: Path) -> None:
     finished_run(runs, "r2", seed=0, final=0.9, created=T0 + 1)
     with synced(runs) as store:
         (panel,) = compare(store, store.runs(), ["test/accuracy"])["panels"]
-    assert panel["cells"][0]["values"][0]["mean"] == 0.9
-    assert [run["counted"] for run in panel["cells"][0]["runs"]] == [False, True]
+    assert panel["configurations"][0]["values"][0]["mean"] == 0.9
+    assert [run["counted"] for run in panel["configurations"][0]["runs"]] == [False, True]
     assert "repeat a seed" in panel["notes"][0]
 
 
@@ -311,13 +314,13 @@ def test_a_diverged_value_is_shown_not_hidden(runs: Path) -> None:
         write(folder, 1, attempt(), data(), {"e": "points", "step": 1, "v": {PRIMARY: value}}, state("completed", 1))
     with synced(runs) as store:
         (panel,) = compare(store, store.runs(), ["test/accuracy"])["panels"]
-    assert math.isnan(panel["cells"][0]["values"][0]["mean"])
+    assert math.isnan(panel["configurations"][0]["values"][0]["mean"])
 
 
 def test_the_baseline(store: Store) -> None:
     rows = store.runs()
     named = compare(store, rows, ["test/accuracy"], baseline="mixmatch")["panels"][0]
-    assert named["baseline"] == "cell-mixmatch"
+    assert named["baseline"] == "config-mixmatch"
     assert compare(store, rows[6:], ["test/accuracy"])["panels"][0]["baseline"] is None
     with pytest.raises(UserError, match="Did you mean"):
         compare(store, rows, ["test/accuracy"], baseline="mixmach")
@@ -403,13 +406,13 @@ def test_while_a_run_trains_its_curves_give_the_last_evaluation(runs: Path) -> N
 def test_better_cells_come_first_whatever_the_direction(runs: Path) -> None:
     figures = {"a": (0.5, 3.0), "b": (math.nan, 1.0), "c": (0.9, 2.0), "d": (0.7, math.nan)}
     for n, (name, (accuracy, nll)) in enumerate(figures.items()):
-        folder = make_run(runs, f"r{n}", name=name, cell=name)
+        folder = make_run(runs, f"r{n}", name=name, config_id=name)
         rows = [attempt(), state("running"), data()]
         v = {PRIMARY: accuracy, "test/ema/head/nll": nll}
         write(folder, 1, *rows, {"e": "points", "step": 9, "v": v}, state("completed", 9))
     with synced(runs) as store:
         order = {
-            metric: [cell["recipe"] for cell in compare(store, store.runs(), [metric])["panels"][0]["cells"]]
+            metric: [cell["recipe"] for cell in compare(store, store.runs(), [metric])["panels"][0]["configurations"]]
             for metric in ("test/accuracy", "test/nll")
         }
     assert order == {"test/accuracy": ["c", "d", "a", "b"], "test/nll": ["b", "c", "a", "d"]}
@@ -417,7 +420,7 @@ def test_better_cells_come_first_whatever_the_direction(runs: Path) -> None:
 
 def test_the_permutation_test_says_what_it_cannot_count(runs: Path) -> None:
     family(runs, 13)
-    with synced(runs) as store, pytest.raises(UserError, match="13 pairs: take paired"):
+    with synced(runs) as store, pytest.raises(UserError, match="it can count at most 12 pairs, and here are 13"):
         compare(store, store.runs(), ["test/accuracy"], test="permutation")
 
 
@@ -437,7 +440,7 @@ def test_no_run_has_failed(runs: Path) -> None:
 
 def test_another_version_of_a_plugin_is_told(runs: Path) -> None:
     for n, (cell, digest) in enumerate((("c1", "aa"), ("c2", "bb"))):
-        folder = finished_run(runs, f"r{n}", cell=cell, seed=n)
+        folder = finished_run(runs, f"r{n}", config_id=cell, seed=n)
         about = json.loads((folder / "run.json").read_text())
         part = {"kind": "labeler", "slot": None, "name": "plugins:calm", "origin": "plugins", "version": None}
         about["components"].append(part | {"file_hash": digest})
@@ -460,7 +463,7 @@ def test_another_version_of_a_plugin_is_told(runs: Path) -> None:
 )
 def test_a_run_json_of_any_shape_spoils_no_listing(runs: Path, wrong: dict[str, Any]) -> None:
     finished_run(runs, "20261125-080000-good-s0-0001")
-    folder = finished_run(runs, "20261125-080001-odd-s0-0002", cell="odd")
+    folder = finished_run(runs, "20261125-080001-odd-s0-0002", config_id="odd")
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(about | wrong))
     with synced(runs) as store:

@@ -14,62 +14,64 @@ from helpers.processes import child, finish
 from mmctl import filesystem
 from mmctl.errors import EnvironmentFault
 from mmctl.run_folder import journal
-from mmctl.run_folder.events import encode
-from mmctl.run_folder.journal import Journal, append, next_attempt, path_of, read_events
+from mmctl.run_folder.events import Note, Points, decode, encode
+from mmctl.run_folder.journal import Journal, append, next_attempt, path_of, read_lines
 
 
-def events(path: Path, offset: int = 0) -> list[dict]:
-    return [event for event, _ in read_events(path, offset)]
+def texts(path: Path, offset: int = 0) -> list[str | None]:
+    """The notes of a journal file."""
+    return [line.event.text for line in read_lines(path, offset) if isinstance(line.event, Note)]
 
 
 def test_events_come_back_in_order_with_a_time(tmp_path: Path) -> None:
     with Journal(tmp_path, 1) as book:
         for step in range(2500):
-            book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})
-    read = events(path_of(tmp_path, 1))
-    assert [event["step"] for event in read] == list(range(2500))
-    assert all(isinstance(event["t"], int) for event in read)
+            book.write(Points(step=step, values={"train/loss": 0.5}))
+    read = [line.event for line in read_lines(path_of(tmp_path, 1))]
+    assert [event.step for event in read if isinstance(event, Points)] == list(range(2500))
+    assert all(isinstance(event.t, int) for event in read)
 
 
 def test_a_given_time_is_kept(tmp_path: Path) -> None:
-    assert json.loads(encode({"e": "note", "t": 7}))["t"] == 7
+    assert json.loads(encode(Note(t=7)))["t"] == 7
 
 
 def test_values_that_json_has_not() -> None:
     v = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": [1.0, math.nan], "f": 0.1}
-    line = encode({"e": "points", "t": 1, "v": v})
+    line = encode(Points(step=0, t=1, values=v))
     assert json.loads(line)["v"] == {"a": None, "b": "inf", "c": "-inf", "d": [1.0, None], "f": 0.1}
 
 
 def test_numpy_values_are_plain_numbers() -> None:
     numpy = pytest.importorskip("numpy")
-    event = {"e": "points", "t": 1, "v": {"a": numpy.float32(0.5), "b": numpy.array([1, 2]), "c": numpy.float64("nan")}}
+    values = {"a": numpy.float32(0.5), "b": numpy.array([1, 2]), "c": numpy.float64("nan")}
+    event = Points(step=0, t=1, values=values)
     assert json.loads(encode(event))["v"] == {"a": 0.5, "b": [1, 2], "c": None}
 
 
 def test_an_event_reaches_the_file_without_being_asked(tmp_path: Path) -> None:
     with Journal(tmp_path, 1) as book:
-        book.write({"e": "note"})
+        book.write(Note(text="x"))
         deadline = time.monotonic() + 10
         while not path_of(tmp_path, 1).stat().st_size and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert len(events(path_of(tmp_path, 1))) == 1
+        assert texts(path_of(tmp_path, 1)) == ["x"]
 
 
 def test_flush_writes_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path, 1) as book:
-        book.write({"e": "state", "s": "running"})
+        book.write(Note(text="now"))
         book.flush(sync=True)
-        assert events(path_of(tmp_path, 1))[0]["s"] == "running"
+        assert texts(path_of(tmp_path, 1)) == ["now"]
 
 
 def test_a_torn_last_line_is_left_out_and_read_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal.1.jsonl"
-    whole, torn = encode({"e": "a"}), encode({"e": "b"})
+    whole, torn = encode(Note(text="a")), encode(Note(text="b"))
     path.write_bytes(whole + torn[:5])
-    assert [(event["e"], offset) for event, offset in read_events(path)] == [("a", len(whole))]
+    assert [(line.event, line.offset) for line in read_lines(path)] == [(decode(whole), len(whole))]
     path.write_bytes(whole + torn)
-    assert [event["e"] for event in events(path, len(whole))] == ["b"]
+    assert texts(path, len(whole)) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -77,28 +79,28 @@ def test_a_torn_last_line_is_left_out_and_read_when_whole(tmp_path: Path) -> Non
 )
 def test_a_foreign_line_is_passed_over(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "journal.1.jsonl"
-    path.write_bytes(encode({"e": "a"}) + bad + encode({"e": "b"}))
-    assert [event["e"] for event in events(path)] == ["a", "b"]
+    path.write_bytes(encode(Note(text="a")) + bad + encode(Note(text="b")))
+    assert texts(path) == ["a", "b"]
 
 
 def test_append_goes_on_after_a_torn_line(tmp_path: Path) -> None:
-    append(tmp_path, {"e": "note", "text": "one"})
+    append(tmp_path, Note(text="one"))
     with path_of(tmp_path, 0).open("ab") as file:
         file.write(b'{"e":"no')
-    append(tmp_path, {"e": "note", "text": "two"})
-    assert [event["text"] for event in events(path_of(tmp_path, 0))] == ["one", "two"]
+    append(tmp_path, Note(text="two"))
+    assert texts(path_of(tmp_path, 0)) == ["one", "two"]
 
 
 def test_a_journal_opened_again_goes_on_after_a_torn_line(tmp_path: Path) -> None:
-    path_of(tmp_path, 1).write_bytes(encode({"e": "a"}) + b'{"e"')
+    path_of(tmp_path, 1).write_bytes(encode(Note(text="a")) + b'{"e"')
     with Journal(tmp_path, 1) as book:
-        book.write({"e": "b"})
-    assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
+        book.write(Note(text="b"))
+    assert texts(path_of(tmp_path, 1)) == ["a", "b"]
 
 
 def test_next_attempt(tmp_path: Path) -> None:
     assert next_attempt(tmp_path) == 1
-    append(tmp_path, {"e": "note"})
+    append(tmp_path, Note())
     assert next_attempt(tmp_path) == 1
     for name in ("journal.1.jsonl", "journal.10.jsonl", "journal.x.jsonl", "journal.99.jsonl.bak"):
         (tmp_path / name).touch()
@@ -108,8 +110,9 @@ def test_next_attempt(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
+        "from mmctl.run_folder.events import Points\n"
         "book = Journal(Path(sys.argv[1]), 1); step = 0\n"
-        "while True:\n    book.write({'e': 'points', 'step': step, 'v': {}}); step += 1\n"
+        "while True:\n    book.write(Points(step=step, values={})); step += 1\n"
         "    if step == 3000: print('go', flush=True)\n"
         "    if step > 3000: __import__('time').sleep(0.0001)\n"
     )
@@ -119,7 +122,7 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     time.sleep(0.7)
     writer.kill()
     finish(writer)
-    steps = [event["step"] for event in events(path_of(tmp_path, 1))]
+    steps = [line.event.step for line in read_lines(path_of(tmp_path, 1)) if isinstance(line.event, Points)]
     assert len(steps) >= 3000
     assert steps == list(range(len(steps)))
     assert next_attempt(tmp_path) == 2
@@ -139,13 +142,13 @@ def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monk
         return done
 
     monkeypatch.setattr(journal.os, "write", write)
-    book.write({"e": "a", "text": "longer than ten bytes"})
+    book.write(Note(text="longer than ten bytes"))
     with pytest.raises(EnvironmentFault, match="No space left"):
         book.flush()
     room[0] = 1_000_000
-    book.write({"e": "b"})
+    book.write(Note(text="b"))
     book.close()
-    assert [event["e"] for event in events(path_of(tmp_path, 1))] == ["a", "b"]
+    assert texts(path_of(tmp_path, 1)) == ["longer than ten bytes", "b"]
 
 
 def test_a_failing_import_never_reaches_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -155,18 +158,18 @@ def test_a_failing_import_never_reaches_training(tmp_path: Path, capfd: pytest.C
     (tmp_path / "r").mkdir()
     with Journal(tmp_path / "r", 1, broken) as book:
         for _ in range(3):
-            book.write({"e": "a"})
+            book.write(Note(text="a"))
             book.flush()
             time.sleep(0.6)
     assert capfd.readouterr().err.count("the database was not updated") == 1
-    assert len(events(path_of(tmp_path / "r", 1))) == 3
+    assert texts(path_of(tmp_path / "r", 1)) == ["a"] * 3
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"journal\.1\.jsonl"):
         Journal(tmp_path / "missing", 1)
     with pytest.raises(EnvironmentFault, match=r"journal\.0\.jsonl"):
-        append(tmp_path / "missing", {"e": "note"})
+        append(tmp_path / "missing", Note())
 
 
 @pytest.mark.parametrize(
@@ -193,5 +196,5 @@ def test_writing_is_cheap(tmp_path: Path) -> None:
     with Journal(tmp_path, 1) as book:
         start = time.thread_time()
         for step in range(5000):
-            book.write({"e": "points", "step": step, "v": {"train/loss": 0.5}})
+            book.write(Points(step=step, values={"train/loss": 0.5}))
         assert (time.thread_time() - start) / 5000 < 200e-6

@@ -84,7 +84,7 @@ def test_all_complete(mm: Mm, tmp_path: Path) -> None:
     assert done.out.startswith("3 runs, 2 at a time\n[1/3] ")
     abouts = [read_record(folder) for folder in folders(tmp_path)]
     assert [(a["seed"], a["name"], a["tags"], a["note"]) for a in abouts] == [(n, "trio", ["t"], "n") for n in range(3)]
-    assert len({a["cell"] for a in abouts}) == 1
+    assert len({a["config_id"] for a in abouts}) == 1
     assert [a["config"]["train"]["threads"] for a in abouts] == [1, 1, 1], "runs that share the cores take one each"
 
 

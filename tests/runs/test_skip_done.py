@@ -14,6 +14,7 @@ from helpers.command import Result
 from helpers.run_helpers import After, never, started
 from mmctl import environment
 from mmctl.run_folder import journal
+from mmctl.run_folder.events import State
 from mmctl.run_folder.lease import Lease
 from mmctl.runs.execute import execute
 
@@ -120,7 +121,7 @@ def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_p
     assert f"note: {folder.name} stopped at step 4 of 12; `mmctl resume` would go on with it" in done.out
     assert count(tmp_path) == 2
     with Lease(folder):
-        journal.append(folder, {"e": "state", "s": "running", "reason": None, "code": None, "step": 4})
+        journal.append(folder, State(state="running", step=4))
         for other in (tmp_path / "runs").glob("2*"):
             if other != folder:
                 shutil.rmtree(other)

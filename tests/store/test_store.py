@@ -7,6 +7,7 @@ import math
 import shutil
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from helpers.paths import TESTS
 from helpers.processes import child, finish
 from mmctl.errors import EnvironmentFault
 from mmctl.run_folder import lease
-from mmctl.run_folder.events import encode
+from mmctl.run_folder.events import Alert, Note, Tag, encode
 from mmctl.run_folder.journal import Journal, append, path_of
 from mmctl.run_folder.lease import Lease
 from mmctl.store import check, connection, importer, schema
@@ -119,7 +120,7 @@ def test_bit_by_bit_equals_all_at_once(runs: Path, tmp_path: Path) -> None:
         evaluation(440, 0.7),
         state("failed", 441),
     )
-    append(runs / UID, {"e": "tag", "add": ["good"], "remove": []})
+    append(runs / UID, Tag(add=["good"]))
     slow = tmp_path / "slow"
     (slow / UID).mkdir(parents=True)
     shutil.copy(runs / UID / "run.json", slow / UID)
@@ -172,11 +173,15 @@ def test_a_foreign_or_newer_database_is_left_alone(runs: Path) -> None:
     conn.commit()
     with pytest.raises(EnvironmentFault, match=r"not a database of mmctl.*mmctl db rebuild"):
         Store(runs)
-    conn.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-    conn.execute("PRAGMA user_version = 99")
+    conn.close()
+    (runs / connection.FILE).unlink()
+    with Store(runs) as store:
+        assert schema.applied(store._conn) == set(schema.MIGRATIONS)
+    conn = sqlite3.connect(runs / connection.FILE)
+    conn.execute("INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('mmctl', 'm999_later')")
     conn.commit()
     conn.close()
-    with pytest.raises(EnvironmentFault, match=r"schema 99.*mmctl db rebuild") as told:
+    with pytest.raises(EnvironmentFault, match=r"newer mmctl.*m999_later.*mmctl db rebuild") as told:
         Store(runs)
     assert told.value.exit_code == 4
 
@@ -195,7 +200,7 @@ def test_a_changed_value_is_found_by_check(runs: Path) -> None:
 def test_a_resumed_run_takes_back_later_points(runs: Path) -> None:
     folder = make_run(runs, UID)
     steps = [points(step, train__loss=float(step)) for step in range(100, 1000, 100)]
-    late = {"e": "alert", "step": 850, "kind": "collapse", "text": "x"}
+    late = Alert(step=850, name="collapse", text="x")
     write(
         folder,
         1,
@@ -225,7 +230,7 @@ def test_a_resumed_run_takes_back_later_points(runs: Path) -> None:
 
 def test_an_evaluation_from_outside_is_no_point_of_the_curve_and_ends_with_its_checkpoint(runs: Path) -> None:
     folder = finished_run(runs, UID)
-    append(folder, evaluation(1000, 0.5) | {"t": T0 + 10**6})
+    append(folder, replace(evaluation(1000, 0.5), t=T0 + 10**6))
     assert curve(runs, "test/ema/head/accuracy")[-1] == (1000, 0.9)
     with Store(runs) as store:
         assert store.evaluations(store.runs()[0])[-1]["attempt"] == 0
@@ -233,7 +238,7 @@ def test_an_evaluation_from_outside_is_no_point_of_the_curve_and_ends_with_its_c
     with Store(runs) as store:
         store.sync()
         assert all(row["step"] <= 500 for row in store.evaluations(store.runs()[0]))
-    append(folder, evaluation(750, 0.6) | {"t": T0 + 3 * 10**6})
+    append(folder, replace(evaluation(750, 0.6), t=T0 + 3 * 10**6))
     with Store(runs) as store:
         store.sync()
         assert store.evaluations(store.runs()[0])[-1]["step"] == 750
@@ -380,7 +385,7 @@ def test_a_run_whose_process_has_gone_is_crashed(runs: Path) -> None:
         assert only(runs)["state"] == "running"
     run = only(runs)
     assert (run["state"], run["reason"]) == ("crashed", "process gone at step 42")
-    append(folder, {"e": "note", "text": "oh"})
+    append(folder, Note(text="oh"))
     assert only(runs)["state"] == "crashed"
     with Lease(folder):
         write(folder, 2, here(2, 40), state("running"))
@@ -435,7 +440,7 @@ def test_another_machine_is_judged_by_its_beat_alone(runs: Path, monkeypatch: py
 
 def test_a_state_from_outside(runs: Path) -> None:
     folder = finished_run(runs, UID)
-    append(folder, state("nc", 1000, "marked by hand") | {"t": T0 + 10**6})
+    append(folder, replace(state("nc", 1000, "marked by hand"), t=T0 + 10**6))
     assert (only(runs)["state"], only(runs)["reason"]) == ("nc", "marked by hand")
     write(folder, 2, here(2, 500), state("completed", 1000), t=T0 + 2 * 10**6)
     assert only(runs)["state"] == "completed"
@@ -480,7 +485,7 @@ def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     assert [finish(other) for other in others] == [(0, "", "")] * 8
     with Store(runs) as store:
         assert [run["state"] for run in store.runs()] == ["completed"] * 8
-        assert store.all("SELECT count(*) AS n FROM points") == [{"n": 20_000}]
+        assert store.query("SELECT count(*) AS n FROM points") == [{"n": 20_000}]
         assert database_problems(store) == []
 
 
@@ -501,7 +506,7 @@ def test_a_locked_database_is_waited_for_and_then_told(runs: Path) -> None:
     contents(runs)
     conn = sqlite3.connect(runs / connection.FILE, isolation_level=None)
     conn.execute("BEGIN IMMEDIATE")
-    append(runs / UID, {"e": "note", "text": "x"})
+    append(runs / UID, Note(text="x"))
     with Store(runs, patience=0.2) as store, pytest.raises(EnvironmentFault, match="keeps the database locked"):
         store.sync()
     conn.execute("ROLLBACK")
@@ -542,12 +547,12 @@ def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
         "from mmctl.store.store import live_index\n"
-        "from mmctl.run_folder.lease import *\n"
+        "from mmctl.run_folder.events import Attempt, Points\nfrom mmctl.run_folder.lease import *\n"
         "folder = Path(sys.argv[1])\n"
         "with Lease(folder) as lease, Journal(folder, 1, live_index(folder)) as book:\n"
-        "    book.write({'e': 'attempt', 'n': 1, 'from': 0, 'host': host(), 'boot': boot()})\n"
+        "    book.write(Attempt(number=1, start=0, host=host(), boot=boot()))\n"
         "    for step in range(1, 100000):\n"
-        "        book.write({'e': 'points', 'step': step, 'v': {'train/loss': 1.0}}); time.sleep(0.001)\n"
+        "        book.write(Points(step=step, values={'train/loss': 1.0})); time.sleep(0.001)\n"
         "        if step == 1000: print('go', flush=True)\n"
     )
     other = child(code, make_run(runs, UID))

@@ -81,7 +81,7 @@ def run_of(runs: Path, recipe: str, seed: int, *sets: str, final: float = 0.9, *
     number = len(list(runs.glob("*"))) if runs.is_dir() else 0
     uid = f"20261125-08{number:04d}-{made.name}-s{seed}-{number:04x}"
     folder = finished_run(
-        runs, uid, final=final, seed=seed, name=made.name, method=made.method_name, cell=made.cell,
+        runs, uid, final=final, seed=seed, name=made.name, method=made.method_name, config_id=made.config_id,
         total=made.settings.train.steps, labels=int(made.settings.split.labels), **more,
     )  # fmt: skip
     about = json.loads((folder / "run.json").read_text())
@@ -141,7 +141,7 @@ def test_nc_is_counted_and_shown(mm: Mm, mine: Path, tmp_path: Path) -> None:
 
 def test_a_run_without_an_evaluation_breaks_nothing(mm: Mm, mine: Path, tmp_path: Path) -> None:
     made = load("digits-mixmatch")
-    folder = make_run(tmp_path / "runs", "20261125-080000-x-s0-0000", cell=made.cell)
+    folder = make_run(tmp_path / "runs", "20261125-080000-x-s0-0000", config_id=made.config_id)
     about = json.loads((folder / "run.json").read_text()) | {"config": made.data, "components": made.components()}
     (folder / "run.json").write_text(json.dumps(about))
     write(folder, 1, attempt(), state("running"), data(), points(50, train__loss=1.0), state("failed", 50, "x", 3))
@@ -157,7 +157,7 @@ def test_other_data_are_never_averaged_in(mm: Mm, mine: Path, tmp_path: Path) ->
     found = ours(mm, mine, "mixmatch", "more")
     assert found is not None
     assert (found["n"], found["mean"], found["data_hash"]) == (1, pytest.approx(10.0), "new")
-    assert "there are runs on other data; ours is digits-mixmatch, completed last, and 1 runs are left" in mm(
+    assert "there are runs on other data; ours is digits-mixmatch, completed last, without 1 other runs" in mm(
         "table", mine
     ).out.replace("\n", " ")
 
@@ -170,8 +170,8 @@ def test_conditions_in_place_of_a_recipe(mm: Mm, mine: Path, tmp_path: Path) -> 
     found = ours(mm, mine, "loose", "more")
     assert found is not None
     assert (found["n"], found["mean"]) == (1, pytest.approx(10.0)), "the one completed last; never a mean over recipes"
-    assert "loose more: 2 recipes answer to it" in mm("table", mine).out
-    for wrong, why in (('"method"', '"method" is no condition'), ('"methd:x"', 'no field "methd"')):
+    assert "loose more: 2 recipes fit" in mm("table", mine).out
+    for wrong, why in (('"method"', '"method" is not a condition'), ('"methd:x"', 'no field "methd"')):
         mine.write_text(TABLE.replace('"method:mixmatch"', wrong))
         done = mm("table", mine)
         assert (done.code, f"mine.toml:34: rows.loose.where: {why}" in done.err) == (2, True), done.err
@@ -185,7 +185,7 @@ def test_the_rule_behind_the_numbers_is_told(mm: Mm, mine: Path, tmp_path: Path)
     out = mm("table", mine).out.replace("\n", " ")
     assert "last evaluation (mixmatch more, loose more)" in out
     assert "median of the last 20 evaluations" in out
-    assert "it flatters" in mm("table", mine, "-m", "test/accuracy@max").out
+    assert "optimistically biased" in mm("table", mine, "-m", "test/accuracy@max").out
     done = mm("table", mine, "-m", "test/nll")
     assert (done.code, "a table is in percent" in done.err) == (2, True)
 

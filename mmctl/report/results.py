@@ -1,0 +1,248 @@
+"""What the reading commands find, key by key: the objects that --json prints and that the print_* modules lay out.
+
+Metrics are fractions (0.915), times are milliseconds since 1970 (UTC). Where a metric of a stored evaluation is NaN it
+is None, and where it is infinite it is the text "inf" or "-inf", as in the journal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NotRequired, TypeAlias, TypedDict
+
+Setting: TypeAlias = "bool | int | float | str | list[Setting] | dict[str, Setting] | None"
+"""A value of a recipe or of run.json."""
+
+
+class ListingRow(TypedDict):
+    """A line of `mmctl ls`: a run with its headline figures."""
+
+    number: int
+    uid: str
+    name: str
+    recipe: str
+    method: str
+    labeler: str | None
+    seed: int | None
+    config_id: str
+    labeled: int | None
+    state: str
+    reason: str | None
+    code: int | None
+    step: int
+    total_steps: int | None
+    attempt: int
+    created: int
+    started: int | None
+    ended: int | None
+    host: str | None
+    device: str | None
+    data_hash: str | None
+    split_hash: str | None
+    tags: list[str]
+    exact: bool
+    metric: str  # the run's primary metric, such as test/ema/head/accuracy
+    value: float | None
+    balanced_accuracy: float | None
+    reducer: str | None  # how the value was taken from its curve: "median20" or "last"
+    rate: float | None  # steps per second, of a run that is training
+    eta: float | None  # seconds left
+    silent: int | None  # seconds without a heartbeat, of a run on another machine
+
+
+class Published(TypedDict):
+    """A published figure that a recipe is meant to reproduce."""
+
+    value: float
+    std: float | None
+    selection: str | None  # how its checkpoint was chosen
+    source: str | None
+    distance: NotRequired[float]  # ours minus the published one
+
+
+class Evaluation(TypedDict):
+    """The newest evaluation of one split, weights and predictor."""
+
+    attempt: int | None
+    t: int | None
+    checkpoint: str | None
+    n: int | None
+    per_class: list[float | None] | None
+    confusion: list[list[int]] | None
+    split: str
+    weights: str
+    predictor: str
+    step: int
+    metrics: dict[str, float | str | None]
+
+
+class Note(TypedDict):
+    """A note that a user left with a run."""
+
+    t: int
+    text: str
+
+
+class Checkpoint(TypedDict):
+    """A checkpoint that was saved, and whether it is still there."""
+
+    step: int
+    path: str
+    attempt: int
+    t: int
+    bytes: int | None
+    sha256: str | None
+    kind: str | None
+    present: bool
+
+
+class Curve(TypedDict):
+    """The summary of one curve; mean20 and median20 are over its last twenty points."""
+
+    name: str
+    n: int
+    nans: int
+    first_step: int | None
+    first: float | None
+    last_step: int
+    last: float | None
+    min_step: int | None
+    min: float | None
+    max_step: int | None
+    max: float | None
+    mean20: float | None
+    median20: float | None
+
+
+class RunDetails(ListingRow):
+    """All that `mmctl show` knows about a run."""
+
+    folder: str
+    seconds: float
+    data: dict[str, Setting]
+    attempts: list[dict[str, Setting]]
+    states: list[dict[str, Setting]]
+    evaluations: list[Evaluation]
+    alerts: list[dict[str, Setting]]
+    notes: list[Note]
+    checkpoints: list[Checkpoint]
+    curve: list[tuple[int, float]]
+    published: Published | None
+    series: list[Curve]
+    config: Setting
+    components: Setting
+    environment: Setting
+    git: Setting
+    command: Setting
+
+
+class Difference(TypedDict):
+    """What `mmctl diff` finds: each key with its value in either run."""
+
+    a: str
+    b: str
+    titles: list[str]
+    same_configuration: bool
+    differences: dict[str, list[Setting]]
+
+
+class Against(TypedDict):
+    """A configuration tested against the baseline; p_holm is p adjusted for the number of tests."""
+
+    name: str
+    n: int
+    diff: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_min: float
+    p_holm: float | None
+
+
+class Figures(TypedDict):
+    """One metric of one configuration over its runs; low and high bound the 95 % confidence interval of the mean."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    published: Published | None
+    against: NotRequired[Against]
+
+
+class ComparedRun(TypedDict):
+    """A run behind a mean; `values` has one entry for each metric."""
+
+    uid: str
+    seed: int | None
+    split_hash: str | None
+    state: str
+    step: int
+    counted: bool
+    values: list[float | None]
+
+
+class ConfigurationRow(TypedDict):
+    """Runs that differ only in the seed, on the same data; `values` has one entry for each metric."""
+
+    config_id: str
+    recipe: str
+    method: str
+    labeler: str | None
+    labels: int | None
+    counts: dict[str, int]  # runs by state
+    runs: list[ComparedRun]
+    values: list[Figures]
+
+
+class ComparedMetric(TypedDict):
+    """A metric and how one number was taken from its curve."""
+
+    metric: str
+    reducer: str
+    words: str
+
+
+class Panel(TypedDict):
+    """The configurations that were trained on the same data with the same number of labels."""
+
+    data_hash: str | None
+    dataset: str | None
+    labels: int | None
+    metrics: list[ComparedMetric]
+    configurations: list[ConfigurationRow]
+    notes: list[str]
+    baseline: str | None  # its config_id
+    config: dict[str, list[Setting]]  # a setting and its value in each configuration
+
+
+class Comparison(TypedDict):
+    """What `mmctl compare` finds."""
+
+    test: str
+    panels: list[Panel]
+
+
+class EvaluationResult(TypedDict):
+    """What `mmctl evaluate` finds; `logged` are the metrics that training wrote down at the same step."""
+
+    run: str
+    step: int
+    checkpoint: str
+    split: str
+    weights: str
+    predictor: str
+    metrics: dict[str, float]
+    per_class: Sequence[float | None]
+    confusion: Sequence[Sequence[int]]
+    n: int
+    classes: list[str]
+    agreement: float
+    exact: bool
+    logged: dict[str, float]
+
+
+def as_number(value: object) -> float:
+    """A metric from a journal as a number: there, NaN is null and infinity the text "inf" or "-inf"."""
+    return float(value) if isinstance(value, (int, float)) or value in ("inf", "-inf") else math.nan
