@@ -1,8 +1,8 @@
-"""Augmentation: pictures per CPU second, from uint8 in memory to a batch of normalised float32, a draw per picture.
+"""Augmentation: images per CPU second, from uint8 in memory to a batch of normalised float32, a draw per image.
 
 Ours by the loader, rows and draws included; theirs without a loader, in their favour. Last line: one JSON object:
 weak_numpy, weak_pil and strong_pil = our speed over that of MixMatch-pytorch's numpy transforms, of torchvision on PIL
-pictures, and of USB's RandAugment on PIL pictures.
+images, and of USB's RandAugment on PIL images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TURN = 0.15
 
 
 def ours(parts: dict[str, product.Images], strong: bool) -> Callable[[], object]:
-    """A batch of the loader: as FixMatch's strong view of the unlabelled pictures, or of weak ones alone."""
+    """A batch of the loader: as FixMatch's strong view of the unlabelled images, or of weak ones alone."""
     recipe, sets = ("fixmatch", product.STRONG) if strong else ("supervised", ())
     run = product.training(parts, product.shipped(recipe), "fp32", torch.device("cpu"), BATCH, *sets)
     loader = run.loader
@@ -39,7 +39,7 @@ def ours(parts: dict[str, product.Images], strong: bool) -> Callable[[], object]
 
 
 def one_by_one(make: Callable[[int], Tensor], rng: np.random.Generator) -> Callable[[], Tensor]:
-    """A batch of pictures that are made one at a time."""
+    """A batch of images that are made one at a time."""
     return lambda: torch.stack([make(int(row)) for row in rng.integers(0, PICTURES, BATCH)])
 
 
@@ -116,7 +116,7 @@ def main() -> None:
         gain = ratio(times, name, f"{name.split(',')[0]}, ours")
         speed = f"{BATCH / median(seconds):,.0f}"
         rows.append((name, speed, spread(seconds), "" if gain is None else f"{gain:.2f}"))
-    table("Augmentation, medians", ("policy", "pictures per CPU s", "+- %", "ours is x faster"), rows)
+    table("Augmentation, medians", ("policy", "images per CPU s", "+- %", "ours is x faster"), rows)
     finish({
         "weak_numpy": ratio(times, "weak, MixMatch-pytorch numpy", "weak, ours"),
         "weak_pil": ratio(times, "weak, torchvision on PIL", "weak, ours"),

@@ -1,4 +1,4 @@
-"""Peak memory of training: ours and MixMatch-pytorch, each in a fresh process, a few steps on 50,000 pictures.
+"""Peak memory of training: ours and MixMatch-pytorch, each in a fresh process, a few steps on 50,000 images.
 
 MiB of resident memory as the system counts it (getrusage), with that of child processes on top. On the CPU, one
 thread. Last line: one JSON object: rss_fp32 and rss_bf16 = our peak over theirs.

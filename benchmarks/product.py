@@ -1,4 +1,4 @@
-"""Ours as users run it: a recipe, assembled, and the step of the train loop; on pictures made here."""
+"""Ours as users run it: a recipe, assembled, and the step of the train loop; on images made here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = 1_048_576
 
 
 def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """n pictures like CIFAR-10's in all that costs time: 32 x 32 x 3 bytes, smooth patches under noise; and classes."""
+    """n images like CIFAR-10's in all that costs time: 32 x 32 x 3 bytes, smooth patches under noise; and classes."""
     rng = np.random.Generator(np.random.Philox(seed))
     pixels_NHWC = np.empty((n, 32, 32, 3), np.uint8)
     for start in range(0, n, 5000):  # in parts, so that making them takes no memory that would count
@@ -73,7 +73,7 @@ def training(
 ) -> Training:
     """The objects of a run: a method's recipe on WRN-28-2, 32 px, flip and crop, a batch of each kind."""
     words = [
-        "dataset.name=digits",  # only its name is needed: the pictures are given
+        "dataset.name=digits",  # only its name is needed: the images are given
         f"split.labels={LABELS}",
         "backbone.name=wrn_28_2",
         "augment.weak.name=flip_crop",

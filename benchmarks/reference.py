@@ -82,7 +82,7 @@ def endless(loader: DataLoader[Any]) -> Iterator[Any]:
         yield from loader
 
 
-# MixMatch-pytorch: pictures as normalised float32 CHW in memory, augmented one by one in numpy.
+# MixMatch-pytorch: images as normalised float32 CHW in memory, augmented one by one in numpy.
 
 
 def normalised(pixels_NHWC: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def normalised(pixels_NHWC: np.ndarray) -> np.ndarray:
 
 
 def pad_and_crop(x_CHW: np.ndarray) -> np.ndarray:
-    """A 32 x 32 crop of the picture with 4 pixels of reflection around it."""
+    """A 32 x 32 crop of the image with 4 pixels of reflection around it."""
     x_CHW = np.pad(x_CHW, [(0, 0), (4, 4), (4, 4)], mode="reflect")
     top, left = np.random.randint(0, 8), np.random.randint(0, 8)
     return x_CHW[:, top : top + 32, left : left + 32]
@@ -111,7 +111,7 @@ def numpy_weak(x_CHW: np.ndarray) -> Tensor:
 
 
 class NumpySet(Dataset[Any]):
-    """Some pictures of the data set, kept as float32; `views` augmented versions of each."""
+    """Some images of the data set, kept as float32; `views` augmented versions of each."""
 
     def __init__(self, pixels_NHWC: np.ndarray, targets: np.ndarray, rows: np.ndarray, views: int) -> None:
         self.data, self.targets, self.views = normalised(pixels_NHWC[rows]), targets[rows], views
@@ -187,18 +187,18 @@ class MixMatchPytorch:
         self.at += 1
 
 
-# USB's FixMatch: pictures as uint8, augmented one by one by PIL.
+# USB's FixMatch: images as uint8, augmented one by one by PIL.
 
 
 def pil_weak() -> Callable[[Any], Any]:
-    """Its weak transform up to the picture: crop, flip."""
+    """Its weak transform up to the image: crop, flip."""
     from torchvision import transforms as tv
 
     return tv.Compose([tv.Resize(32), tv.RandomCrop(32, padding=4, padding_mode="reflect"), tv.RandomHorizontalFlip()])
 
 
 def pil_tensor() -> Callable[[Any], Tensor]:
-    """A picture as a normalised tensor."""
+    """An image as a normalised tensor."""
     from torchvision import transforms as tv
 
     return tv.Compose([tv.ToTensor(), tv.Normalize(*IMAGENET)])
@@ -251,7 +251,7 @@ class PilRandAugment:
 
 
 class PilSet(Dataset[Any]):
-    """Pictures by PIL: a weak view, and beside it a strong one where there are no labels."""
+    """Images by PIL: a weak view, and beside it a strong one where there are no labels."""
 
     def __init__(self, pixels_NHWC: np.ndarray, targets: np.ndarray, rows: np.ndarray, strong: bool) -> None:
         self.data, self.targets, self.strong = pixels_NHWC[rows], targets[rows], strong

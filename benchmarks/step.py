@@ -1,6 +1,6 @@
 """One training step: ours against the published programs, and against what the machine's convolutions allow.
 
-WRN-28-2, 32 px, 64 labelled and 64 unlabelled pictures a step, data and augmentation included. Last line: one JSON
+WRN-28-2, 32 px, 64 labelled and 64 unlabelled images a step, data and augmentation included. Last line: one JSON
 object: mixmatch_*, fixmatch_* = the published program's time over ours; floor_* = our MixMatch step over the time that
 its FLOPs take at the best speed of a convolution in the same round; marginmix_fp32 = our MarginMix over our MixMatch.
 """
@@ -73,7 +73,7 @@ class Clock:
 
 BEST = "512 ch 16 px"
 SHAPES = ((512, 16, 12, False), (512, 16, 12, True), (128, 8, 192, False), (128, 8, 192, True))
-"""Channels, pixels, pictures, and whether with backward. The ceiling is the wide one: large, regular, and none of the
+"""Channels, pixels, images, and whether with backward. The ceiling is the wide one: large, regular, and none of the
 network's own shapes, so that it does not move with what a library does for one of them."""
 
 
@@ -141,7 +141,7 @@ class Bench:
     def mixmatch(self) -> None:
         """MixMatch-pytorch, ours, and ours in other forms."""
         split = product.split(self.parts["train"])
-        # It keeps 5,000 of the pictures for validation.
+        # It keeps 5,000 of the images for validation.
         rest = split.unlabeled[:-5000]
         loop = reference.MixMatchPytorch(self.pixels, self.targets, split.labeled, rest, BATCH, self.device)
         self.theirs(MIXMATCH, loop)
@@ -198,7 +198,7 @@ def main() -> None:
     precisions = ["fp32", "bf16"] if precision_of("auto", device) == "bf16" else ["fp32"]
     if len(precisions) == 1:
         tell("bf16 is no faster than fp32 here, by mmctl's own probe: its rows are left out")
-    tell("making pictures and runs")
+    tell("making images and runs")
     bench = Bench(device, precisions, args.quick)
     bench.mixmatch()
     bench.marginmix()

@@ -1,4 +1,4 @@
-"""An augmentation of one's own, made to be copied: pictures as if printed on rough paper.
+"""An augmentation of one's own, made to be copied: images as if printed on rough paper.
 
     [augment.weak]
     name = "flip_crop"
@@ -31,7 +31,7 @@ from mmctl.plugin import augment
 
 @augment("paper_texture")
 class PaperTexture:
-    """Paper grain laid over the picture, each sample with a sheet and a strength of its own.
+    """Paper grain laid over the image, each sample with a sheet and a strength of its own.
 
     Args:
         strength: Largest strength of the grain; a sample's own is drawn between 0 and this.

@@ -31,9 +31,9 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def colour(fill: Fill, channels: int, name: str) -> tuple[int, ...]:
-    """The fill for pictures of this many channels: for grey ones the grey that PIL sees in it."""
+    """The fill for images of this many channels: for grey ones the grey that PIL sees in it."""
     if channels not in (1, 3):
-        raise DataError(f"{name}: needs grey or RGB pictures, and these have {channels} channels")
+        raise DataError(f"{name}: needs grey or RGB images, and these have {channels} channels")
     if isinstance(fill, int):
         return (fill,) * channels
     red, green, blue = fill

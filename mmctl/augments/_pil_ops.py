@@ -1,6 +1,6 @@
-"""The arithmetic of PIL's picture operations on whole batches: uint8 in, the bytes that PIL gives out.
+"""The arithmetic of PIL's image operations on whole batches: uint8 in, the bytes that PIL gives out.
 
-Three families cover them: a warp (one nearest gather), a blend with a filtered picture, and a tone curve of 256
+Three families cover them: a warp (one nearest gather), a blend with a filtered image, and a tone curve of 256
 entries a channel. Each sample has an operation and numbers of its own; nothing depends on its neighbours. `ops` are
 the operations that a policy can have at all: what it cannot have is not computed.
 
@@ -62,7 +62,7 @@ def _some(mask_B: Tensor, change: Callable[..., Tensor], other: Tensor, *args_B:
     if not len(rows):
         return other
     changed, n = change(*(a.index_select(0, rows) for a in args_B)), len(other)
-    # Choosing rows of both end to end moves whole pictures; index_copy would move byte by byte.
+    # Choosing rows of both end to end moves whole images; index_copy would move byte by byte.
     chosen = torch.arange(n).index_copy_(0, rows, torch.arange(n, n + len(rows)))
     return torch.cat((other, changed)).index_select(0, chosen)
 
@@ -101,10 +101,10 @@ def warp(x_BCHW: Tensor, matrix_B6: Tensor) -> Tensor:
 
 
 def blended(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, ops: Collection[int]) -> Tensor:
-    """The samples whose operation is a blend, blended; colour leaves grey pictures as they are.
+    """The samples whose operation is a blend, blended; colour leaves grey images as they are.
 
-    As in PIL, color and sharpness go from the filtered picture (alpha 0) by the picture (1) beyond it, smooth and
-    blur from the picture to the filtered one.
+    As in PIL, color and sharpness go from the filtered image (alpha 0) by the image (1) beyond it, smooth and
+    blur from the image to the filtered one.
     """
     present = set(BLENDS) & set(ops)
 
@@ -211,7 +211,7 @@ def curves(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: 
 
 
 def mean_luma(x_BCHW: Tensor) -> Tensor:
-    """The mean grey of each picture, rounded, as float32: what contrast goes away from."""
+    """The mean grey of each image, rounded, as float32: what contrast goes away from."""
     grey = luma(x_BCHW).flatten(1)
     n = grey.shape[1]
     return ((2 * grey.sum(1) + n) // (2 * n)).float()

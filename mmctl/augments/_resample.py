@@ -1,4 +1,4 @@
-"""The middle of each picture resized to the whole, as PIL resizes: the same whole-number arithmetic, tap by tap.
+"""The middle of each image resized to the whole, as PIL resizes: the same whole-number arithmetic, tap by tap.
 
 B batch, C channels, H height, W width, K margins, M methods, L length of an axis, T taps.
 """

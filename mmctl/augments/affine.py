@@ -28,7 +28,7 @@ class Affine:
         shear: Largest shear: pixels sideways for a pixel down.
         flip: Probability of a horizontal flip.
         noise: Standard deviation of the noise, where black is 0 and white is 1.
-        padding: What lies beyond the picture: its "border" pixels, its "reflection", or black "zeros".
+        padding: What lies beyond the image: its "border" pixels, its "reflection", or black "zeros".
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Affine:
         self.flip, self.noise, self.padding = flip, noise, padding
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Uniform numbers for every part, and a noise seed, for each picture."""
+        """Uniform numbers for every part, and a noise seed, for each image."""
         turn, zoom_down, zoom_right, shear, down, right = rng.uniform(-1, 1, (6, n)).astype(np.float32)
         return {
             "turn": turn * np.float32(np.deg2rad(self.rotate)),

@@ -33,20 +33,20 @@ SHARES = (_pil_ops.AUTOCONTRAST, _pil_ops.EQUALIZE, _pil_ops.INVERT, _pil_ops.SM
 
 @augment("ctaugment")
 class CTAugment(nn.Module):
-    """Operations at strengths that have lately left labelled pictures recognisable; they are learned by `update`.
+    """Operations at strengths that have lately left labelled images recognisable; they are learned by `update`.
 
     Each parameter of an operation is cut into bins, each bin has a rate: a running mean of how well the network
-    recognised labelled pictures shown with it, 1 at first. Bins are drawn in proportion to their rates; one below
-    `threshold` times the best of its parameter is not drawn. A method that learns shows labelled pictures through a
+    recognised labelled images shown with it, 1 at first. Bins are drawn in proportion to their rates; one below
+    `threshold` times the best of its parameter is not drawn. A method that learns shows labelled images through a
     second policy, `ctaugment_probe`, and tells it how well they were recognised.
 
     Source: google-research/fixmatch, libml/ctaugment.py, with the constants of its flags and the patch that FixMatch
     adds (ReMixMatch: cutout = 0). There a second hit of a bin in one batch weighs a little more than the first; here
     all hits of a batch weigh the same, whatever their order. There a shift is .3 px at most, which is none at all;
-    here it is the paper's share of the side. On grey pictures `color` changes nothing.
+    here it is the paper's share of the side. On grey images `color` changes nothing.
 
     Args:
-        depth: Operations for each picture, drawn one by one: the same one may come twice.
+        depth: Operations for each image, drawn one by one: the same one may come twice.
         threshold: Bins whose rate is below this share of the best of its parameter are not drawn (FixMatch: 0.8;
             the class it comes from: 0.85).
         decay: How much of its rate a bin keeps when it is scored.
@@ -162,7 +162,7 @@ class CTAugment(nn.Module):
     def _rescaled(self, x: Tensor, op: Tensor, level: Tensor, method: Tensor) -> Tensor:
         kind = (method * 5.99).long()
         for axis, dim in (("column", 3), ("row", 2)):  # PIL's order
-            # A margin of 0 leaves the picture as it is.
+            # A margin of 0 leaves the image as it is.
             margin = (level * MOST_MARGIN * x.shape[dim]).round().long() * (op == _pil_ops.RESCALE)
             first, weight = getattr(self, f"{axis}_first"), getattr(self, f"{axis}_weight")
             x = resampled(x, first[margin, kind], weight[margin, kind], dim)
@@ -179,9 +179,9 @@ class CTAugment(nn.Module):
         return _pil_ops.erased(x, box, self.fill)
 
     def update(self, score_B: Tensor, **draws: Tensor) -> None:
-        """Move the rates of the bins that were shown towards how well each picture was recognised, 0..1.
+        """Move the rates of the bins that were shown towards how well each image was recognised, 0..1.
 
-        score: of this rank's pictures; draws: the global batch's, as `Batch.view_draws` has them.
+        score: of this rank's images; draws: the global batch's, as `Batch.view_draws` has them.
         """
         mine = {name: across.local_rows(t) for name, t in draws.items()}
         self.learn(score_B, mine["op"], self.picked(mine))
@@ -192,7 +192,7 @@ class CTAugment(nn.Module):
 
     @torch.no_grad()
     def learn(self, score_B: Tensor, op_BS: Tensor, bin_BSP: Tensor) -> None:
-        """rate <- decay^n rate + (1 - decay^n) mean score, where n pictures of the global batch had the bin."""
+        """rate <- decay^n rate + (1 - decay^n) mean score, where n images of the global batch had the bin."""
         here_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
         there_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
         hit = here_BSO[..., None, None] * there_BSPV[:, :, None] * self._there()  # BSOPV
@@ -204,9 +204,9 @@ class CTAugment(nn.Module):
 
 @augment("ctaugment_probe")
 class CTAugmentProbe:
-    """Labelled pictures with the operations of a `ctaugment` policy at any strength, to learn which it can bear.
+    """Labelled images with the operations of a `ctaugment` policy at any strength, to learn which it can bear.
 
-    A method calls `update(score, **draws)` with the draws of the view and how well each picture was recognised:
+    A method calls `update(score, **draws)` with the draws of the view and how well each image was recognised:
     1 - 0.5 sum |probs - target|. The rates belong to the policy that is probed, and are saved with it.
 
     Args:

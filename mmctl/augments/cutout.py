@@ -29,7 +29,7 @@ class Cutout:
         self.side, self.fill = pixels(size, self.height, self.width), colour(fill, in_channels, "cutout")
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """The patch of each picture."""
+        """The patch of each image."""
         row, column = rng.integers(self.height, size=n), rng.integers(self.width, size=n)
         return {"box": squares(row, column, self.side, self.height, self.width)}
 

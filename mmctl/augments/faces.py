@@ -20,7 +20,7 @@ class Faces(Affine):
         shift: Largest shift as a share of the shorter side: 1/12 is 2 px of 24 and 4 px of 48.
         rotate: Largest rotation in degrees, either way.
         noise: Standard deviation of the noise, where black is 0 and white is 1.
-        padding: What lies beyond the picture: its "border" pixels, its "reflection", or black "zeros".
+        padding: What lies beyond the image: its "border" pixels, its "reflection", or black "zeros".
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class FlipCrop:
     """Horizontal flip, and a crop shifted by up to `pad` pixels within the reflected surroundings.
 
     Args:
-        flip: Probability of the flip; 0 for digits and other pictures that have a left and a right.
+        flip: Probability of the flip; 0 for digits and other images that have a left and a right.
         pad: Largest shift in pixels along each axis; all shifts from -pad to pad are equally likely.
     """
 
@@ -37,11 +37,11 @@ class FlipCrop:
     ) -> None:
         side = image_size if isinstance(image_size, int) else min(image_size)
         if pad >= side:
-            raise DataError(f"flip_crop: pad = {pad} needs pictures larger than {pad} px, and a side here is {side} px")
+            raise DataError(f"flip_crop: pad = {pad} needs images larger than {pad} px, and a side here is {side} px")
         self.flip, self.pad = flip, pad
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Whether each picture is flipped, and its shifts."""
+        """Whether each image is flipped, and its shifts."""
         return {
             "flip": (rng.random(n) < self.flip).astype(np.int64),
             "down": rng.integers(-self.pad, self.pad + 1, n),

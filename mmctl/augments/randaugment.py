@@ -36,10 +36,10 @@ class RandAugment:
     """What both forms share.
 
     Args:
-        num_ops: Operations for each picture, drawn one by one: the same one may come twice.
+        num_ops: Operations for each image, drawn one by one: the same one may come twice.
         without: Operations that are not drawn, of autocontrast, brightness, color, contrast, equalize, identity,
             posterize, rotate, sharpness, shear_x, shear_y, solarize, translate_x, translate_y.
-        enhance: Range of the factor of brightness, color, contrast and sharpness: 1 leaves the picture as it is, 0
+        enhance: Range of the factor of brightness, color, contrast and sharpness: 1 leaves the image as it is, 0
             makes it black, grey, flat or blurred.
         posterize: Range of the bits that posterize keeps of each value; at least one is kept.
         rotate: Largest rotation in degrees, either way.
@@ -140,16 +140,16 @@ class FixMatchRandAugment(RandAugment):
         translate = 0.3
         outside = "black"
 
-    where the code keeps 4 bits to 1, shifts by up to 9 px whatever the size, and goes beyond the picture in
-    brightness, color, contrast and sharpness. Its patch is 16 px on pictures of any size: 0.5 is that at 32 px.
-    On grey pictures `color` changes nothing.
+    where the code keeps 4 bits to 1, shifts by up to 9 px whatever the size, and goes beyond the image in
+    brightness, color, contrast and sharpness. Its patch is 16 px on images of any size: 0.5 is that at 32 px.
+    On grey images `color` changes nothing.
 
     Args:
         probability: Probability with which each drawn operation is applied.
         magnitude: Levels are drawn from 1 to this less one, of 10; all are equally likely.
         cutout: Side of the patch: pixels if a whole number, a share of the shorter side if not; 0 = no patch. Its
             middle is any pixel, so it may reach over the edge.
-        outside: What a warp shows from beyond the picture: "fill" as the authors' code (until an autocontrast,
+        outside: What a warp shows from beyond the image: "fill" as the authors' code (until an autocontrast,
             equalize, posterize or solarize after it has taken it for black), or PIL's "black".
     """
 
@@ -200,11 +200,11 @@ class USBRandAugment(RandAugment):
 
     Source: microsoft/Semi-supervised-learning, semilearn/datasets/augmentation/randaugment.py. Unlike FixMatch's own,
     strengths are real numbers anywhere in their range, factors stay below 1, posterize keeps 4 to 7 bits, shifts are
-    shares of the side, beyond the picture is black, and the patch is of any size up to half the width. It is not
-    shrunk at the upper and left edge. On grey pictures `color` changes nothing, and the patch is the grey of `fill`.
+    shares of the side, beyond the image is black, and the patch is of any size up to half the width. It is not
+    shrunk at the upper and left edge. On grey images `color` changes nothing, and the patch is the grey of `fill`.
 
     Args:
-        cutout: Largest side of the patch as a share of the width; a picture's own is drawn from 0 to this.
+        cutout: Largest side of the patch as a share of the width; an image's own is drawn from 0 to this.
     """
 
     called = "usb_ra"

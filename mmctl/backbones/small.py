@@ -1,4 +1,4 @@
-"""Backbone for very small pictures: three convolutions, for demonstrations and tests on a CPU."""
+"""Backbone for very small images: three convolutions, for demonstrations and tests on a CPU."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Timm(nn.Module):
 
     Args:
         model: Name of the model, with a tag behind a dot where timm has several sets of weights.
-        pretrained: Start from timm's weights (downloaded once) and normalise pictures as they expect.
+        pretrained: Start from timm's weights (downloaded once) and normalise images as they expect.
         args: Further arguments of the model, for example {drop_path_rate = 0.1} or {img_size = 48}.
     """
 
@@ -72,14 +72,14 @@ class Timm(nn.Module):
         return self.net(x_BCHW)  # type: ignore[no-any-return]
 
     def _try(self, x_BCHW: Tensor, model: str) -> None:
-        """One pass now, since many models take only some picture sizes, and say so late and darkly."""
+        """One pass now, since many models take only some image sizes, and say so late and darkly."""
         _, channels, height, width = x_BCHW.shape
         native = tuple(self.net.default_cfg.get("input_size") or ())
-        what = f"timm's {model!r} does not take {channels} x {height} x {width} pictures"
+        what = f"timm's {model!r} does not take {channels} x {height} x {width} images"
         size = height if height == width else [height, width]
         hint = (
             f"It is made for {' x '.join(map(str, native))}; some models take args = {{img_size = {size}}}, "
-            "else take another model or other pictures."
+            "else take another model or other images."
         )
         self.net.eval()
         try:

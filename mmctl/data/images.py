@@ -1,4 +1,4 @@
-"""Pictures as networks see them: normalised on the device, with targets as distributions.
+"""Images as networks see them: normalised on the device, with targets as distributions.
 
 B batch, C channels, H height, W width, K classes, N images.
 """
@@ -29,7 +29,7 @@ def check_images(images: Mapping[str, Images], name: str) -> None:
             raise DataError(f"{where}: its classes {list(part.classes)} are not those of train, {list(first.classes)}.")
         if shape[1:] != tuple(first.pixels.shape[1:]):
             raise DataError(
-                f"{where}: its pictures are {list(shape[1:])}, those of train {list(first.pixels.shape[1:])}."
+                f"{where}: its images are {list(shape[1:])}, those of train {list(first.pixels.shape[1:])}."
             )
         if shape[0] != n or part.targets.shape not in ((n,), (n, classes)):
             raise DataError(
@@ -89,7 +89,7 @@ class Normalize(NamedTuple):
         if x_BCHW.device.type != "cpu":
             scale, shift = self.scale_and_shift_2C11.unbind()
             return torch.addcmul(shift, x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last), scale)
-        # A cast and a change of layout at once, channel by channel, and constants of the picture's size: a change of
+        # A cast and a change of layout at once, channel by channel, and constants of the image's size: a change of
         # layout for all channels together, or constants broadcast along them, take twice as long on a CPU.
         out = torch.empty_like(x_BCHW, dtype=torch.float32, memory_format=torch.channels_last)
         for to, channel in zip(out.unbind(1), x_BCHW.unbind(1), strict=True):
@@ -112,7 +112,7 @@ class Pictures:
         rows: np.ndarray | None = None,
         unlabeled: bool = False,
     ) -> None:
-        """unlabeled: pictures without a label are shown too, with a target of zeros."""
+        """unlabeled: images without a label are shown too, with a target of zeros."""
         self.normalize, self.device, self.batch = norm.on(device), device, batch
         self.rows = np.arange(len(images.targets)) if rows is None else rows
         target_NK = one_hot(images)[self.rows]

@@ -152,7 +152,7 @@ class Loader:
                 together.setdefault(self.chains[view], []).append((branch, i))
         shown: dict[tuple[str, int], Tensor] = {}
         for policies, places in together.items():
-            # Views of one chain go through it as one batch: fewer operations, the same numbers picture by picture.
+            # Views of one chain go through it as one batch: fewer operations, the same numbers image by image.
             x = _joined([raw[branch] for branch, _ in places])
             for policy in policies:
                 drawn = [staged.view_draws[f"{branch}{i}"][policy] for branch, i in places]

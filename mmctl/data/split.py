@@ -1,4 +1,4 @@
-"""Which training pictures keep their labels, which are shown without, and which are held out."""
+"""Which training images keep their labels, which are shown without, and which are held out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmctl.recipe.settings import Split as SplitSettings
 
 
 def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
-    """Split the training pictures by the recipe's rule; `seed` counts where the recipe names none.
+    """Split the training images by the recipe's rule; `seed` counts where the recipe names none.
 
     Every class is shuffled once. Validation takes class-proportionally from the ends, labels from the beginnings,
     so that the labels of a smaller draw are among those of a larger one with the same seed.
@@ -49,7 +49,7 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
 
 
 def class_of(images: Images) -> np.ndarray:
-    """Class of each picture, the most probable one where the target is a distribution; -1 = no label."""
+    """Class of each image, the most probable one where the target is a distribution; -1 = no label."""
     targets = images.targets
     if targets.ndim == 1:
         return targets.astype(np.int64)
@@ -71,9 +71,9 @@ def balanced(labels: int, sizes: np.ndarray, first: np.ndarray, fill: bool) -> n
 
 
 def natural(labels: int, sizes: np.ndarray, first: np.ndarray, each: bool = True) -> np.ndarray:
-    """Class-proportional numbers that sum to `labels`, with `each` at least one a class that has a picture.
+    """Class-proportional numbers that sum to `labels`, with `each` at least one a class that has an image.
 
-    The i-th picture of a class of n stands at (i + 1/2) / n and the first ones are taken (Webster's rule): within
+    The i-th image of a class of n stands at (i + 1/2) / n and the first ones are taken (Webster's rule): within
     one of the exact share, and unlike rounding by remainders a larger number never takes a label away.
     """
     owner = np.concatenate([np.full(sizes[k], k) for k in first])
@@ -139,11 +139,11 @@ def _digest(rule: str, seed: int, *rows: np.ndarray) -> str:
 
 
 def _carve(val: int | float, pools: list[np.ndarray], first: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The validation pictures, and what is left of each class."""
+    """The validation images, and what is left of each class."""
     sizes = np.array([len(pool) for pool in pools])
     n = int(val) if isinstance(val, int) or val >= 1 else round(val * int(sizes.sum()))
     if n >= sizes.sum() and n > 0:
-        raise DataError(f"split.val = {n}, but only {sizes.sum()} training pictures have a label; lower it")
+        raise DataError(f"split.val = {n}, but only {sizes.sum()} training images have a label; lower it")
     counts = natural(n, sizes, first, each=False)
     taken = [pool[len(pool) - k :] for pool, k in zip(pools, counts, strict=True)]
     return np.sort(np.concatenate(taken)), [pool[: len(pool) - k] for pool, k in zip(pools, counts, strict=True)]
@@ -156,7 +156,7 @@ def _counts(settings: SplitSettings, sizes: np.ndarray, first: np.ndarray, class
         return sizes
     if labels > have:
         raise DataError(
-            f"split.labels = {labels}, but only {have} training pictures have a label that may be used "
+            f"split.labels = {labels}, but only {have} training images have a label that may be used "
             f'(validation apart); lower split.labels or split.val, or set split.labels = "all"'
         )
     if labels < len(classes):
@@ -197,38 +197,38 @@ def _read(path: Path) -> dict[str, Any]:
 def _from_file(images: Images, settings: SplitSettings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of the file's "labeled", and of its "val" if it has one."""
     if settings.file is None:
-        raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or picture ids')
+        raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or image ids')
     path = project.root() / settings.file
     body = _read(path)
     rows = {name: _rows(path, name, body[name], images) for name in ("labeled", "val") if body.get(name)}
     if "labeled" not in rows:
-        raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training pictures')
+        raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training images')
     labeled, val = rows["labeled"], rows.get("val")
     if settings.labels not in ("all", len(labeled)):
-        raise DataError(f"{path} labels {len(labeled)} pictures, split.labels says {settings.labels}; make them equal")
+        raise DataError(f"{path} labels {len(labeled)} images, split.labels says {settings.labels}; make them equal")
     for name, part in rows.items():
         bare = part[label_N[part] < 0]
         if len(bare):
-            raise DataError(f'{path}: "{name}" has {len(bare)} pictures without a label, first {images.ids[bare[0]]!r}')
+            raise DataError(f'{path}: "{name}" has {len(bare)} images without a label, first {images.ids[bare[0]]!r}')
     if val is not None and len(both := np.intersect1d(labeled, val)):
-        raise DataError(f'{path}: {len(both)} pictures are in "labeled" and in "val", first {images.ids[both[0]]!r}')
+        raise DataError(f'{path}: {len(both)} images are in "labeled" and in "val", first {images.ids[both[0]]!r}')
     return labeled, val
 
 
 def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
     if not isinstance(entries, list):
-        raise DataError(f'{path}: "{name}" must be a list of row numbers or picture ids')
+        raise DataError(f'{path}: "{name}" must be a list of row numbers or image ids')
     known = {key: row for row, key in enumerate(images.ids)}
     rows: list[int] = []
     for place, entry in enumerate(entries, 1):
         row = known.get(entry, -1) if isinstance(entry, str) else entry
         if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < len(images.ids):
             raise DataError(
-                f'{path}: entry {place} of "{name}" is {entry!r}: no training picture has that id or row '
+                f'{path}: entry {place} of "{name}" is {entry!r}: no training image has that id or row '
                 f"(0 to {len(images.ids) - 1}, ids like {images.ids[0]!r})"
             )
         rows.append(row)
     unique = np.unique(np.array(rows, np.int64))
     if len(unique) < len(rows):
-        raise DataError(f'{path}: "{name}" names {len(rows) - len(unique)} pictures more than once')
+        raise DataError(f'{path}: "{name}" names {len(rows) - len(unique)} images more than once')
     return unique

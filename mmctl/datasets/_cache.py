@@ -1,4 +1,4 @@
-"""What the data sets of this folder share: a fingerprint of pictures and a cache of decoded ones."""
+"""What the data sets of this folder share: a fingerprint of images and a cache of decoded ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str],
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures are kept; the data folder itself is never written to."""
+    """Where decoded images are kept; the data folder itself is never written to."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "mmctl"
 

@@ -29,7 +29,7 @@ SOURCES = (
 
 @dataclass
 class Table:
-    """Rows of a CSV file of votes; a row without a name is a picture without a face.
+    """Rows of a CSV file of votes; a row without a name is an image without a face.
 
     Four names stand twice in fer2013new.csv, one with other votes. Microsoft's reader takes both rows, and so do we.
     """
@@ -41,7 +41,7 @@ class Table:
     votes: np.ndarray  # int64 N x 10
 
     def named(self, usage: str) -> np.ndarray:
-        """Rows of that part which have a picture."""
+        """Rows of that part which have an image."""
         return np.array([i for i, u in enumerate(self.usages) if u == usage and self.names[i]], np.int64)
 
     def ids(self, rows: Sequence[int]) -> list[str]:
@@ -94,7 +94,7 @@ def read_votes(path: Path, usage: str | None = None) -> Table:
 
 
 def _row(where: str, cells: list[str], usage: str | None) -> tuple[str, str, list[int]]:
-    """Usage, picture name and votes of one row."""
+    """Usage, image name and votes of one row."""
     cells = [cell.strip() for cell in cells]
     if usage is None:
         wanted: tuple[int, ...] = (12,)
@@ -103,7 +103,7 @@ def _row(where: str, cells: list[str], usage: str | None) -> tuple[str, str, lis
         wanted = (12, 11)
         name = cells[0]
         if len(cells) == 12 and cells[1].replace(" ", "") != f"(0,0,{SIDE},{SIDE})":
-            raise DataError(f"{where}: the box {cells[1]!r} is not the whole picture, (0, 0, {SIDE}, {SIDE})")
+            raise DataError(f"{where}: the box {cells[1]!r} is not the whole image, (0, 0, {SIDE}, {SIDE})")
     if len(cells) not in wanted:
         raise DataError(f"{where}: {len(cells)} columns, and a row has {' or '.join(map(str, wanted))}. {SOURCES}.")
     if usage not in USAGES:
@@ -126,7 +126,7 @@ def png_pixels(folder: Path, table: Table, rows: Sequence[int]) -> np.ndarray:
     for row in rows:
         entry = found.get(table.names[row])
         if entry is None or not entry.is_file():
-            raise DataError(f"{table.at(row)}: there is no picture file {table.names[row]!r} in {folder}. {SOURCES}.")
+            raise DataError(f"{table.at(row)}: there is no image file {table.names[row]!r} in {folder}. {SOURCES}.")
         stat = entry.stat()
         stats.append((str(folder.absolute() / entry.name), stat.st_size, stat.st_mtime_ns))
     names = [table.names[row] for row in rows]
@@ -151,14 +151,14 @@ def _decode(folder: Path, names: Sequence[str]) -> np.ndarray:
     if bad:
         more = f"; so are {', '.join(name for name, _ in bad[1:4])}" if bad[1:] else ""
         raise DataError(
-            f"{folder / bad[0][0]}: not a good picture ({bad[0][1]}){more}. {len(bad)} of {len(names)} pictures in "
+            f"{folder / bad[0][0]}: not a good image ({bad[0][1]}){more}. {len(bad)} of {len(names)} images in "
             f"this folder are damaged; restore them. {SOURCES}."
         )
     return pixels
 
 
 def csv_pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures of fer2013.csv, uint8 N x 48 x 48, and the number of each one's usage in USAGES."""
+    """All images of fer2013.csv, uint8 N x 48 x 48, and the number of each one's usage in USAGES."""
     try:
         stat = path.stat()
         kept = cached("fer2013", [(str(path.absolute()), stat.st_size, stat.st_mtime_ns)], lambda: _parse(path))
@@ -208,7 +208,7 @@ def _block(path: Path, block: Sequence[tuple[int, bytes]]) -> np.ndarray:
     for line, text in block:
         words = text.split()
         if len(words) != SIDE * SIDE:
-            raise DataError(f"{path}:{line}: {len(words)} pixels, and a picture has {SIDE * SIDE}. {SOURCES}.")
+            raise DataError(f"{path}:{line}: {len(words)} pixels, and an image has {SIDE * SIDE}. {SOURCES}.")
         for word in words:
             if not (word.isdigit() and int(word) <= 255):
                 raise DataError(f"{path}:{line}: pixel {word.decode(errors='replace')!r} is not a number from 0 to 255")

@@ -22,14 +22,14 @@ def digits(
     """1,797 handwritten digits of 8 x 8 px in 10 classes, from scikit-learn; `root` is not used.
 
     Args:
-        test: Number of test pictures, drawn class-proportionally; all others are train.
+        test: Number of test images, drawn class-proportionally; all others are train.
         test_seed: Seed of that draw; it does not follow the run's seed, so all runs share one test set.
     """
     from sklearn.datasets import load_digits  # takes a second, so only when the data are wanted
 
     values, targets = load_digits(return_X_y=True)
     if test > len(targets) - len(CLASSES):
-        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} pictures to train; lower it")
+        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} images to train; lower it")
     pixels_NCHW = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     targets = targets.astype(np.int64)
     chosen = np.zeros(len(targets), bool)
@@ -42,7 +42,7 @@ def digits(
 
 
 def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Rows in an order of which every beginning is class-proportional, to a picture.
+    """Rows in an order of which every beginning is class-proportional, to an image.
 
     The rows are shuffled; the i-th row of a class of n then stands at (i + 1/2) / n, so that the classes pass at
     speeds in proportion to their sizes.

@@ -2,9 +2,9 @@
 
 The rules are those of Microsoft's reader (src/ferplus.py). Single votes are taken for slips and dropped. The label
 of a majority is the expression with more than half of the votes that are left, "unknown" and "NF" (no face) being
-candidates like the others; pictures without such a majority, or with one for those two, are dropped.
+candidates like the others; images without such a majority, or with one for those two, are dropped.
 
-Its two published sources of votes differ in the majority label of 260 training pictures, so which one was read is
+Its two published sources of votes differ in the majority label of 260 training images, so which one was read is
 part of a recipe. Its fourth rule, `multi_target` (all expressions of 30 % and more are equally right), is kept for
 later: it needs a loss over sets of labels.
 """
@@ -32,7 +32,7 @@ def ferplus(
     """FER+ faces, 48 px grey, 8 expressions; from fer2013.csv + fer2013new.csv or from folders of PNG files.
 
     Args:
-        votes: Target of a training picture: its "majority" label, or the "probability" of each expression (the
+        votes: Target of a training image: its "majority" label, or the "probability" of each expression (the
             most frequent ones, up to three). Validation and test are always by majority.
         labels: File that the votes are read from; "auto" is fer2013new.csv if it is there, else label.csv.
     """
@@ -47,7 +47,7 @@ def ferplus(
             good = label >= 0
             targets = label[good]
         if not good.any():
-            raise DataError(f"{table.path}: no picture of {part} has a clear label; is the file whole? {SOURCES}.")
+            raise DataError(f"{table.path}: no image of {part} has a clear label; is the file whole? {SOURCES}.")
         parts[part] = images(pixels[good][:, None], targets, CLASSES, table.ids(rows[good].tolist()))
     return parts
 
@@ -65,7 +65,7 @@ def distribution(votes_N10: np.ndarray) -> np.ndarray:
     """Shares of the leading expressions, float32 N x 8; a zero row = dropped.
 
     Expressions are taken from the most frequent down, equals together, until they hold three quarters of the votes,
-    or there are three, or "unknown" or "NF" is reached. Dropped are pictures on which one of these two leads, whose
+    or there are three, or "unknown" or "NF" is reached. Dropped are images on which one of these two leads, whose
     expressions hold no more than half of the votes, or that have more than three.
     """
     left = np.where(votes_N10 > 1, votes_N10, 0)
@@ -85,7 +85,7 @@ def distribution(votes_N10: np.ndarray) -> np.ndarray:
 
 
 def _read(root: Path, labels: Labels) -> dict[str, tuple[Table, np.ndarray, np.ndarray]]:
-    """Votes, their rows that have a picture, and those pictures, of each part."""
+    """Votes, their rows that have an image, and those images, of each part."""
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder. {SOURCES}. Set dataset.root to that folder.")
     one = root / "fer2013new.csv"

@@ -16,7 +16,7 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 def unit(d_UCHW: Tensor) -> Tensor:
-    """Each picture's direction at length 1; a zero stays zero.
+    """Each image's direction at length 1; a zero stays zero.
 
     The largest entry first: a confident network's gradients are so small that their squares would underflow.
     """
@@ -62,7 +62,7 @@ class Vat(nn.Module):
         self.eps, self.xi, self.iterations = eps, xi, iterations
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """A seed for the noise of each picture."""
+        """A seed for the noise of each image."""
         return {"seed": rng.integers(0, 2**62, u)}
 
     def step(self, batch: Batch) -> StepOutput:

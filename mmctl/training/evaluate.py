@@ -73,7 +73,7 @@ def refit_centroids(
 def recompute_bn(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: False) -> Model:
     """A copy with the batch-norm statistics of these very weights: an average of networks has none that fit it.
 
-    The plain mean over batches of what a training forward sees. A function of weights and pictures alone, so that a
+    The plain mean over batches of what a training forward sees. A function of weights and images alone, so that a
     checkpoint evaluated later gives the same figures.
     """
     own = Average(net).eval()

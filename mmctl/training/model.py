@@ -54,7 +54,7 @@ class Model(nn.Module):
             emb = self.backbone(x_BCHW)
             if emb.shape != (len(x_BCHW), self.embed_dim):
                 raise PluginError(
-                    f"backbone {type(self.backbone).__name__} gives {list(emb.shape)} for {len(x_BCHW)} pictures; its "
+                    f"backbone {type(self.backbone).__name__} gives {list(emb.shape)} for {len(x_BCHW)} images; its "
                     f"embed_dim says [{len(x_BCHW)}, {self.embed_dim}]."
                 )
             logits = self.head(emb)

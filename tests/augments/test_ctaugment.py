@@ -1,4 +1,4 @@
-"""CTAugment against its source: strengths, rates and pictures, one at a time; and in a run that is stopped."""
+"""CTAugment against its source: strengths, rates and images, one at a time; and in a run that is stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pair(channels: int = 3, size: Any = 32, **more: Any) -> tuple[CTAugment, CTA
     return policy, CTAugmentProbe({"strong": policy})
 
 
-# The source, for one picture -----------------------------------------------------------------------------------------
+# The source, for one image -----------------------------------------------------------------------------------------
 
 
 def patched(image: Image.Image, row: int, column: int, half: int) -> Image.Image:
@@ -120,7 +120,7 @@ class Slow:
         return True
 
 
-# Pictures ------------------------------------------------------------------------------------------------------------
+# Images ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", [2, 4])
@@ -224,7 +224,7 @@ Hits = dict[tuple[str, int, int], list[float]]  # by operation, parameter and bi
 
 
 def hits(draws: dict[str, Tensor], score: Tensor, bins: Tensor | None = None) -> Hits:
-    """The scores of the pictures that had each bin."""
+    """The scores of the images that had each bin."""
     found: Hits = {}
     for i in range(len(score)):
         for s, op in enumerate(draws["op"][i].tolist()):
@@ -296,7 +296,7 @@ def test_it_recovers() -> None:
 
 
 def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scores its own pictures, and holds the draws of all: what `total` gives is the sum over both."""
+    """Each scores its own images, and holds the draws of all: what `total` gives is the sum over both."""
     draws, score = drawn(CTAugment(3, 32), 32), torch.from_numpy(default_rng(1).random(32, np.float32))
     (alone, probe), sums, results = pair(), [], []
     probe.update(score, **draws)
@@ -334,7 +334,7 @@ def test_the_probed_policy_must_be_there() -> None:
     for augments in ({}, {"strong": CTAugmentProbe({"strong": policy})}):
         with pytest.raises(DataError, match=r'of = "strong" names no ctaugment policy that stands before it'):
             CTAugmentProbe(augments)
-    with pytest.raises(DataError, match="needs grey or RGB pictures"):
+    with pytest.raises(DataError, match="needs grey or RGB images"):
         CTAugment(2, 32)
 
 
@@ -349,7 +349,7 @@ from mmctl.plugin import LossTerm, StepOutput, method
 
 @method("probing")
 class Probing(nn.Module):
-    """Strongly augmented labelled pictures, and what they show CTAugment."""
+    """Strongly augmented labelled images, and what they show CTAugment."""
 
     views = {"x": ("strong", "probe")}
     slots = {"labeled": LossTerm("soft_cross_entropy")}

@@ -181,7 +181,7 @@ def test_timm_models(timm_net: Any, model: str, channels: int, size: Any, dim: i
         ({"model": "resnet10t", "args": {"pretrained_cfg_overlay": {}}}, r"args\.pretrained_cfg_overlay cannot be set"),
         ({"model": "resnet10t", "args": {"colour": 1}}, r"cannot make 'resnet10t' with args .*colour"),
         ({"model": "wrn_28_2", "args": {"residul": "raw"}}, r"residul"),
-        ({"model": "vit_tiny_patch16_224"}, r"does not take 3 x 48 x 48 pictures.*3 x 224 x 224.*img_size = 48"),
+        ({"model": "vit_tiny_patch16_224"}, r"does not take 3 x 48 x 48 images.*3 x 224 x 224.*img_size = 48"),
         ({"model": "wrn_28_2", "pretrained": True}, r"no pretrained weights of 'wrn_28_2'"),
     ],
 )

@@ -183,7 +183,7 @@ def test_two_csv_files(unpack: Callable[..., Path]) -> None:
 
 
 def test_layouts_agree(unpack: Callable[..., Path], tmp_path: Path) -> None:
-    """The first pictures of each part: PNG files by fer2013new.csv are what the two CSV files are."""
+    """The first images of each part: PNG files by fer2013new.csv are what the two CSV files are."""
     both = shutil.copytree(unpack("png", limit=60), tmp_path / "both")
     csv_root = unpack("csv", limit=60)
     shutil.copy(csv_root / "fer2013new.csv", both)
@@ -211,7 +211,7 @@ def faces(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
-    """Two pictures in each part, one happy and one angry."""
+    """Two images in each part, one happy and one angry."""
     for number, folder in enumerate(FOLDERS.values()):
         (tmp_path / "png" / folder).mkdir(parents=True)
         for i, picture in enumerate(faces(2, number)):
@@ -223,7 +223,7 @@ def png(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """The two CSV files with the same six pictures; the fourth row has no face."""
+    """The two CSV files with the same six images; the fourth row has no face."""
     root = tmp_path / "two"
     root.mkdir()
     pixels, votes = ["emotion,pixels,Usage"], [",".join(HEADER)]
@@ -305,9 +305,9 @@ SOURCE = r"github\.com/microsoft/FERPlus.*Kaggle"
             1,
             "20.png",
             "no.png",
-            r"label\.csv:1: there is no picture file 'no\.png' in .*" + SOURCE,
+            r"label\.csv:1: there is no image file 'no\.png' in .*" + SOURCE,
         ),
-        ("FER2013Test/label.csv", 1, "20.png", "../FER2013Train/00.png", r"there is no picture file '\.\./"),
+        ("FER2013Test/label.csv", 1, "20.png", "../FER2013Train/00.png", r"there is no image file '\.\./"),
         (
             "FER2013Test/label.csv",
             1,
@@ -348,7 +348,7 @@ def test_bad_label_csv(png: Path, file: str, line: int, old: str, new: str, word
         ("fer2013.csv", 1, "pixels", "image", r"fer2013\.csv:1: the header must be emotion,pixels,Usage.*" + SOURCE),
         ("fer2013.csv", 3, ",Training", "", r"fer2013\.csv:3: 2 columns, and a row has 3"),
         ("fer2013.csv", 3, "Training", "Train", r"fer2013\.csv:3: usage 'Train' is none of"),
-        ("fer2013.csv", 4, "0 0 0", "0 0", r"fer2013\.csv:4: 2303 pixels, and a picture has 2304"),
+        ("fer2013.csv", 4, "0 0 0", "0 0", r"fer2013\.csv:4: 2303 pixels, and an image has 2304"),
         ("fer2013.csv", 4, "0 0 0", "0 0 0 0", r"fer2013\.csv:4: 2305 pixels"),
         ("fer2013.csv", 4, "0 0 0", "0 256 0", r"fer2013\.csv:4: pixel '256' is not a number from 0 to 255"),
         ("fer2013.csv", 4, "0 0 0", "0 x 0", r"fer2013\.csv:4: pixel 'x' is not"),
@@ -376,7 +376,7 @@ def _truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_truncate, "truncated|not a good picture"),
+        (_truncate, "truncated|not a good image"),
         (lambda p: p.write_bytes(b""), "cannot identify"),
         (lambda p: p.write_text("<svg/>"), "cannot identify"),
         (lambda p: Image.new("L", (50, 48)).save(p), "50 x 48 px, not 48 x 48"),
@@ -388,14 +388,14 @@ def _truncate(path: Path) -> None:
 )
 def test_bad_picture(png: Path, spoil: Callable[[Path], Any], words: str) -> None:
     spoil(png / "FER2013Valid" / "11.png")
-    with pytest.raises(DataError, match=rf"FER2013Valid/11\.png: not a good picture \(.*({words}).*1 of 2 pictures"):
+    with pytest.raises(DataError, match=rf"FER2013Valid/11\.png: not a good image \(.*({words}).*1 of 2 images"):
         ferplus(png)
 
 
 def test_picture_that_is_no_file(png: Path) -> None:
     (png / "FER2013Test" / "20.png").unlink()
     os.mkfifo(png / "FER2013Test" / "20.png")  # opening it would wait for ever
-    with pytest.raises(DataError, match=r"there is no picture file '20\.png'"):
+    with pytest.raises(DataError, match=r"there is no image file '20\.png'"):
         ferplus(png)
 
 
@@ -436,7 +436,7 @@ def test_odd_votes_file(two: Path, content: bytes, words: str) -> None:
 def test_no_clear_label(png: Path) -> None:
     label = png / "FER2013Test" / "label.csv"
     label.write_text(label.read_text().replace("8,0", "2,0").replace(",9,", ",1,"))
-    with pytest.raises(DataError, match="no picture of test has a clear label"):
+    with pytest.raises(DataError, match="no image of test has a clear label"):
         ferplus(png)
 
 
