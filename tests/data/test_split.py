@@ -162,7 +162,7 @@ def test_soft_targets_count_by_their_largest() -> None:
     [
         (Table(labels=61), r"split.labels = 61, but only 60 training images have a label"),
         (Table(labels=58, val=3), r"split.labels = 58, but only 57"),
-        (Table(labels=2), r"split.labels = 2 is less than one for each of 3 classes"),
+        (Table(labels=2), r"split.labels = 2 is less than one label for each of 3 classes"),
         (Table(labels=45, on_shortage="error"), r"c has 10 of 15.*split.on_shortage"),
         (Table(val=60), r"split.val = 60, but only 60"),
         (Table(rule="file"), r"needs split.file"),
