@@ -83,7 +83,7 @@ def training(
         *sets,
     ]
     made = load(recipe, sets=words, index=Index(sources="off"))
-    data = Data(parts, make_split(parts["train"], made.split, made.seed), "benchmark")
+    data = Data(parts, make_split(parts["train"], made.settings.split, made.seed), "benchmark")
     return build_training(made, data, device, DTYPES[precision])
 
 

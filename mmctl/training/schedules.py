@@ -44,7 +44,8 @@ def learning_rate(
 def cyclic(step: int, peak: float, horizon: int, start: int, cycle: int) -> float:
     """Fast-SWA's learning rate: a cosine that would reach 0 at `horizon`; from `start` on, its last part repeats.
 
-    The part that repeats is the `cycle` steps before `start`. Steps are counted from the start of the run (warm-up included), so that the average knows where cycles end.
+    The part that repeats is the `cycle` steps before `start`. Steps are counted from the start of the run (warm-up
+    included), so that the average knows where cycles end.
     """
     at = step if step < start else start - cycle + (step - start) % cycle
     return peak * 0.5 * (1 + math.cos(math.pi * at / horizon))
