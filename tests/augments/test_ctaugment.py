@@ -167,7 +167,7 @@ def learned(policy: CTAugment, seed: int = 0) -> Slow:
 def test_levels_come_from_bins_with_weight() -> None:
     policy = CTAugment(3, 32)
     slow, x, draws = learned(policy), pictures(3, 32, 32, n=256), drawn(policy, 256)
-    bins = policy.picked(draws)
+    bins = policy.choose_bins(draws)
     out = policy.apply(x, **draws)
     for i, picture in enumerate(x):
         image = to_pil(picture)
@@ -188,7 +188,7 @@ def test_bins_are_drawn_in_proportion_to_their_weights() -> None:
     policy = CTAugment(3, 32, without=but("rotate", "rescale"), depth=1, threshold=0.6)
     policy.rate_OPV[1, 0] = torch.linspace(0, 1, 17)  # rescale comes before rotate
     draws = drawn(policy, 40_000)
-    bins = policy.picked(draws)[:, 0]
+    bins = policy.choose_bins(draws)[:, 0]
     p = torch.linspace(0, 1, 17) + 0.01
     p = torch.where(p / p.max() >= 0.6, p, 0.0)
     turned = bins[draws["op"][:, 0] == 1, 0]
@@ -262,7 +262,7 @@ def test_the_policy_itself_can_be_scored() -> None:
     policy = CTAugment(3, 32)
     slow, draws = learned(policy), drawn(policy, 32)
     score = torch.linspace(0, 1, 32)
-    slow.at_once(hits(draws, score, policy.picked(draws)))
+    slow.at_once(hits(draws, score, policy.choose_bins(draws)))
     policy.update(score, **draws)
     assert slow.close_to(policy)
 
@@ -277,7 +277,7 @@ def test_what_is_never_recognised_is_no_longer_shown() -> None:
     assert (rate[:8] < 0.5).all()
     assert (rate[9:] == 1).all()
     draws = drawn(policy, 2000)
-    bins = policy.picked(draws)[draws["op"] == 0][:, 0]
+    bins = policy.choose_bins(draws)[draws["op"] == 0][:, 0]
     assert set(bins.tolist()) == set(range(9, 17))  # 8 holds .5 and is mixed
     x = torch.full((2000, 3, 32, 32), 100, dtype=torch.uint8)
     with_patch = CTAugment(3, 32, without=but("brightness"), depth=1, cutout=0)
@@ -332,7 +332,7 @@ def test_the_probed_policy_must_be_there() -> None:
     policy = CTAugment(3, 32)
     assert CTAugmentProbe({"hard": policy}, of="hard").policy is policy
     for augments in ({}, {"strong": CTAugmentProbe({"strong": policy})}):
-        with pytest.raises(DataError, match=r'of = "strong" names no ctaugment policy that stands before it'):
+        with pytest.raises(DataError, match=r'of = "strong" is not a ctaugment policy that comes before it'):
             CTAugmentProbe(augments)
     with pytest.raises(DataError, match="needs grey or RGB images"):
         CTAugment(2, 32)

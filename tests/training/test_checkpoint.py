@@ -214,8 +214,14 @@ def test_other_tensors_are_refused_by_name(run: Path) -> None:
     assert same(live, 20)
     for change, says in (
         ({"model.bias": torch.zeros(3)}, "model.bias is missing"),
-        ({"model.weight": torch.zeros(3, 4)}, r"model.weight is float32 \[4, 3\] in the checkpoint and float32 \[3, 4\] in the recipe"),
-        ({"model.weight": torch.zeros(4, 3).double()}, "model.weight is float32 .* in the checkpoint and float64 .* in the recipe"),
+        (
+            {"model.weight": torch.zeros(3, 4)},
+            r"model.weight is float32 \[4, 3\] in the checkpoint and float32 \[3, 4\] in the recipe",
+        ),
+        (
+            {"model.weight": torch.zeros(4, 3).double()},
+            "model.weight is float32 .* in the checkpoint and float64 .* in the recipe",
+        ),
     ):
         other = {**tensors(1), **change}
         with pytest.raises(ResumeRefused, match=says):
