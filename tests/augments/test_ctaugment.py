@@ -296,7 +296,7 @@ def test_it_recovers() -> None:
 
 
 def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scores its own images, and holds the draws of all: what `total` gives is the sum over both."""
+    """Each scores its own images, and holds the draws of all: what `all_reduce_sum` gives is the sum over both."""
     draws, score = drawn(CTAugment(3, 32), 32), torch.from_numpy(default_rng(1).random(32, np.float32))
     (alone, probe), sums, results = pair(), [], []
     probe.update(score, **draws)
@@ -309,7 +309,7 @@ def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
                 heard.append(t)
                 return sums[0][len(heard) - 1] + sums[1][len(heard) - 1] if play else t
 
-            monkeypatch.setattr(ops, "total", total)
+            monkeypatch.setattr(ops, "all_reduce_sum", total)
             monkeypatch.setattr(ops, "mine", lambda t, rank=rank: t[rank::2])
             probe.update(score[rank::2], **draws)
             (results if play else sums).append(policy.rate_OPV if play else heard)
