@@ -310,7 +310,7 @@ def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
                 return sums[0][len(heard) - 1] + sums[1][len(heard) - 1] if play else t
 
             monkeypatch.setattr(ops, "all_reduce_sum", total)
-            monkeypatch.setattr(ops, "mine", lambda t, rank=rank: t[rank::2])
+            monkeypatch.setattr(ops, "local_rows", lambda t, rank=rank: t[rank::2])
             probe.update(score[rank::2], **draws)
             (results if play else sums).append(policy.rate_OPV if play else heard)
     assert len(sums[0]) == 2
