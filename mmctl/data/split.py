@@ -146,7 +146,7 @@ def _take_validation(
     sizes = np.array([len(pool) for pool in pools])
     n = int(val) if isinstance(val, int) or val >= 1 else round(val * int(sizes.sum()))
     if n >= sizes.sum() and n > 0:
-        raise DataError(f"split.val = {n}, but only {sizes.sum()} training images have a label; lower split.val")
+        raise DataError(f"split.val = {n}, but only {sizes.sum()} training images have a label; lower it")
     counts = natural(n, sizes, first, each=False)
     taken = [pool[len(pool) - k :] for pool, k in zip(pools, counts, strict=True)]
     return np.sort(np.concatenate(taken)), [pool[: len(pool) - k] for pool, k in zip(pools, counts, strict=True)]

@@ -87,7 +87,7 @@ def distribution(votes_N10: np.ndarray) -> np.ndarray:
 def _read(root: Path, labels: Labels) -> dict[str, tuple[Table, np.ndarray, np.ndarray]]:
     """For each part: the votes, the rows that have an image, and the pixels of these rows."""
     if not root.is_dir():
-        raise DataError(f"{root}: this folder does not exist. {SOURCES}. Set dataset.root to that folder.")
+        raise DataError(f"{root}: there is no such folder. {SOURCES}. Set dataset.root to that folder.")
     one = root / "fer2013new.csv"
     if labels == "auto":
         labels = "fer2013new.csv" if one.is_file() else "label.csv"

@@ -16,7 +16,7 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("marginmix")
 class MarginMix(nn.Module):
-    """Pseudo-labels from distances to class centroids, MixUp, and a large margin in the embedding (MarginMix).
+    """Labels by distance to class centroids, MixUp, and a large margin in the embedding (MarginMix).
 
     Eq. 10: L = L_S + lambda_M (L_M1 + lambda_u L_M2). The slots are L_S (`labeled`), L_M1 (`margin`) and L_M2
     (`margin_unlabeled`, whose weight is lambda_M times lambda_u). `unlabeled` is a loss on the predictions for mixed

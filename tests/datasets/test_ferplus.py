@@ -400,7 +400,7 @@ def test_picture_that_is_no_file(png: Path) -> None:
 
 
 def test_missing(png: Path, two: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"nowhere: this folder does not exist\. {SOURCE[:6]}|FER\+ has two parts"):
+    with pytest.raises(DataError, match=rf"nowhere: there is no such folder\. {SOURCE[:6]}|FER\+ has two parts"):
         ferplus(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=rf"has neither fer2013\.csv nor FER2013Train.*{SOURCE}"):
