@@ -70,7 +70,7 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
     if run.step and run.due("eval"):
         yield from evaluate_all(run, stop)  # a signal may have stopped it before; repeated, it gives the same numbers
     stop_on_collapse = run.settings.train.on_collapse == "stop"
-    if run.cut or (run.collapsed and stop_on_collapse):
+    if run.evaluation_stopped or (run.collapsed and stop_on_collapse):
         return  # after another step, this evaluation could not be done any more
     if ahead is None:
         ahead = 2 if run.device.type == "cuda" else 0  # on a CPU, a thread would take time from the step
@@ -125,9 +125,9 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
             for split, pictures in run.splits.items():
                 results.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))
     except EvaluationStopped:
-        run.cut = True
+        run.evaluation_stopped = True
         return
-    run.cut = False
+    run.evaluation_stopped = False
     yield from results
     if run.last_evaluated_step == run.step:
         return  # the alarms checked it before the checkpoint from which this attempt resumed

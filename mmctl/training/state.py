@@ -40,7 +40,7 @@ class Training:
     splits: dict[str, Pictures]
     pool: Pictures | None = None  # images for recomputing the average's batch norm statistics
     step: int = 0
-    cut: bool = False  # a signal stopped the last evaluation
+    evaluation_stopped: bool = False  # a signal stopped the last evaluation
     last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
     collapsed: str = ""  # the text of the alarm that reported a collapse
 
