@@ -1,8 +1,9 @@
-"""Augmentation: pictures per CPU second, from uint8 in memory to a batch of normalised float32, a draw per picture.
+"""Augmentation: images per CPU second, from uint8 in memory to a batch of normalised float32.
 
-Ours by the loader, rows and draws included; theirs without a loader, in their favour. Last line: one JSON object:
+mmctl is timed with its loader, including row order and random draws; the others without a loader, in their favour.
+Each image has its own random numbers. Last line: one JSON object:
 weak_numpy, weak_pil and strong_pil = our speed over that of MixMatch-pytorch's numpy transforms, of torchvision on PIL
-pictures, and of USB's RandAugment on PIL pictures.
+images, and of USB's RandAugment on PIL images.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from torch import Tensor
 BATCH, PICTURES = 192, 4096
 ROUNDS, QUICK = 15, 3
 TURN = 0.15
-"""CPU seconds that a variant is given in a round, about: a fast one makes more batches."""
+"""About this many CPU seconds per variant and round: a fast variant makes more batches."""
 
 
 def ours(parts: dict[str, product.Images], strong: bool) -> Callable[[], object]:
-    """A batch of the loader: as FixMatch's strong view of the unlabelled pictures, or of weak ones alone."""
+    """Makes a batch with mmctl's loader: FixMatch's strong view of unlabelled images, or the weak view."""
     recipe, sets = ("fixmatch", product.STRONG) if strong else ("supervised", ())
     run = product.training(parts, product.shipped(recipe), "fp32", torch.device("cpu"), BATCH, *sets)
     loader = run.loader
@@ -39,12 +40,12 @@ def ours(parts: dict[str, product.Images], strong: bool) -> Callable[[], object]
 
 
 def one_by_one(make: Callable[[int], Tensor], rng: np.random.Generator) -> Callable[[], Tensor]:
-    """A batch of pictures that are made one at a time."""
+    """Makes a batch whose images are augmented one at a time."""
     return lambda: torch.stack([make(int(row)) for row in rng.integers(0, PICTURES, BATCH)])
 
 
 def peers(pixels: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The transforms that others use, those that are installed."""
+    """The transforms of other programs, if they are installed."""
     from torchvision.transforms import v2
 
     rng = np.random.default_rng(0)
@@ -80,13 +81,13 @@ def peers(pixels: np.ndarray) -> dict[str, Callable[[], object]]:
 
 
 def turns(batch: Callable[[], object]) -> int:
-    """How many batches fill a turn; measured on the second."""
+    """How many batches take TURN seconds, measured on the second batch."""
     batch()
     return max(1, round(TURN / cpu_timed(batch)))
 
 
 def per_batch(batch: Callable[[], object], count: int) -> float:
-    """CPU seconds a batch, over so many."""
+    """CPU seconds per batch, over `count` batches."""
 
     def all_of_them() -> None:
         for _ in range(count):
@@ -96,7 +97,7 @@ def per_batch(batch: Callable[[], object], count: int) -> float:
 
 
 def main() -> None:
-    """Time all of them in turn, print."""
+    """Time all variants in turn and print a table."""
     args = arguments(__doc__ or "")
     torch.set_num_threads(1)
     pixels, targets = product.pictures(PICTURES, 1)
@@ -116,7 +117,7 @@ def main() -> None:
         gain = ratio(times, name, f"{name.split(',')[0]}, ours")
         speed = f"{BATCH / median(seconds):,.0f}"
         rows.append((name, speed, spread(seconds), "" if gain is None else f"{gain:.2f}"))
-    table("Augmentation, medians", ("policy", "pictures per CPU s", "+- %", "ours is x faster"), rows)
+    table("Augmentation, medians", ("policy", "images per CPU s", "+- %", "ours is x faster"), rows)
     finish({
         "weak_numpy": ratio(times, "weak, MixMatch-pytorch numpy", "weak, ours"),
         "weak_pil": ratio(times, "weak, torchvision on PIL", "weak, ours"),

@@ -1,7 +1,7 @@
-"""How long a checkpoint holds training up, and how long it takes behind its back. Last line: {blocking_ms, saving_ms}.
+"""Checkpoints: how long training waits for one, and how long the background thread takes to write it.
 
-WRN-28-2 with its average, Adam's moments and MixMatch's state; CPU time of the training thread for the checks and the
-copy, wall time of the thread that writes.
+WRN-28-2 with EMA, Adam's moments and MixMatch's state. CPU time of the training thread for the checks and the copy,
+wall time of the writing thread. Last line: {blocking_ms, saving_ms}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUNDS, QUICK = 40, 8
 
 
 def main() -> None:
-    """Save again and again."""
+    """Save repeatedly and print a table."""
     args = arguments(__doc__ or "")
     torch.set_num_threads(1)
     tell("making a run")
@@ -51,8 +51,8 @@ def main() -> None:
             checkpoint.retain(Path(folder), 2)
     print(f"{machine()}; {len(blocking)} rounds")
     rows = [
-        ("held up: checks and copy", f"{1000 * median(blocking):.1f}", spread(blocking)),
-        ("beside training: hash, write, sync", f"{1000 * median(saving):.0f}", spread(saving)),
+        ("training waits: checks and copy", f"{1000 * median(blocking):.1f}", spread(blocking)),
+        ("in the background: hash, write, sync", f"{1000 * median(saving):.0f}", spread(saving)),
     ]
     table(f"A checkpoint of {size / 1e6:.1f} MB in {len(run.tensors())} tensors, medians", ("part", "ms", "+- %"), rows)
     finish({"blocking_ms": 1000 * median(blocking), "saving_ms": 1000 * median(saving)})

@@ -1,8 +1,8 @@
-"""What the benchmarks share: interleaved rounds, ratios within a round, the machine in words, a table, one JSON line.
+"""Helpers of the benchmarks: interleaved rounds, ratios within a round, a description of the machine, tables, JSON.
 
-Variants are timed round by round in one process (A B C A B C ...), so that a busy machine slows them alike; a ratio is
-taken within each round, and what is told is the median. On a CPU the clock is the process's own CPU time with one torch
-thread: on a shared machine wall time measures the neighbours.
+Variants are timed round by round in one process (A B C A B C ...), so that a busy machine slows all of them equally. A
+ratio is taken within each round, and its median over rounds is reported. On a CPU the clock is the process's CPU time
+with one torch thread: on a shared machine, wall time depends on other processes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ Times = dict[str, list[float]]
 
 
 def arguments(text: str, **more: Any) -> argparse.Namespace:
-    """The command line that all benchmarks have; `more` are options of one of them, as add_argument takes them."""
+    """Parse the options that all benchmarks have; `more` are options of one benchmark, as for add_argument."""
     parser = argparse.ArgumentParser(description=text.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it works, not to quote")
-    parser.add_argument("--rounds", type=int, help="rounds instead of the usual number")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: a test of the benchmark, not a result to quote"
+    )
+    parser.add_argument("--rounds", type=int, help="number of rounds, instead of the default")
     for name, options in more.items():
         parser.add_argument(f"--{name}", **options)
     return parser.parse_args()
 
 
 def rounds(variants: Mapping[str, Callable[[], float]], count: int, warm: int = 1) -> Times:
-    """Run every variant once a round; each gives its own seconds. The first `warm` rounds are not kept."""
+    """Run every variant once per round; each returns its seconds. The first `warm` rounds are not counted."""
     times: Times = {name: [] for name in variants}
     for n in range(warm + count):
         tell(f"round {n + 1} of {warm + count}" + (" (warm-up)" if n < warm else ""))
@@ -50,14 +52,14 @@ def rounds(variants: Mapping[str, Callable[[], float]], count: int, warm: int = 
 
 
 def ratio(times: Times, above: str, below: str) -> float | None:
-    """Median over the rounds of one variant's time in units of another's; None where one of them did not run."""
+    """Median over rounds of time(above) / time(below); None if one of them did not run."""
     if above not in times or below not in times:
         return None
     return median(a / b for a, b in zip(times[above], times[below], strict=True))
 
 
 def spread(values: Sequence[float]) -> str:
-    """Half the interquartile range, in percent of the median."""
+    """Half the interquartile range, as a percentage of the median."""
     if len(values) < 3:
         return ""
     low, _, high = quantiles(values, n=4)
@@ -72,7 +74,7 @@ def cpu_timed(work: Callable[[], object]) -> float:
 
 
 def gpu_timed(work: Callable[[], object]) -> float:
-    """Seconds between two events around one call on the device, gaps of a late host included."""
+    """Seconds between two CUDA events around one call, including times when the GPU waits for the CPU."""
     import torch
 
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -85,7 +87,7 @@ def gpu_timed(work: Callable[[], object]) -> float:
 
 
 def machine(device: str = "cpu") -> str:
-    """Processor, versions and load, for the line above every table."""
+    """Processor, versions and load: the line above every table."""
     name = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
@@ -109,12 +111,12 @@ def _lines(path: str) -> list[str]:
 
 
 def tell(text: str) -> None:
-    """A line for whoever waits; standard output is for results."""
+    """Print progress to standard error; standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table in Markdown's form, columns aligned: it goes into docs/performance.md as it is."""
+    """Print a Markdown table with aligned columns, as in docs/performance.md."""
     cells = [[*map(str, row)] for row in (columns, *rows)]
     width = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     print(f"\n{title}\n")
@@ -125,6 +127,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def finish(values: Mapping[str, float | None]) -> None:
-    """The last line of standard output: the figures as one JSON object, null for what this machine cannot show."""
+    """Print the last line: the figures as one JSON object; null = not measurable on this machine."""
     print()
     print(json.dumps({k: None if v is None or math.isnan(v) else round(v, 4) for k, v in values.items()}))

@@ -1,7 +1,7 @@
-"""Peak memory of training: ours and MixMatch-pytorch, each in a fresh process, a few steps on 50,000 pictures.
+"""Peak memory of training: mmctl and MixMatch-pytorch, each in a new process, a few steps on 50,000 images.
 
-MiB of resident memory as the system counts it (getrusage), with that of child processes on top. On the CPU, one
-thread. Last line: one JSON object: rss_fp32 and rss_bf16 = our peak over theirs.
+MiB of resident memory by getrusage, plus that of child processes. On the CPU, with one thread. Last line: one JSON
+object: rss_fp32 and rss_bf16 = mmctl's peak / MixMatch-pytorch's peak.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from common import arguments, finish, machine, ratio, table, tell
 
-# Nothing heavy is imported above the child: a process inherits the peak of the one that started it.
+# The parent process imports nothing large: a child process inherits the peak of its parent.
 BATCH = 64
 ROUNDS, QUICK = 3, 1
 STEPS, QUICK_STEPS = 4, 2
@@ -25,7 +25,7 @@ VARIANTS = {"theirs": "MixMatch-pytorch", "fp32": "MixMatch fp32", "bf16": "MixM
 
 
 def child(variant: str, steps: int) -> None:
-    """Build, take a few steps, say how much memory that took."""
+    """Build a program, run a few steps, print the memory used."""
     import resource
 
     import product
@@ -50,7 +50,7 @@ def child(variant: str, steps: int) -> None:
     found["built"] = resident()
     for _ in range(steps):
         step()
-    # Not RUSAGE_CHILDREN: a child that has come and gone counts there with what it had of its parent's before exec.
+    # Not RUSAGE_CHILDREN: it counts the memory that a child shares with its parent before exec.
     workers = [resident(child, "VmHWM") for child in children()]
     unit = 1024 ** (2 if sys.platform == "darwin" else 1)
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit + sum(workers)
@@ -59,7 +59,7 @@ def child(variant: str, steps: int) -> None:
 
 
 def built(product: Any, device: Any) -> Any:
-    """MixMatch-pytorch with all that it keeps: float32 copies of the labelled, unlabelled, validation and test sets."""
+    """MixMatch-pytorch with all its data: float32 copies of the labelled, unlabelled, validation and test sets."""
     import numpy as np
     import reference
     import torchvision  # noqa: F401  (its data set class is torchvision's)
@@ -76,7 +76,7 @@ def built(product: Any, device: Any) -> Any:
 
 
 def resident(process: str = "self", what: str = "VmRSS") -> float:
-    """MiB of a process, now or at most; 0 where the system does not say."""
+    """MiB of a process, now (VmRSS) or at most (VmHWM); 0 if the system does not report it."""
     status = Path("/proc", process, "status")
     if not status.exists():
         return 0.0
@@ -95,8 +95,8 @@ def children() -> list[str]:
 
 
 def main() -> None:
-    """One child for each variant and round, in turn; print."""
-    args = arguments(__doc__ or "", child={"choices": tuple(VARIANTS), "help": "what the benchmark starts itself with"})
+    """Run one child process per variant and round, in turn, and print a table."""
+    args = arguments(__doc__ or "", child={"choices": tuple(VARIANTS), "help": "used internally, for child processes"})
     steps = QUICK_STEPS if args.quick else STEPS
     if args.child:
         child(args.child, steps)
@@ -112,7 +112,7 @@ def main() -> None:
                 seen[name].append(out)
     peaks = {name: [found["peak"] for found in all_] for name, all_ in seen.items() if all_}
     if "bf16" not in peaks:
-        tell("bf16 is no faster than fp32 here, by mmctl's own probe: its row is left out")
+        tell("bf16 is not faster than fp32 on this machine (measured by mmctl): its row is omitted")
     print(f"{machine()}; {count} rounds of {steps} steps")
     rows = []
     for name, values in peaks.items():

@@ -1,4 +1,4 @@
-"""Ours as users run it: a recipe, assembled, and the step of the train loop; on pictures made here."""
+"""mmctl as users run it, for the benchmarks: a recipe, the objects built from it, and a step of the train loop."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ STEPS = 1_048_576
 
 
 def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """n pictures like CIFAR-10's in all that costs time: 32 x 32 x 3 bytes, smooth patches under noise; and classes."""
+    """n random images of CIFAR-10's size, 32 x 32 x 3 bytes (smooth patches with noise), and their classes."""
     rng = np.random.Generator(np.random.Philox(seed))
     pixels_NHWC = np.empty((n, 32, 32, 3), np.uint8)
-    for start in range(0, n, 5000):  # in parts, so that making them takes no memory that would count
+    for start in range(0, n, 5000):  # in parts, so that little extra memory is used
         part = pixels_NHWC[start : start + 5000]
         coarse = rng.integers(0, 192, (len(part), 8, 8, 3), dtype=np.uint8)
         part[:] = coarse.repeat(4, 1).repeat(4, 2)
@@ -40,40 +40,40 @@ def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images(pixels_NHWC: np.ndarray, targets: np.ndarray, name: str) -> Images:
-    """The same as a data set of mmctl holds them."""
+    """The same images as mmctl's Images."""
     pixels = torch.from_numpy(np.ascontiguousarray(pixels_NHWC.transpose(0, 3, 1, 2)))
     return Images(pixels, targets, CLASSES, range(len(targets)), f"benchmark-{name}-{len(targets)}")
 
 
 STRONG = ("augment.strong.name=usb_ra", "augment.strong.after=weak")
-"""FixMatch's strong view: RandAugment and a grey square on top of the weak one."""
+"""FixMatch's strong augmentation: RandAugment and a grey square after the weak augmentation."""
 
 
 def fixmatch() -> bool:
-    """Whether this mmctl has FixMatch and its strong augmentation; says so if not."""
+    """Whether this mmctl has FixMatch and its strong augmentation; prints a message if not."""
     index = Index(sources="off")
     if "fixmatch" in index.names("method") and "usb_ra" in index.names("augment"):
         return True
-    tell("FixMatch is left out: this mmctl has no method fixmatch or no augmentation usb_ra")
+    tell("FixMatch is omitted: this mmctl has no method fixmatch or no augmentation usb_ra")
     return False
 
 
 def shipped(name: str) -> Path:
-    """A recipe of a method, as shipped."""
+    """The path of a method's recipe."""
     return REPO / "recipes" / "methods" / f"{name}.toml"
 
 
 def split(train: Images) -> Split:
-    """The labels that every run here has, ours and theirs."""
+    """The label split of all runs of the benchmarks."""
     return make_split(train, SplitTable(labels=LABELS), 0)
 
 
 def training(
     parts: dict[str, Images], recipe: Path, precision: str, device: torch.device, batch: int, *sets: str
 ) -> Training:
-    """The objects of a run: a method's recipe on WRN-28-2, 32 px, flip and crop, a batch of each kind."""
+    """Build a run: a method's recipe on WRN-28-2, 32 px, flip and crop, equal labelled and unlabelled batches."""
     words = [
-        "dataset.name=digits",  # only its name is needed: the pictures are given
+        "dataset.name=digits",  # only the name is used: the images are given below
         f"split.labels={LABELS}",
         "backbone.name=wrn_28_2",
         "augment.weak.name=flip_crop",
@@ -83,12 +83,12 @@ def training(
         *sets,
     ]
     made = load(recipe, sets=words, index=Index(sources="off"))
-    data = Data(parts, make_split(parts["train"], made.split, made.seed), "benchmark")
+    data = Data(parts, make_split(parts["train"], made.settings.split, made.seed), "benchmark")
     return build_training(made, data, device, DTYPES[precision])
 
 
 def stepper(run: Training) -> Callable[[], None]:
-    """One turn of the train loop a call: plan, centroids, step; no evaluation, no checkpoint."""
+    """A function that runs one step of the train loop: plan, centroids, step; no evaluation, no checkpoint."""
     plans = prefetch(run.plan, 0, STEPS, 2 if run.device.type == "cuda" else 0)
     advance = StepRunner(run, device_step)
 

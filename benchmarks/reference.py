@@ -1,8 +1,8 @@
-"""What mmctl is timed against: the training loops of two published PyTorch programs, written anew from what they do.
+"""The programs that mmctl is compared with: training loops of two published PyTorch programs, re-implemented.
 
 MixMatch-pytorch (github.com/YU1ut/MixMatch-pytorch) and USB's FixMatch (github.com/microsoft/Semi-supervised-learning),
-with their own augmentation, loader, network form, optimizer and average; every step costs what it costs there. What
-only talks to a terminal or to TensorBoard is left out, in their favour.
+with their own augmentation, loader, network variant, optimizer and average: each step does the same work as there.
+Progress bars and TensorBoard are left out, in their favour.
 
 B batch, C channels, H height, W width, K classes, N images.
 """
@@ -77,12 +77,12 @@ class WRN28x2(nn.Module):
 
 
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Repeat the loader forever."""
     while True:
         yield from loader
 
 
-# MixMatch-pytorch: pictures as normalised float32 CHW in memory, augmented one by one in numpy.
+# MixMatch-pytorch: images as normalised float32 CHW in memory, augmented one by one in numpy.
 
 
 def normalised(pixels_NHWC: np.ndarray) -> np.ndarray:
@@ -94,24 +94,24 @@ def normalised(pixels_NHWC: np.ndarray) -> np.ndarray:
 
 
 def pad_and_crop(x_CHW: np.ndarray) -> np.ndarray:
-    """A 32 x 32 crop of the picture with 4 pixels of reflection around it."""
+    """A 32 x 32 crop of the image with 4 pixels of reflection around it."""
     x_CHW = np.pad(x_CHW, [(0, 0), (4, 4), (4, 4)], mode="reflect")
     top, left = np.random.randint(0, 8), np.random.randint(0, 8)
     return x_CHW[:, top : top + 32, left : left + 32]
 
 
 def flip(x_CHW: np.ndarray) -> np.ndarray:
-    """Mirrored or not."""
+    """Random horizontal flip."""
     return (x_CHW[:, :, ::-1] if np.random.rand() < 0.5 else x_CHW).copy()
 
 
 def numpy_weak(x_CHW: np.ndarray) -> Tensor:
-    """Its training transform."""
+    """The training transform of MixMatch-pytorch."""
     return torch.from_numpy(flip(pad_and_crop(x_CHW)))
 
 
 class NumpySet(Dataset[Any]):
-    """Some pictures of the data set, kept as float32; `views` augmented versions of each."""
+    """Some images of the data set, kept as float32; `views` augmented versions of each."""
 
     def __init__(self, pixels_NHWC: np.ndarray, targets: np.ndarray, rows: np.ndarray, views: int) -> None:
         self.data, self.targets, self.views = normalised(pixels_NHWC[rows]), targets[rows], views
@@ -125,7 +125,7 @@ class NumpySet(Dataset[Any]):
 
 
 def interleaved(parts: list[Tensor], batch: int) -> list[Tensor]:
-    """Slice i of the first part changes places with slice i of part i."""
+    """Swap slice i of the first part with slice i of part i."""
     n = len(parts)
     sizes = [batch // n] * n
     for i in range(batch - sum(sizes)):
@@ -155,7 +155,7 @@ class MixMatchPytorch:
         self.model.train()
 
     def step(self) -> None:
-        """PseudoLabels, mix, interleave, three forwards, Adam, average with its weight decay."""
+        """Pseudo-labels, MixUp, interleave, three forwards, Adam, EMA with its weight decay."""
         x, y = next(self.labeled)
         (u1, u2), _ = next(self.unlabeled)
         batch = len(x)
@@ -187,25 +187,25 @@ class MixMatchPytorch:
         self.at += 1
 
 
-# USB's FixMatch: pictures as uint8, augmented one by one by PIL.
+# USB's FixMatch: images as uint8, augmented one by one by PIL.
 
 
 def pil_weak() -> Callable[[Any], Any]:
-    """Its weak transform up to the picture: crop, flip."""
+    """USB's weak transform, as an image: crop, flip."""
     from torchvision import transforms as tv
 
     return tv.Compose([tv.Resize(32), tv.RandomCrop(32, padding=4, padding_mode="reflect"), tv.RandomHorizontalFlip()])
 
 
 def pil_tensor() -> Callable[[Any], Tensor]:
-    """A picture as a normalised tensor."""
+    """An image as a normalised tensor."""
     from torchvision import transforms as tv
 
     return tv.Compose([tv.ToTensor(), tv.Normalize(*IMAGENET)])
 
 
 def affine(image: Any, *numbers: float) -> Any:
-    """A linear map of the positions, nearest pixel, black beyond the edge."""
+    """An affine warp with the nearest pixel; outside is black."""
     from PIL import Image
 
     return image.transform(image.size, Image.Transform.AFFINE, numbers)
@@ -251,7 +251,7 @@ class PilRandAugment:
 
 
 class PilSet(Dataset[Any]):
-    """Pictures by PIL: a weak view, and beside it a strong one where there are no labels."""
+    """Images augmented by PIL: a weak view, and with `strong` also a strong view."""
 
     def __init__(self, pixels_NHWC: np.ndarray, targets: np.ndarray, rows: np.ndarray, strong: bool) -> None:
         self.data, self.targets, self.strong = pixels_NHWC[rows], targets[rows], strong

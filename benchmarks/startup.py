@@ -1,4 +1,4 @@
-"""Start-up of the commands that only read: CPU milliseconds of a fresh process, user and system.
+"""Start-up time of commands that only read: CPU milliseconds (user + system) of a new process.
 
 In a temporary project with sixteen runs of three methods. Last line: one JSON object: help_ms, ls_ms, show_ms.
 """
@@ -22,8 +22,8 @@ ROUNDS, QUICK = 25, 5
 
 
 def started(words: list[str], project: Path) -> float:
-    """CPU seconds of one command, from exec to exit."""
-    # Modules are compiled once, as those of an installed program are, whatever the environment says about that.
+    """CPU seconds of one command, from start to exit."""
+    # Compiled modules are cached, as for an installed program, even if the environment forbids it.
     dropped = ("MMCTL_", "PYTHONDONTWRITEBYTECODE")
     env = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     env |= {"PYTHONPATH": str(REPO), "PYTHONPYCACHEPREFIX": str(project / "compiled"), "COLUMNS": "120"}
@@ -38,7 +38,7 @@ def started(words: list[str], project: Path) -> float:
 
 
 def main() -> None:
-    """Every command once a round, print."""
+    """Time every command once per round and print a table."""
     args = arguments(__doc__ or "")
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)

@@ -1,8 +1,8 @@
-"""One training step: ours against the published programs, and against what the machine's convolutions allow.
+"""One training step: mmctl compared with published programs, and with the speed of the machine's convolutions.
 
-WRN-28-2, 32 px, 64 labelled and 64 unlabelled pictures a step, data and augmentation included. Last line: one JSON
-object: mixmatch_*, fixmatch_* = the published program's time over ours; floor_* = our MixMatch step over the time that
-its FLOPs take at the best speed of a convolution in the same round; marginmix_fp32 = our MarginMix over our MixMatch.
+WRN-28-2, 32 px, 64 labelled and 64 unlabelled images per step, including loading and augmentation. Last line: one JSON
+object: mixmatch_*, fixmatch_* = time of the published program / ours; floor_* = our MixMatch step / the time that its
+FLOPs take at the best speed of a convolution in the same round; marginmix_fp32 = our MarginMix / our MixMatch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIXMATCH, FIXMATCH = "MixMatch-pytorch", "USB FixMatch"
 
 
 class Clock:
-    """Seconds of a step, and how much of it went by outside forward and backward."""
+    """Measures the seconds of a step, and how many of them are outside forward and backward."""
 
     def __init__(self, device: torch.device) -> None:
         self.timed = gpu_timed if device.type == "cuda" else cpu_timed
@@ -38,15 +38,15 @@ class Clock:
         self._inside = 0.0
 
     def forward(self, network: nn.Module) -> None:
-        """Count the forward passes of this network."""
+        """Measure the forward passes of this network."""
         if self.timed is gpu_timed:
-            return  # the host's time says nothing of the device's, and a replayed graph calls nothing
+            return  # CPU time does not measure the GPU, and a replayed CUDA graph calls no Python
         began: list[float] = []
         network.register_forward_pre_hook(lambda *_: began.append(time.process_time()))
         network.register_forward_hook(lambda *_: self._add(began.pop()))
 
     def backward(self) -> None:
-        """Count all backward passes."""
+        """Measure all backward passes."""
         plain = torch.Tensor.backward
 
         def timed(*args: Any, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class Clock:
         self._inside += time.process_time() - began
 
     def of(self, name: str, step: Callable[[], object]) -> Callable[[], float]:
-        """The step as a variant of `rounds`."""
+        """The step, timed, as `rounds` needs it."""
 
         def run() -> float:
             self._inside = 0.0
@@ -73,12 +73,12 @@ class Clock:
 
 BEST = "512 ch 16 px"
 SHAPES = ((512, 16, 12, False), (512, 16, 12, True), (128, 8, 192, False), (128, 8, 192, True))
-"""Channels, pixels, pictures, and whether with backward. The ceiling is the wide one: large, regular, and none of the
-network's own shapes, so that it does not move with what a library does for one of them."""
+"""Channels, pixels, images, and whether with backward. The first shape is the reference for the highest speed: it is
+large and regular, and not one of the network's, so that it does not depend on optimisations for one of those."""
 
 
 def convolutions(device: torch.device, precisions: Sequence[str]) -> dict[str, tuple[Callable[[], object], float]]:
-    """3 x 3 convolutions at their best, channels last: name -> the work, and its GFLOP by torch's own counter."""
+    """3 x 3 convolutions, channels last: name -> the function, and its GFLOP by torch's counter."""
     made: dict[str, tuple[Callable[[], object], float]] = {}
     larger = 16 if device.type == "cuda" else 1
     for p in precisions:
@@ -96,7 +96,7 @@ def convolutions(device: torch.device, precisions: Sequence[str]) -> dict[str, t
 
 
 def convolve(conv: nn.Module, x: Tensor, grad: Tensor) -> None:
-    """Forward, and backward to input and weight where x asks for it."""
+    """Forward; and backward to input and weight if x requires a gradient."""
     with torch.set_grad_enabled(x.requires_grad):
         y = conv(x)
     if x.requires_grad:
@@ -105,13 +105,13 @@ def convolve(conv: nn.Module, x: Tensor, grad: Tensor) -> None:
 
 
 def ceiling(times: Times, gflop: dict[str, float], precision: str) -> list[float]:
-    """GFLOP per second, round by round: the wide convolution, forward or with backward, whichever is faster."""
+    """GFLOP per second in each round: the reference convolution, forward or with backward, the faster one."""
     speeds = [[gflop[k] / t for t in ts] for k, ts in times.items() if k.startswith(f"conv {precision} {BEST}")]
     return max(speeds, key=median, default=[])
 
 
 class Bench:
-    """The variants of a run of this benchmark, in the order in which a round takes them."""
+    """The variants of this benchmark, in the order of a round."""
 
     def __init__(self, device: torch.device, precisions: Sequence[str], quick: bool) -> None:
         self.device, self.precisions, self.quick = device, precisions, quick
@@ -126,7 +126,7 @@ class Bench:
         self.step_gflop = 0.0  # of our MixMatch step
 
     def ours(self, name: str, recipe: str, precision: str, *sets: str) -> product.Training:
-        """Add a recipe of ours."""
+        """Add one of mmctl's recipes."""
         run = product.training(self.parts, product.shipped(recipe), precision, self.device, BATCH, *sets)
         for net in run.nets.values():
             self.clock.forward(net)
@@ -139,9 +139,9 @@ class Bench:
         self.variants[name] = self.clock.of(name, loop.step)
 
     def mixmatch(self) -> None:
-        """MixMatch-pytorch, ours, and ours in other forms."""
+        """Add MixMatch-pytorch, our MixMatch, and its variants."""
         split = product.split(self.parts["train"])
-        # It keeps 5,000 of the pictures for validation.
+        # It keeps 5,000 of the images for validation.
         rest = split.unlabeled[:-5000]
         loop = reference.MixMatchPytorch(self.pixels, self.targets, split.labeled, rest, BATCH, self.device)
         self.theirs(MIXMATCH, loop)
@@ -159,14 +159,14 @@ class Bench:
                 self.ours(f"MixMatch {p}, compiled", "mixmatch", p, "train.compile=true")
 
     def marginmix(self) -> None:
-        """MarginMix with a clean forward in each step; as shipped; and as the paper has it."""
+        """Add MarginMix with a forward of clean images in each step; as shipped; and as in the paper."""
         self.ours("MarginMix fp32", "marginmix", "fp32", "centroids.estimator=running")
         if not self.quick:
             self.ours("MarginMix fp32, exact centroids", "marginmix", "fp32")
             self.ours("MarginMix fp32, paper", "marginmix_paper", "fp32")
 
     def fixmatch(self) -> None:
-        """USB's FixMatch, and ours without and with the gradient through the weak branch."""
+        """Add USB's FixMatch, and ours without and with a gradient through the weak view."""
         ready = product.fixmatch()
         if not ready and self.quick:
             return
@@ -183,22 +183,22 @@ class Bench:
                 self.ours(f"FixMatch {p}, joint", "fixmatch", p, "method.bn_groups=joint", *sets)
 
     def ceiling(self) -> None:
-        """The convolutions."""
+        """Add the convolutions."""
         for name, (work, gflop) in convolutions(self.device, self.precisions).items():
             self.gflop[name] = gflop
             self.variants[name] = partial(self.clock.timed, work)
 
 
 def main() -> None:
-    """Build every variant, time them in turn, print."""
+    """Build all variants, time them in turn, print tables."""
     args = arguments(__doc__ or "")
     torch.set_num_threads(1)
     device = device_of("auto")
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as both programs set it
     precisions = ["fp32", "bf16"] if precision_of("auto", device) == "bf16" else ["fp32"]
     if len(precisions) == 1:
-        tell("bf16 is no faster than fp32 here, by mmctl's own probe: its rows are left out")
-    tell("making pictures and runs")
+        tell("bf16 is not faster than fp32 on this machine (measured by mmctl): its rows are omitted")
+    tell("making images and runs")
     bench = Bench(device, precisions, args.quick)
     bench.mixmatch()
     bench.marginmix()
@@ -209,7 +209,7 @@ def main() -> None:
 
 
 def report(bench: Bench, times: Times) -> None:
-    """Tables for people, then the figures."""
+    """Print the tables, then the JSON line."""
     gflop, gpu = bench.gflop, bench.device.type == "cuda"
     count = len(times[MIXMATCH])
     print(f"{machine(bench.device.type)}; {count} rounds")
@@ -219,7 +219,7 @@ def report(bench: Bench, times: Times) -> None:
         if name in gflop:
             continue
         theirs = FIXMATCH if "Fix" in name else MIXMATCH
-        gain = None if name.startswith("MarginMix") else ratio(times, theirs, name)  # it has no published program
+        gain = None if name.startswith("MarginMix") else ratio(times, theirs, name)  # there is no published program
         rest = "" if gpu else f"{1000 * median(bench.clock.outside[name][-count:]):.1f}"
         rows.append((
             name, f"{1000 * median(seconds):.0f}", spread(seconds), rest, "" if gain is None else f"{gain:.2f}"

@@ -1,7 +1,7 @@
-"""Public: the tensor operations that methods share, right on one process and on many.
+"""Public: tensor operations for methods and other plugins; they give the same result on one process and on several.
 
-B batch, K classes, U unlabelled batch, N memory. A "global" batch is the batch over all ranks; rank r of W
-holds its rows r, r+W, ...
+B batch, K classes, U unlabelled batch, N size of a memory. The "global" batch is the batch over all ranks; rank r of
+W has its rows r, r+W, ...
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ __all__ = [
 
 
 def rank() -> int:
-    """This process's number, 0 when alone."""
+    """The number of this process; 0 if it is the only one."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes share the run."""
+    """The number of processes that share the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def local_rows(t: Any) -> Any:
-    """This rank's part of a global array."""
+    """The rows of a global array that belong to this rank."""
     return t[rank() :: world_size()] if world_size() > 1 else t
 
 
@@ -83,12 +83,12 @@ class _Total(torch.autograd.Function):
 
 
 def gather(t_B: Tensor) -> Tensor:
-    """The global batch, in global order; differentiable."""
+    """The global batch from the local rows of all ranks, in global order; differentiable."""
     return _Gather.apply(t_B) if world_size() > 1 else t_B  # type: ignore[no-any-return, no-untyped-call]
 
 
 def all_reduce_sum(t: Tensor) -> Tensor:
-    """Sum over ranks of what each holds; differentiable."""
+    """The sum of a tensor over all ranks; differentiable."""
     return _Total.apply(t) if world_size() > 1 else t  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -98,7 +98,7 @@ def global_mean(t_B: Tensor) -> Tensor:
 
 
 def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
-    """p^(1/T), renormalised; T = 1 changes nothing. In the log domain, so that nothing underflows to 0/0."""
+    """p^(1/T), renormalised (T = 1 changes nothing); computed from logarithms, so that nothing underflows to 0/0."""
     if temperature == 1:
         return p_BK
     tiny = torch.finfo(p_BK.dtype).tiny
@@ -106,8 +106,8 @@ def sharpen(p_BK: Tensor, temperature: float) -> Tensor:
 
 
 def argmax_one_hot(p_BK: Tensor) -> Tensor:
-    """One-hot of the most probable class (the first of equals)."""
-    # Not one_hot, which reads its argument back to check it.
+    """One-hot vector of the most probable class (the first one if several are equal)."""
+    # Not torch's one_hot: it waits for the device to check its argument.
     return torch.zeros_like(p_BK).scatter_(-1, p_BK.argmax(-1, keepdim=True), 1.0)
 
 
@@ -117,7 +117,7 @@ def ema_update_(buffer: Tensor, value: Tensor, momentum: float) -> None:
 
 
 def concat_views(outputs: Sequence[Output], targets: Sequence[Tensor]) -> tuple[Output, Tensor]:
-    """Views end to end, as one batch and its targets."""
+    """Join the outputs and targets of several views into one batch."""
     if len(outputs) == 1:
         return outputs[0], targets[0]
     out = Output(torch.cat([o.logits for o in outputs]), torch.cat([o.emb for o in outputs]))
@@ -131,9 +131,9 @@ def draw_mixup(
     per: Literal["sample", "batch"] = "sample",
     near: bool = True,
 ) -> dict[str, np.ndarray]:
-    """MixUp's draws for branches of these global sizes: `lam`, and `partner`, one permutation over all of them.
+    """MixUp's random numbers for batches of these global sizes: `lam`, and `partner`, a permutation over all of them.
 
-    near: lambda <- max(lambda, 1 - lambda), so that a mixed image stays nearer to its own branch (MixMatch).
+    near: lambda <- max(lambda, 1 - lambda), so that each mixed image stays nearer to the original one (MixMatch).
     """
     n = sum(sizes)
     lam = rng.beta(alpha, alpha, n if per == "sample" else 1)
@@ -144,10 +144,10 @@ def draw_mixup(
 def mixup(
     xs: Sequence[Tensor], ys: Sequence[Tensor], draws: dict[str, Tensor]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Eq. 9: lambda * own + (1 - lambda) * partner, images and targets alike, branch by branch."""
+    """MixUp (eq. 9): lambda * own + (1 - lambda) * partner for images and targets of each batch."""
     lam, partner = draws["lam"], draws["partner"]
     all_x, all_y = torch.cat([gather(x) for x in xs]), torch.cat([gather(y) for y in ys])
-    if world_size() == 1:  # the same in one piece
+    if world_size() == 1:  # the same, but for all batches at once
         sizes = [len(x) for x in xs]
         x, y = (torch.lerp(t[partner], t, lam.to(t.dtype).view(-1, *[1] * (t.dim() - 1))) for t in (all_x, all_y))
         return torch.split(x, sizes), torch.split(y, sizes)
@@ -169,7 +169,7 @@ _MIX = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)
 
 
 def _hash32(t: Tensor) -> Tensor:
-    """A good 32-bit integer hash (the finaliser of MurmurHash3), in int64 arithmetic masked to 32 bits."""
+    """A 32-bit integer hash (the finaliser of MurmurHash3), in int64 arithmetic masked to 32 bits."""
     mask = 0xFFFFFFFF
     t = t & mask
     t = ((t ^ (t >> 16)) * _MIX[1]) & mask
@@ -178,9 +178,9 @@ def _hash32(t: Tensor) -> Tensor:
 
 
 def hashed_normal(seed_U: Tensor, shape: Sequence[int]) -> Tensor:
-    """Standard normal numbers, U x shape, hashed from one integer a sample: no generator, the same on any device.
+    """Standard normal numbers, U x shape, hashed from one integer per sample: no generator, equal on all devices.
 
-    Box-Muller on two hashed 24-bit uniforms.
+    Box-Muller transform of two hashed 24-bit uniform numbers.
     """
     n = int(np.prod(shape))
     low = _hash32(seed_U & 0xFFFFFFFF)
@@ -196,7 +196,7 @@ def hashed_normal(seed_U: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def remember(memory_N: Tensor, index_U: Tensor, value_U: Tensor) -> None:
-    """memory[index] <- value over all ranks; of rows that occur twice the last one wins, on every device."""
+    """memory[index] <- value, with the rows of all ranks; if an index occurs twice, its last value is stored."""
     index, value = gather(index_U), gather(value_U)
     same = index[:, None] == index[None, :]
     last = (same * torch.arange(1, len(index) + 1, device=index.device)).argmax(1)

@@ -1,15 +1,15 @@
-"""An augmentation of one's own, made to be copied: pictures as if printed on rough paper.
+"""An example of your own augmentation, to copy: images look as if printed on rough paper.
 
     [augment.weak]
     name = "flip_crop"
 
     [augment.paper]
     name = "plugins:paper_texture"
-    after = "weak"                     # printed after flip and crop
+    after = "weak"                     # applied after flip and crop
     strength = 0.1
 
-A file in plugins/ is found by its mark, `@augment("paper_texture")`, and imported when a recipe names it:
-there is nothing to register and nothing to install. `mmctl plugins show paper_texture` prints what stands here.
+mmctl finds a file in plugins/ by its decorator, `@augment("paper_texture")`, and imports it when a recipe names it:
+you need not register or install anything. `mmctl plugins show paper_texture` prints these texts.
 
 B batch, C channels, H height, W width.
 """
@@ -31,16 +31,16 @@ from mmctl.plugin import augment
 
 @augment("paper_texture")
 class PaperTexture:
-    """Paper grain laid over the picture, each sample with a sheet and a strength of its own.
+    """Adds paper grain to images; each image has its own random grain and strength.
 
     Args:
-        strength: Largest strength of the grain; a sample's own is drawn between 0 and this.
+        strength: Largest strength of the grain; the strength of an image is drawn between 0 and this.
         grain: Width of the paper's fibres, in pixels.
-        share: Share of the samples that are printed; the others stay as they are.
+        share: Share of the images that get grain; the others do not change.
     """
 
-    # Before the * would stand what mmctl supplies (in_channels, image_size, augments): this one needs none of it.
-    # After the * stand the recipe's parameters: their types, bounds and defaults are checked by mmctl.
+    # Arguments before the * are supplied by mmctl (in_channels, image_size, augments); this class needs none of them.
+    # Arguments after the * are the recipe's parameters; mmctl checks their types and bounds.
     def __init__(
         self,
         *,
@@ -51,21 +51,21 @@ class PaperTexture:
         self.strength, self.grain, self.share = strength, grain, share
 
     def draw(self, rng: Generator, n: int) -> dict[str, Any]:
-        """All chance, drawn here from the generator of this step: a number per sample, so that resuming is exact.
+        """Draw all random numbers here, from the generator of the step: so a resumed run is exact.
 
-        A number per pixel would be too many to draw: draw a seed per sample, and let `apply` hash the rest from it.
+        A number per pixel would be too slow on the CPU: draw a seed per image, and `apply` hashes numbers from it.
         """
         strength = rng.uniform(0, self.strength, n) * (rng.random(n) < self.share)
-        return {"strength": strength.astype(np.float32), "sheet": rng.integers(-(2**63), 2**63, size=n)}
+        return {"strength": strength.astype(np.float32), "seed": rng.integers(-(2**63), 2**63, size=n)}
 
-    def apply(self, x_BCHW: Tensor, *, strength: Tensor, sheet: Tensor) -> Tensor:
-        """All arithmetic, on the device, on the whole batch, without a look at any value: uint8 in, uint8 out."""
+    def apply(self, x_BCHW: Tensor, *, strength: Tensor, seed: Tensor) -> Tensor:
+        """Change the whole batch on the device: uint8 in, uint8 out, without reading values back (no .item())."""
         H, W = x_BCHW.shape[-2:]
         height, width = -(-H // self.grain), -(-W // self.grain)
-        relief = ops.hashed_normal(sheet, (1, height, width))
+        relief = ops.hashed_normal(seed, (1, height, width))
         if self.grain > 1:
             relief = F.interpolate(relief, scale_factor=self.grain, mode="bilinear", align_corners=False)
         relief = relief[..., :H, :W]
-        # Light falls from one side: a slope that faces it is brighter, one that turns away is darker.
+        # Light comes from one side: slopes that face it are brighter, the others are darker.
         light = 1 + strength.view(-1, 1, 1, 1) * (relief - relief.roll((1, 1), (-2, -1)))
         return (x_BCHW.to(torch.float32) * light).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The methods learn: on real digits with 40 labels, unlabelled pictures are worth several points, over seeds."""
+"""The methods learn: on real digits with 40 labels, unlabelled images are worth several points, over seeds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where pixels come from and which are covered: matrices and boxes by numpy on the host, as PIL computes them.
+"""Affine matrices and boxes for warps and patches, computed with numpy on the CPU exactly as PIL computes them.
 
 n samples, S slots, H height, W width. A matrix is a, b, c, d, e, f in 1/65536 of a pixel: (row i, column j) comes
-from row dj + ei + f, column aj + bi + c. A box is top, left, bottom, right; bottom and right are outside.
+from row dj + ei + f, column aj + bi + c. A box is top, left, bottom, right; bottom and right are exclusive.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ HALF = ONE // 2
 
 
 def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width."""
+    """Height and width of an image size."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     return height, width
 
 
 def colour(fill: Fill, channels: int, name: str) -> tuple[int, ...]:
-    """The fill for pictures of this many channels: for grey ones the grey that PIL sees in it."""
+    """The fill colour for this number of channels; an RGB colour becomes grey for grey images, as in PIL."""
     if channels not in (1, 3):
-        raise DataError(f"{name}: needs grey or RGB pictures, and these have {channels} channels")
+        raise DataError(f"{name} needs grey or RGB images, but these have {channels} channels")
     if isinstance(fill, int):
         return (fill,) * channels
     red, green, blue = fill
@@ -41,46 +41,46 @@ def colour(fill: Fill, channels: int, name: str) -> tuple[int, ...]:
 
 
 def codes(operations: Sequence[str], without: Sequence[str], name: str) -> list[int]:
-    """The numbers of the operations that are left."""
+    """The numbers of the operations, without those that the recipe excludes."""
     known = ", ".join(operations)
     if unknown := [word for word in without if word not in operations]:
-        raise DataError(f'{name}: without names "{unknown[0]}", which is none of its operations: {known}')
+        raise DataError(f'{name}: without has the unknown operation "{unknown[0]}"; its operations are {known}')
     if not (left := [word for word in operations if word not in without]):
-        raise DataError(f"{name}: without leaves no operation to draw: leave out at least one of {known}")
+        raise DataError(f"{name}: without excludes all operations; remove at least one from it: {known}")
     return [NAMES.index(word) for word in left]
 
 
 def fixed(t: np.ndarray) -> np.ndarray:
-    """In 1/65536, rounded as PIL rounds."""
+    """Convert to 1/65536, rounded as PIL rounds."""
     return np.floor(t * ONE + 0.5).astype(np.int64)
 
 
 def rotation(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Image.rotate: about the middle, counter-clockwise. One more axis than the degrees, of 6."""
+    """Matrices of Image.rotate: counter-clockwise about the centre. The result has one more axis, of 6."""
     turn = -np.deg2rad(degrees)
     cos, sin = np.cos(turn).round(15), np.sin(turn).round(15)
     c = cos * (-width / 2) + sin * (-height / 2) + width / 2
     f = -sin * (-width / 2) + cos * (-height / 2) + height / 2
-    # PIL asks for the middles of pixels.
+    # PIL uses the centres of pixels.
     c, f = c + cos * 0.5 + sin * 0.5, f - sin * 0.5 + cos * 0.5
     return np.stack([fixed(t) for t in (cos, sin, c, -sin, cos, f)], -1)
 
 
 def shear(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Columns taken `right` px further on for each row, rows `down` px further on for each column."""
+    """Matrices of a shear: columns from `right` px further per row, rows from `down` px further per column."""
     one, half = np.full(right.shape, ONE), np.full(right.shape, 0.5)
     return np.stack([one, fixed(right), fixed(half + 0.5 * right), fixed(down), one, fixed(half + 0.5 * down)], -1)
 
 
 def translation(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Everything taken from `right` px further on and `down` px further below, rounded to whole pixels."""
+    """Matrices of a shift: pixels come from `right` px further right and `down` px further down, rounded."""
     one, zero = np.full(right.shape, ONE), np.zeros(right.shape, np.int64)
     c, f = (np.floor(t + 0.5).astype(np.int64) * ONE + HALF for t in (right, down))
     return np.stack([one, zero, c, zero, one, f], -1)
 
 
 def squares(row: np.ndarray, column: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
-    """Boxes of side // 2 pixels either way of a middle, cut off at the edge: DeVries and Taylor's cutout."""
+    """Boxes of side // 2 pixels on each side of a centre, cut off at the edge: DeVries and Taylor's cutout."""
     half = side // 2
     top, bottom = np.maximum(row - half, 0), np.minimum(row + half, height)
     left, right = np.maximum(column - half, 0), np.minimum(column + half, width)
@@ -88,5 +88,5 @@ def squares(row: np.ndarray, column: np.ndarray, side: int, height: int, width: 
 
 
 def pixels(size: Size, height: int, width: int) -> int:
-    """A size in whole pixels: given so, or as a share of the shorter side."""
+    """A size in whole pixels, from an integer (pixels) or a float (share of the shorter side)."""
     return size if isinstance(size, int) else int(size * min(height, width))

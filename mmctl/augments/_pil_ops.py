@@ -1,8 +1,8 @@
-"""The arithmetic of PIL's picture operations on whole batches: uint8 in, the bytes that PIL gives out.
+"""PIL's image operations on whole batches of uint8 images: the results equal PIL's byte by byte.
 
-Three families cover them: a warp (one nearest gather), a blend with a filtered picture, and a tone curve of 256
-entries a channel. Each sample has an operation and numbers of its own; nothing depends on its neighbours. `ops` are
-the operations that a policy can have at all: what it cannot have is not computed.
+There are three families: warps (one gather of the nearest pixels), blends with a filtered image, and tone curves (256
+entries per channel). Each image of a batch has its own operation and parameters. The argument `ops` lists the
+operations that the policy can draw; others are not computed.
 
 B batch, C channels (1 or 3), H height, W width.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
-# In the order of their families, so that a family is a range.
+# Ordered by family, so that a family is a range.
 IDENTITY = 0
 ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = WARPS = range(1, 6)
 COLOR, SHARPNESS, SMOOTH, BLUR = BLENDS = range(6, 10)
@@ -32,7 +32,7 @@ NAMES = (
 
 
 def readable(t: Tensor) -> bool:
-    """Whether looking at a value costs nothing: a real tensor on the CPU, no fake one and none on a device."""
+    """Whether values can be read without waiting: a real tensor on the CPU, not a fake one and not on a GPU."""
     return type(t) is Tensor and t.device.type == "cpu"
 
 
@@ -42,10 +42,10 @@ def among(op_B: Tensor, family: range) -> Tensor:
 
 
 def where(mask_B: Tensor, change: Callable[..., Tensor], other: Tensor, *args_B: Tensor) -> Tensor:
-    """change(*args_B) for the samples of the mask, `other` for the rest.
+    """change(*args_B) for the samples of the mask, `other` for the others.
 
-    On a CPU only the samples of the mask are computed. Elsewhere that would wait for the device and let a shape
-    depend on a value, so all are computed and the mask chooses; the bytes are the same.
+    On a CPU only the samples of the mask are computed. On a GPU that would make a shape depend on a value and wait for
+    the device, so all are computed and the mask selects; the results are the same.
     """
     if readable(mask_B):
         return _some(mask_B, change, other, *args_B)
@@ -53,7 +53,7 @@ def where(mask_B: Tensor, change: Callable[..., Tensor], other: Tensor, *args_B:
 
 
 def only(mask_B: Tensor, change: Callable[..., Tensor], x_BCHW: Tensor, *args_B: Tensor) -> Tensor:
-    """As `where`, for a change that leaves all samples outside the mask as they are: skipping them saves time alone."""
+    """As `where`, for a change that does nothing to samples outside the mask: skipping them only saves time."""
     return _some(mask_B, change, x_BCHW, x_BCHW, *args_B) if readable(mask_B) else change(x_BCHW, *args_B)
 
 
@@ -62,13 +62,13 @@ def _some(mask_B: Tensor, change: Callable[..., Tensor], other: Tensor, *args_B:
     if not len(rows):
         return other
     changed, n = change(*(a.index_select(0, rows) for a in args_B)), len(other)
-    # Choosing rows of both end to end moves whole pictures; index_copy would move byte by byte.
+    # Concatenate and select rows: this copies whole images, while index_copy copies byte by byte.
     chosen = torch.arange(n).index_copy_(0, rows, torch.arange(n, n + len(rows)))
     return torch.cat((other, changed)).index_select(0, chosen)
 
 
 def _wide(t_B: Tensor, like: Tensor) -> Tensor:
-    """A number a sample, in as many dimensions as `like`."""
+    """One number per sample, with as many dimensions as `like`."""
     return t_B.view(-1, *[1] * (like.dim() - 1))
 
 
@@ -76,14 +76,14 @@ def _wide(t_B: Tensor, like: Tensor) -> Tensor:
 
 
 def warped(x_BCHW: Tensor, op_B: Tensor, matrix_B6: Tensor, ops: Collection[int]) -> Tensor:
-    """The samples whose operation is a warp, warped. The matrix of all others must be the identity."""
+    """Apply warps to the samples whose operation is a warp. The matrix of all others must be the identity."""
     return only(among(op_B, WARPS), warp, x_BCHW, matrix_B6) if set(WARPS) & set(ops) else x_BCHW
 
 
 def warp(x_BCHW: Tensor, matrix_B6: Tensor) -> Tensor:
-    """PIL's affine transform by the nearest pixel, zero from outside.
+    """PIL's affine transform with the nearest pixel; pixels from outside are zero.
 
-    matrix: a, b, c, d, e, f in 1/65536 of a pixel, as PIL counts: (row i, column j) comes from row dj + ei + f,
+    matrix: a, b, c, d, e, f in 1/65536 of a pixel, as in PIL: (row i, column j) comes from row dj + ei + f,
     column aj + bi + c, rounded down.
     """
     B, C, H, W = x_BCHW.shape
@@ -91,7 +91,7 @@ def warp(x_BCHW: Tensor, matrix_B6: Tensor) -> Tensor:
     a, b, c, d, e, f = matrix_B6.to(torch.int32)[:, :, None].unbind(1)
     column_BHW = ((b * i_H + c)[:, :, None] + (a * j_W)[:, None]).bitwise_right_shift_(16).clamp_(-1, W)
     row_BHW = ((e * i_H + f)[:, :, None] + (d * j_W)[:, None]).bitwise_right_shift_(16).clamp_(-1, H)
-    # One zero pixel all around stands for everything outside.
+    # A border of one zero pixel represents everything outside.
     padded_BCM = torch.nn.functional.pad(x_BCHW, (1, 1, 1, 1)).flatten(2)
     at_BN = row_BHW.mul_(W + 2).add_(column_BHW).add_(W + 3).flatten(1).long()
     return padded_BCM.gather(2, at_BN[:, None].expand(-1, C, -1)).view(B, C, H, W)
@@ -101,10 +101,10 @@ def warp(x_BCHW: Tensor, matrix_B6: Tensor) -> Tensor:
 
 
 def blended(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, ops: Collection[int]) -> Tensor:
-    """The samples whose operation is a blend, blended; colour leaves grey pictures as they are.
+    """Apply blends to the samples whose operation is a blend; color does not change grey images.
 
-    As in PIL, color and sharpness go from the filtered picture (alpha 0) by the picture (1) beyond it, smooth and
-    blur from the picture to the filtered one.
+    As in PIL, color and sharpness blend from the filtered image (alpha 0) to the image (1) and beyond; smooth and blur
+    from the image to the filtered image.
     """
     present = set(BLENDS) & set(ops)
 
@@ -118,14 +118,14 @@ def blended(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, ops: Collection[int])
             filtered = where(op == BLUR, blur, filtered, x)
         if present <= {COLOR, SHARPNESS}:
             return mix(filtered, x, alpha)
-        away = _wide((op == SMOOTH) | (op == BLUR), x)
-        return mix(torch.where(away, x, filtered), torch.where(away, filtered, x), alpha)
+        to_filtered = _wide((op == SMOOTH) | (op == BLUR), x)
+        return mix(torch.where(to_filtered, x, filtered), torch.where(to_filtered, filtered, x), alpha)
 
     return only(among(op_B, BLENDS), change, x_BCHW, op_B, alpha_B) if present else x_BCHW
 
 
 def mix(from_B: Tensor, to_B: Tensor, alpha_B: Tensor) -> Tensor:
-    """PIL's Image.blend: from + alpha (to - from) in float32, cut to 0..255 and to whole numbers."""
+    """PIL's Image.blend: from + alpha (to - from) in float32, clamped to 0..255 and truncated to integers."""
     start = from_B.float()
     return start.add((to_B.float() - start).mul_(_wide(alpha_B, to_B))).clamp_(0, 255).to(torch.uint8)
 
@@ -139,20 +139,20 @@ def luma(x_BCHW: Tensor) -> Tensor:
 
 
 def smooth(x_BCHW: Tensor) -> Tensor:
-    """ImageFilter.SMOOTH: 3 x 3 ones with 5 in the middle, over 13, rounded; the outermost pixels stay."""
+    """ImageFilter.SMOOTH: a 3 x 3 filter of ones with 5 in the centre, over 13; border pixels do not change."""
     if min(x_BCHW.shape[2:]) < 3:
         return x_BCHW
     x = x_BCHW.to(torch.int16)
     lines = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]
     sums = lines[..., :-2] + lines[..., 1:-1] + lines[..., 2:] + 4 * x[:, :, 1:-1, 1:-1]
     out = x_BCHW.clone()
-    # 13 is odd, so no sum lies near a half: any rounding of the quotient gives PIL's byte.
+    # 13 is odd, so no quotient is near a half: every way of rounding gives the same byte as PIL.
     out[:, :, 1:-1, 1:-1] = sums.float().add_(6.5).div_(13).to(torch.uint8)
     return out
 
 
 def blur(x_BCHW: Tensor) -> Tensor:
-    """ImageFilter.BLUR: the 16 outer pixels of 5 x 5, over 16, rounded; the two outermost rings of pixels stay."""
+    """ImageFilter.BLUR: the mean of the 16 outer pixels of 5 x 5; a border of two pixels does not change."""
     if min(x_BCHW.shape[2:]) < 5:
         return x_BCHW
     x = x_BCHW.to(torch.int16)
@@ -170,10 +170,10 @@ def blur(x_BCHW: Tensor) -> Tensor:
 
 
 def toned(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: Collection[int]) -> Tensor:
-    """The samples whose operation is a tone curve, put through it.
+    """Apply tone curves to the samples whose operation is a tone curve.
 
-    alpha: the factor of brightness and contrast; for the others the share of the curve, 1 = all of it. level: the
-    bits that posterize keeps, or the lowest value that solarize inverts.
+    alpha: the factor of brightness and contrast; for the others, how much of the curve is applied (1 = fully).
+    level: the bits that posterize keeps, or the lowest value that solarize inverts.
     """
     present = set(TONES) & set(ops)
 
@@ -185,7 +185,7 @@ def toned(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: C
 
 
 def curves(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: Collection[int]) -> Tensor:
-    """What becomes of each value, BC256; a sample without one of these operations has the identity."""
+    """The new value of each of the 256 values, BC256; the identity for samples with another operation."""
     B, C = x_BCHW.shape[:2]
     i = torch.arange(256, device=x_BCHW.device)
     op, level = op_B[:, None, None], level_B[:, None, None]
@@ -211,24 +211,24 @@ def curves(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: 
 
 
 def mean_luma(x_BCHW: Tensor) -> Tensor:
-    """The mean grey of each picture, rounded, as float32: what contrast goes away from."""
+    """The mean grey of each image, rounded, as float32: contrast blends it with the image."""
     grey = luma(x_BCHW).flatten(1)
     n = grey.shape[1]
     return ((2 * grey.sum(1) + n) // (2 * n)).float()
 
 
 def stretched(x_BCHW: Tensor) -> Tensor:
-    """ImageOps.autocontrast's curve, BC256: the darkest value to 0, the lightest to 255, by PIL's float64."""
+    """ImageOps.autocontrast's curve, BC256: the darkest value becomes 0, the lightest 255; in float64 as in PIL."""
     low, high = (t[..., None].double() for t in x_BCHW.flatten(2).aminmax(dim=-1))
     i = torch.arange(256, device=x_BCHW.device).double()
-    # 255.0 / tensor would multiply by a rounded reciprocal: another quotient.
+    # Not 255.0 / tensor: that multiplies by a rounded reciprocal and gives another quotient.
     scale = torch.full_like(low, 255).div_((high - low).clamp_min(1))
     curve = (i * scale + -low * scale).trunc_().clamp_(0, 255)
     return torch.where(high > low, curve, i).float()
 
 
 def equalized(x_BCHW: Tensor) -> Tensor:
-    """ImageOps.equalize's curve, BC256: equally many pixels for each value, as far as whole numbers go."""
+    """ImageOps.equalize's curve, BC256: histogram equalisation in integer arithmetic."""
     at_BCN = x_BCHW.flatten(2).long()
     i = torch.arange(256, device=x_BCHW.device, dtype=torch.int32)
     zeros = torch.zeros((*at_BCN.shape[:2], 256), device=x_BCHW.device, dtype=torch.int32)
@@ -244,7 +244,7 @@ def equalized(x_BCHW: Tensor) -> Tensor:
 
 
 def erased(x_BCHW: Tensor, box_B4: Tensor, fill: Collection[int]) -> Tensor:
-    """A patch of one colour over rows top..bottom - 1 and columns left..right - 1; box = top, left, bottom, right."""
+    """Paint a patch on rows top..bottom - 1 and columns left..right - 1; box = top, left, bottom, right."""
     H, W = x_BCHW.shape[2:]
     i_H, j_W = (torch.arange(n, device=x_BCHW.device) for n in (H, W))
     top, left, bottom, right = box_B4[:, :, None].unbind(1)
@@ -253,8 +253,8 @@ def erased(x_BCHW: Tensor, box_B4: Tensor, fill: Collection[int]) -> Tensor:
 
 
 def painted(x_BCHW: Tensor, mask_BHW: Tensor, fill: Collection[int]) -> Tensor:
-    """One colour on the pixels of the mask."""
+    """Paint the pixels of the mask in one colour."""
     colour_C = torch.stack([torch.full((), value, device=x_BCHW.device, dtype=torch.uint8) for value in fill])
-    # 255 where the mask is, else 0: on a CPU, choosing by bits is ten times faster than masked_fill.
+    # 255 where the mask is true, else 0: on a CPU, selecting by bits is ten times faster than masked_fill.
     chosen_B1HW = mask_BHW.to(torch.uint8).neg_()[:, None]
     return x_BCHW ^ ((x_BCHW ^ colour_C[:, None, None]) & chosen_B1HW)

@@ -1,4 +1,4 @@
-"""The middle of each picture resized to the whole, as PIL resizes: the same whole-number arithmetic, tap by tap.
+"""Crop the centre of each image and resize it to full size, with the same integer arithmetic as PIL.
 
 B batch, C channels, H height, W width, K margins, M methods, L length of an axis, T taps.
 """
@@ -21,14 +21,14 @@ FILTERS: tuple[tuple[float, Callable[[np.ndarray], np.ndarray]], ...] = (
     (0.5, np.ones_like),  # box
     (1.0, lambda t: np.sinc(t) * (0.54 + 0.46 * np.cos(np.pi * t))),  # Hamming
 )
-"""How far each of PIL's filters reaches, and its weight by the distance; nearest is the sixth method."""
+"""Radius of each of PIL's filters, and its weight as a function of distance; "nearest" is the sixth method."""
 
 
 def taps(side: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """What an axis of this many pixels is made of when a margin of 0..most pixels is cut off at either end.
+    """Source pixels and weights for resizing an axis after a margin of 0..most pixels is cut off at both ends.
 
-    For each margin, method and pixel: the first pixel that it is made of, KML, and the weights of this one and of
-    those after it, KMLT.
+    For each margin, method and output pixel: the first source pixel, KML, and the weights of it and the pixels after
+    it, KMLT.
     """
     first = np.zeros((most + 1, len(FILTERS) + 1, side), np.int64)
     weight = np.zeros((*first.shape, TAPS), np.int32)
@@ -39,12 +39,12 @@ def taps(side: int, most: int) -> tuple[np.ndarray, np.ndarray]:
             start = np.trunc(centre - reach + 0.5).clip(0)
             stop = np.trunc(centre + reach + 0.5).clip(0, inner)
             at = start[:, None] + np.arange(TAPS)
-            away = np.abs(at + 0.5 - centre[:, None])
-            w = np.where((at < stop[:, None]) & (away <= reach), shape(away), 0.0)
+            distance = np.abs(at + 0.5 - centre[:, None])
+            w = np.where((at < stop[:, None]) & (distance <= reach), shape(distance), 0.0)
             w = w / w.sum(1, keepdims=True) * (1 << BITS)
             first[margin, method] = margin + start
             weight[margin, method] = np.trunc(w + np.copysign(0.5, w))
-        # PIL adds up the steps of its nearest method, with the rounding that this brings.
+        # For "nearest", PIL sums up its steps: the rounding errors must be the same.
         steps = np.full(side, inner / side)
         steps[0] /= 2
         first[margin, -1] = margin + np.trunc(np.cumsum(steps))
@@ -53,7 +53,7 @@ def taps(side: int, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resampled(x_BCHW: Tensor, first_BL: Tensor, weight_BLT: Tensor, dim: int) -> Tensor:
-    """Each pixel along the axis (2 or 3) as the weighted sum of its taps, rounded."""
+    """Resize along the axis (2 or 3): each pixel is the weighted sum of its source pixels, rounded."""
     x, last = x_BCHW.int(), x_BCHW.shape[dim] - 1
     shape = [len(x), 1, 1, 1]
     shape[dim] = -1

@@ -1,4 +1,4 @@
-"""Augmentation by one random affine warp and noise: what suits digits, and faces with `faces`."""
+"""Augmentation with one random affine warp and noise: for digits, and (in faces.py) for faces."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Padding = Literal["border", "reflection", "zeros"]
 
 @augment("affine")
 class Affine:
-    """Rotation, zoom, shear, shift and flip in one bilinear warp about the middle, then Gaussian noise.
+    """Rotation, zoom, shear, shift and flip in one bilinear warp, then Gaussian noise.
 
     Args:
-        rotate: Largest rotation in degrees, either way.
+        rotate: Largest rotation in degrees, in both directions.
         zoom: Largest zoom, as a logarithm, drawn for each axis: .1 is 0.905 to 1.105 times.
         shift: Largest shift in pixels along each axis.
-        shear: Largest shear: pixels sideways for a pixel down.
+        shear: Largest shear: pixels sideways per pixel down.
         flip: Probability of a horizontal flip.
         noise: Standard deviation of the noise, where black is 0 and white is 1.
-        padding: What lies beyond the picture: its "border" pixels, its "reflection", or black "zeros".
+        padding: Pixels outside the image: repeat the "border", "reflection", or black "zeros".
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Affine:
         self.flip, self.noise, self.padding = flip, noise, padding
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Uniform numbers for every part, and a noise seed, for each picture."""
+        """The parameters of the warp, uniformly distributed, and a seed for the noise, for each image."""
         turn, zoom_down, zoom_right, shear, down, right = rng.uniform(-1, 1, (6, n)).astype(np.float32)
         return {
             "turn": turn * np.float32(np.deg2rad(self.rotate)),
@@ -60,7 +60,7 @@ class Affine:
         }
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """Warp in float32, add noise, round."""
+        """Warp in float32, add noise, round to uint8."""
         warped = torch.nn.functional.grid_sample(
             x_BCHW.float(),
             self.sources(x_BCHW.shape[2], x_BCHW.shape[3], draws),
@@ -73,9 +73,9 @@ class Affine:
         return warped.round().clamp(0, 255).to(torch.uint8)
 
     def sources(self, height: int, width: int, draws: dict[str, Tensor]) -> Tensor:
-        """Where each pixel comes from, BHW2 in grid_sample's coordinates (-1 to 1 from edge to edge, right first).
+        """The position that each pixel comes from, BHW2 in grid_sample's coordinates (x first, -1..1 edge to edge).
 
-        In pixels (x right, y down) from the middle: shift back, turn back, zoom back, shear back, flip.
+        Computed in pixels from the centre (x right, y down): the inverse of shift, rotation, zoom, shear, then flip.
         """
         device = draws["turn"].device
         x_1W = torch.arange(width, device=device)[None, None] - (width - 1) / 2

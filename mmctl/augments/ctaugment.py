@@ -1,4 +1,4 @@
-"""CTAugment (ReMixMatch, FixMatch): strengths that the network can bear are learned from how well it bears them.
+"""CTAugment (ReMixMatch, FixMatch): learns how strong each operation may be, from the network's predictions.
 
 n samples, S slots (operations in a row), O operations, P parameters (2, of which most operations have one), V bins
 (17), B batch, C channels, H height, W width.
@@ -33,29 +33,29 @@ SHARES = (_pil_ops.AUTOCONTRAST, _pil_ops.EQUALIZE, _pil_ops.INVERT, _pil_ops.SM
 
 @augment("ctaugment")
 class CTAugment(nn.Module):
-    """Operations at strengths that have lately left labelled pictures recognisable; they are learned by `update`.
+    """Random operations whose strengths adapt: at a drawn strength the network still recognises labelled images.
 
-    Each parameter of an operation is cut into bins, each bin has a rate: a running mean of how well the network
-    recognised labelled pictures shown with it, 1 at first. Bins are drawn in proportion to their rates; one below
-    `threshold` times the best of its parameter is not drawn. A method that learns shows labelled pictures through a
-    second policy, `ctaugment_probe`, and tells it how well they were recognised.
+    The range of each parameter is cut into bins. Each bin has a rate: an EMA of how well the network recognised
+    labelled images augmented with it, 1 at first. Bins are drawn in proportion to their rates; a bin below `threshold`
+    times the best rate of its parameter is not drawn. The method augments labelled images with a second policy,
+    `ctaugment_probe`, and calls its `update` with a score per image.
 
     Source: google-research/fixmatch, libml/ctaugment.py, with the constants of its flags and the patch that FixMatch
-    adds (ReMixMatch: cutout = 0). There a second hit of a bin in one batch weighs a little more than the first; here
-    all hits of a batch weigh the same, whatever their order. There a shift is .3 px at most, which is none at all;
-    here it is the paper's share of the side. On grey pictures `color` changes nothing.
+    adds (ReMixMatch: cutout = 0). Two differences: there, if a batch hits a bin twice, the second hit has a little more
+    weight than the first; here all hits of a batch have equal weight. There a shift is at most .3 px, that is, none;
+    here it is the paper's share of the side. On grey images `color` changes nothing.
 
     Args:
-        depth: Operations for each picture, drawn one by one: the same one may come twice.
-        threshold: Bins whose rate is below this share of the best of its parameter are not drawn (FixMatch: 0.8;
-            the class it comes from: 0.85).
-        decay: How much of its rate a bin keeps when it is scored.
-        without: Operations that are not drawn, of autocontrast, blur, brightness, color, contrast, cutout, equalize,
+        depth: Operations per image, drawn independently: the same one may be drawn twice.
+        threshold: Bins whose rate is below this share of the best rate of their parameter are not drawn (FixMatch:
+            0.8; the class that it extends: 0.85).
+        decay: EMA momentum of the rates.
+        without: Operations to exclude, from autocontrast, blur, brightness, color, contrast, cutout, equalize,
             identity, invert, posterize, rescale, rotate, sharpness, shear_x, shear_y, smooth, solarize, translate_x,
             translate_y.
-        translate: Largest shift as a share of the side, either way.
-        cutout: Side of the patch at the end: pixels if a whole number, a share of the shorter side if not; 0 = none.
-        fill: Colour of patches, a grey or [red, green, blue].
+        translate: Largest shift as a share of the side, in both directions.
+        cutout: Side of the final patch: an integer is pixels, a float is a share of the shorter side; 0 = none.
+        fill: Colour of patches: one grey value or [red, green, blue].
     """
 
     rate_OPV: Tensor
@@ -96,7 +96,7 @@ class CTAugment(nn.Module):
                 self.register_buffer(f"{axis}_weight", weight, persistent=False)
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Operations, a uniform number that picks a bin, one for the place within it, and the middles of patches."""
+        """Operations, uniform numbers that choose a bin and a position in it, and the centres of patches."""
         shape = (n, self.depth)
         row, column = (rng.integers(most, size=(n, self.depth + 1)) for most in (self.height, self.width))
         return {
@@ -108,24 +108,26 @@ class CTAugment(nn.Module):
             "box": squares(row[:, 0], column[:, 0], self.side, self.height, self.width),
         }
 
-    # The name is the contract's; that nn.Module has another `apply`, which nobody calls here, is an accident.
+    # The contract asks for the name `apply`; it hides nn.Module.apply, which nobody calls here.
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:  # type: ignore[override]
-        """Operations with bins picked by their rates, then the patch."""
-        level = (self.picked(draws) + draws["within"].double()) / self.bins_OP[draws["op"]].clamp_min(1)
-        return _pil_ops.erased(self.shown(x_BCHW, level, draws), draws["box"], self.fill)
+        """Apply the operations, with bins chosen by their rates, then the patch."""
+        level = (self.choose_bins(draws) + draws["within"].double()) / self.bins_OP[draws["op"]].clamp_min(1)
+        return _pil_ops.erased(self.augment(x_BCHW, level, draws), draws["box"], self.fill)
 
-    def picked(self, draws: Mapping[str, Tensor]) -> Tensor:
-        """The bin of each parameter, BSP: the uniform number in the sums of the weights."""
-        weight = (self.rate_OPV.double() + (1 - self.decay)) * self._there()  # never all zero where there are bins
+    def choose_bins(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """The bin of each parameter, BSP: where the uniform number falls in the cumulative weights."""
+        weight = (self.rate_OPV.double() + (1 - self.decay)) * self._exists()  # never all zero if there are bins
         weight = weight / weight.amax(-1, keepdim=True).clamp_min(1e-9)
         weight = weight * (weight >= self.threshold)
         upto = torch.ones(MOST_BINS, MOST_BINS, device=weight.device).triu()
-        sums = (weight[..., None] * upto).sum(-2)[draws["op"]]  # a cumsum, in an order of its own on no device
+        sums = (weight[..., None] * upto).sum(-2)[
+            draws["op"]
+        ]  # a cumsum with the same order of summation on every device
         found = (sums <= draws["pick"].double()[..., None] * sums[..., -1:]).sum(-1)
         return torch.minimum(found, (self.bins_OP[draws["op"]] - 1).clamp_min(0))
 
-    def shown(self, x_BCHW: Tensor, level_BSP: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        """LossTerm by slot an operation at its levels, 0..1."""
+    def augment(self, x_BCHW: Tensor, level_BSP: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Apply the operations, slot by slot, at levels in 0..1."""
         x, code_BS = x_BCHW, self.code_O[draws["op"]]
         for slot in range(self.depth):
             op, level, method = code_BS[:, slot], level_BSP[:, slot, 0], level_BSP[:, slot, 1]
@@ -162,7 +164,7 @@ class CTAugment(nn.Module):
     def _rescaled(self, x: Tensor, op: Tensor, level: Tensor, method: Tensor) -> Tensor:
         kind = (method * 5.99).long()
         for axis, dim in (("column", 3), ("row", 2)):  # PIL's order
-            # A margin of 0 leaves the picture as it is.
+            # A margin of 0 leaves the image as it is.
             margin = (level * MOST_MARGIN * x.shape[dim]).round().long() * (op == _pil_ops.RESCALE)
             first, weight = getattr(self, f"{axis}_first"), getattr(self, f"{axis}_weight")
             x = resampled(x, first[margin, kind], weight[margin, kind], dim)
@@ -179,23 +181,23 @@ class CTAugment(nn.Module):
         return _pil_ops.erased(x, box, self.fill)
 
     def update(self, score_B: Tensor, **draws: Tensor) -> None:
-        """Move the rates of the bins that were shown towards how well each picture was recognised, 0..1.
+        """Update the rates of the bins that were used, with a score in 0..1 for each image.
 
-        score: of this rank's pictures; draws: the global batch's, as `Batch.view_draws` has them.
+        score: of this rank's images; draws: of the global batch, as in `Batch.view_draws`.
         """
-        mine = {name: across.local_rows(t) for name, t in draws.items()}
-        self.learn(score_B, mine["op"], self.picked(mine))
+        local = {name: across.local_rows(t) for name, t in draws.items()}
+        self.learn(score_B, local["op"], self.choose_bins(local))
 
-    def _there(self) -> Tensor:
-        """Which bins there are, OPV."""
+    def _exists(self) -> Tensor:
+        """Which bins exist, OPV."""
         return torch.arange(MOST_BINS, device=self.bins_OP.device) < self.bins_OP[..., None]
 
     @torch.no_grad()
     def learn(self, score_B: Tensor, op_BS: Tensor, bin_BSP: Tensor) -> None:
-        """rate <- decay^n rate + (1 - decay^n) mean score, where n pictures of the global batch had the bin."""
-        here_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
-        there_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
-        hit = here_BSO[..., None, None] * there_BSPV[:, :, None] * self._there()  # BSOPV
+        """rate <- decay^n rate + (1 - decay^n) mean score, where n images of the global batch had the bin."""
+        op_BSO = (op_BS[..., None] == torch.arange(len(self.code_O), device=op_BS.device)).float()
+        bin_BSPV = (bin_BSP[..., None] == torch.arange(MOST_BINS, device=op_BS.device)).float()
+        hit = op_BSO[..., None, None] * bin_BSPV[:, :, None] * self._exists()  # BSOPV
         count = across.all_reduce_sum(hit.sum((0, 1)))
         score = across.all_reduce_sum((hit * score_B.float().view(-1, 1, 1, 1, 1)).sum((0, 1))) / count.clamp_min(1)
         kept = self.decay**count
@@ -204,34 +206,34 @@ class CTAugment(nn.Module):
 
 @augment("ctaugment_probe")
 class CTAugmentProbe:
-    """Labelled pictures with the operations of a `ctaugment` policy at any strength, to learn which it can bear.
+    """Augments labelled images with the operations of a `ctaugment` policy at any strength, so that it can learn.
 
-    A method calls `update(score, **draws)` with the draws of the view and how well each picture was recognised:
-    1 - 0.5 sum |probs - target|. The rates belong to the policy that is probed, and are saved with it.
+    The method calls `update(score, **draws)` with the draws of the view and a score per image,
+    1 - 0.5 sum |probs - target|. The rates belong to the `ctaugment` policy, and are saved with it.
 
     Args:
-        of: The `ctaugment` policy that learns; it must stand before this one.
+        of: Name of the `ctaugment` policy that learns; its table must come before this one.
     """
 
     def __init__(self, augments: Mapping[str, Any], *, of: str = "strong") -> None:
         policy = augments.get(of)
         if not isinstance(policy, CTAugment):
             raise DataError(
-                f'ctaugment_probe: of = "{of}" names no ctaugment policy that stands before it: write '
-                f'[augment.{of}] with name = "ctaugment" above it, or the name of the one that is there'
+                f'ctaugment_probe: of = "{of}" is not a ctaugment policy that comes before it: write '
+                f'[augment.{of}] with name = "ctaugment" above it, or set `of` to the name of an existing one'
             )
         self.policy = policy
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """As the policy draws; the number that would pick a bin is the strength itself."""
+        """The draws of the policy; the number that would choose a bin is the strength itself."""
         return self.policy.draw(rng, n)
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """Operations at any strength, without the patch at the end."""
-        return self.policy.shown(x_BCHW, draws["pick"].double(), draws)
+        """Apply the operations at any strength, without the final patch."""
+        return self.policy.augment(x_BCHW, draws["pick"].double(), draws)
 
     def update(self, score_B: Tensor, **draws: Tensor) -> None:
-        """Move the rates of the bins that the strengths fall into."""
+        """Update the rates of the bins that contain the strengths."""
         op, pick = across.local_rows(draws["op"]), across.local_rows(draws["pick"])
         self.policy.learn(score_B, op, (pick.double() * self.policy.bins_OP[op] * 0.999).long())
 

@@ -1,4 +1,4 @@
-"""Cutout by itself, to go after any other policy."""
+"""Cutout alone, to be chained after any other policy."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmctl.plugin import augment
 
 @augment("cutout")
 class Cutout:
-    """A square patch painted over (DeVries and Taylor, 2017); its middle is any pixel, so it may reach over the edge.
+    """Cover a square patch (DeVries and Taylor, 2017); its centre is any pixel, so part of it may be outside.
 
     Args:
-        size: Side of the patch: pixels if a whole number (16), a share of the shorter side if not (0.5).
-        fill: Its colour, a grey or [red, green, blue]; 127 is near the middle of most data sets.
+        size: Side of the patch: an integer is pixels (16), a float is a share of the shorter side (0.5).
+        fill: Colour of the patch: one grey value or [red, green, blue]; 127 is near the mean of most data sets.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Cutout:
         self.side, self.fill = pixels(size, self.height, self.width), colour(fill, in_channels, "cutout")
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """The patch of each picture."""
+        """The patch of each image."""
         row, column = rng.integers(self.height, size=n), rng.integers(self.width, size=n)
         return {"box": squares(row, column, self.side, self.height, self.width)}
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """Paint it."""
+        """Paint the patch."""
         return _pil_ops.erased(x_BCHW, draws["box"], self.fill)

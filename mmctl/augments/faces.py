@@ -1,4 +1,4 @@
-"""Augmentation for aligned faces: a face may be mirrored, shifted and tilted a little, but not sheared."""
+"""Augmentation for aligned faces: they may be mirrored, shifted and rotated a little, but not sheared."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mmctl.plugin import augment
 
 @augment("faces")
 class Faces(Affine):
-    """Flip, shift, small rotation and noise in one warp, for faces of any resolution.
+    """Flip, shift, small rotation and noise, for faces of any resolution.
 
     Args:
         flip: Probability of a horizontal flip.
         shift: Largest shift as a share of the shorter side: 1/12 is 2 px of 24 and 4 px of 48.
-        rotate: Largest rotation in degrees, either way.
+        rotate: Largest rotation in degrees, in both directions.
         noise: Standard deviation of the noise, where black is 0 and white is 1.
-        padding: What lies beyond the picture: its "border" pixels, its "reflection", or black "zeros".
+        padding: Pixels outside the image: repeat the "border", "reflection", or black "zeros".
     """
 
     def __init__(

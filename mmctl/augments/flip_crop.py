@@ -1,4 +1,4 @@
-"""Augmentation by a flip and a shifted crop, the weak policy of nearly every paper."""
+"""Augmentation with a flip and a shifted crop: the weak augmentation of nearly every paper."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mmctl.plugin import DataError, augment
 
 
 def reflect(far: Tensor, last: int) -> Tensor:
-    """Positions last - far, those outside 0..last mirrored into it, the edge pixel not repeated; up to last beyond."""
+    """Positions last - far, mirrored into 0..last if outside (at most `last` px); the edge is not repeated."""
     return (last - far.abs()).abs()
 
 
 @augment("flip_crop")
 class FlipCrop:
-    """Horizontal flip, and a crop shifted by up to `pad` pixels within the reflected surroundings.
+    """Horizontal flip, and a crop shifted by up to `pad` pixels from the image padded by reflection.
 
     Args:
-        flip: Probability of the flip; 0 for digits and other pictures that have a left and a right.
+        flip: Probability of the flip; use 0 for digits and other images that change their meaning when mirrored.
         pad: Largest shift in pixels along each axis; all shifts from -pad to pad are equally likely.
     """
 
@@ -37,11 +37,11 @@ class FlipCrop:
     ) -> None:
         side = image_size if isinstance(image_size, int) else min(image_size)
         if pad >= side:
-            raise DataError(f"flip_crop: pad = {pad} needs pictures larger than {pad} px, and a side here is {side} px")
+            raise DataError(f"flip_crop: pad = {pad} needs images larger than {pad} px, but a side is {side} px")
         self.flip, self.pad = flip, pad
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Whether each picture is flipped, and its shifts."""
+        """Whether each image is flipped, and its shifts."""
         return {
             "flip": (rng.random(n) < self.flip).astype(np.int64),
             "down": rng.integers(-self.pad, self.pad + 1, n),
@@ -51,7 +51,7 @@ class FlipCrop:
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
         """One gather: pixel (i, j) comes from (i + down, j + right), j counted from the other side if flipped."""
         _, channels, height, width = x_BCHW.shape
-        # Counted from the far edge, where to mirror takes the fewest operations.
+        # Positions are counted from the far edge: so mirroring takes the fewest operations.
         down_B1, right_B1, flip_B1 = (draws[name][:, None] for name in ("down", "right", "flip"))
         below_H = torch.arange(height - 1, -1, -1, device=x_BCHW.device)
         beyond_W = torch.arange(width - 1, -1, -1, device=x_BCHW.device)

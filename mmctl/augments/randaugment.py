@@ -1,4 +1,4 @@
-"""RandAugment in the two forms of semi-supervised papers: random operations one after the other, then a cut-out patch.
+"""RandAugment in the two forms of semi-supervised papers: random operations one after another, then cutout.
 
 n samples, S slots (operations in a row), B batch, C channels, H height, W width.
 """
@@ -33,20 +33,20 @@ OPAQUE = range(_pil_ops.AUTOCONTRAST, _pil_ops.SOLARIZE + 1)
 
 
 class RandAugment:
-    """What both forms share.
+    """What both forms of RandAugment share.
 
     Args:
-        num_ops: Operations for each picture, drawn one by one: the same one may come twice.
-        without: Operations that are not drawn, of autocontrast, brightness, color, contrast, equalize, identity,
+        num_ops: Operations per image, drawn independently: the same one may be drawn twice.
+        without: Operations to exclude, from autocontrast, brightness, color, contrast, equalize, identity,
             posterize, rotate, sharpness, shear_x, shear_y, solarize, translate_x, translate_y.
-        enhance: Range of the factor of brightness, color, contrast and sharpness: 1 leaves the picture as it is, 0
-            makes it black, grey, flat or blurred.
-        posterize: Range of the bits that posterize keeps of each value; at least one is kept.
-        rotate: Largest rotation in degrees, either way.
-        shear: Largest shear, either way: pixels sideways for a pixel down, or down for a pixel sideways.
-        solarize: Range of the value from which on solarize inverts.
-        translate: Largest shift, either way: pixels if a whole number, a share of the side if not (0.3).
-        fill: Colour of the patch, a grey or [red, green, blue].
+        enhance: Range of the factor of brightness, color, contrast and sharpness: 1 changes nothing; 0 makes the
+            image black, grey, flat or blurred.
+        posterize: Range of the number of bits that posterize keeps; at least one is kept.
+        rotate: Largest rotation in degrees, in both directions.
+        shear: Largest shear, in both directions: pixels sideways per pixel down, or down per pixel sideways.
+        solarize: Range of the threshold of solarize: it inverts values from the threshold on.
+        translate: Largest shift, in both directions: an integer is pixels, a float is a share of the side (0.3).
+        fill: Colour of the patch: one grey value or [red, green, blue].
     """
 
     called = "RandAugment"
@@ -77,10 +77,10 @@ class RandAugment:
     def changes(
         self, op: np.ndarray, along: np.ndarray, either: np.ndarray, of: int, whole: bool
     ) -> dict[str, np.ndarray]:
-        """The numbers of operations nS.
+        """The parameters of the operations nS, as `apply` takes them.
 
-        `along` / of, 0..1, is the way from one end of a range to the other; `either` / of, -1..1, that of operations
-        which go either way. whole: degrees, pixels and thresholds are cut to whole numbers.
+        along / of: position in a range, 0..1. either / of: the same for operations with two directions, -1..1.
+        whole: degrees, pixels and thresholds are cut to integers.
         """
         cut = np.trunc if whole else np.asarray
 
@@ -103,13 +103,13 @@ class RandAugment:
             matrix = np.where((op == code)[..., None], made, matrix)
         factor = np.where(np.isin(op, FACTORS), self.enhance[0] + between(*self.enhance), 1.0)
         bits = (self.posterize[0] + np.trunc(between(*self.posterize))).clip(1, 8)
-        # PIL inverts what is not below the threshold: of whole values, what is not below the next whole number.
+        # PIL inverts values >= threshold; for integer values, the threshold can be rounded up.
         threshold = np.ceil(self.solarize[0] + cut(between(*self.solarize)))
         level = np.where(op == _pil_ops.POSTERIZE, bits, np.where(op == _pil_ops.SOLARIZE, threshold, 0.0))
         return {"op": op, "matrix": matrix, "factor": factor.astype(np.float32), "level": level.astype(np.int64)}
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """LossTerm by slot a warp, a blend or a tone curve; then the patch."""
+        """Slot by slot a warp, a blend or a tone curve; then the patch."""
         x, channels = x_BCHW, x_BCHW.shape[1]
         inside = x.new_ones(x.shape[0], 1, *x.shape[2:]) if self.filled else None
         for slot in range(self.num_ops):
@@ -129,28 +129,28 @@ class RandAugment:
 
 @augment("fixmatch_ra")
 class FixMatchRandAugment(RandAugment):
-    """RandAugment as FixMatch has it: each of 2 operations with probability .5, levels 1 to 9 of 10, then cutout.
+    """RandAugment of FixMatch: each of 2 operations with probability .5 at a level of 1 to 9 of 10, then cutout.
 
     The defaults are those of the authors' code (google-research/fixmatch: `RAND_AUGMENT_CUTOUT`, libml/augment.py and
-    third_party/auto_augment): each operation is one level of ten, cut to whole degrees, pixels, bits and values. The
-    paper's table of ranges (and the PyTorch port kekmodel/FixMatch-pytorch) is
+    third_party/auto_augment): ten levels, cut to whole degrees, pixels, bits and values. The ranges of the paper (and
+    of the PyTorch port kekmodel/FixMatch-pytorch) are
 
         enhance = [0.05, 0.95]
         posterize = [4, 8]
         translate = 0.3
         outside = "black"
 
-    where the code keeps 4 bits to 1, shifts by up to 9 px whatever the size, and goes beyond the picture in
-    brightness, color, contrast and sharpness. Its patch is 16 px on pictures of any size: 0.5 is that at 32 px.
-    On grey pictures `color` changes nothing.
+    The code instead keeps 1 to 4 bits, shifts by up to 9 px at any image size, and uses factors above 1 for
+    brightness, color, contrast and sharpness. Its patch has 16 px at any image size; 0.5 is the same at 32 px.
+    On grey images `color` changes nothing.
 
     Args:
         probability: Probability with which each drawn operation is applied.
-        magnitude: Levels are drawn from 1 to this less one, of 10; all are equally likely.
-        cutout: Side of the patch: pixels if a whole number, a share of the shorter side if not; 0 = no patch. Its
-            middle is any pixel, so it may reach over the edge.
-        outside: What a warp shows from beyond the picture: "fill" as the authors' code (until an autocontrast,
-            equalize, posterize or solarize after it has taken it for black), or PIL's "black".
+        magnitude: Levels are drawn uniformly from 1 to magnitude - 1, of 10.
+        cutout: Side of the patch: an integer is pixels, a float is a share of the shorter side; 0 = no patch. Its
+            centre is any pixel, so part of it may be outside.
+        outside: Colour that a warp brings in from outside the image: "fill" as in the authors' code (an autocontrast,
+            equalize, posterize or solarize after it treats it as black), or PIL's "black".
     """
 
     called = "fixmatch_ra"
@@ -182,7 +182,7 @@ class FixMatchRandAugment(RandAugment):
         self.side = _geometry.pixels(cutout, self.height, self.width)
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Operations, levels, directions, and the middle of the patch."""
+        """Operations, levels, directions, and the patch."""
         shape = (n, self.num_ops)
         op = self.ops[rng.integers(len(self.ops), size=shape)]
         op = np.where(rng.random(shape) < self.probability, op, _pil_ops.IDENTITY)
@@ -196,15 +196,15 @@ class FixMatchRandAugment(RandAugment):
 
 @augment("usb_ra")
 class USBRandAugment(RandAugment):
-    """RandAugment as TorchSSL and USB have it: 3 operations, always applied and any strength, then a random patch.
+    """RandAugment of TorchSSL and USB: 3 operations, always applied, at any strength, then a patch of random size.
 
-    Source: microsoft/Semi-supervised-learning, semilearn/datasets/augmentation/randaugment.py. Unlike FixMatch's own,
-    strengths are real numbers anywhere in their range, factors stay below 1, posterize keeps 4 to 7 bits, shifts are
-    shares of the side, beyond the picture is black, and the patch is of any size up to half the width. It is not
-    shrunk at the upper and left edge. On grey pictures `color` changes nothing, and the patch is the grey of `fill`.
+    Source: microsoft/Semi-supervised-learning, semilearn/datasets/augmentation/randaugment.py. Differences to
+    FixMatch's: strengths are real numbers, factors stay below 1, posterize keeps 4 to 7 bits, shifts are shares of the
+    side, pixels from outside the image are black, and the patch has any size up to half the width. It keeps its full
+    size at the upper and left edge. On grey images `color` changes nothing, and the patch has the grey of `fill`.
 
     Args:
-        cutout: Largest side of the patch as a share of the width; a picture's own is drawn from 0 to this.
+        cutout: Largest side of the patch as a share of the width; the side is drawn from 0 to this for each image.
     """
 
     called = "usb_ra"
@@ -240,7 +240,7 @@ class USBRandAugment(RandAugment):
         corners = []
         for most in (self.height, self.width):
             first = np.trunc(np.maximum(rng.uniform(0, most, n) - side / 2, 0))
-            # PIL's rectangle takes its last pixel in; a side of 0 is no rectangle.
+            # PIL's rectangle includes its last pixel; a side of 0 means no rectangle.
             last = np.minimum(np.trunc(np.minimum(most, first + side)) + 1, most)
             corners.append((first, np.where(side > 0, last, first)))
         box = np.stack([end for ends in zip(*corners, strict=True) for end in ends], -1).astype(np.int64)

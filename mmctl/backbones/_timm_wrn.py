@@ -1,4 +1,4 @@
-"""Our wide residual networks in timm's registry, with the interface that timm asks of its models."""
+"""Registers mmctl's wide residual networks with timm, with the interface that timm models have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NETS = {
     if kind == "backbone"
 }
 
-# register_model reads this, so it stands before the registration.
+# register_model reads this, so it must come before the registration.
 default_cfgs = generate_default_cfgs(
     {
         name: {
@@ -38,7 +38,7 @@ default_cfgs = generate_default_cfgs(
 
 
 class _Classifier:
-    """What timm wants beside a network; mixed into each of ours."""
+    """The attributes and methods that timm needs, as a mix-in for the networks of wrn.py."""
 
     def __init__(self, in_chans: int = 3, num_classes: int = 10, global_pool: str = "avg", **variant: Any) -> None:
         super().__init__(in_chans, 32, **variant)  # type: ignore[call-arg]
@@ -51,9 +51,9 @@ class _Classifier:
         return "fc" if name_only else self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """A new last layer; 0 classes = none."""
+        """Replace the last layer; 0 classes = no last layer."""
         if global_pool != "avg":
-            raise ValueError(f"global_pool {global_pool!r}: these networks have the average only")
+            raise ValueError(f"global_pool {global_pool!r}: these networks support average pooling only")
         self.num_classes = num_classes
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
@@ -63,7 +63,7 @@ class _Classifier:
         return emb_BD if pre_logits else self.fc(emb_BD)  # type: ignore[no-any-return]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, or the embedding if there are no classes."""
+        """Logits, or the embedding if the number of classes is 0."""
         return self.forward_head(self.forward_features(x_BCHW))  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Backbone for very small pictures: three convolutions, for demonstrations and tests on a CPU."""
+"""Backbone for very small images: three convolutions, for demos and tests on a CPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from mmctl.plugin import backbone
 
 @backbone("small")
 class Small(nn.Module):
-    """Three 3 x 3 convolutions of 32, 64 and 128 channels, made for 8 px digits (93 thousand weights).
+    """Three 3 x 3 convolutions of 32, 64 and 128 channels, for 8 px digits (93 thousand weights).
 
     Args:
-        bn_momentum: Share of each batch in the running statistics; .05 suits runs of some hundred steps.
-        slope: Slope of the leaky rectifier below zero.
+        bn_momentum: Momentum of batch norm: share of each batch in the running statistics; .05 is right for runs of
+            some hundred steps.
+        slope: Slope of the leaky ReLU below zero.
     """
 
     def __init__(

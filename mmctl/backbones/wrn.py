@@ -1,15 +1,15 @@
-"""Backbones of the wide residual family, in the published variants.
+"""Backbones: wide residual networks (WRN), in the published variants.
 
-Two forms go under one name, and give different results (their logits differ by .08 at equal weights):
+Two variants have the same name but give different results (their logits differ by .08 at equal weights):
 
     residual = "activated"  Google's TensorFlow code (MixMatch, ReMixMatch, FixMatch): the first convolution of
-                            every block sees BN and leaky ReLU of the block's input
+                            every block gets the block's input after batch norm and leaky ReLU
     residual = "raw"        its PyTorch re-implementations (MixMatch-pytorch, FixMatch-pytorch, TorchSSL, USB):
-                            in a block that changes the width, after the first stage, it sees the input as it is
+                            after the first stage, in a block that changes the width, it gets the input unchanged
 
 bn_momentum = .001 and bn_eps = 1e-3 are TensorFlow's (decay .999; the default epsilon of its layers). The PyTorch
-codes keep .001, but their eps is 1e-5 (USB: 1e-5 in the blocks and 1e-3 in the last norm). TensorFlow's biases of
-the convolutions are left out: every path ends in a batch norm, which takes a constant away again.
+codes use .001 too, but their eps is 1e-5 (USB: 1e-5 in the blocks and 1e-3 in the last norm). The convolutions have no
+biases, unlike in TensorFlow: each path ends in a batch norm, which removes a constant.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from mmctl.plugin import backbone
 
 
 def he_normal(net: nn.Module) -> None:
-    """Convolutions from a normal distribution of variance 2 / (k * k * channels out), as in all the references."""
+    """Initialise convolutions from a normal distribution of variance 2 / (k * k * channels out), as all references."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, each after BN and leaky ReLU, beside a shortcut."""
+    """A residual block: two 3 x 3 convolutions, each after batch norm and leaky ReLU, plus a shortcut."""
 
     def __init__(
         self, width_in: int, width: int, stride: int, first: bool, raw: bool, eps: float, momentum: float, slope: float
     ) -> None:
         super().__init__()
         widens = width_in != width
-        # The very first block activates before the branches part. The raw form does so only where it has a
-        # shortcut convolution, and later blocks with one have no first norm: the peers compute it in vain.
+        # The first block of the network applies bn1 and act1 before shortcut and residual separate; the raw variant
+        # only if the shortcut is a convolution. Later raw blocks with such a shortcut do not use bn1 (other programs
+        # compute it without using it).
         self.activate_both = first and (widens or not raw)
         self.bn1 = nn.Identity() if raw and widens and not first else nn.BatchNorm2d(width_in, eps, momentum)
-        # In place: only the norm has made its input, and nobody else keeps it; a third less memory in training.
+        # In place: nothing else uses its input, the output of the norm. This saves a third of the training memory.
         self.act1 = nn.Identity() if isinstance(self.bn1, nn.Identity) else nn.LeakyReLU(slope, inplace=True)
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width, eps, momentum)
@@ -58,14 +59,15 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Wide residual network; a subclass says how deep, how wide, and in how many stages.
+    """Wide residual network; subclasses set depth, width and number of stages.
 
     Args:
-        bn_momentum: Share of each batch in the running statistics; .001 needs thousands of steps to settle.
-        bn_eps: Epsilon of the batch norms: 1e-3 in TensorFlow's code, 1e-5 in most PyTorch ones.
-        slope: Slope of the leaky rectifier below zero.
-        residual: "activated" as the papers' TensorFlow code, "raw" as its PyTorch re-implementations.
-        stem_stride: Stride of the first convolution; 2 makes a network about 4 times cheaper.
+        bn_momentum: Momentum of batch norm: share of each batch in the running statistics; .001 needs thousands of
+            steps.
+        bn_eps: Epsilon of batch norm: 1e-3 in the TensorFlow code, 1e-5 in most PyTorch code.
+        slope: Slope of the leaky ReLU below zero.
+        residual: "activated" as in the papers' TensorFlow code, "raw" as in its PyTorch re-implementations.
+        stem_stride: Stride of the first convolution; 2 makes the network about 4 times cheaper.
     """
 
     depth: ClassVar[int]
@@ -102,7 +104,7 @@ class WideResNet(nn.Module):
         he_normal(self)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """The last feature map."""
+        """The last feature map, after activation."""
         return self.act(self.bn(self.blocks(self.stem(x_BCHW))))  # type: ignore[no-any-return]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures on their way to a network: data sets as arrays, label splits, random draws, batches on the device.
+"""From a data set to the batches of a training step: checks, label splits, random draws, loading, normalisation.
 
 Everything random in a step is a pure function of (seed, step). Imports recipe/ for its settings, and the ground.
 """

@@ -24,7 +24,7 @@ def generator(seed: int, stream: str, step: int = 0) -> Generator:
 
 
 def rekey_global_generators(seed: int, step: int) -> None:
-    """Seed the global generators from (seed, step): no state of theirs survives a step, so none has to be saved."""
+    """Seed the global generators from (seed, step) at each step, so that their state need not be saved."""
     number = int(generator(seed, "global", step).integers(2**32))
     torch.manual_seed(number)
     np.random.seed(number)
@@ -32,7 +32,7 @@ def rekey_global_generators(seed: int, step: int) -> None:
 
 
 def seed_initialization(seed: int) -> None:
-    """Seed the global generators before parts are built on the CPU: the same start on every device."""
+    """Seed the global generators before the parts are built on the CPU: initial weights are equal on every device."""
     key = stream_key(seed, "init")
     torch.manual_seed(key % 2**63)
     np.random.seed(key % 2**32)

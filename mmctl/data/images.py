@@ -1,4 +1,4 @@
-"""Pictures as networks see them: normalised on the device, with targets as distributions.
+"""Images as networks see them: normalised on the device, with targets as distributions.
 
 B batch, C channels, H height, W width, K classes, N images.
 """
@@ -18,7 +18,7 @@ from mmctl.plugin import Images
 
 
 def check_images(images: Mapping[str, Images], name: str) -> None:
-    """DataError where a data set does not give what its contract says: a wrong label would only lower a figure."""
+    """Raise DataError if a data set breaks its contract: otherwise wrong labels would only lower the accuracy."""
     first = images["train"]
     for split, part in images.items():
         n, classes, where = len(part.ids), len(part.classes), f'dataset "{name}", {split}'
@@ -26,14 +26,15 @@ def check_images(images: Mapping[str, Images], name: str) -> None:
         if len(shape) != 4 or kind != "uint8":
             raise DataError(f"{where}: pixels are {kind} {list(shape)}; they must be uint8, N x C x H x W.")
         if part.classes != first.classes:
-            raise DataError(f"{where}: its classes {list(part.classes)} are not those of train, {list(first.classes)}.")
+            raise DataError(f"{where}: its classes {list(part.classes)} differ from train's, {list(first.classes)}.")
         if shape[1:] != tuple(first.pixels.shape[1:]):
             raise DataError(
-                f"{where}: its pictures are {list(shape[1:])}, those of train {list(first.pixels.shape[1:])}."
+                f"{where}: its images are {list(shape[1:])}, but train's are {list(first.pixels.shape[1:])}."
             )
         if shape[0] != n or part.targets.shape not in ((n,), (n, classes)):
             raise DataError(
-                f"{where}: {n} ids, pixels {list(shape)} and targets {list(part.targets.shape)} do not belong together."
+                f"{where}: {n} ids, pixels {list(shape)} and targets {list(part.targets.shape)} do not match: "
+                "there must be one of each per image."
             )
         if part.targets.ndim == 1 and n and not -1 <= part.targets.min() <= part.targets.max() < classes:
             low, high = part.targets.min(), part.targets.max()
@@ -59,7 +60,7 @@ class Normalization:
 
     @staticmethod
     def of(images: Images, backbone: Any) -> Normalization:
-        """What the backbone's pretrained weights expect, else the moments of the training pixels."""
+        """The mean and std that the backbone's pretrained weights expect; without them, those of the train pixels."""
         if getattr(backbone, "mean", None) is not None:
             return Normalization(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
         n, channels = images.pixels.shape[:2]
@@ -74,7 +75,7 @@ class Normalization:
         return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
 
     def on(self, device: torch.device) -> Normalize:
-        """The same as an operation of that device; made once, since making it copies to the device."""
+        """This normalisation as an operation on a device. Make it once: making it copies numbers to the device."""
         scale = [1 / (255 * s) for s in self.std]
         shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
         return Normalize(torch.tensor([scale, shift], device=device)[..., None, None])
@@ -89,8 +90,8 @@ class Normalize(NamedTuple):
         if x_BCHW.device.type != "cpu":
             scale, shift = self.scale_and_shift_2C11.unbind()
             return torch.addcmul(shift, x_BCHW.to(dtype=torch.float32, memory_format=torch.channels_last), scale)
-        # A cast and a change of layout at once, channel by channel, and constants of the picture's size: a change of
-        # layout for all channels together, or constants broadcast along them, take twice as long on a CPU.
+        # One copy per channel casts and changes the layout at once, and the constants have the size of the image:
+        # changing the layout of all channels together, or broadcasting constants, takes twice as long on a CPU.
         out = torch.empty_like(x_BCHW, dtype=torch.float32, memory_format=torch.channels_last)
         for to, channel in zip(out.unbind(1), x_BCHW.unbind(1), strict=True):
             to.copy_(channel)
@@ -112,7 +113,7 @@ class Pictures:
         rows: np.ndarray | None = None,
         unlabeled: bool = False,
     ) -> None:
-        """unlabeled: pictures without a label are shown too, with a target of zeros."""
+        """unlabeled: include images without a label, with a target of zeros."""
         self.normalize, self.device, self.batch = norm.on(device), device, batch
         self.rows = np.arange(len(images.targets)) if rows is None else rows
         target_NK = one_hot(images)[self.rows]
@@ -130,22 +131,22 @@ class Pictures:
             yield self.normalize(x), self.target_NK[start : start + self.batch].to(self.device)
 
     def subset(self, most: int) -> Pictures:
-        """At most that many, evenly spread over the rows."""
+        """At most `most` of the images, evenly spread over the rows."""
         if len(self) <= most:
             return self
-        return self._of(np.linspace(0, len(self) - 1, most).round().astype(int))
+        return self._select(np.linspace(0, len(self) - 1, most).round().astype(int))
 
     def interleaved(self) -> Pictures:
-        """The same, dealt like cards into batches of nearly one size, each from all over the rows.
+        """The same images in n batches of nearly equal size; batch i has rows i, i + n, i + 2n, ...
 
-        Rows are often sorted by class, and a batch of one class does not have the statistics of all.
+        Rows are often sorted by class, and a batch of one class has other batch norm statistics than all classes.
         """
-        hands = -(-len(self) // self.batch)
-        spread = self._of(np.concatenate([np.arange(hand, len(self), hands) for hand in range(hands)]))
-        spread.batch = -(-len(self) // hands)
-        return spread
+        n = -(-len(self) // self.batch)
+        reordered = self._select(np.concatenate([np.arange(i, len(self), n) for i in range(n)]))
+        reordered.batch = -(-len(self) // n)
+        return reordered
 
-    def _of(self, chosen: np.ndarray) -> Pictures:
-        those = object.__new__(Pictures)
-        those.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
-        return those
+    def _select(self, chosen: np.ndarray) -> Pictures:
+        selected = object.__new__(Pictures)
+        selected.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
+        return selected

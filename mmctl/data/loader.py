@@ -25,10 +25,10 @@ from mmctl.recipe.resolved import policy_chain
 
 
 class Order:
-    """Which rows a step takes: an endless sequence of permutations of n rows."""
+    """Chooses the rows of each step from an endless sequence of permutations of n rows."""
 
     def __init__(self, n: int, batch: int, seed: int, stream: str, straddle: bool) -> None:
-        # Without straddling an epoch drops its tail, so that no row comes twice in a batch.
+        # Without `straddle` the incomplete last batch of an epoch is dropped, so that no row is twice in a batch.
         self.n, self.batch, self.seed, self.stream = n, batch, seed, stream
         self.straddle = straddle or n < batch
         self._epochs: dict[int, np.ndarray] = {}
@@ -55,29 +55,29 @@ class Order:
 
 
 class Balanced:
-    """As many rows of each class in a step as of any other: each class has an endless sequence of permutations.
+    """Chooses rows so that classes are equally frequent; each class has its own endless sequence of permutations.
 
-    Place j = step * batch + i belongs to class j mod K, and takes number j div K of that class's sequence.
+    Position j = step * batch + i takes row number j div K of the sequence of class j mod K.
     """
 
     def __init__(self, class_N: np.ndarray, batch: int, seed: int, stream: str) -> None:
-        groups = {int(k): np.flatnonzero(class_N == k) for k in np.unique(class_N)}  # a class without a row has no turn
+        groups = {int(k): np.flatnonzero(class_N == k) for k in np.unique(class_N)}  # classes with rows only
         self.batch = batch
         self.rows_of = list(groups.values())
-        # One of its own for each class: a permutation is a step of an Order whose batch is a single row.
+        # One Order of batch size 1 per class: its step n gives the n-th row of that class's sequence.
         self.orders = [Order(len(rows), 1, seed, f"{stream}/{k}", straddle=True) for k, rows in groups.items()]
 
     def rows(self, step: int) -> np.ndarray:
         """The global batch of this step."""
-        place = step * self.batch + np.arange(self.batch)
-        k, number = place % len(self.orders), place // len(self.orders)
+        position = step * self.batch + np.arange(self.batch)
+        k, number = position % len(self.orders), position // len(self.orders)
         return np.array(
             [self.rows_of[c][self.orders[c].rows(n)[0]] for c, n in zip(k.tolist(), number.tolist(), strict=True)]
         )
 
 
 class Loader:
-    """Plans and batches of one run."""
+    """Makes the plan and the batch of each step of a run."""
 
     def __init__(
         self,
@@ -115,11 +115,11 @@ class Loader:
         self.pixels = on_device(images, device) if self.resident else images.pixels
         targets = torch.from_numpy(target_NK).to(device)
         self.target_NK = targets
-        # Hidden labels of the unlabelled pool, for scoring guesses alone: -1 where there is none.
+        # True labels of the unlabelled images, used only to score pseudo-labels; -1 = unknown.
         self.hidden = torch.where(targets.sum(-1) > 0, targets.argmax(-1), -1)[self.rows["u"]]
 
     def plan(self, step: int) -> Plan:
-        """Everything of step `step` that is decided on the host."""
+        """Everything about step `step` that is decided on the CPU: rows, random draws, pixels if not on the device."""
         index = {b: self.order[b].rows(step) if self.sizes[b] else np.zeros(0, np.int64) for b in ("x", "u")}
         view_draws: dict[str, dict[str, dict[str, np.ndarray]]] = {}
         for branch, views in self.views.items():
@@ -141,29 +141,29 @@ class Loader:
         """Gather, augment and normalise on the device."""
         index = {"x": staged.index_x, "u": staged.index_u}
         raw: dict[str, Tensor] = {}
-        together: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+        by_chain: dict[tuple[str, ...], list[tuple[str, int]]] = {}
         for branch, views in self.views.items():
             if views and self.resident:
-                # index_select copies rows whole; indexing goes byte by byte, twenty times as slow on a CPU.
+                # index_select copies whole rows; indexing copies byte by byte, twenty times slower on a CPU.
                 raw[branch] = self.pixels.index_select(0, self.rows[branch][index[branch]])
             elif views:
                 raw[branch] = staged.pixels[branch]
             for i, view in enumerate(views):
-                together.setdefault(self.chains[view], []).append((branch, i))
-        shown: dict[tuple[str, int], Tensor] = {}
-        for policies, places in together.items():
-            # Views of one chain go through it as one batch: fewer operations, the same numbers picture by picture.
-            x = _joined([raw[branch] for branch, _ in places])
+                by_chain.setdefault(self.chains[view], []).append((branch, i))
+        augmented: dict[tuple[str, int], Tensor] = {}
+        for policies, views_of_chain in by_chain.items():
+            # Views with the same chain of policies are one batch: fewer operations, the same numbers per image.
+            x = _concatenate([raw[branch] for branch, _ in views_of_chain])
             for policy in policies:
-                drawn = [staged.view_draws[f"{branch}{i}"][policy] for branch, i in places]
+                drawn = [staged.view_draws[f"{branch}{i}"][policy] for branch, i in views_of_chain]
                 x = self.augments[policy].apply(
-                    x, **{k: _joined([ops.local_rows(d[k]) for d in drawn]) for k in drawn[0]}
+                    x, **{k: _concatenate([ops.local_rows(d[k]) for d in drawn]) for k in drawn[0]}
                 )
-            parts = torch.split(self.normalize(x), [len(raw[branch]) for branch, _ in places])
-            shown.update(zip(places, parts, strict=True))
+            parts = torch.split(self.normalize(x), [len(raw[branch]) for branch, _ in views_of_chain])
+            augmented.update(zip(views_of_chain, parts, strict=True))
         return Batch(
-            x=tuple(shown["x", i] for i in range(len(self.views["x"]))),
-            u=tuple(shown["u", i] for i in range(len(self.views["u"]))),
+            x=tuple(augmented["x", i] for i in range(len(self.views["x"]))),
+            u=tuple(augmented["u", i] for i in range(len(self.views["u"]))),
             y=self.target_NK[self.rows["x"][index["x"]]],
             index_x=index["x"],
             index_u=index["u"],
@@ -173,27 +173,27 @@ class Loader:
         )
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _concatenate(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-_there: WeakValueDictionary[tuple[str, tuple[int, ...], str], Tensor] = WeakValueDictionary()
+_uploaded: WeakValueDictionary[tuple[str, tuple[int, ...], str], Tensor] = WeakValueDictionary()
 
 
 def on_device(images: Images, device: torch.device) -> Tensor:
-    """All pixels on the device; runs of one process share them."""
+    """All pixels on the device; the runs of one process share one copy."""
     if device.type == "cpu":
         return torch.as_tensor(images.pixels)
     name = (images.fingerprint, tuple(images.pixels.shape), str(device))
-    found = _there.get(name)
+    found = _uploaded.get(name)
     if found is None:
-        found = _there[name] = torch.as_tensor(images.pixels).to(device)
-        torch.cuda.synchronize(device)  # each run has a stream of its own
+        found = _uploaded[name] = torch.as_tensor(images.pixels).to(device)
+        torch.cuda.synchronize(device)  # other runs read it from other CUDA streams
     return found
 
 
 def prefetch(plan: Callable[[int], Plan], first: int, stop: int, ahead: int = 2) -> Iterator[Plan]:
-    """plan(first), ..., plan(stop - 1), made by a thread `ahead` steps before they are wanted; 0 = no thread."""
+    """Yield plan(first), ..., plan(stop - 1), computed by a thread up to `ahead` steps early; 0 = no thread."""
     if not ahead:
         yield from map(plan, range(first, stop))
         return

@@ -1,4 +1,4 @@
-"""Which training pictures keep their labels, which are shown without, and which are held out."""
+"""Splits the training images: which keep their labels, which are used without, and which are held out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mmctl.recipe.settings import Split as SplitSettings
 
 
 def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
-    """Split the training pictures by the recipe's rule; `seed` counts where the recipe names none.
+    """Split the training images by the recipe's rule; `seed` is used if the recipe does not set split.seed.
 
-    Every class is shuffled once. Validation takes class-proportionally from the ends, labels from the beginnings,
-    so that the labels of a smaller draw are among those of a larger one with the same seed.
+    Each class is shuffled once. Validation images come from the end of each class, in proportion to its size, and
+    labelled images from the beginning: with the same seed, a split with more labels contains each one with fewer.
     """
     seed = seed if settings.seed is None else settings.seed
     rng = generator(seed, "split")
     label_N = class_of(images)
-    first = rng.permutation(len(images.classes))  # classes that take one more where a number does not divide
+    first = rng.permutation(len(images.classes))  # random order in which classes get the remainder of a division
     pools = [rng.permutation(np.flatnonzero(label_N == k)) for k in range(len(images.classes))]
 
     if settings.rule == "file":
@@ -35,21 +35,21 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     else:
         labeled, val = np.empty(0, np.int64), None
     if val is None:
-        val, pools = _carve(settings.val, pools, first)
+        val, pools = _take_validation(settings.val, pools, first)
     if settings.rule != "file":
         sizes = np.array([len(pool) for pool in pools])
         counts = _counts(settings, sizes, first, images.classes)
         labeled = np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts, strict=True)]))
 
-    shown = np.ones(len(label_N), bool)
-    shown[val] = False
+    unlabeled = np.ones(len(label_N), bool)
+    unlabeled[val] = False
     if settings.unlabeled == "rest":
-        shown[labeled] = False
-    return _split(labeled, np.flatnonzero(shown), val, settings.rule, seed, label_N, len(images.classes))
+        unlabeled[labeled] = False
+    return _split(labeled, np.flatnonzero(unlabeled), val, settings.rule, seed, label_N, len(images.classes))
 
 
 def class_of(images: Images) -> np.ndarray:
-    """Class of each picture, the most probable one where the target is a distribution; -1 = no label."""
+    """Class of each image, the most probable one where the target is a distribution; -1 = no label."""
     targets = images.targets
     if targets.ndim == 1:
         return targets.astype(np.int64)
@@ -57,12 +57,12 @@ def class_of(images: Images) -> np.ndarray:
 
 
 def balanced(labels: int, sizes: np.ndarray, first: np.ndarray, fill: bool) -> np.ndarray:
-    """As many labels of each class as can be; `fill`: other classes make up for one that is too small.
+    """Equal numbers of labels per class; with `fill`, other classes give more where a class is too small.
 
-    Labels are dealt one by one in the order `first`, passing over (or, without `fill`, losing the turn at)
-    classes that have no more: so the level rises like water, and a larger number never takes a label away.
+    Labels are given out one by one, class after class in the order `first`. A class without images left is skipped
+    (with `fill`) or loses its label (without), so that more labels never take a label away from a class.
     """
-    level = _water(labels, sizes) if fill else labels // len(sizes)
+    level = _level(labels, sizes) if fill else labels // len(sizes)
     counts: np.ndarray = np.minimum(sizes, level)
     left = labels - int(counts.sum()) if fill else labels % len(sizes)
     turn = [k for k in first if sizes[k] > level or not fill][:left]
@@ -71,22 +71,23 @@ def balanced(labels: int, sizes: np.ndarray, first: np.ndarray, fill: bool) -> n
 
 
 def natural(labels: int, sizes: np.ndarray, first: np.ndarray, each: bool = True) -> np.ndarray:
-    """Class-proportional numbers that sum to `labels`, with `each` at least one a class that has a picture.
+    """Class-proportional numbers that sum to `labels`; with `each`, at least one for every class that has images.
 
-    The i-th picture of a class of n stands at (i + 1/2) / n and the first ones are taken (Webster's rule): within
-    one of the exact share, and unlike rounding by remainders a larger number never takes a label away.
+    Webster's rule: the i-th image of a class of n has position (i + 1/2) / n, and the images with the smallest
+    positions are taken. Each number is within one of the exact share and, unlike with largest remainders, more
+    labels never take a label away from a class.
     """
-    owner = np.concatenate([np.full(sizes[k], k) for k in first])
-    place = np.concatenate([(np.arange(sizes[k]) + (0.5 if sizes[k] else 0)) / max(sizes[k], 1) for k in first])
+    class_M = np.concatenate([np.full(sizes[k], k) for k in first])
+    position = np.concatenate([(np.arange(sizes[k]) + (0.5 if sizes[k] else 0)) / max(sizes[k], 1) for k in first])
     if each:
-        begins = np.r_[True, owner[1:] != owner[:-1]]
-        place[begins] = -1.0
-    taken = owner[np.argsort(place, kind="stable")[:labels]]
+        first_of_class = np.r_[True, class_M[1:] != class_M[:-1]]
+        position[first_of_class] = -1.0
+    taken = class_M[np.argsort(position, kind="stable")[:labels]]
     return np.bincount(taken, minlength=len(sizes))
 
 
 def save_split(path: Path, split: Split) -> None:
-    """Write the split as JSON, all or nothing."""
+    """Write the split as JSON, atomically."""
     body: dict[str, Any] = {
         "format": 1,
         "rule": split.rule,
@@ -105,7 +106,7 @@ def save_split(path: Path, split: Split) -> None:
 
 
 def load_split(path: Path) -> Split:
-    """Read a split that save_split wrote; a changed or damaged one is refused."""
+    """Read a split that save_split wrote; raise DataError if the file was changed or damaged."""
     body = _read(path)
     try:
         labeled, unlabeled, val = (np.array(body[name], np.int64) for name in ("labeled", "unlabeled", "val"))
@@ -115,7 +116,7 @@ def load_split(path: Path) -> Split:
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: not a split that mmctl wrote ({error}). {_AGAIN}") from None
     if not good:
-        raise DataError(f"{path}: its rows do not fit its sha256, so it was changed or damaged. {_AGAIN}")
+        raise DataError(f"{path}: the SHA-256 does not match the rows: the file was changed or damaged. {_AGAIN}")
     return split
 
 
@@ -138,12 +139,14 @@ def _digest(rule: str, seed: int, *rows: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _carve(val: int | float, pools: list[np.ndarray], first: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The validation pictures, and what is left of each class."""
+def _take_validation(
+    val: int | float, pools: list[np.ndarray], first: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The validation images, and the images that are left of each class."""
     sizes = np.array([len(pool) for pool in pools])
     n = int(val) if isinstance(val, int) or val >= 1 else round(val * int(sizes.sum()))
     if n >= sizes.sum() and n > 0:
-        raise DataError(f"split.val = {n}, but only {sizes.sum()} training pictures have a label; lower it")
+        raise DataError(f"split.val = {n}, but only {sizes.sum()} training images have a label; lower it")
     counts = natural(n, sizes, first, each=False)
     taken = [pool[len(pool) - k :] for pool, k in zip(pools, counts, strict=True)]
     return np.sort(np.concatenate(taken)), [pool[: len(pool) - k] for pool, k in zip(pools, counts, strict=True)]
@@ -156,25 +159,25 @@ def _counts(settings: SplitSettings, sizes: np.ndarray, first: np.ndarray, class
         return sizes
     if labels > have:
         raise DataError(
-            f"split.labels = {labels}, but only {have} training pictures have a label that may be used "
-            f'(validation apart); lower split.labels or split.val, or set split.labels = "all"'
+            f"split.labels = {labels}, but only {have} training images have a label and are not used for validation; "
+            'lower split.labels or split.val, or set split.labels = "all"'
         )
     if labels < len(classes):
-        raise DataError(f"split.labels = {labels} is less than one for each of {len(classes)} classes; raise it")
+        raise DataError(f"split.labels = {labels} is less than one label for each of {len(classes)} classes; raise it")
     if settings.rule == "natural":
         return natural(labels, sizes, first)
     fair = balanced(labels, np.full_like(sizes, labels), first, fill=False)
     if settings.on_shortage == "error" and (fair > sizes).any():
         short = ", ".join(f"{classes[k]} has {sizes[k]} of {fair[k]}" for k in np.flatnonzero(fair > sizes))
         raise DataError(
-            f"split.labels = {labels} in equal parts: {short}. Lower split.labels, or set split.on_shortage to "
-            f'"redistribute" (other classes give more) or "cap" (fewer labels in all)'
+            f"split.labels = {labels} needs equal numbers per class, but {short}. Lower split.labels, or set "
+            'split.on_shortage to "redistribute" (other classes give more) or "cap" (fewer labels in total)'
         )
     return balanced(labels, sizes, first, fill=settings.on_shortage != "cap")
 
 
-def _water(labels: int, sizes: np.ndarray) -> int:
-    """The highest level at which all classes, each filled up to it, hold no more than `labels`."""
+def _level(labels: int, sizes: np.ndarray) -> int:
+    """The largest number n for which the sum of min(n, class size) over all classes is at most `labels`."""
     low, high = 0, int(sizes.max(initial=0))
     while low < high:
         middle = (low + high + 1) // 2
@@ -197,38 +200,38 @@ def _read(path: Path) -> dict[str, Any]:
 def _from_file(images: Images, settings: SplitSettings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of the file's "labeled", and of its "val" if it has one."""
     if settings.file is None:
-        raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or picture ids')
+        raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or image ids')
     path = project.root() / settings.file
     body = _read(path)
     rows = {name: _rows(path, name, body[name], images) for name in ("labeled", "val") if body.get(name)}
     if "labeled" not in rows:
-        raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training pictures')
+        raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training images')
     labeled, val = rows["labeled"], rows.get("val")
     if settings.labels not in ("all", len(labeled)):
-        raise DataError(f"{path} labels {len(labeled)} pictures, split.labels says {settings.labels}; make them equal")
+        raise DataError(f"{path} labels {len(labeled)} images, split.labels says {settings.labels}; make them equal")
     for name, part in rows.items():
-        bare = part[label_N[part] < 0]
-        if len(bare):
-            raise DataError(f'{path}: "{name}" has {len(bare)} pictures without a label, first {images.ids[bare[0]]!r}')
+        no_label = part[label_N[part] < 0]
+        if n := len(no_label):
+            raise DataError(f'{path}: "{name}" has {n} images without a label, first {images.ids[no_label[0]]!r}')
     if val is not None and len(both := np.intersect1d(labeled, val)):
-        raise DataError(f'{path}: {len(both)} pictures are in "labeled" and in "val", first {images.ids[both[0]]!r}')
+        raise DataError(f'{path}: {len(both)} images are in "labeled" and in "val", first {images.ids[both[0]]!r}')
     return labeled, val
 
 
 def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
     if not isinstance(entries, list):
-        raise DataError(f'{path}: "{name}" must be a list of row numbers or picture ids')
+        raise DataError(f'{path}: "{name}" must be a list of row numbers or image ids')
     known = {key: row for row, key in enumerate(images.ids)}
     rows: list[int] = []
     for place, entry in enumerate(entries, 1):
         row = known.get(entry, -1) if isinstance(entry, str) else entry
         if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < len(images.ids):
             raise DataError(
-                f'{path}: entry {place} of "{name}" is {entry!r}: no training picture has that id or row '
+                f'{path}: entry {place} of "{name}" is {entry!r}: no training image has that id or row '
                 f"(0 to {len(images.ids) - 1}, ids like {images.ids[0]!r})"
             )
         rows.append(row)
     unique = np.unique(np.array(rows, np.int64))
     if len(unique) < len(rows):
-        raise DataError(f'{path}: "{name}" names {len(rows) - len(unique)} pictures more than once')
+        raise DataError(f'{path}: "{name}" names {len(rows) - len(unique)} images more than once')
     return unique

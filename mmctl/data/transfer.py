@@ -1,8 +1,7 @@
-"""A plan's numbers on their way to the device: views of the host's arrays on a CPU, one copy on a GPU.
+"""Moves the plan of a step to the device: without a copy on a CPU, with a single copy on a GPU.
 
-On a GPU every array of a step, and its learning rate, share and weights, lie end to end in one pinned buffer: a single
-copy that does not wait. The views into its twin on the device stay where they are from step to step, which is what a
-captured graph reads.
+On a GPU all arrays of a step, its learning rate, averaging share and loss weights are packed into one pinned buffer,
+which is copied asynchronously. The copy on the device has the same address at every step: a CUDA graph reads it there.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ import torch
 from torch import Tensor
 
 ALIGN = 16
-"""Bytes; every number type, and loads of four numbers at once, start at a multiple of it."""
+"""Bytes. Arrays start at multiples of it, which is right for all number types and for loads of four at once."""
 SLOTS = 3
-"""Host buffers in turn: the host may be two steps ahead before it has to look whether a copy is done."""
+"""Host buffers, used in turn: the host can be two steps ahead before it must wait for a copy."""
 
 
 @dataclass
 class Plan:
-    """All of a step that is decided on the host; numpy arrays of this rank's rows, draws of the global batch."""
+    """What the CPU decides about a step, in numpy arrays: the rows of this rank, the draws of the global batch."""
 
     step: int
     index_x: np.ndarray  # B, rows of split.labeled
     index_u: np.ndarray  # U, rows of split.unlabeled
     view_draws: dict[str, dict[str, dict[str, np.ndarray]]]  # "x0" -> policy -> arrays
     draws: dict[str, Any]
-    pixels: dict[str, np.ndarray] = field(default_factory=dict)  # gathered here when they do not live on the device
+    pixels: dict[str, np.ndarray] = field(default_factory=dict)  # only if pixels are not kept on the device
     lr: float = 0.0
-    share: float = 0.0
+    share: float = 0.0  # of the live weights in the average
     weight: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class DevicePlan:
-    """A plan whose arrays are tensors of the device; numbers are 0-d tensors there, and plain on a CPU."""
+    """A plan whose arrays are tensors on the device; numbers are 0-d tensors on a GPU and floats on a CPU."""
 
     step: Tensor  # 0-d int64
     index_x: Tensor
@@ -52,14 +51,14 @@ class DevicePlan:
 
 
 class Transfer:
-    """Plans in, staged plans out; in the packed form all of them are views of the same memory."""
+    """Turns a Plan into a DevicePlan; when packed, all DevicePlans are views of the same memory."""
 
     def __init__(self, device: torch.device, packed: bool | None = None) -> None:
-        """`packed` None: where the device is a GPU."""
+        """packed: use one buffer and one copy; None = on a GPU only."""
         self.device = device
         self.packed = device.type == "cuda" if packed is None else packed
         self.form: tuple[Any, ...] = ()
-        """Types and shapes of all arrays, and everything else that a plan holds."""
+        """Types and shapes of all arrays, and the value of everything else in the plan."""
         self._starts: list[int] = []
         self._host: list[Tensor] = []
         self._views: list[Tensor] = []
@@ -69,12 +68,12 @@ class Transfer:
     def __call__(self, plan: Plan) -> DevicePlan:
         """The plan on the device."""
         if not self.packed:
-            loose = (torch.from_numpy(np.ascontiguousarray(leaf)) for leaf in _arrays(_moved(plan)))
+            tensors = (torch.from_numpy(np.ascontiguousarray(leaf)) for leaf in _arrays(_fields(plan)))
             weight: dict[str, float | Tensor] = {**plan.weight}
-            there = _rebuilt(_moved(plan), loose)
-            return DevicePlan(**there, step=torch.tensor(plan.step), lr=plan.lr, share=plan.share, weight=weight)
+            fields = _rebuilt(_fields(plan), tensors)
+            return DevicePlan(**fields, step=torch.tensor(plan.step), lr=plan.lr, share=plan.share, weight=weight)
         tree = {
-            **_moved(plan),
+            **_fields(plan),
             "step": np.asarray(plan.step, np.int64),
             "lr": np.asarray(plan.lr, np.float32),
             "share": np.asarray(plan.share, np.float32),
@@ -92,7 +91,7 @@ class Transfer:
         for start, leaf in zip(self._starts, _arrays(tree), strict=True):
             flat = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
             into[start : start + flat.size] = flat
-        self._there.copy_(host, non_blocking=True)
+        self._buffer.copy_(host, non_blocking=True)
         if self._copied:
             self._copied[self._turn].record()
         return DevicePlan(**_rebuilt(tree, iter(self._views)))
@@ -105,16 +104,16 @@ class Transfer:
             self._starts.append(size)
             size += -(-array.nbytes // ALIGN) * ALIGN
         self._host = [torch.empty(size, dtype=torch.uint8, pin_memory=cuda) for _ in range(SLOTS)]
-        self._there = torch.empty(size, dtype=torch.uint8, device=self.device)
+        self._buffer = torch.empty(size, dtype=torch.uint8, device=self.device)
         self._copied = [torch.cuda.Event() for _ in range(SLOTS)] if cuda else []  # type: ignore[no-untyped-call]
         self._turn = 0
         self._views = [
-            self._there[start : start + array.nbytes].view(_dtype(array)).view(array.shape)
+            self._buffer[start : start + array.nbytes].view(_dtype(array)).view(array.shape)
             for start, array in zip(self._starts, arrays, strict=True)
         ]
 
 
-def _moved(plan: Plan) -> dict[str, Any]:
+def _fields(plan: Plan) -> dict[str, Any]:
     names = ("index_x", "index_u", "view_draws", "draws", "pixels")
     return {name: getattr(plan, name) for name in names}
 
@@ -137,7 +136,7 @@ def _form(tree: Any) -> Iterator[Any]:
             yield key
             yield from _form(inner)
     else:
-        # What is no array reaches the step as it is, so that a graph holds its value.
+        # Anything but an array is passed to the step unchanged, and a CUDA graph would contain its value.
         yield (tree.dtype.str, tree.shape) if isinstance(tree, np.ndarray) else tree
 
 

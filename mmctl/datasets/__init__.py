@@ -1,1 +1,1 @@
-"""Built-in datasets: one family a file; each is found by its mark, nothing is imported here."""
+"""Built-in data sets, one family per file. The registry finds them by their decorator; nothing is imported here."""

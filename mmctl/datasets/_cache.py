@@ -1,4 +1,4 @@
-"""What the data sets of this folder share: a fingerprint of pictures and a cache of decoded ones."""
+"""Helpers of the data sets: a fingerprint of images, and a cache of decoded images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
-    """Images with the fingerprint of all that they hold."""
+    """Images, with a fingerprint of all pixels, targets, ids and class names."""
     pixels_NCHW = np.ascontiguousarray(pixels_NCHW)
     digest = hashlib.sha256()
     for array in (pixels_NCHW, np.ascontiguousarray(targets)):
@@ -30,13 +30,13 @@ def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str],
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures are kept; the data folder itself is never written to."""
+    """The folder for decoded images; mmctl never writes into the data folder."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "mmctl"
 
 
 def cached(name: str, files: Iterable[tuple[str, int, int]], decode: Callable[[], Arrays]) -> Arrays:
-    """What `decode` gives, kept under the (path, size, modification time in ns) of the files that it reads."""
+    """The result of `decode`, cached by (path, size, modification time in ns) of the files that it reads."""
     key = hashlib.sha256("".join(f"{path}\0{size}\0{mtime}\n" for path, size, mtime in files).encode(errors="replace"))
     path = cache_folder() / f"{name}-{key.hexdigest()[:24]}.npz"
     kept = _load(path)
@@ -47,16 +47,16 @@ def cached(name: str, files: Iterable[tuple[str, int, int]], decode: Callable[[]
 
 
 def _load(path: Path) -> Arrays | None:
-    """The arrays, or None when there are none or the file is damaged (a zip archive checks its own sums)."""
+    """The cached arrays, or None if there is no file or it is damaged (zip archives contain checksums)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception:  # a damaged file can raise nearly anything, and to decode again is always right
+    except Exception:  # a damaged file may raise any error; decoding again is always right
         return None
 
 
 def _save(path: Path, arrays: Arrays) -> None:
-    """Write all or nothing; without room or rights the next run decodes again, and that is all."""
+    """Write the cache file atomically; if that fails (disk full, no permission), the next run decodes again."""
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The files of FER+: votes and names from its CSV files, pixels from PNG files or from Kaggle's one CSV file."""
+"""Reads the files of FER+: votes and names from CSV files, pixels from PNG files or from Kaggle's CSV file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ USAGES = tuple(FOLDERS)
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 HEADER = ("Usage", "Image name", *VOTES)
 SOURCES = (
-    "FER+ has two parts: the votes (fer2013new.csv) and scripts are at github.com/microsoft/FERPlus, the pixels "
-    "(fer2013.csv) are Kaggle's fer2013. Put fer2013.csv and fer2013new.csv into one folder; or the folders "
-    "FER2013Train, FER2013Valid and FER2013Test with PNG files and a label.csv each, as FERPlus's "
-    "generate_training_data.py makes them"
+    "FER+ has two parts: votes (fer2013new.csv) and scripts from github.com/microsoft/FERPlus, and pixels "
+    "(fer2013.csv) from Kaggle's fer2013. Put fer2013.csv and fer2013new.csv into one folder; or the folders "
+    "FER2013Train, FER2013Valid and FER2013Test with PNG files and a label.csv each, as made by FERPlus's "
+    "generate_training_data.py"
 )
 
 
 @dataclass
 class Table:
-    """Rows of a CSV file of votes; a row without a name is a picture without a face.
+    """The rows of a CSV file of votes; a row without a name is an image without a face.
 
-    Four names stand twice in fer2013new.csv, one with other votes. Microsoft's reader takes both rows, and so do we.
+    Four names occur twice in fer2013new.csv, one of them with other votes. As in Microsoft's reader, both rows count.
     """
 
     path: Path
@@ -41,11 +41,11 @@ class Table:
     votes: np.ndarray  # int64 N x 10
 
     def named(self, usage: str) -> np.ndarray:
-        """Rows of that part which have a picture."""
+        """Rows of this usage that have an image."""
         return np.array([i for i, u in enumerate(self.usages) if u == usage and self.names[i]], np.int64)
 
     def ids(self, rows: Sequence[int]) -> list[str]:
-        """Names of these rows; the second of a name is NAME#2."""
+        """Names of these rows; the second row with the same name is NAME#2."""
         times = Counter[str]()
         ids = []
         for row in rows:
@@ -55,12 +55,12 @@ class Table:
         return ids
 
     def at(self, row: int) -> str:
-        """Where the row stands, for messages."""
+        """File and line of the row, for messages."""
         return f"{self.path}:{self.lines[row]}"
 
 
 def read_votes(path: Path, usage: str | None = None) -> Table:
-    """fer2013new.csv, which has a header and a column of usage, or one label.csv, whose folder says the usage."""
+    """Read fer2013new.csv, which has a header and a usage column, or a label.csv, whose folder determines the usage."""
     table = Table(path, [], [], [], np.empty(0))
     votes: list[list[int]] = []
     seen: dict[str, tuple[int, str]] = {}
@@ -94,7 +94,7 @@ def read_votes(path: Path, usage: str | None = None) -> Table:
 
 
 def _row(where: str, cells: list[str], usage: str | None) -> tuple[str, str, list[int]]:
-    """Usage, picture name and votes of one row."""
+    """Usage, image name and votes of one row."""
     cells = [cell.strip() for cell in cells]
     if usage is None:
         wanted: tuple[int, ...] = (12,)
@@ -103,20 +103,20 @@ def _row(where: str, cells: list[str], usage: str | None) -> tuple[str, str, lis
         wanted = (12, 11)
         name = cells[0]
         if len(cells) == 12 and cells[1].replace(" ", "") != f"(0,0,{SIDE},{SIDE})":
-            raise DataError(f"{where}: the box {cells[1]!r} is not the whole picture, (0, 0, {SIDE}, {SIDE})")
+            raise DataError(f"{where}: the box {cells[1]!r} is not the whole image, (0, 0, {SIDE}, {SIDE})")
     if len(cells) not in wanted:
-        raise DataError(f"{where}: {len(cells)} columns, and a row has {' or '.join(map(str, wanted))}. {SOURCES}.")
+        raise DataError(f"{where}: {len(cells)} columns, but a row has {' or '.join(map(str, wanted))}. {SOURCES}.")
     if usage not in USAGES:
         raise DataError(f"{where}: usage {usage!r} is none of {', '.join(USAGES)}")
     votes = cells[-len(VOTES) :]
     for vote, column in zip(votes, VOTES, strict=True):
         if not (vote.isascii() and vote.isdecimal() and len(vote) < 4):
-            raise DataError(f"{where}: {vote!r} votes for {column}; votes are whole numbers from 0")
+            raise DataError(f"{where}: {vote!r} votes for {column}; votes must be whole numbers, 0 or more")
     return usage, name, [int(vote) for vote in votes]
 
 
 def png_pixels(folder: Path, table: Table, rows: Sequence[int]) -> np.ndarray:
-    """The PNG files of these rows, uint8 N x 48 x 48, decoded once and kept in the user's cache."""
+    """The pixels of the PNG files of these rows, uint8 N x 48 x 48, decoded once and kept in the user's cache."""
     try:
         with os.scandir(folder) as entries:
             found = {entry.name: entry for entry in entries}
@@ -126,7 +126,7 @@ def png_pixels(folder: Path, table: Table, rows: Sequence[int]) -> np.ndarray:
     for row in rows:
         entry = found.get(table.names[row])
         if entry is None or not entry.is_file():
-            raise DataError(f"{table.at(row)}: there is no picture file {table.names[row]!r} in {folder}. {SOURCES}.")
+            raise DataError(f"{table.at(row)}: there is no image file {table.names[row]!r} in {folder}. {SOURCES}.")
         stat = entry.stat()
         stats.append((str(folder.absolute() / entry.name), stat.st_size, stat.st_mtime_ns))
     names = [table.names[row] for row in rows]
@@ -146,19 +146,19 @@ def _decode(folder: Path, names: Sequence[str]) -> np.ndarray:
                 if picture.mode not in ("L", "RGB"):
                     raise ValueError(f"mode {picture.mode}, not 8 bit grey")
                 pixels[i] = np.asarray(picture.convert("L"))
-        except Exception as error:  # a damaged file can make the decoder raise nearly anything
+        except Exception as error:  # a damaged file can make the decoder raise any error
             bad.append((name, " ".join(str(error).split())))
     if bad:
-        more = f"; so are {', '.join(name for name, _ in bad[1:4])}" if bad[1:] else ""
+        more = f", also {', '.join(name for name, _ in bad[1:4])}" if bad[1:] else ""
         raise DataError(
-            f"{folder / bad[0][0]}: not a good picture ({bad[0][1]}){more}. {len(bad)} of {len(names)} pictures in "
+            f"{folder / bad[0][0]}: not a valid image ({bad[0][1]}){more}. {len(bad)} of {len(names)} images in "
             f"this folder are damaged; restore them. {SOURCES}."
         )
     return pixels
 
 
 def csv_pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures of fer2013.csv, uint8 N x 48 x 48, and the number of each one's usage in USAGES."""
+    """All images of fer2013.csv, uint8 N x 48 x 48, and the usage of each as an index into USAGES."""
     try:
         stat = path.stat()
         kept = cached("fer2013", [(str(path.absolute()), stat.st_size, stat.st_mtime_ns)], lambda: _parse(path))
@@ -181,7 +181,7 @@ def _parse(path: Path) -> Arrays:
             if cells == [b""]:
                 continue
             if len(cells) != 3:
-                raise DataError(f"{path}:{line}: {len(cells)} columns, and a row has 3. {SOURCES}.")
+                raise DataError(f"{path}:{line}: {len(cells)} columns, but a row has 3. {SOURCES}.")
             usage = numbers.get(cells[2])
             if usage is None:
                 shown = cells[2].decode(errors="replace")
@@ -199,7 +199,7 @@ def _parse(path: Path) -> Arrays:
 
 
 def _block(path: Path, block: Sequence[tuple[int, bytes]]) -> np.ndarray:
-    """Rows of numbers, all at once if they are as they should be, else one by one to say which is not."""
+    """Parse rows of numbers: all at once if they are valid, otherwise one by one, to report the invalid one."""
     try:
         return _numbers([text for _, text in block])
     except ValueError:
@@ -208,7 +208,7 @@ def _block(path: Path, block: Sequence[tuple[int, bytes]]) -> np.ndarray:
     for line, text in block:
         words = text.split()
         if len(words) != SIDE * SIDE:
-            raise DataError(f"{path}:{line}: {len(words)} pixels, and a picture has {SIDE * SIDE}. {SOURCES}.")
+            raise DataError(f"{path}:{line}: {len(words)} pixels, but an image has {SIDE * SIDE}. {SOURCES}.")
         for word in words:
             if not (word.isdigit() and int(word) <= 255):
                 raise DataError(f"{path}:{line}: pixel {word.decode(errors='replace')!r} is not a number from 0 to 255")
@@ -217,7 +217,7 @@ def _block(path: Path, block: Sequence[tuple[int, bytes]]) -> np.ndarray:
 
 
 def _numbers(texts: Sequence[bytes]) -> np.ndarray:
-    """Numbers of one to three digits between single blanks; 30 times the speed of int() on each."""
+    """Parse numbers of one to three digits separated by single blanks; 30 times faster than int() on each."""
     if any(text.count(b" ") != SIDE * SIDE - 1 for text in texts):
         raise ValueError
     digits = np.frombuffer(b"  " + b" ".join(texts) + b" ", np.uint8) - np.uint8(ord("0"))

@@ -1,4 +1,4 @@
-"""Data set of 1,797 real handwritten digits that scikit-learn carries with it: nothing to download."""
+"""Data set of 1,797 real handwritten digits that is part of scikit-learn: no download is needed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def digits(
     """1,797 handwritten digits of 8 x 8 px in 10 classes, from scikit-learn; `root` is not used.
 
     Args:
-        test: Number of test pictures, drawn class-proportionally; all others are train.
-        test_seed: Seed of that draw; it does not follow the run's seed, so all runs share one test set.
+        test: Number of test images, drawn class-proportionally; all others are training images.
+        test_seed: Seed for drawing the test images; independent of the run's seed, so all runs share one test set.
     """
-    from sklearn.datasets import load_digits  # takes a second, so only when the data are wanted
+    from sklearn.datasets import load_digits  # the import takes a second
 
     values, targets = load_digits(return_X_y=True)
     if test > len(targets) - len(CLASSES):
-        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} pictures to train; lower it")
+        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} images to train; lower it")
     pixels_NCHW = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     targets = targets.astype(np.int64)
     chosen = np.zeros(len(targets), bool)
@@ -42,15 +42,14 @@ def digits(
 
 
 def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Rows in an order of which every beginning is class-proportional, to a picture.
+    """All rows in a random order in which the first n rows are class-proportional, for every n.
 
-    The rows are shuffled; the i-th row of a class of n then stands at (i + 1/2) / n, so that the classes pass at
-    speeds in proportion to their sizes.
+    The rows are shuffled; then the i-th row of a class of n gets the position (i + 1/2) / n, and rows are sorted by it.
     """
     key = int.from_bytes(blake2b(f"{seed}/digits/test".encode(), digest_size=16).digest(), "little")
     shuffled = np.random.Generator(np.random.Philox(key=key)).permutation(len(targets))
-    place = np.empty(len(targets))
+    position = np.empty(len(targets))
     for label in range(len(CLASSES)):
-        here = np.flatnonzero(targets[shuffled] == label)
-        place[here] = (np.arange(len(here)) + 0.5) / len(here)
-    return shuffled[np.argsort(place, kind="stable")]
+        rows = np.flatnonzero(targets[shuffled] == label)
+        position[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return shuffled[np.argsort(position, kind="stable")]

@@ -1,12 +1,12 @@
-"""Data set FER+: 48 px grey faces in eight expressions, each judged by ten people.
+"""Data set FER+: 48 px grey faces with eight expressions, each rated by ten people.
 
-The rules are those of Microsoft's reader (src/ferplus.py). Single votes are taken for slips and dropped. The label
-of a majority is the expression with more than half of the votes that are left, "unknown" and "NF" (no face) being
-candidates like the others; pictures without such a majority, or with one for those two, are dropped.
+The rules are those of Microsoft's reader (src/ferplus.py). Single votes count as mistakes and are dropped. The majority
+label is the expression with more than half of the remaining votes; "unknown" and "NF" (no face) are candidates too.
+Images without a majority, or with a majority for one of these two, are dropped.
 
-Its two published sources of votes differ in the majority label of 260 training pictures, so which one was read is
-part of a recipe. Its fourth rule, `multi_target` (all expressions of 30 % and more are equally right), is kept for
-later: it needs a loss over sets of labels.
+The two published files of votes differ in the majority label of 260 training images, so the recipe can say which one
+to read. The rule `multi_target` (all expressions with 30 % or more are right) is not offered: it needs a loss over
+sets of labels.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def ferplus(
     """FER+ faces, 48 px grey, 8 expressions; from fer2013.csv + fer2013new.csv or from folders of PNG files.
 
     Args:
-        votes: Target of a training picture: its "majority" label, or the "probability" of each expression (the
-            most frequent ones, up to three). Validation and test are always by majority.
-        labels: File that the votes are read from; "auto" is fer2013new.csv if it is there, else label.csv.
+        votes: Target of training images: the "majority" label, or the "probability" of each expression (of the most
+            frequent ones, up to three). Validation and test images always have the majority label.
+        labels: File with the votes; "auto" = fer2013new.csv if it exists, else label.csv.
     """
     parts: dict[str, Images] = {}
     for part, (table, rows, pixels) in _read(Path(root), labels).items():
@@ -47,13 +47,13 @@ def ferplus(
             good = label >= 0
             targets = label[good]
         if not good.any():
-            raise DataError(f"{table.path}: no picture of {part} has a clear label; is the file whole? {SOURCES}.")
+            raise DataError(f"{table.path}: no image of {part} has a majority label; is the file complete? {SOURCES}.")
         parts[part] = images(pixels[good][:, None], targets, CLASSES, table.ids(rows[good].tolist()))
     return parts
 
 
 def majority(votes_N10: np.ndarray) -> np.ndarray:
-    """Expression with more than half of the votes, int64 N; -1 = dropped."""
+    """The expression with more than half of the votes, int64 N; -1 = the image is dropped."""
     votes_N10 = np.where(votes_N10 > 1, votes_N10, 0)
     top = votes_N10.argmax(1)
     clear = 2 * votes_N10.max(1) > votes_N10.sum(1)
@@ -62,11 +62,11 @@ def majority(votes_N10: np.ndarray) -> np.ndarray:
 
 
 def distribution(votes_N10: np.ndarray) -> np.ndarray:
-    """Shares of the leading expressions, float32 N x 8; a zero row = dropped.
+    """Shares of the leading expressions, float32 N x 8; a zero row = the image is dropped.
 
-    Expressions are taken from the most frequent down, equals together, until they hold three quarters of the votes,
-    or there are three, or "unknown" or "NF" is reached. Dropped are pictures on which one of these two leads, whose
-    expressions hold no more than half of the votes, or that have more than three.
+    Expressions are taken in order of votes (ties together) until they have three quarters of the votes, or there are
+    three, or "unknown" or "NF" is next. An image is dropped if "unknown" or "NF" is first, if its expressions have
+    half of the votes or less, or if there are more than three.
     """
     left = np.where(votes_N10 > 1, votes_N10, 0)
     total = left.sum(1)
@@ -85,7 +85,7 @@ def distribution(votes_N10: np.ndarray) -> np.ndarray:
 
 
 def _read(root: Path, labels: Labels) -> dict[str, tuple[Table, np.ndarray, np.ndarray]]:
-    """Votes, their rows that have a picture, and those pictures, of each part."""
+    """For each part: the votes, the rows that have an image, and the pixels of these rows."""
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder. {SOURCES}. Set dataset.root to that folder.")
     one = root / "fer2013new.csv"
@@ -95,11 +95,11 @@ def _read(root: Path, labels: Labels) -> dict[str, tuple[Table, np.ndarray, np.n
     if folders and not ((root / "fer2013.csv").is_file() and next((root / FOLDERS["Training"]).glob("*.png"), 0) == 0):
         return _read_folders(root, read_votes(one) if labels == "fer2013new.csv" else None)
     if not (root / "fer2013.csv").is_file():
-        raise DataError(f"{root}: neither fer2013.csv nor {FOLDERS['Training']} is in this folder. {SOURCES}.")
+        raise DataError(f"{root}: this folder has neither fer2013.csv nor {FOLDERS['Training']}. {SOURCES}.")
     if labels == "label.csv" and one.is_file():
         raise DataError(
-            f'{root}: dataset.labels = "label.csv" needs the folders of PNG files, for fer2013.csv has no names; '
-            'set it to "fer2013new.csv" or "auto"'
+            f'{root}: dataset.labels = "label.csv" needs the folders of PNG files, because fer2013.csv has no file '
+            'names; set it to "fer2013new.csv" or "auto"'
         )
     return _read_csv(root / "fer2013.csv", read_votes(one))
 
@@ -118,15 +118,15 @@ def _read_csv(path: Path, table: Table) -> dict[str, tuple[Table, np.ndarray, np
     pixels, usages = csv_pixels(path)
     if len(pixels) != len(table.names):
         raise DataError(
-            f"{path} has {len(pixels)} rows and {table.path.name} has {len(table.names)}; row by row they belong "
-            f"together, so one of the two is not whole. {SOURCES}."
+            f"{path} has {len(pixels)} rows and {table.path.name} has {len(table.names)}; they must have the same "
+            f"rows, so one of them is incomplete. {SOURCES}."
         )
     wanted = np.array([USAGES.index(usage) for usage in table.usages])
     if len(odd := np.flatnonzero(wanted != usages)):
         row = int(odd[0])
         raise DataError(
             f"{table.at(row)}: usage {table.usages[row]}, but {USAGES[usages[row]]} in the same row of {path.name}; "
-            f"the two files do not belong together. {SOURCES}."
+            f"the two files do not match. {SOURCES}."
         )
     rows_of = {part: table.named(usage) for part, usage in PARTS.items()}
     return {part: (table, rows, pixels[rows]) for part, rows in rows_of.items()}

@@ -17,7 +17,7 @@ from mmctl.plugin import Batch, Output, PluginError
 Align = Literal["none", "train_prior", "uniform"]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Window = Annotated[int, Field(ge=0)]
-EPS = 1e-6  # on both sides of the ratio, as in ReMixMatch's code: a class never seen does not divide by zero
+EPS = 1e-6  # added to numerator and denominator, as in ReMixMatch's code: no division by zero
 
 
 def mean_probs(views: tuple[Output, ...]) -> Tensor:
@@ -26,16 +26,17 @@ def mean_probs(views: tuple[Output, ...]) -> Tensor:
 
 
 class Aligning(nn.Module):
-    """A labeler that can pull the classes of its labels towards a wanted distribution (ReMixMatch, section 3.1).
+    """A labeler with distribution alignment: it moves pseudo-labels towards a given class distribution.
 
-    q = p * wanted / seen, renormalised: `seen` is the mean of p so far, so that a class guessed too often gets less.
+    q = p * wanted / seen, renormalised, where `seen` is the mean of p so far (ReMixMatch, section 3.1): classes that
+    are predicted too often get less.
 
     Args:
-        align: Distribution that the labels are aligned to: "train_prior" = the labelled class frequencies,
-            "uniform" = all classes alike, "none" = labels are left as they are.
-        align_momentum: How slowly the mean prediction moves that alignment divides by; it starts at the first batch.
-        window: That mean is over the last `window` batches instead (ReMixMatch: 128), uniform ones before the first;
-            0 = the running mean.
+        align: Class distribution that pseudo-labels are aligned to: "train_prior" = frequencies of the labelled set,
+            "uniform" = equal frequencies, "none" = no alignment.
+        align_momentum: EMA momentum of the mean prediction used in alignment; the EMA starts with the first batch.
+        window: Use the mean prediction over the last `window` batches instead of the EMA (ReMixMatch: 128); batches
+            before the first count as uniform. 0 = EMA.
     """
 
     wanted_K: Tensor
@@ -48,16 +49,15 @@ class Aligning(nn.Module):
         if align == "none":
             return
         uniform_K = torch.full_like(prior_K, 1 / len(prior_K))
-        follows = align == "labeled"  # a state then, and not a constant
         wanted_K = prior_K.clone() if align == "train_prior" else uniform_K
-        self.register_buffer("wanted_K", wanted_K, persistent=follows)
+        self.register_buffer("wanted_K", wanted_K, persistent=align == "labeled")  # otherwise it is constant
         if window:
             self.register_buffer("window_WK", uniform_K.repeat(window, 1))
         else:
             self.register_buffer("seen_K", torch.zeros_like(prior_K))  # zeros: nothing seen yet
 
     def aligned(self, p_UK: Tensor, batch: Batch, labeled: Output | None = None) -> Tensor:
-        """The predictions after alignment; this batch counts into the mean that it is divided by."""
+        """The predictions after alignment; the mean prediction includes this batch."""
         if self.align == "none":
             return p_UK
         mean_K = global_mean(p_UK)
@@ -74,10 +74,10 @@ class Aligning(nn.Module):
 
 
 def known(labeler: nn.Module, labeled: Output | None) -> Output:
-    """What the network says of the labelled images, for a labeler that cannot do without."""
+    """The predictions for the labelled images; raises PluginError if the method does not give them."""
     if labeled is None:
         raise PluginError(
-            f"labeler {type(labeler).__name__.lower()} compares with the predictions on labelled images, and this "
-            "method gives it none: use a method that does, such as fixmatch, or another labeler."
+            f"labeler {type(labeler).__name__.lower()} needs the predictions for labelled images, and this method does "
+            "not give them: use a method that does, such as fixmatch, or another labeler."
         )
     return labeled

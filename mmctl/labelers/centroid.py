@@ -1,4 +1,4 @@
-"""Labels from the distances to the class centroids. U unlabelled batch, K classes."""
+"""Pseudo-labels from the distances to the class centroids. U unlabelled batch, K classes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Fuzzy(Aligning):
     """Fuzzy memberships by distance to the class centroids, averaged over views, sharpened (eq. 6-8; MarginMix).
 
     Args:
-        temperature: T of eq. 8: memberships to the power 1/T, renormalised; 1 leaves them as they are. Together
-            with eq. 6 this is fuzzy c-means with fuzzifier 1 + T.
-        prior: "running" multiplies the memberships by a running mean of the labels given, which starts at the
-            labelled class frequencies: rare classes get fewer labels, common ones more. An extension, not in the paper.
-            It pulls the other way than `align`, so that a recipe can have one of the two.
-        momentum: How slowly the running prior moves.
+        temperature: T of eq. 8: memberships to the power 1/T, renormalised; 1 = no sharpening. Together with eq. 6
+            this is fuzzy c-means with fuzzifier 1 + T.
+        prior: "running" multiplies the memberships by an EMA of the pseudo-labels, which starts with the class
+            frequencies of the labelled set: rare classes get fewer labels, common ones more. Not in the paper. It
+            works against `align`, so a recipe can use only one of the two.
+        momentum: EMA momentum of the running prior.
     """
 
     prior_K: Tensor
@@ -47,7 +47,7 @@ class Fuzzy(Aligning):
     ) -> None:
         super().__init__(prior_K, align, align_momentum, window)
         if prior == "running" and align != "none":
-            raise ValueError(f'prior = "running" follows the classes of the labels, and align = "{align}" pulls away')
+            raise ValueError(f'prior = "running" and align = "{align}" work against each other: use one of them')
         self.centroids = centroids
         self.temperature, self.prior, self.momentum = temperature, prior, momentum
         if prior == "running":
@@ -66,7 +66,7 @@ class Fuzzy(Aligning):
 
 @labeler("nearest_centroid")
 class NearestCentroid(Aligning):
-    """The class of the nearest centroid, one-hot (the paper's table 5 control for fuzzy labels)."""
+    """One-hot label of the nearest class centroid (the paper compares it with fuzzy labels in table 5)."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class NearestCentroid(Aligning):
 
 @labeler("product")
 class Product(Aligning):
-    """Fuzzy membership times the head's prediction, sharpened: both opinions have to agree.
+    """Fuzzy membership times the head's prediction, sharpened: a class needs support from both. Not in the paper.
 
     Args:
         temperature: T of eq. 8, on the renormalised product.

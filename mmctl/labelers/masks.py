@@ -1,7 +1,7 @@
-"""Mask policies: which unlabelled images count, and how much. U unlabelled batch, K classes, N unlabelled images.
+"""Masking labelers: pseudo-labels from the head, and which images count. U unlabelled batch, K classes, N images.
 
-Labels are those of the head, one-hot where nothing else is said; an image below its threshold has weight 0. By `masks`
-a method that mixes every label, and so could leave none out, sees that it cannot use them.
+Labels are one-hot unless stated otherwise; an image below its threshold has weight 0. The attribute `masks` is for
+methods that mix all pseudo-labels (MixMatch, MarginMix): they cannot leave an image out and refuse these labelers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from mmctl.labelers._align import Align, Aligning, Momentum, Window, known, mean
 from mmctl.ops import argmax_one_hot, ema_update_, global_mean, remember, sharpen, world_size
 from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
-Tau = Annotated[float, Field(ge=0, le=1.1)]  # just above 1, so that a recipe can say "none"
+Tau = Annotated[float, Field(ge=0, le=1.1)]  # above 1 = keep no image
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @labeler("threshold")
 class Threshold(Aligning):
-    """The labels of which the head is sure, all others left out (Pseudo-Label, UDA, FixMatch).
+    """Keeps confident predictions only: top probability >= tau (Pseudo-Label, UDA, FixMatch).
 
     Args:
-        tau: Least probability of the top class; 0 keeps all images, 1.1 none.
+        tau: Confidence threshold: least probability of the top class; 0 keeps all images, 1.1 none.
         target: "hard" = the top class, one-hot; "soft" = the prediction, sharpened.
-        temperature: T of soft targets: probabilities to the power 1/T, renormalised. The threshold looks at the
-            prediction before it.
+        temperature: T of soft targets: probabilities to the power 1/T, renormalised. The threshold is applied before.
     """
 
     masks = True
@@ -59,12 +58,12 @@ class Threshold(Aligning):
 
 @labeler("flex")
 class Flex(Aligning):
-    """A threshold for each class, lower for those that few images have reached yet (FlexMatch).
+    """A confidence threshold per class, lower for classes that are learned more slowly (FlexMatch).
 
     Args:
-        tau: Threshold of the class that most images have reached.
-        warmup: The images that have not reached tau in any class yet count as a class of their own: while they are
-            the most, all thresholds stay low. Without, the first class reached has the full threshold at once.
+        tau: Highest threshold: that of the class in which most images have reached it.
+        warmup: Count images that have not reached tau in any class as one more class: while it is the largest, all
+            thresholds stay low. Without warm-up, the first class that is reached gets the full threshold at once.
     """
 
     masks = True
@@ -84,7 +83,7 @@ class Flex(Aligning):
     ) -> None:
         super().__init__(prior_K, align, align_momentum, window)
         self.tau, self.warmup, self.num_classes = tau, warmup, len(prior_K)
-        # The class in which each image last reached tau; K = in none so far.
+        # The class in which each image last reached tau; K = in none yet.
         self.register_buffer("last_N", torch.full((num_unlabeled,), len(prior_K)))
 
     @torch.no_grad()
@@ -104,12 +103,12 @@ class Flex(Aligning):
 
 @labeler("free")
 class Free(Aligning):
-    """A threshold that follows the network's confidence, less for rarely predicted classes (FreeMatch's SAT).
+    """A threshold that follows the mean confidence, lower for rarely predicted classes (FreeMatch's SAT).
 
     Args:
-        momentum: How slowly the global threshold and the mean prediction move; they start at 1/K.
-        low: The global threshold is not let below this.
-        high: The global threshold is not let above this.
+        momentum: EMA momentum of the global threshold and of the mean prediction; both start at 1/K.
+        low: Lower limit of the global threshold.
+        high: Upper limit of the global threshold.
     """
 
     masks = True
@@ -149,13 +148,13 @@ class Free(Aligning):
 
 @labeler("soft")
 class Soft(Aligning):
-    """Every image counts, less the further its confidence is below the mean: a truncated Gaussian (SoftMatch).
+    """Weights by a truncated Gaussian: the further the confidence is below its mean, the less (SoftMatch).
 
-    Alignment decides the weights alone; the label is the head's own.
+    Alignment changes only the weights; the label is the top class of the prediction without alignment.
 
     Args:
-        sigmas: The Gaussian's standard deviation is that of the confidence, divided by this (n in the paper).
-        momentum: How slowly mean and variance of the confidence move; they start at 1/K and 1.
+        sigmas: The standard deviation of the Gaussian is that of the confidence, divided by this (n in the paper).
+        momentum: EMA momentum of mean and variance of the confidence; they start at 1/K and 1.
     """
 
     masks = True
@@ -194,12 +193,13 @@ class Soft(Aligning):
 
 @labeler("relative")
 class Relative(Aligning):
-    """The labels of which the head is as sure as of the labelled images, times tau (AdaMatch).
+    """A threshold relative to the confidence on labelled images (AdaMatch).
 
     Args:
-        tau: Share of the mean top probability on the labelled batch that an image has to reach.
-        align: "labeled" = aligned to a running mean of the predictions on labelled images, which starts uniform;
-            "train_prior" = to their true class frequencies, "uniform" = to all classes alike, "none" = not aligned.
+        tau: The threshold is tau times the mean top probability on the labelled batch.
+        align: Class distribution that pseudo-labels are aligned to: "labeled" = an EMA of the predictions on labelled
+            images, which starts uniform; "train_prior" = frequencies of the labelled set, "uniform" = equal
+            frequencies, "none" = no alignment.
     """
 
     masks = True
@@ -220,5 +220,5 @@ class Relative(Aligning):
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK; weight 1 where the aligned top probability reaches tau * mean top probability on x."""
         q_UK = self.aligned(mean_probs(views), batch, labeled)
-        least = self.tau * global_mean(known(self, labeled).probs.amax(-1))
-        return PseudoLabels(argmax_one_hot(q_UK), (q_UK.amax(-1) >= least).to(q_UK.dtype))
+        threshold = self.tau * global_mean(known(self, labeled).probs.amax(-1))
+        return PseudoLabels(argmax_one_hot(q_UK), (q_UK.amax(-1) >= threshold).to(q_UK.dtype))

@@ -1,4 +1,4 @@
-"""Labels from the softmax head, all of weight 1. U unlabelled batch, K classes."""
+"""Pseudo-labels from the softmax head, all of weight 1. U unlabelled batch, K classes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
 @labeler("softmax")
 class Softmax(Aligning):
-    """The head's prediction, averaged over views and sharpened (MixMatch's label guess).
+    """The head's prediction, averaged over views and sharpened (MixMatch).
 
     Args:
-        temperature: T: probabilities to the power 1/T, renormalised; 1 leaves them as they are.
+        temperature: T of sharpening: probabilities to the power 1/T, renormalised; 1 = no sharpening.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Softmax(Aligning):
 
 @labeler("aligned")
 class Aligned(Softmax):
-    """The head's prediction, aligned to the labelled class frequencies, then sharpened (ReMixMatch's label guess)."""
+    """The head's prediction, aligned to the class frequencies of the labelled set, then sharpened (ReMixMatch)."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from mmctl.plugin import Output, loss
 
 @loss("soft_cross_entropy")
 def soft_cross_entropy():  # type: ignore[no-untyped-def]
-    """Cross-entropy to a distribution over the classes."""
+    """Cross-entropy between the prediction and a target distribution over the classes."""
 
     def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         loss_B = -(target_BK * out.logits.log_softmax(-1)).sum(-1)
@@ -21,7 +21,7 @@ def soft_cross_entropy():  # type: ignore[no-untyped-def]
 
 @loss("brier")
 def brier():  # type: ignore[no-untyped-def]
-    """Squared error between predicted and target probabilities, mean over classes (MixMatch's unlabelled loss)."""
+    """Squared error between predicted and target probabilities, mean over classes (MixMatch's loss L_U)."""
 
     def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         loss_B = (out.probs - target_BK).square().mean(-1)
@@ -32,10 +32,10 @@ def brier():  # type: ignore[no-untyped-def]
 
 @loss("kl")
 def kl():  # type: ignore[no-untyped-def]
-    """Kullback-Leibler divergence of the prediction from the target, KL(target || prediction): 0 where they agree."""
+    """Kullback-Leibler divergence KL(target || prediction): 0 if they are equal."""
 
     def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        # xlogy: a class of target 0 adds 0, whatever the prediction.
+        # xlogy: a class with target 0 adds 0.
         loss_B = (xlogy(target_BK, target_BK) - target_BK * out.logits.log_softmax(-1)).sum(-1)
         return global_mean(loss_B if weight_B is None else loss_B * weight_B)
 
@@ -44,7 +44,7 @@ def kl():  # type: ignore[no-untyped-def]
 
 @loss("entropy")
 def entropy():  # type: ignore[no-untyped-def]
-    """Entropy of the prediction itself, whatever the target (entropy minimisation, Grandvalet and Bengio 2004)."""
+    """Entropy of the prediction; the target is not used (entropy minimisation, Grandvalet and Bengio 2004)."""
 
     def value(out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         loss_B = -(out.probs * out.logits.log_softmax(-1)).sum(-1)

@@ -1,4 +1,4 @@
-"""Losses on the embedding by distance to the class centroids. B batch, D embedding, K classes."""
+"""Losses on the distances between embeddings and class centroids. B batch, D embedding, K classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmctl.plugin import Output, loss
 
 @loss("large_margin")
 class LargeMargin(nn.Module):
-    """Near to the own class centroid, far from the others on average (eq. 2 and 3; MarginMix)."""
+    """Large margin: near to the centroid of the own class, far from the others on average (eq. 2, 3; MarginMix)."""
 
     def __init__(self, centroids: Any) -> None:
         super().__init__()
@@ -21,9 +21,8 @@ class LargeMargin(nn.Module):
     def forward(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         """Mean over the batch of sum_c y_c (D_c - mean_{j != c} D_j).
 
-        The loss is linear in y, so that a mixed label (eq. 9) needs no case of its own: the weight of D_c is
-        y_c - (1 - y_c) / (K - 1), which is 0 for a uniform label. A class that no centroid stands for yet neither
-        pulls nor pushes.
+        The loss is linear in y, so mixed labels (eq. 9) need no special case: the weight of D_c is
+        y_c - (1 - y_c) / (K - 1), which is 0 for a uniform label. A class without a centroid yet is left out.
         """
         seen_K = self.centroids.seen_K.to(target_BK.dtype)
         y_BK = target_BK * seen_K
@@ -35,14 +34,14 @@ class LargeMargin(nn.Module):
 
 @loss("center")
 class Center(nn.Module):
-    """Half the distance to the own class centroid (Wen et al. 2016; eq. 1): the paper's control without a margin."""
+    """Half the distance to the centroid of the own class (center loss, Wen et al. 2016; eq. 1): no margin."""
 
     def __init__(self, centroids: Any) -> None:
         super().__init__()
         self.centroids = centroids
 
     def forward(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """Mean over the batch of sum_c y_c D_c / 2; a class without a centroid counts as zero."""
+        """Mean over the batch of sum_c y_c D_c / 2; a class without a centroid adds zero."""
         y_BK = target_BK * self.centroids.seen_K.to(target_BK.dtype)
         loss_B = 0.5 * (y_BK * self.centroids.distance(out.emb)).sum(-1)
         return global_mean(loss_B if weight_B is None else loss_B * weight_B)

@@ -1,4 +1,4 @@
-"""How an augmentation that learns is told how well it does (CTAugment; ReMixMatch, section 3.2). B labelled batch."""
+"""Training of augmentations that learn, such as CTAugment (ReMixMatch, section 3.2). B labelled batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mmctl.plugin import Batch
 
 
 def probe_view(augments: Mapping[str, Any]) -> tuple[str, ...]:
-    """One more view of the labelled images where the recipe has a policy called `probe`."""
+    """The names of the extra views of labelled images: `probe` if the recipe has a policy [augment.probe]."""
     if "probe" not in augments:
         return ()
     if not callable(getattr(augments["probe"], "update", None)):
-        raise ValueError("[augment.probe] has to be a policy that learns, such as ctaugment_probe")
+        raise ValueError("[augment.probe] must be a policy that learns, such as ctaugment_probe")
     return ("probe",)
 
 
 @torch.no_grad()
-def teach(augments: Mapping[str, Any], net: Any, batch: Batch) -> None:
-    """The policy hears how near the prediction of its images stays to their labels: 1 - |p - y| / 2 for each.
+def update_probe(augments: Mapping[str, Any], net: Any, batch: Batch) -> None:
+    """Give the policy a score for each image: how near the prediction is to the label, 1 - |p - y| / 2.
 
-    The probe is the last view of the labelled images; `net` predicts in eval mode. The scores are those of this rank's
-    images, the draws those of the global batch.
+    The probe is the last view of the labelled images; `net` predicts in eval mode. Scores are of this rank's images,
+    draws of the global batch.
     """
     error_B = (net(batch.x[-1], bn="running").probs - batch.y).abs().sum(-1)
     draws = batch.view_draws[f"x{len(batch.x) - 1}"]["probe"]

@@ -1,6 +1,6 @@
-"""Pseudo-labels above a threshold: Pseudo-Label, and FixMatch with those that build on it.
+"""Methods with confident pseudo-labels: Pseudo-Label, FixMatch, FreeMatch, UDA.
 
-FlexMatch, SoftMatch and AdaMatch are FixMatch with another labeler, so they are recipes and stand nowhere here.
+FlexMatch, SoftMatch and AdaMatch are FixMatch with another labeler: they are recipes and need no code here.
 B labelled batch, U unlabelled batch, K classes.
 """
 
@@ -14,14 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmctl.methods._probe import probe_view, teach
+from mmctl.methods._probe import probe_view, update_probe
 from mmctl.ops import argmax_one_hot, ema_update_, global_mean
 from mmctl.plugin import Batch, LossTerm, Output, StepOutput, method
 
 
 @method("pseudo_label")
 class PseudoLabel(nn.Module):
-    """The network's own confident predictions serve as labels (Lee 2013, with MixMatch's threshold)."""
+    """Confident predictions become pseudo-labels for the same images (Pseudo-Label; Lee 2013, MixMatch's threshold)."""
 
     slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("soft_cross_entropy", 1.0, 0.4)}
     views = {"x": ("weak",), "u": ("weak",)}
@@ -32,7 +32,7 @@ class PseudoLabel(nn.Module):
         self.model, self.labeler, self.losses = model, labeler, losses
 
     def step(self, batch: Batch) -> StepOutput:
-        """One forward gives both label and prediction; images below the threshold count as zero in the mean."""
+        """One forward gives both pseudo-label and prediction; images below the threshold add zero to the mean."""
         x, u = self.model.branches(batch.x[0], batch.u[0], bn="first")  # type: ignore[operator]
         guess = self.labeler(u, batch=batch, labeled=x)
         terms = {"labeled": self.losses.labeled(x, batch.y), "unlabeled": self.losses.unlabeled(u, *guess)}
@@ -41,14 +41,14 @@ class PseudoLabel(nn.Module):
 
 @method("fixmatch")
 class FixMatch(nn.Module):
-    """Labels from a weakly augmented view for a strongly augmented one, where they are sure (FixMatch).
+    """Confident pseudo-labels from the weak view are the targets of the strong view of the same image (FixMatch).
 
-    A policy [augment.probe] that learns (CTAugment) is taught by the averaged network, where there is one.
+    If the recipe has a policy [augment.probe] (CTAugment), it learns from the EMA network, if there is one.
 
     Args:
-        bn_groups: "joint" = one forward with one set of batch-norm statistics, in which the weak view has a gradient
-            too (the references); "each" = a forward each for labelled and strong images, and for the weak ones one
-            without gradient that leaves the running statistics alone, which is cheaper.
+        bn_groups: Batch norm groups: "joint" = one forward of all images, in which the weak view has a gradient too
+            (the references); "each" = one forward for labelled images, one for strong views, and one without
+            gradient for weak views, which does not update the running statistics; this is cheaper.
     """
 
     slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("soft_cross_entropy")}
@@ -61,7 +61,7 @@ class FixMatch(nn.Module):
         labeler: nn.Module,
         losses: SimpleNamespace,
         augments: Mapping[str, Any],
-        ema: nn.Module | None = None,  # None where the recipe keeps no average
+        ema: nn.Module | None = None,  # None if the recipe has no average
         *,
         bn_groups: Literal["joint", "each"] = "joint",
     ) -> None:
@@ -71,9 +71,9 @@ class FixMatch(nn.Module):
         self.views = {"x": ("weak", *probe_view(augments)), "u": ("weak", "strong")}
 
     def forwards(self, batch: Batch) -> tuple[Output, Output, Output]:
-        """What the network says of the labelled images and of both views of the unlabelled ones."""
+        """Outputs for the labelled images, and for the weak and the strong view of the unlabelled ones."""
         if len(batch.x) > 1:
-            teach(self.augments, self.ema or self.model, batch)
+            update_probe(self.augments, self.ema or self.model, batch)
         model: Any = self.model
         if self.bn_groups == "joint":
             x, weak, strong = model.branches(batch.x[0], *batch.u, bn="update", group="joint")
@@ -84,7 +84,7 @@ class FixMatch(nn.Module):
         return x, weak, strong
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on labelled images, and of strong views to the labels of weak ones."""
+        """Cross-entropy of labelled images, and of strong views with the pseudo-labels of the weak views."""
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
         terms = {"labeled": self.losses.labeled(x, batch.y), "unlabeled": self.losses.unlabeled(strong, *guess)}
@@ -93,10 +93,10 @@ class FixMatch(nn.Module):
 
 @method("freematch")
 class FreeMatch(FixMatch):
-    """FixMatch with thresholds that adapt, and a term that keeps the predicted classes balanced (FreeMatch).
+    """FixMatch with adaptive thresholds and a fairness term that keeps predicted classes balanced (FreeMatch).
 
     Args:
-        momentum: How slowly the mean prediction and the class histogram move that the fairness term compares with.
+        momentum: EMA momentum of the mean prediction and of the class histogram in the fairness term.
     """
 
     slots = {**FixMatch.slots, "fairness": LossTerm(None, 0.001)}
@@ -122,22 +122,22 @@ class FreeMatch(FixMatch):
         self.register_buffer("hist_K", torch.full((num_classes,), 1 / num_classes))
 
     def step(self, batch: Batch) -> StepOutput:
-        """FixMatch's terms, and L_f = sum_c a_c log b_c, with the sign of the paper: training raises -L_f.
+        """FixMatch's terms, and the fairness term L_f = sum_c a_c log b_c, with the sign of the paper.
 
-        a and b are mean prediction over class histogram, scaled to sum 1: a of all weak views so far, b of this
-        batch's kept strong views. A class that none of these is predicted as adds nothing (no gradient comes from it
-        in the authors' code either, which adds its log 1e-12), nor does a batch that keeps no image.
+        a and b are the mean prediction divided by the class histogram, scaled to sum 1: a over all weak views so far,
+        b over this batch's strong views that are kept. A class that no kept strong view is predicted as adds nothing
+        (the authors' code adds log 1e-12, which has no gradient either); nor does a batch in which none is kept.
         """
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
         ema_update_(self.mean_K, global_mean(weak.probs), self.momentum)
         ema_update_(self.hist_K, global_mean(argmax_one_hot(weak.probs)), self.momentum)
         kept_U1 = guess.weight[:, None]
-        here_K = global_mean(kept_U1 * strong.probs)
-        bins_K = global_mean(kept_U1 * argmax_one_hot(strong.probs))
-        a_K, b_K = balance(self.mean_K, self.hist_K), balance(here_K, bins_K)
-        # The inner choice keeps the logarithm, and with it the gradient, finite where the outer one drops the class.
-        log_K = torch.where(bins_K > 0, b_K, 1.0).clamp_min(1e-12).log()
+        batch_mean_K = global_mean(kept_U1 * strong.probs)
+        batch_hist_K = global_mean(kept_U1 * argmax_one_hot(strong.probs))
+        a_K, b_K = balance(self.mean_K, self.hist_K), balance(batch_mean_K, batch_hist_K)
+        # Classes that are not predicted get log 1 = 0: finite, and with a finite gradient.
+        log_K = torch.where(batch_hist_K > 0, b_K, 1.0).clamp_min(1e-12).log()
         terms = {
             "labeled": self.losses.labeled(x, batch.y),
             "unlabeled": self.losses.unlabeled(strong, *guess),
@@ -147,18 +147,18 @@ class FreeMatch(FixMatch):
 
 
 def balance(mean_K: Tensor, hist_K: Tensor) -> Tensor:
-    """Mean prediction over histogram, scaled to sum 1; a class of no count has none (FreeMatch's SumNorm)."""
+    """Mean prediction / histogram, scaled to sum 1; 0 for a class with histogram 0 (FreeMatch's SumNorm)."""
     ratio_K = torch.where(hist_K > 0, mean_K / torch.where(hist_K > 0, hist_K, 1.0), 0.0)
     return ratio_K / ratio_K.sum().clamp_min(1e-12)
 
 
 @method("uda")
 class UDA(FixMatch):
-    """Predictions on strong views follow sharpened ones on weak views; easy labels are held back (UDA).
+    """Strong views are trained towards sharpened predictions of weak views; TSA drops easy labelled images (UDA).
 
     Args:
-        tsa: How fast training signal annealing lets go of labelled images whose class is already that probable: the
-            limit grows from 1/K to 1 on a "linear", "log" (early) or "exp" (late) schedule; "none" = no limit.
+        tsa: Schedule of training signal annealing: labelled images whose class is more probable than a limit do not
+            count. The limit grows from 1/K to 1: "linear", "log" (early) or "exp" (late); "none" = no limit.
     """
 
     slots = {
@@ -184,13 +184,13 @@ class UDA(FixMatch):
         self.num_classes, self.steps, self.tsa = num_classes, steps, tsa
 
     def step(self, batch: Batch) -> StepOutput:
-        """KL of strong views to the labels of weak ones, the weak views' entropy, and cross-entropy by TSA."""
+        """KL divergence of strong views from the pseudo-labels, entropy of weak views, and cross-entropy with TSA."""
         x, weak, strong = self.forwards(batch)
         guess = self.labeler(weak, batch=batch, labeled=x)
         keep_B = None
         if self.tsa != "none":
             keep_B = ((x.probs * batch.y).sum(-1) <= self.limit(batch.step)).to(x.logits.dtype)
-            keep_B = keep_B / global_mean(keep_B).clamp_min(1e-6)  # the mean over those kept, on all ranks
+            keep_B = keep_B / global_mean(keep_B).clamp_min(1e-6)  # so that the mean is over the kept images only
         terms = {
             "labeled": self.losses.labeled(x, batch.y, keep_B),
             "unlabeled": self.losses.unlabeled(strong, *guess),
@@ -199,7 +199,7 @@ class UDA(FixMatch):
         return StepOutput(terms, pseudo_labels=guess)
 
     def limit(self, step: Tensor) -> Tensor:
-        """Annealing's limit on the probability of a labelled image's own class at this step."""
+        """The limit of training signal annealing at this step."""
         t = step / self.steps
-        grown = {"linear": t, "log": 1 - torch.exp(-5 * t), "exp": torch.exp(5 * (t - 1))}[self.tsa]
-        return grown * (1 - 1 / self.num_classes) + 1 / self.num_classes
+        progress = {"linear": t, "log": 1 - torch.exp(-5 * t), "exp": torch.exp(5 * (t - 1))}[self.tsa]
+        return progress * (1 - 1 / self.num_classes) + 1 / self.num_classes

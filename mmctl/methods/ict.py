@@ -16,15 +16,15 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("ict")
 class Ict(nn.Module):
-    """Between two unlabelled images the prediction is to change as the teacher's mixes (ICT; Verma et al., 2019).
+    """A mixture of two unlabelled images should get the mixture of the teacher's predictions (ICT; Verma et al., 2019).
 
-    L = H(y', p(x')) + w(t) mean_c (p(l u + (1 - l) v) - (l p'(u) + (1 - l) p'(v)))^2, with p' by the [average] network
-    in training mode. One lambda a batch, not moved above 1/2. Probabilities are mixed, as in the paper; the authors'
-    program mixes logits.
+    L = H(y', p(x')) + w(t) mean_c (p(l u + (1 - l) v) - (l p'(u) + (1 - l) p'(v)))^2, with p' from the EMA teacher
+    ([average]) with batch statistics. One lambda per batch, without max(lambda, 1 - lambda). Probabilities are mixed,
+    as in the paper; the authors' program mixes logits.
 
     Args:
-        alpha: lambda comes from Beta(alpha, alpha), once for the labelled and once for the unlabelled batch.
-        bn_update: Which forwards of the student update batch norm: the "first", of the labelled images (MixMatch's
+        alpha: MixUp's lambda comes from Beta(alpha, alpha), once for the labelled and once for the unlabelled batch.
+        bn_update: Forwards of the student that update batch norm: the "first", of labelled images (MixMatch's
             baselines), or "all" (the authors' program).
     """
 
@@ -46,11 +46,11 @@ class Ict(nn.Module):
         self.alpha, self.bn = alpha, "first" if bn_update == "first" else "update"
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers, of either batch for itself."""
+        """MixUp's random numbers, separately for each batch."""
         return {name: draw_mixup(rng, (n,), self.alpha, "batch", near=False) for name, n in (("x", x), ("u", u))}
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on mixed labelled images; on mixed unlabelled ones the difference from the mixed teacher."""
+        """Cross-entropy of mixed labelled images; for mixed unlabelled ones, difference from the teacher's mixture."""
         with torch.no_grad():
             q = self.ema(*batch.u, bn="batch").probs
         (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["x"])

@@ -19,18 +19,18 @@ class MarginMix(nn.Module):
     """Labels by distance to class centroids, MixUp, and a large margin in the embedding (MarginMix).
 
     Eq. 10: L = L_S + lambda_M (L_M1 + lambda_u L_M2). The slots are L_S (`labeled`), L_M1 (`margin`) and L_M2
-    (`margin_unlabeled`, whose weight is lambda_M times lambda_u); `unlabeled` is a decision loss on the mixed
-    unlabelled images, which the paper does not have: its weight is 0 unless the recipe gives one.
+    (`margin_unlabeled`, whose weight is lambda_M times lambda_u). `unlabeled` is a loss on the predictions for mixed
+    unlabelled images, which the paper does not have: its default weight is 0.
 
     Args:
         num_views: Augmented views of each unlabelled image (N_aug).
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
         lambda_per: One lambda per "sample", or one per "batch".
-        bn_groups: Batch-norm groups of the mixed forward: "interleave" (as MixMatch's reference), "joint" or "each".
-        guess_bn_groups: Batch-norm groups of the forwards that give the pseudo-labels: "each" view its own (the paper),
-            or all views "joint" in one; absent = joint where `bn_groups` is, so that either phase is one forward.
-        bn_update: Which forwards update batch norm: the "first" mixed one, or "all", guesses included.
-        guesser: The network that embeds for labels and per-step centroids: the live "model" with batch
+        bn_groups: Batch norm groups of the mixed forward: "interleave" (as MixMatch's reference), "joint" or "each".
+        guess_bn_groups: Batch norm groups of the forwards for pseudo-labels: "each" view its own (the paper), or all
+            views "joint"; if not set, "joint" if `bn_groups` is "joint", else "each".
+        bn_update: Forwards that update batch norm: the "first" mixed one, or "all", also those for pseudo-labels.
+        guesser: Network whose embeddings give pseudo-labels and per-step centroids: the "model" with batch
             statistics, or its "ema" in eval mode.
     """
 
@@ -49,7 +49,7 @@ class MarginMix(nn.Module):
         labeler: nn.Module,
         losses: SimpleNamespace,
         centroids: Any,
-        ema: nn.Module | None = None,  # None where the recipe keeps no average
+        ema: nn.Module | None = None,  # None if the recipe has no average
         *,
         num_views: Annotated[int, Field(ge=1)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
@@ -64,19 +64,22 @@ class MarginMix(nn.Module):
             raise ValueError('guesser = "ema" needs an average: set average.kind = "ema", or guesser = "model"')
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
         if getattr(labeler, "masks", False):
-            raise ValueError("every label is mixed here, so a labeler that leaves images out would not: use another")
+            raise ValueError(
+                "marginmix mixes all pseudo-labels and cannot use a masking labeler; use fuzzy, nearest_centroid, "
+                "product, softmax or aligned"
+            )
         self.num_views, self.alpha, self.lambda_per = num_views, alpha, lambda_per
         self.bn_groups, self.bn_update, self.guesser = bn_groups, bn_update, guesser
         self.guess_bn_groups = guess_bn_groups or ("joint" if bn_groups == "joint" else "each")
-        # Centroids come from labelled images before augmentation (algorithm 1, lines 2-4).
+        # Centroids come from labelled images without augmentation (algorithm 1, lines 2-4).
         self.views = {"x": ("weak", "clean") if centroids.per_step else ("weak",), "u": ("weak",) * num_views}
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers over the labelled batch and all unlabelled views."""
+        """MixUp's random numbers over the labelled batch and all unlabelled views."""
         return {"mix": draw_mixup(rng, (x, *[u] * self.num_views), self.alpha, self.lambda_per)}
 
     def step(self, batch: Batch) -> StepOutput:
-        """Algorithm 1: centroids, labels, MixUp, and the four losses."""
+        """Algorithm 1: centroids, pseudo-labels, MixUp, and the four losses."""
         weak, *clean = batch.x
         guessing, training = ("batch", "first") if self.bn_update == "first" else ("update", "update")
         net: Any = self.ema if self.guesser == "ema" else self.model

@@ -13,15 +13,15 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("mean_teacher")
 class MeanTeacher(nn.Module):
-    """The averaged network teaches the live one on unlabelled images (Mean Teacher; Tarvainen and Valpola, 2017).
+    """The EMA teacher gives targets for unlabelled images (Mean Teacher; Tarvainen and Valpola, 2017).
 
-    L = H(y, p(x)) + w(t) mean_c (p(v) - p'(u))^2, with p' by the [average] network in training mode, without gradient.
-    Weight and ramp are those of MixMatch's baselines (100 and a sigmoid ramp in the paper); for the paper's
-    consistency on labelled images too set split.unlabeled = "all".
+    L = H(y, p(x)) + w(t) mean_c (p(v) - p'(u))^2, with p' from the EMA teacher ([average]) with batch statistics,
+    without gradient. Weight and ramp are those of MixMatch's baselines (100 and a sigmoid ramp in the paper); the paper
+    uses labelled images in the consistency term too: set split.unlabeled = "all" for that.
 
     Args:
-        bn_groups: Batch-norm groups of teacher and student: "each" branch its own, with running statistics of the
-            labelled one (MixMatch's baselines), or "joint" (the authors' one batch).
+        bn_groups: Batch norm groups of teacher and student: "each" = one per batch, labelled images update the
+            running statistics (MixMatch's baselines); "joint" = all images in one batch (the authors).
     """
 
     views = {"x": ("weak",), "u": ("weak", "weak")}
@@ -35,14 +35,13 @@ class MeanTeacher(nn.Module):
         self.model, self.ema, self.losses, self.bn_groups = model, ema, losses, bn_groups
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on the labelled images, squared difference from the teacher on the others."""
+        """Cross-entropy of labelled images, squared difference from the teacher for unlabelled ones."""
         first, second = batch.u
-        beside = batch.x if self.bn_groups == "joint" else ()
-        student, teacher = self.model, self.ema
+        joined = batch.x if self.bn_groups == "joint" else ()
         with torch.no_grad():
-            *_, taught = teacher.branches(*beside, first, bn="batch", group=self.bn_groups)  # type: ignore[operator]
-        x, u = student.branches(*batch.x, second, bn="first", group=self.bn_groups)  # type: ignore[operator]
+            *_, teacher = self.ema.branches(*joined, first, bn="batch", group=self.bn_groups)  # type: ignore[operator]
+        x, u = self.model.branches(*batch.x, second, bn="first", group=self.bn_groups)  # type: ignore[operator]
         return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
-            "consistency": self.losses.consistency(u, taught.probs),
+            "consistency": self.losses.consistency(u, teacher.probs),
         })  # fmt: skip

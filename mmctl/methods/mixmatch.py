@@ -16,17 +16,17 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("mixmatch")
 class MixMatch(nn.Module):
-    """Guessed labels averaged over views and sharpened, everything mixed with everything (MixMatch).
+    """Pseudo-labels averaged over views and sharpened; MixUp over all labelled and unlabelled images (MixMatch).
 
     Args:
         num_views: Augmented views of each unlabelled image (K in the paper).
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
         lambda_per: One lambda per "sample" (the paper) or one per "batch" (the PyTorch port).
-        bn_groups: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
-        guess_bn_groups: Batch-norm groups of the forwards that give the pseudo-labels: "each" view its own (the paper),
-            or all views "joint" in one; absent = joint where `bn_groups` is, so that either phase is one forward.
-        bn_update: Which forwards update batch norm: the "first" mixed one (the paper), or "all", guesses
-            included (the PyTorch port).
+        bn_groups: Batch norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        guess_bn_groups: Batch norm groups of the forwards for pseudo-labels: "each" view its own (the paper), or all
+            views "joint"; if not set, "joint" if `bn_groups` is "joint", else "each".
+        bn_update: Forwards that update batch norm: the "first" mixed one (the paper), or "all", also those for
+            pseudo-labels (the PyTorch port).
     """
 
     slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("brier", 75.0, 16_384)}
@@ -49,7 +49,10 @@ class MixMatch(nn.Module):
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
         if getattr(labeler, "masks", False):
-            raise ValueError("every label is mixed here, so a labeler that leaves images out would not: use another")
+            raise ValueError(
+                "mixmatch mixes all pseudo-labels and cannot use a masking labeler; use softmax, aligned, fuzzy, "
+                "nearest_centroid or product"
+            )
         self.num_views, self.alpha, self.lambda_per, self.bn_groups, self.bn_update = (
             num_views,
             alpha,
@@ -61,11 +64,11 @@ class MixMatch(nn.Module):
         self.views = {"x": ("weak",), "u": ("weak",) * num_views}
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers over the labelled batch and all unlabelled views."""
+        """MixUp's random numbers over the labelled batch and all unlabelled views."""
         return {"mix": draw_mixup(rng, (x, *[u] * self.num_views), self.alpha, self.lambda_per)}
 
     def step(self, batch: Batch) -> StepOutput:
-        """PseudoLabels, mix, one loss on the mixed labelled images and one on the mixed unlabelled ones."""
+        """Pseudo-labels, MixUp, one loss on mixed labelled images and one on mixed unlabelled images."""
         guessing, training = ("batch", "first") if self.bn_update == "first" else ("update", "update")
         with torch.no_grad():
             views = self.model.branches(*batch.u, bn=guessing, group=self.guess_bn_groups)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""MixUp with unlabelled images: the baseline that MixMatch's and MarginMix's tables call MixUp."""
+"""MixUp with unlabelled images: the baseline called MixUp in the tables of MixMatch and MarginMix."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("mixup_ssl")
 class MixUpSsl(nn.Module):
-    """MixUp (Zhang et al., ICLR 2018) among the labelled, and among the unlabelled with what the network says of them.
+    """MixUp of labelled images, and of unlabelled images with their predictions as targets (Zhang et al., ICLR 2018).
 
     L = H(y', p(x')) + H(q', p(u')), q = p(u) without gradient: the "MixUp" row of MixMatch's tables. MixUp of labelled
-    images alone is the recipe methods/mixup. Partners are a permutation, where MixMatch's program reverses the batch.
+    images only is the recipe methods/mixup. Partners are a random permutation; MixMatch's program reverses the batch.
 
     Args:
-        alpha: MixUp's lambda comes from Beta(alpha, alpha), for each sample, then max(lambda, 1 - lambda).
+        alpha: MixUp's lambda comes from Beta(alpha, alpha) for each sample, then max(lambda, 1 - lambda).
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
@@ -36,11 +36,11 @@ class MixUpSsl(nn.Module):
         self.model, self.losses, self.alpha = model, losses, alpha
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers, of either batch for itself."""
+        """MixUp's random numbers, separately for each batch."""
         return {"x": draw_mixup(rng, (x,), self.alpha), "u": draw_mixup(rng, (u,), self.alpha)}
 
     def step(self, batch: Batch) -> StepOutput:
-        """One cross-entropy on mixed labelled images, one on mixed unlabelled ones."""
+        """Cross-entropy of mixed labelled images, and of mixed unlabelled images."""
         with torch.no_grad():
             q = self.model(*batch.u, bn="batch").probs
         (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["x"])

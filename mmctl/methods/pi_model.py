@@ -12,16 +12,16 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("pi_model")
 class PiModel(nn.Module):
-    """Two views of an unlabelled image are to be predicted alike (Pi-Model; Laine and Aila, ICLR 2017).
+    """Two views of an unlabelled image should get the same prediction (Pi-Model; Laine and Aila, ICLR 2017).
 
     L = H(y, p(x)) + w(t) mean_c (p(v) - p(u))^2. Weight and ramp are those of MixMatch's baselines (100 and a
-    Gaussian ramp in the paper); for the paper's "all images, labelled or not" set split.unlabeled = "all".
+    Gaussian ramp in the paper). The paper uses labelled images in the second term too: set split.unlabeled = "all".
 
     Args:
-        through: Where the gradient flows: the "second" view alone, with the first as its target (all later programs),
-            or "both" (the paper).
-        bn_groups: Batch-norm groups: "each" branch its own, with running statistics of the labelled one (MixMatch's
-            baselines), or "joint" (the paper's one batch).
+        through: Views that the gradient flows through: the "second" only, with the first as its target (all later
+            programs), or "both" (the paper).
+        bn_groups: Batch norm groups: "each" = one per batch, labelled images update the running statistics
+            (MixMatch's baselines); "joint" = all images in one batch (the paper).
     """
 
     views = {"x": ("weak",), "u": ("weak", "weak")}
@@ -40,7 +40,7 @@ class PiModel(nn.Module):
         self.model, self.losses, self.through, self.bn_groups = model, losses, through, bn_groups
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on the labelled images, squared difference between two views of the others."""
+        """Cross-entropy of labelled images, squared difference between two views of unlabelled ones."""
         x, u, v = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
         target = u.probs if self.through == "both" else u.probs.detach()
         return StepOutput({

@@ -13,23 +13,23 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmctl.methods._probe import probe_view, teach
+from mmctl.methods._probe import probe_view, update_probe
 from mmctl.ops import concat_views, draw_mixup, global_mean, local_rows, mixup
 from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 @method("remixmatch")
 class ReMixMatch(nn.Module):
-    """MixMatch with aligned labels from one weak view for many strong ones, and rotation as a side task (ReMixMatch).
+    """MixMatch with aligned pseudo-labels from a weak view for several strong views, and a rotation task (ReMixMatch).
 
-    A policy [augment.probe] that learns (CTAugment) is taught by the averaged network, where there is one.
+    If the recipe has a policy [augment.probe] (CTAugment), it learns from the EMA network, if there is one.
 
     Args:
         num_strong: Strongly augmented views of each unlabelled image (K in the paper).
         alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
-        labeled_view: Policy that the labelled images are shown through: "strong" as in the paper and its code, or
-            "weak" as in TorchSSL and USB.
-        bn_groups: Batch-norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
+        labeled_view: Augmentation policy of labelled images: "strong" as in the paper and its code, or "weak" as in
+            TorchSSL and USB.
+        bn_groups: Batch norm groups of the mixed forward: "interleave" (the reference), "joint" or "each".
     """
 
     slots = {
@@ -49,7 +49,7 @@ class ReMixMatch(nn.Module):
         augments: Mapping[str, Any],
         embed_dim: int,
         image_size: int | Sequence[int],
-        ema: nn.Module | None = None,  # None where the recipe keeps no average
+        ema: nn.Module | None = None,  # None if the recipe has no average
         *,
         num_strong: Annotated[int, Field(ge=1)] = 8,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
@@ -58,7 +58,9 @@ class ReMixMatch(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(image_size, int):
-            raise ValueError(f"it turns images by 90 degrees, so they have to be square, not {tuple(image_size)} px")
+            raise ValueError(
+                f"remixmatch rotates images by 90 degrees, so they must be square, not {tuple(image_size)} px"
+            )
         self.model, self.ema, self.labeler, self.losses, self.augments = model, ema, labeler, losses, augments
         self.num_strong, self.alpha, self.bn_groups = num_strong, alpha, bn_groups
         self.rotate = nn.Linear(embed_dim, 4)
@@ -67,13 +69,13 @@ class ReMixMatch(nn.Module):
         self.views = {"x": (labeled_view, *probe_view(augments)), "u": ("weak", *["strong"] * num_strong)}
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers over the labelled batch and all unlabelled views; a quarter of the images for each turn."""
+        """MixUp's random numbers over all views; each of the four rotations for a quarter of the unlabelled images."""
         return {"mix": draw_mixup(rng, (x, *[u] * (1 + self.num_strong)), self.alpha), "turn": np.arange(u) * 4 // u}
 
     def step(self, batch: Batch) -> StepOutput:
-        """Label by the weak view, mix it with all others; then the first strong view as it is, and turned."""
+        """Pseudo-labels from the weak view, MixUp of all views; then the first strong view, unmixed and rotated."""
         if len(batch.x) > 1:
-            teach(self.augments, self.ema or self.model, batch)
+            update_probe(self.augments, self.ema or self.model, batch)
         model: Any = self.model
         weak, strong, *_ = batch.u
         with torch.no_grad():
@@ -93,6 +95,6 @@ class ReMixMatch(nn.Module):
 
 
 def rotated(x_BCHW: Tensor, turn_B: Tensor) -> Tensor:
-    """Each image turned to the left by its number of quarter turns."""
+    """Each image rotated counter-clockwise by its number of quarter turns."""
     all_4BCHW = torch.stack([torch.rot90(x_BCHW, k, (2, 3)) for k in range(4)])
     return all_4BCHW[turn_B, torch.arange(len(x_BCHW), device=x_BCHW.device)]

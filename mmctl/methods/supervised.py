@@ -15,10 +15,10 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("supervised")
 class Supervised(nn.Module):
-    """The labelled images alone: the baseline that a semi-supervised method has to beat.
+    """Training on the labelled images only: the baseline for semi-supervised methods.
 
     Args:
-        alpha: MixUp among the labelled images with lambda from Beta(alpha, alpha), eq. 9; 0 = without MixUp.
+        alpha: MixUp of labelled images with lambda from Beta(alpha, alpha), eq. 9; 0 = no MixUp.
     """
 
     views = {"x": ("weak",)}
@@ -32,10 +32,10 @@ class Supervised(nn.Module):
         self.model, self.losses, self.alpha = model, losses, alpha
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """MixUp's numbers for the step."""
+        """MixUp's random numbers."""
         return {"mix": draw_mixup(rng, (x,), self.alpha)} if self.alpha else {}
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on (mixed) labelled images."""
+        """Cross-entropy of (mixed) labelled images."""
         (x,), (y,) = mixup(batch.x, (batch.y,), batch.draws["mix"]) if self.alpha else (batch.x, (batch.y,))
         return StepOutput({"labeled": self.losses.labeled(self.model(x, bn="update"), y)})

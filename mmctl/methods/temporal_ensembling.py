@@ -14,16 +14,16 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 @method("temporal_ensembling")
 class TemporalEnsembling(nn.Module):
-    """An image is to be predicted as it was on earlier visits (Temporal Ensembling; Laine and Aila, ICLR 2017).
+    """The target of an image is the average of its earlier predictions (Temporal Ensembling; Laine and Aila, 2017).
 
-    Z <- a Z + (1 - a) p(u) at each visit of an image; its target is Z / (1 - a^t) after t visits, and before the first
-    it has none and counts as zero. The paper updates Z once an epoch, which is once a visit. For its "all images,
-    labelled or not" set split.unlabeled = "all".
+    Z <- a Z + (1 - a) p(u) each time an image is used; after t times its target is Z / (1 - a^t). An image that is used
+    for the first time has no target and adds zero. The paper updates Z once per epoch, which is the same. It uses
+    labelled images in the consistency term too: set split.unlabeled = "all" for that.
 
     Args:
-        momentum: a: how much of the remembered prediction is kept at a visit.
-        bn_groups: Batch-norm groups: "each" branch its own, with running statistics of the labelled one, or "joint"
-            (the paper's one batch).
+        momentum: a, the weight of the earlier predictions.
+        bn_groups: Batch norm groups: "each" = one per batch, labelled images update the running statistics;
+            "joint" = all images in one batch (the paper).
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
@@ -49,7 +49,7 @@ class TemporalEnsembling(nn.Module):
         self.register_buffer("visits_N", zeros(num_unlabeled))
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on the labelled images, squared difference from the remembered predictions on the others."""
+        """Cross-entropy of labelled images, squared difference from the earlier predictions of unlabelled ones."""
         x, u = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
         mean_UK, visits_U = self.mean_NK[batch.index_u], self.visits_N[batch.index_u]
         target_UK = mean_UK / (1 - self.momentum**visits_U).clamp_min(1e-6)[:, None]

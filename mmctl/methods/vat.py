@@ -16,9 +16,9 @@ from mmctl.plugin import Batch, LossTerm, StepOutput, method
 
 
 def unit(d_UCHW: Tensor) -> Tensor:
-    """Each picture's direction at length 1; a zero stays zero.
+    """Scale the vector of each image to length 1; a zero vector stays zero.
 
-    The largest entry first: a confident network's gradients are so small that their squares would underflow.
+    First divide by the largest entry: gradients of a confident network are so small that their squares underflow.
     """
     flat = d_UCHW.flatten(1)
     flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
@@ -27,17 +27,18 @@ def unit(d_UCHW: Tensor) -> Tensor:
 
 @method("vat")
 class Vat(nn.Module):
-    """The prediction is to stay where a small step would change it most (VAT; Miyato et al., 2018), and to be sure.
+    """The prediction should not change under the small perturbation that changes it most (VAT; Miyato et al., 2018).
 
     d <- unit(grad_d KL(p(u) || p(u + xi d))), r = eps d; L = H(y, p(x)) + w(t) KL(p(u) || p(u + r)) + e(t) H(p(u)).
-    Weights and ramps are those of MixMatch's baselines, which call it VAT with the entropy term; without it set
-    loss.entropy.weight = 0. Their program has the arguments of KL the other way round, the paper as here.
+    Weights and ramps are those of MixMatch's baselines, which include the entropy term in VAT; without it set
+    loss.entropy.weight = 0. The order of KL's arguments is that of the paper; MixMatch's program swaps them.
 
     Args:
-        eps: Length of the adversarial step r in normalised pixels; it should grow with the root of their number.
-        xi: Length of the probing step. The paper's 1e-6 is lost in the rounding of float32 (cosine .21 with the exact
-            direction, .999 at .01).
-        iterations: Power iterations; the paper finds that one is enough.
+        eps: Length of the adversarial perturbation r in normalised pixels; it should grow with the square root of the
+            number of pixels.
+        xi: Length of the finite-difference step. The paper's 1e-6 is too small for float32 (cosine to the exact
+            direction .21; it is .999 at .01).
+        iterations: Number of power iterations; one is enough according to the paper.
     """
 
     views = {"x": ("weak",), "u": ("weak",)}
@@ -62,28 +63,28 @@ class Vat(nn.Module):
         self.eps, self.xi, self.iterations = eps, xi, iterations
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
-        """A seed for the noise of each picture."""
+        """A seed for the noise of each image."""
         return {"seed": rng.integers(0, 2**62, u)}
 
     def step(self, batch: Batch) -> StepOutput:
-        """Cross-entropy on the labelled images; divergence under the adversarial step, and entropy, on the others."""
-        (shown,) = batch.u
-        x, u = self.model.branches(*batch.x, shown, bn="first")  # type: ignore[operator]
+        """Cross-entropy of labelled images; KL under the perturbation, and entropy, for unlabelled ones."""
+        (images,) = batch.u
+        x, u = self.model.branches(*batch.x, images, bn="first")  # type: ignore[operator]
         p = u.probs.detach()
-        away = self.model(shown + self.adversary(shown, local_rows(batch.draws["seed"])), bn="batch")
+        perturbed = self.model(images + self.perturbation(images, local_rows(batch.draws["seed"])), bn="batch")
         return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
-            "adversarial": self.losses.adversarial(away, p),
+            "adversarial": self.losses.adversarial(perturbed, p),
             "entropy": self.losses.entropy(u, p),
         })  # fmt: skip
 
-    def adversary(self, u_UCHW: Tensor, seed_U: Tensor) -> Tensor:
-        """r: power iteration from noise, the gradient taken with respect to the pixels alone."""
+    def perturbation(self, u_UCHW: Tensor, seed_U: Tensor) -> Tensor:
+        """r, by power iteration from random noise; only the gradient with respect to the pixels is computed."""
         d = unit(hashed_normal(seed_U, u_UCHW.shape[1:]).to(u_UCHW.dtype))
         with self.model.fp32():  # type: ignore[operator]
             with torch.no_grad():
-                # Predicted anew: beside a half-precision p the divergence would not be least at d = 0, and its
-                # gradient would show the way back to p instead of the way that it bends most.
+                # p again, in float32: with p in half precision the divergence is not minimal at d = 0, and its
+                # gradient would point back to p instead of the direction of largest change.
                 p = self.model(u_UCHW, bn="batch").probs
             for _ in range(self.iterations):
                 d = (self.xi * d).requires_grad_()

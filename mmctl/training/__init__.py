@@ -1,5 +1,5 @@
-"""Training: the loop and what it moves (model, optimizer, centroids, checkpoints, evaluation).
+"""Training: the loop and its parts (model, optimizer, centroids, metrics, alarms, evaluation, checkpoints).
 
-Gets built objects and knows nothing of run folders or the database: what happens is yielded as events. Imports data/,
-recipe/ for its settings, and the ground. Start reading in loop.py.
+It gets built objects and does not know the run folder or the database: the loop yields events, and runs/ stores them.
+Imports data/, recipe/ for the settings, and the ground. Start reading in loop.py.
 """

@@ -1,7 +1,7 @@
-"""What tells that a run has gone wrong although every number is finite.
+"""Alarms: signs that a run has gone wrong although no number is NaN or infinite.
 
-Thresholds come from trials of MarginMix's readings on real data: they separated the runs that collapsed or ran away
-from all others there, and are no law.
+The thresholds come from trials of MarginMix variants on real data. There they separated the runs that collapsed or
+diverged from all others; they are not proven in general.
 """
 
 from __future__ import annotations
@@ -11,26 +11,29 @@ from dataclasses import dataclass, field
 
 LARGEST = 0.9  # one class gets more than this share of all predictions ...
 IN_A_ROW = 3  # ... at this many evaluations in a row
-RATIO = 1.5  # the unlabelled margin is that much better satisfied than the labelled one ...
+RATIO = 1.5  # L_M2 / L_M1: the unlabelled margin is this much better satisfied than the labelled one ...
 AFTER = 1 / 3  # ... after this share of the run
-COSINE = 0.99  # the class centroids all but coincide
-LOSS = 100.0  # mean-reduced losses are a few units
+COSINE = 0.99  # mean cosine between class centroids: they nearly coincide
+LOSS = 100.0  # a normal loss is a few units
 
 
 @dataclass
 class Alarms:
-    """Watches points and evaluations; says each alarm once. Its counters travel in the checkpoint."""
+    """Checks each point of the training curve and each evaluation, and gives each kind of alarm once per run.
+
+    Its counters are saved in the checkpoint.
+    """
 
     total: int
-    primary: str  # the series "SPLIT/WEIGHTS/head/largest_class" that stands for the run
+    primary: str  # the metric "SPLIT/WEIGHTS/head/largest_class" that is checked
     in_a_row: int = 0
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
     def point(self, step: int, values: Mapping[str, float]) -> list[tuple[str, str, bool]]:
         """(kind, message, whether the run has collapsed) for a point of the training curve."""
         found = []
-        ratio, pulled = values.get("train/margin_ratio"), values.get("train/margin", 0.0)
-        if step > AFTER * self.total and ratio is not None and pulled < 0 and ratio >= RATIO:
+        ratio, margin = values.get("train/margin_ratio"), values.get("train/margin", 0.0)
+        if step > AFTER * self.total and ratio is not None and margin < 0 and ratio >= RATIO:
             found.append((
                 "runaway",
                 f"L_M2 / L_M1 is {ratio:.2f} (alarm at {RATIO}): the unlabelled margin is better satisfied than the "
@@ -38,9 +41,9 @@ class Alarms:
                 False,
             ))  # fmt: skip
         if values.get("train/centroid_cosine", 0.0) > COSINE:
-            found.append(("centroids", "the class centroids all but coincide (mean cosine above 0.99).", True))
+            found.append(("centroids", "the class centroids nearly coincide (mean cosine above 0.99).", True))
         if abs(values.get("train/loss", 0.0)) > LOSS:
-            found.append(("loss", f"the loss is {values['train/loss']:.3g}: a term grows without bound.", True))
+            found.append(("loss", f"the loss is {values['train/loss']:.3g}: a loss term grows without bound.", True))
         return self._new(found)
 
     def evaluated(self, values: Mapping[str, float]) -> list[tuple[str, str, bool]]:
@@ -51,10 +54,10 @@ class Alarms:
         self.in_a_row = self.in_a_row + 1 if share > LARGEST else 0
         if self.in_a_row < IN_A_ROW:
             return []
-        text = f"{share:.0%} of all predictions are one class, at {self.in_a_row} evaluations in a row."
+        text = f"one class gets {100 * share:.0f} % of all predictions, at {self.in_a_row} evaluations in a row."
         return self._new([("collapse", text, True)])
 
     def _new(self, found: list[tuple[str, str, bool]]) -> list[tuple[str, str, bool]]:
-        fresh = [f for f in found if f[0] not in self.told]
-        self.told += [f[0] for f in fresh]
-        return fresh
+        new = [f for f in found if f[0] not in self.reported]
+        self.reported += [f[0] for f in new]
+        return new

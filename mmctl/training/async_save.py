@@ -1,4 +1,4 @@
-"""Saves in the background: training waits for a copy of its tensors, and not for a disk."""
+"""Saves checkpoints in a background thread: training waits only until its tensors are copied, not for the disk."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ Work = Callable[[dict[str, Tensor]], None]
 
 
 class AsyncSaver:
-    """Copies tensors at once and gives the copies to a thread; one save is under way at a time."""
+    """Copies tensors immediately and gives the copies to a thread; only one save runs at a time."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        """Memory for copies of these is made now, so that the first save is as short as the others."""
-        self._copies = {name: _twin(t) for name, t in tensors.items()}
+        """Memory for the copies is allocated now, so that the first save is as fast as the others."""
+        self._copies = {name: _empty_copy(t) for name, t in tensors.items()}
         self._idle = threading.Event()
         self._idle.set()
-        self._fault: BaseException | None = None
+        self._error: BaseException | None = None
 
     def save(self, tensors: Mapping[str, Tensor], work: Work) -> None:
-        """Copy, and let `work` have the copies (on the CPU) in a thread; raises what the save before it raised."""
+        """Copy the tensors to the CPU and call `work(copies)` in a thread; raises the error of the previous save."""
         self.join()
-        done = self._copy(tensors)
+        copied = self._copy(tensors)
 
-        def act() -> None:
+        def run() -> None:
             try:
-                if done is not None:
-                    done.synchronize()
+                if copied is not None:
+                    copied.synchronize()
                 work(self._copies)
-            except BaseException as error:  # raised again by join, in the thread that trains
-                self._fault = error
+            except BaseException as error:  # raised again by join, in the training thread
+                self._error = error
             finally:
                 self._idle.set()
 
         self._idle.clear()
         try:
-            threading.Thread(target=act, name="checkpoint").start()
+            threading.Thread(target=run, name="checkpoint").start()
         except BaseException:
-            self._idle.set()  # or join would wait for a thread that there is not
+            self._idle.set()  # otherwise join would wait for a thread that does not exist
             raise
 
     def join(self) -> None:
-        """Wait for the save under way; raises what it raised, once."""
-        # Not Thread.join: a Ctrl-C in it makes Python take the thread for ended.
+        """Wait until the running save has ended; raises its error, once."""
+        # Not Thread.join: after a Ctrl-C in it, Python believes that the thread has ended.
         self._idle.wait()
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def settle(self) -> None:
-        """Wait for the save under way, whatever it raises, and for all of it: a Ctrl-C does not cut the wait short."""
+        """Wait until the running save has ended, and ignore its error; a Ctrl-C does not end the wait."""
         while not self._idle.is_set():
             with suppress(KeyboardInterrupt):
                 self._idle.wait()
-        self._fault = None
+        self._error = None
 
     @torch.no_grad()
     def _copy(self, tensors: Mapping[str, Tensor]) -> torch.cuda.Event | None:
         copies: dict[str, Tensor] = {}
         for name, live in tensors.items():
-            twin = self._copies.get(name)
-            if twin is None or twin.shape != live.shape or twin.dtype != live.dtype:
-                twin = _twin(live)
-            # From a GPU this only queues the copy; the step after it is queued behind.
-            copies[name] = twin.copy_(live.detach(), non_blocking=True)
+            copy = self._copies.get(name)
+            if copy is None or copy.shape != live.shape or copy.dtype != live.dtype:
+                copy = _empty_copy(live)
+            # From a GPU this only queues the copy; the next training step is queued after it.
+            copies[name] = copy.copy_(live.detach(), non_blocking=True)
         self._copies = copies
         if not any(t.is_cuda for t in tensors.values()):
             return None
@@ -76,7 +76,7 @@ class AsyncSaver:
         return event
 
 
-def _twin(t: Tensor) -> Tensor:
-    """Memory on the CPU in the order of the tensor's own, so that a copy is one stretch of bytes; pinned for a GPU."""
-    twin = torch.empty_like(t, device="cpu", pin_memory=t.is_cuda, requires_grad=False)
-    return twin if t.is_cuda else twin.zero_()  # zeroed: the pages are there before the first copy
+def _empty_copy(t: Tensor) -> Tensor:
+    """CPU memory with the layout of the tensor, so that a copy is one block of bytes; pinned for a GPU."""
+    copy = torch.empty_like(t, device="cpu", pin_memory=t.is_cuda, requires_grad=False)
+    return copy if t.is_cuda else copy.zero_()  # writing zeros makes the system allocate the memory now

@@ -1,7 +1,7 @@
-"""Class centroids in the embedding: the state that labels, margin losses and the centroid predictor share.
+"""Class centroids in the embedding space: labelers, margin losses and the centroid predictor share them.
 
-B batch, D embedding, K classes, N labelled images. One geometry for all three: whether embeddings and centroids are
-scaled to length 1, and whether a distance is squared, is the recipe's [centroids] table and stands nowhere else.
+All three use one geometry. The recipe's [centroids] table alone decides whether embeddings and centroids are scaled
+to length 1, and whether distances are squared. B batch, D embedding, K classes, N labelled images.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from mmctl.errors import UserError
 from mmctl.recipe.settings import Centroids as CentroidSettings
 from mmctl.training.model import Model
 
-EPS = 1e-6  # below this length an embedding has no direction; the default of 1e-12 gives gradients of 1e12 there
+EPS = 1e-6  # a shorter embedding has no direction; torch's default of 1e-12 gives gradients of 1e12 there
 
 
 class Centroids(nn.Module):
-    """Eq. 1 with the estimators and geometries that the paper leaves open.
+    """Class centroids (eq. 1), with the estimators and geometries that the paper leaves open.
 
     running: Wen et al.'s damped mean, c += rate * n / (1 + n) * (m - c). ema: c += rate * (m - c).
-    batch: the mean of the last batch that had the class. memory: the mean of each labelled image's last embedding.
-    learned: a parameter with its own learning rate `rate`. exact: refitted by `refit` between steps.
+    batch: the mean over the last batch that had the class. memory: the mean of the last embedding of each labelled
+    image. learned: a parameter with its own learning rate `rate`. exact: recomputed by `refit` between steps.
     """
 
     mean_KD: Tensor
@@ -58,41 +58,41 @@ class Centroids(nn.Module):
 
     @property
     def per_step(self) -> bool:
-        """Whether each training step has to show labelled images to `update`."""
+        """Whether the method must call `update` with labelled embeddings in each training step."""
         return self.estimator in ("running", "ema", "batch", "memory")
 
     def member(self, emb_BD: Tensor) -> Tensor:
-        """The embedding as distances see it: on the unit sphere, or as it is."""
+        """The embedding that distances are computed from: scaled to length 1, or unchanged."""
         return F.normalize(emb_BD, dim=-1, eps=EPS) if self.normalize_embeddings else emb_BD
 
     def centers(self) -> Tensor:
-        """The centroids as distances see them, KD; a constant (eq. 11) unless they are learned."""
+        """The centroids that distances are computed from, KD; without gradient (eq. 11) unless they are learned."""
         mean = self.mean_KD if self.estimator == "learned" else self.mean_KD.detach()
         return F.normalize(mean, dim=-1, eps=EPS) if self.normalize_centroids else mean
 
     def squared(self, emb_BD: Tensor) -> Tensor:
-        """Squared distances BK of the embeddings to all centroids (those of unseen classes mean nothing)."""
+        """Squared distances BK of the embeddings to all centroids (meaningless for classes not seen yet)."""
         e, c = self.member(emb_BD), self.centers().to(emb_BD.dtype)
         return e.square().sum(-1, keepdim=True) + c.square().sum(-1) - 2 * e @ c.T
 
     def distance(self, emb_BD: Tensor) -> Tensor:
-        """Distances BK as the margin loss takes them; finite, and with a finite gradient, even at zero."""
+        """Distances BK for the margin loss; finite, and with a finite gradient, even at zero."""
         if self.squared_loss:
             return self.squared(emb_BD)
-        # The square root of `squared` has no gradient at zero; the norm of the difference has the zero one.
+        # The square root of `squared` has no gradient at zero; the norm of the difference has gradient 0 there.
         difference = self.member(emb_BD)[:, None] - self.centers().to(emb_BD.dtype)
         return torch.linalg.vector_norm(difference, dim=-1)  # type: ignore[no-any-return]
 
     def membership(self, emb_BD: Tensor) -> Tensor:
-        """Eq. 6: 1 / sum_j (d_c / d_j)^2 = softmax_c(-log d_c^2), without its 0/0; unseen classes get none, BK."""
+        """Eq. 6: 1 / sum_j (d_c / d_j)^2 = softmax_c(-log d_c^2), BK; never 0/0, and 0 for classes not seen yet."""
         log = self.squared(emb_BD).clamp_min(EPS**2).log()
-        # With no class seen all are equal: a uniform answer rather than NaN.
+        # Before any class is seen, all memberships are equal, not NaN.
         hidden = ~self.seen_K & self.seen_K.any()
         return torch.softmax((-log * self.seen_K.any()).masked_fill(hidden, -torch.inf), -1)
 
     @torch.no_grad()
     def update(self, emb_BD: Tensor, target_BK: Tensor, index_B: Tensor | None = None) -> None:
-        """Eq. 1 for one batch of labelled embeddings, by the chosen estimator; absent classes keep their centroid."""
+        """Eq. 1 for one batch of labelled embeddings; classes that are not in the batch keep their centroid."""
         if not self.per_step:
             return
         if self.estimator == "memory":
@@ -115,7 +115,10 @@ class Centroids(nn.Module):
 
     @torch.no_grad()
     def refit(self, net: Model, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Exact means by `net` in eval mode over (normalised images BCHW, targets BK), in place."""
+        """Recompute the centroids in place: exact means of the embeddings by `net` in eval mode.
+
+        batches: normalised images BCHW and targets BK.
+        """
         n_K = torch.zeros_like(self.seen_K, dtype=self.mean_KD.dtype)
         sum_KD = torch.zeros_like(self.mean_KD)
         for x_BCHW, target_BK in batches:
@@ -125,7 +128,7 @@ class Centroids(nn.Module):
         self.seen_K.logical_or_(n_K > 0)
 
     def signals(self) -> dict[str, Tensor]:
-        """What shows a collapse early: mean pairwise cosine (1 = all centroids coincide), lengths, unseen classes."""
+        """Early signs of collapse: mean pairwise cosine (1 = all centroids coincide), lengths, unseen classes."""
         mean = self.mean_KD.detach()
         unit, length, seen = F.normalize(mean, dim=-1, eps=EPS), mean.norm(dim=-1), self.seen_K.to(mean.dtype)
         pairs = seen.sum() * (seen.sum() - 1)
@@ -140,6 +143,6 @@ class Centroids(nn.Module):
 
 
 def _sums(emb_BD: Tensor, target_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and summed embeddings per class over all ranks: sums before means, so that ranks agree."""
+    """Number of images and sum of embeddings per class, over all ranks: with sums, all ranks get the same means."""
     target_BK = target_BK.to(emb_BD.dtype)
     return ops.all_reduce_sum(target_BK.sum(0)), ops.all_reduce_sum(target_BK.T @ emb_BD)

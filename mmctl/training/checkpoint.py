@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with one safetensors file and a manifest, there whole or not at all."""
+"""Checkpoints: each is a folder with a safetensors file and a manifest, written atomically and verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FORMAT = 1
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 
 
-class Newer(ResumeRefused):
-    """Nothing is wrong with the checkpoint: this mmctl is too old for it."""
+class TooNew(ResumeRefused):
+    """The checkpoint was written by a newer mmctl; it is not damaged."""
 
 
 class Checkpoint(NamedTuple):
-    """One that was found whole."""
+    """A checkpoint that was read and verified."""
 
     folder: Path
     step: int
@@ -36,12 +36,12 @@ class Checkpoint(NamedTuple):
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps stands."""
+    """The folder of the checkpoint after `step` steps."""
     return run / "checkpoints" / f"step-{step:09d}"
 
 
 def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a checkpoint so that kill -9 or a power cut leaves either all of it or none; gives its journal fields."""
+    """Write a checkpoint atomically, even under kill -9 or a power cut; gives its fields for the journal."""
     final = folder_of(run, step)
     new = final.with_name(f".tmp-{step}-{os.getpid()}")
     try:
@@ -61,74 +61,74 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise EnvironmentFault(
-            f"{final}: the checkpoint could not be written ({error.strerror or error}). The ones before it are "
-            "untouched; make room or writable, then resume the run."
+            f"{final}: cannot write the checkpoint ({error.strerror or error}). Earlier checkpoints are not affected. "
+            "Free disk space or make the folder writable, then resume the run."
         ) from error
     return {"path": f"checkpoints/{final.name}", "bytes": len(data), "sha256": digest}
 
 
 def retain(run: Path, keep: int) -> None:
-    """Remove all but the newest `keep`, oldest first."""
+    """Delete all checkpoints but the newest `keep`, oldest first."""
     for step in steps(run)[:-keep]:
         _discard(folder_of(run, step))
 
 
 def steps(run: Path) -> list[int]:
-    """Steps that have a published checkpoint, whole or not, in order."""
+    """Steps that have a checkpoint folder, in order; the checkpoints are not verified."""
     names = (p.name for p in (run / "checkpoints").glob("step-*") if p.is_dir())
     return sorted(int(name[5:]) for name in names if name[5:].isdigit())
 
 
 def tidy(run: Path) -> None:
-    """Remove what killed attempts left half-done; call it while holding the run's lease."""
+    """Delete unfinished folders of attempts that were killed; call it while holding the lease of the run."""
     for pattern in (".tmp-*", ".del-*"):
-        for left in (run / "checkpoints").glob(pattern):
-            shutil.rmtree(left, ignore_errors=True)
+        for unfinished in (run / "checkpoints").glob(pattern):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, and a line for each newer one that does not (it is set aside).
+    """The newest valid checkpoint, and an error message for each newer one that is damaged (which is renamed).
 
-    Where none verifies, none is set aside: the next attempt is to meet them too, and not to begin again from nothing.
+    If none is valid, none is renamed: otherwise the next attempt would find no checkpoint and start from step 0.
     """
     bad: dict[Path, str] = {}
     for step in reversed(steps(run)):
         folder = folder_of(run, step)
         try:
             found = read(folder)
-        except Newer:
+        except TooNew:
             raise
         except ResumeRefused as error:
             bad[folder] = str(error)
             continue
         if quarantine:
             for damaged in bad:
-                _set_aside(damaged)
+                _rename_damaged(damaged)
         return found, list(bad.values())
     return None, list(bad.values())
 
 
-def _set_aside(folder: Path) -> None:
-    aside, n = folder.with_name(f"bad-{folder.name}"), 1
-    while aside.exists():
-        aside, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
-    folder.rename(aside)
+def _rename_damaged(folder: Path) -> None:
+    new, n = folder.with_name(f"bad-{folder.name}"), 1
+    while new.exists():
+        new, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
+    folder.rename(new)
 
 
 def read(folder: Path) -> Checkpoint:
-    """Read and verify one checkpoint; ResumeRefused says what is wrong with it."""
+    """Read and verify one checkpoint; raises ResumeRefused if it is damaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] > FORMAT:
-            raise Newer(
-                f"{folder}: made by a newer mmctl (format {manifest['format']}, this one knows up to {FORMAT}). "
-                "Upgrade mmctl."
+            raise TooNew(
+                f"{folder}: written by a newer mmctl (format {manifest['format']}; this mmctl reads formats up to "
+                f"{FORMAT}). Upgrade mmctl."
             )
         if manifest.pop("own_sha256") != _digest(manifest):
-            raise ResumeRefused(f"{folder}: damaged (the manifest's SHA-256 is not its own).")
+            raise ResumeRefused(f"{folder}: damaged (the SHA-256 of its manifest does not match).")
         data = (folder / STATE).read_bytes()
         if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-            raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 is not the manifest's).")
+            raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 differs from the manifest).")
         return Checkpoint(folder, int(manifest["step"]), manifest, load(data))
     except FileNotFoundError as error:
         raise ResumeRefused(f"{folder}: incomplete ({Path(str(error.filename)).name} is missing).") from error
@@ -144,8 +144,8 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Pa
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ResumeRefused(
-            f"{where}: not a checkpoint of this recipe: {'; '.join(problems[:3])}{more}. A component has changed "
-            "since it was written; start a new run with `mmctl run`."
+            f"{where}: not a checkpoint of this recipe: {'; '.join(problems[:3])}{more}. A component was changed "
+            "after the checkpoint was written; start a new run with `mmctl run`."
         )
     for name, tensor in live.items():
         tensor.copy_(saved[name])
@@ -153,9 +153,9 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Pa
 
 def _shapes(live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Iterator[str]:
     for k in sorted(live.keys() & saved.keys()):
-        there, here = ((str(t.dtype).removeprefix("torch."), list(t.shape)) for t in (saved[k], live[k]))
-        if there != here:
-            yield f"{k} is {there[0]} {there[1]} there and {here[0]} {here[1]} here"
+        old, new = ((str(t.dtype).removeprefix("torch."), list(t.shape)) for t in (saved[k], live[k]))
+        if old != new:
+            yield f"{k} is {old[0]} {old[1]} in the checkpoint and {new[0]} {new[1]} in the recipe"
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -163,7 +163,7 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _discard(folder: Path) -> None:
-    gone = folder.with_name(f".del-{folder.name}-{os.getpid()}")
-    shutil.rmtree(gone, ignore_errors=True)
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    deleted = folder.with_name(f".del-{folder.name}-{os.getpid()}")
+    shutil.rmtree(deleted, ignore_errors=True)
+    folder.rename(deleted)
+    shutil.rmtree(deleted, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How good a network is on some images: by its head, and by distance to the class centroids.
+"""Evaluates a network on a set of images: with its head, and by distance to the class centroids.
 
 B batch, K classes, N images.
 """
@@ -21,7 +21,7 @@ from mmctl.training.model import Average, Model
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of one predictor on one split; shares are in 0..1."""
+    """The metrics of one predictor on one split; shares are in 0..1."""
 
     metrics: dict[str, float]
     per_class: list[float | None]  # recall; None = the split has no image of the class
@@ -30,7 +30,7 @@ class Scores:
 
 
 class EvaluationStopped(Exception):
-    """Evaluation was cut short by a signal."""
+    """Raised when a signal stops the run during an evaluation."""
 
 
 @torch.no_grad()
@@ -41,29 +41,29 @@ def evaluate(
     labeled: Pictures | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Scores], float]:
-    """Scores of the `head` and of the `centroid` predictor in one pass, and how often the two agree.
+    """Scores of the `head` and of the `centroid` predictor, and how often the two agree.
 
-    The centroids are refitted first, from `labeled`; without it they are this network's own already.
+    With `labeled`, the centroids are first recomputed with this network; without, they must already be its own.
+    Raises EvaluationStopped as soon as `stop()` is true.
     """
     own = centroids if labeled is None else refit_centroids(net, centroids, labeled, stop)
     logits, distances, targets = [], [], []
     for x_BCHW, target_BK in _watched(pictures, stop):
         out = net(x_BCHW, bn="running")
         logits.append(out.logits.cpu())
-        far = own.squared(out.emb).masked_fill(~own.seen_K, torch.inf)
-        distances.append(far.cpu())
+        distances.append(own.squared(out.emb).masked_fill(~own.seen_K, torch.inf).cpu())
         targets.append(target_BK.argmax(-1).cpu())
     target_N = torch.cat(targets)
-    head_NK, near_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)
-    agreement = (head_NK.argmax(-1) == near_NK.argmax(-1)).double().mean().item()
-    return {"head": score(head_NK, target_N), "centroid": score(near_NK, target_N)}, agreement
+    head_NK, centroid_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)
+    agreement = (head_NK.argmax(-1) == centroid_NK.argmax(-1)).double().mean().item()
+    return {"head": score(head_NK, target_N), "centroid": score(centroid_NK, target_N)}, agreement
 
 
 @torch.no_grad()
 def refit_centroids(
     net: Model, centroids: Centroids, labeled: Pictures, stop: Callable[[], bool] = lambda: False
 ) -> Centroids:
-    """A copy of the centroids, refitted with this very network in eval mode: those of training belong to another."""
+    """A copy of the centroids, recomputed with `net` in eval mode: those of training come from other weights."""
     own = copy.deepcopy(centroids).requires_grad_(False)
     own.refit(net, _watched(labeled.subset(centroids.images), stop))
     return own
@@ -71,16 +71,16 @@ def refit_centroids(
 
 @torch.no_grad()
 def recompute_bn(net: Model, pictures: Pictures, stop: Callable[[], bool] = lambda: False) -> Model:
-    """A copy with the batch-norm statistics of these very weights: an average of networks has none that fit it.
+    """A copy of the network whose batch norm statistics fit its weights; averaged weights have none of their own.
 
-    The plain mean over batches of what a training forward sees. A function of weights and pictures alone, so that a
-    checkpoint evaluated later gives the same figures.
+    The statistics are the plain mean over batches. They depend only on the weights and images, so that a checkpoint
+    gives the same figures when it is evaluated later.
     """
     own = Average(net).eval()
     for norm in (m for m in own.modules() if isinstance(m, _BatchNorm)):
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
-        norm.train()  # the norms alone: dropout would make the figures a matter of chance
+        norm.train()  # only the batch norms: dropout would make the figures random
     for x_BCHW, _ in _watched(pictures, stop):
         own(x_BCHW, bn="running")
     return own.eval()
@@ -94,26 +94,26 @@ def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-u
 
 
 def score(logp_NK: Tensor, target_N: Tensor, bins: int = 15) -> Scores:
-    """All figures from log-probabilities and true classes, in float64."""
+    """All metrics from log-probabilities and true classes, in float64; `bins` are those of the calibration error."""
     logp, target = logp_NK.double().numpy(), target_N.numpy()
     n, k = logp.shape
     predicted = logp.argmax(1)
     confusion = np.bincount(target * k + predicted, minlength=k * k).reshape(k, k)
-    true, said, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
-    present = true > 0
-    recall = right / np.maximum(true, 1)
-    f1 = 2 * right / np.maximum(true + said, 1)
+    true_K, predicted_K, right_K = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    present = true_K > 0
+    recall = right_K / np.maximum(true_K, 1)
+    f1 = 2 * right_K / np.maximum(true_K + predicted_K, 1)
     top = np.exp(logp.max(1))
     correct = predicted == target
-    which = np.minimum((top * bins).astype(int), bins - 1)
-    gaps = [abs(correct[which == b].mean() - top[which == b].mean()) * (which == b).mean() for b in np.unique(which)]
+    bin_N = np.minimum((top * bins).astype(int), bins - 1)
+    gaps = [abs(correct[bin_N == b].mean() - top[bin_N == b].mean()) * (bin_N == b).mean() for b in np.unique(bin_N)]
     metrics = {
         "accuracy": float(correct.mean()),
         "balanced_accuracy": float(recall[present].mean()),
         "macro_f1": float(f1[present].mean()),
         "nll": float(-logp[np.arange(n), target].mean()),
         "ece": float(sum(gaps)),
-        "largest_class": float(said.max() / n),
+        "largest_class": float(predicted_K.max() / n),
     }
     per_class = [float(r) if p else None for r, p in zip(recall, present, strict=True)]
     return Scores(metrics, per_class, confusion.tolist(), n)

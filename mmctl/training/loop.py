@@ -1,4 +1,4 @@
-"""The training loop, read top to bottom: events, the loop, one step, evaluation."""
+"""The training loop. Read it from top to bottom: events, the loop, one step, evaluation."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mmctl.training.state import Training
 
 
 class Point(NamedTuple):
-    """Means of the training figures since the last point."""
+    """A point of the training curve: means of the losses and metrics since the last point."""
 
     step: int
     values: dict[str, float]
 
 
 class Evaluated(NamedTuple):
-    """One network on one split."""
+    """The evaluation of one network on one split."""
 
     step: int
     split: str
     weights: str  # raw or ema
     scores: dict[str, Scores]  # by predictor: head, centroid
-    agreement: float  # of the two
+    agreement: float  # share of images on which both predict the same class
 
 
 class Alarm(NamedTuple):
-    """Something that a person should look at; `collapsed` ends the run where the recipe says so."""
+    """A sign that training has gone wrong; `collapsed` ends the run if train.on_collapse = "stop"."""
 
     step: int
     kind: str
@@ -46,14 +46,14 @@ class Alarm(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something worth knowing that is no cause for alarm."""
+    """A message for the user that is not an alarm."""
 
     step: int
     text: str
 
 
 class Saved(NamedTuple):
-    """The state after `step` steps, to be copied before training goes on."""
+    """A request to save a checkpoint: the receiver must copy the state before training continues."""
 
     step: int
     reason: str  # periodic, last or interrupt
@@ -63,22 +63,25 @@ Event = Point | Evaluated | Alarm | Notice | Saved | None
 
 
 def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> Iterator[Event]:
-    """Train from run.step to run.steps; yields each event as it happens, and None after every step."""
+    """Train from run.step to run.steps; yields each event as it happens, and None after every step.
+
+    stop: asked after each step; True ends training with a checkpoint. ahead: plans that a thread prepares early.
+    """
     if run.step and run.due("eval"):
-        yield from evaluate_all(run, stop)  # a signal may have cut it short; it is pure, so its rows are the same
-    ends = run.settings.train.on_collapse == "stop"
-    if run.cut or (run.collapsed and ends):
-        return  # a step further, and the evaluation would never be made good
+        yield from evaluate_all(run, stop)  # a signal may have stopped it before; repeated, it gives the same numbers
+    stop_on_collapse = run.settings.train.on_collapse == "stop"
+    if run.evaluation_stopped or (run.collapsed and stop_on_collapse):
+        return  # after another step, this evaluation could not be done any more
     if ahead is None:
-        ahead = 2 if run.device.type == "cuda" else 0  # on a CPU the thread would only take the step's own time
+        ahead = 2 if run.device.type == "cuda" else 0  # on a CPU, a thread would take time from the step
     advance = StepRunner(run, device_step)
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
-        rekey_global_generators(run.seed, run.step)  # for foreign code alone: dropout, drop path, plugins
+        rekey_global_generators(run.seed, run.step)  # mmctl does not use them; dropout and plugins may
         run.refit()
         advance(plan)
         run.step += 1
         if advance.newly_eager():
-            yield Notice(run.step, f"no CUDA graph, steps run operation by operation: {advance.why}")
+            yield Notice(run.step, f"no CUDA graph ({advance.why}): steps run operation by operation, which is slower")
         if run.due("log"):
             point = Point(run.step, {"lr": plan.lr, **{f"train/{k}": v for k, v in run.metrics.read().items()}})
             point.values.update({f"train/{k}": v.item() for k, v in _centroid_signals(run).items()})
@@ -86,9 +89,9 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
             yield from alarm_events(run, run.alarms.point(run.step, point.values))
         if run.due("eval"):
             yield from evaluate_all(run, stop)
-        halt = stop() or bool(run.collapsed and ends)
+        halt = stop() or bool(run.collapsed and stop_on_collapse)
         if halt or run.due("save"):
-            run.metrics.check()  # a state that is not finite is never saved
+            run.metrics.check()  # never save NaN or infinite values
             check_weights(run)
             yield Saved(run.step, "last" if run.step == run.steps else "interrupt" if halt else "periodic")
         if halt:
@@ -97,46 +100,46 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
 
 
 def device_step(run: Training, staged: DevicePlan) -> None:
-    """One step without a read from the device: exactly what a CUDA graph holds."""
+    """One training step that never waits for the device; a CUDA graph contains exactly this function."""
     for net in run.nets.values():
         net.calls.clear()
     batch = run.loader.batch(staged)
-    terms = run.method.step(batch)
-    weighted = [staged.weight[k] * v for k, v in terms.losses.items() if run.slots[k].weight]
+    output = run.method.step(batch)
+    weighted = [staged.weight[k] * v for k, v in output.losses.items() if run.slots[k].weight]
     loss = torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
     loss.backward()
     average_gradients(run.params)
     run.optimizer.step(staged.lr)
     if run.ema is not None:
         run.ema.follow(staged.share)
-    run.metrics.add(staged.step + 1, terms, loss, run.loader.hidden[batch.index_u])
+    run.metrics.add(staged.step + 1, output, loss, run.loader.hidden[batch.index_u])
 
 
 def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
-    """Every network on every split, by head and by centroid; nothing of it if stopped on the way."""
-    found: list[Evaluated] = []
+    """Evaluate every network on every split, by head and by centroid; if stopped, no result is yielded."""
+    results: list[Evaluated] = []
     try:
         for weights in run.nets:
             net = run.ready(weights, stop)
             centroids = refit_centroids(net, run.centroids, run.labeled, stop)
             for split, pictures in run.splits.items():
-                found.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))
+                results.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))
     except EvaluationStopped:
-        run.cut = True
+        run.evaluation_stopped = True
         return
-    run.cut = False
-    yield from found
-    if run.judged == run.step:
-        return  # before the checkpoint that this attempt goes on from
-    run.judged = run.step
+    run.evaluation_stopped = False
+    yield from results
+    if run.last_evaluated_step == run.step:
+        return  # the alarms checked it before the checkpoint from which this attempt resumed
+    run.last_evaluated_step = run.step
     values = {
-        f"{e.split}/{e.weights}/{p}/{m}": v for e in found for p, s in e.scores.items() for m, v in s.metrics.items()
+        f"{e.split}/{e.weights}/{p}/{m}": v for e in results for p, s in e.scores.items() for m, v in s.metrics.items()
     }
     yield from alarm_events(run, run.alarms.evaluated(values))
 
 
 def alarm_events(run: Training, alarms: list[tuple[str, str, bool]]) -> Iterator[Alarm]:
-    """The alarms as events; the first that tells a collapse is remembered."""
+    """The alarms as events; run.collapsed keeps the text of the first one that reports a collapse."""
     for kind, text, collapsed in alarms:
         run.collapsed = run.collapsed or (text if collapsed else "")
         yield Alarm(run.step, kind, text, collapsed)
@@ -147,7 +150,10 @@ def _centroid_signals(run: Training) -> dict[str, Tensor]:
 
 
 def average_gradients(params: list[nn.Parameter]) -> None:
-    """Mean over ranks, in one message; nothing alone. No DistributedDataParallel: a step has several forwards."""
+    """Average the gradients over all ranks in one all-reduce; on one process there is nothing to do.
+
+    Not DistributedDataParallel, because a step has several forwards.
+    """
     if ops.world_size() == 1:
         return
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
@@ -158,9 +164,9 @@ def average_gradients(params: list[nn.Parameter]) -> None:
 
 
 def check_weights(run: Training) -> None:
-    """A loss can be finite and its gradient not: never save such weights."""
+    """Raise Diverged if a weight is NaN or infinite: a loss can be finite while its gradient is not."""
     with torch.no_grad():
-        # A sum is not finite where one of its terms is not, and costs a tenth of looking at each.
+        # A sum is NaN or infinite if one of its terms is, and costs a tenth of checking each.
         sums = torch.stack([p.sum() for p in run.params])
     if not bool(torch.isfinite(sums).all()):
         raise Diverged("a weight of the network", run.step)

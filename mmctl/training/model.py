@@ -1,4 +1,4 @@
-"""A backbone with a linear head, and its moving average: logits and embedding from one pass.
+"""The network: a backbone with a linear head, which gives logits and embedding in one pass; and its moving average.
 
 B batch, C channels, H height, W width, D embedding, K classes.
 """
@@ -19,19 +19,19 @@ from mmctl.errors import PluginError, UserError
 from mmctl.plugin import Output
 
 BatchNormMode = Literal["update", "batch", "running"]
-"""What a forward does with batch norm: batch statistics and update the running ones; batch statistics and
-leave the running ones alone; use the running ones (eval mode)."""
+"""Which batch norm statistics a forward uses: "update" = those of the batch, and update the running statistics;
+"batch" = those of the batch, running statistics not updated; "running" = the running statistics (eval mode)."""
 
 
 class Model(nn.Module):
-    """Normalised images in, Output out; autocast is opened here and nowhere else."""
+    """Normalised images in, logits and embedding out. Autocast is used here and nowhere else."""
 
     def __init__(self, backbone: nn.Module, num_classes: int, precision: torch.dtype | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         if not isinstance(getattr(backbone, "embed_dim", None), int):
             raise PluginError(
-                f"backbone {type(backbone).__name__} has no embed_dim: an int, the width of what it gives."
+                f"backbone {type(backbone).__name__} has no attribute embed_dim: set it to the size of its embedding."
             )
         self.embed_dim: int = backbone.embed_dim  # type: ignore[assignment]
         self.head = nn.Linear(self.embed_dim, num_classes)
@@ -40,11 +40,11 @@ class Model(nn.Module):
         self.precision = precision  # autocast's dtype; None = float32 throughout
         self.calls: list[
             tuple[int, BatchNormMode, bool]
-        ] = []  # (images, bn, with gradient) since the list was last cleared
+        ] = []  # (number of images, bn, with gradient) of each forward since the list was last cleared
         self._norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
 
     def forward(self, x_BCHW: Tensor, *, bn: BatchNormMode) -> Output:
-        """One pass; `bn` has no default, since which forward updates batch norm is part of each method."""
+        """One forward pass; `bn` has no default, because each method must decide which forward updates batch norm."""
         self.calls.append((len(x_BCHW), bn, torch.is_grad_enabled()))
         if self.training != (bn != "running"):
             self.train(bn != "running")
@@ -54,8 +54,8 @@ class Model(nn.Module):
             emb = self.backbone(x_BCHW)
             if emb.shape != (len(x_BCHW), self.embed_dim):
                 raise PluginError(
-                    f"backbone {type(self.backbone).__name__} gives {list(emb.shape)} for {len(x_BCHW)} pictures; its "
-                    f"embed_dim says [{len(x_BCHW)}, {self.embed_dim}]."
+                    f"backbone {type(self.backbone).__name__} gives {list(emb.shape)} for {len(x_BCHW)} images; by its "
+                    f"embed_dim it must give [{len(x_BCHW)}, {self.embed_dim}]."
                 )
             logits = self.head(emb)
         if bn == "batch":
@@ -71,9 +71,10 @@ class Model(nn.Module):
         bn: BatchNormMode | Literal["first", "last"],
         group: Literal["each", "joint", "interleave"] = "each",
     ) -> tuple[Output, ...]:
-        """Several batches: a forward `each`, one `joint` forward, or `interleave`d (MixMatch's slice swap, then each).
+        """Outputs of several batches.
 
-        bn = "first" or "last": only that forward updates the running statistics; a joint forward then updates them.
+        group: "each" = a forward per batch; "joint" = one forward of all; "interleave" = swap slices as MixMatch
+        does, then a forward per batch. bn = "first" or "last": only that forward updates the running statistics.
         """
         if group == "joint" or len(xs) == 1:
             out = self(torch.cat(xs), bn="update" if bn in ("first", "last") else bn)
@@ -91,26 +92,26 @@ class Model(nn.Module):
 
     @contextmanager
     def fp32(self) -> Iterator[None]:
-        """Without autocast: for arithmetic that half precision ruins, such as VAT's power step."""
-        kept, self.precision = self.precision, None
+        """Switch autocast off: for arithmetic that is too inexact in half precision, such as VAT's power iteration."""
+        saved, self.precision = self.precision, None
         try:
             yield
         finally:
-            self.precision = kept
+            self.precision = saved
 
 
 def interleave(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Swap slice i of branch 0 with slice i of branch i, so that each batch-norm group holds every source.
+    """Swap slice i of branch 0 with slice i of branch i, so that each batch norm group has images of every branch.
 
-    Its own inverse. Slice boundaries are those of the global batch, so that ranks swap what one process would.
+    Applied twice, it gives the input again. Slices are those of the global batch: ranks swap as one process would.
     """
     n, parts = len(xs[0]) * ops.world_size(), len(xs)
     if any(len(x) != len(xs[0]) for x in xs):
         raise UserError(
-            'method.bn_groups = "interleave" swaps slices between branches of one size: set train.unlabeled_batch to '
+            'method.bn_groups = "interleave" needs batches of equal size: set train.unlabeled_batch to the value of '
             'train.batch, or method.bn_groups = "joint".'
         )
-    # n // parts each; the last slices take one more where it does not divide (as the reference does).
+    # Slices of n // parts; if that leaves a remainder, the last slices have one more (as in the reference).
     short = parts - n % parts
     bounds = [0]
     for i in range(parts):
@@ -123,10 +124,10 @@ def interleave(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 class Average(Model):
-    """A moving average of a model: share 1 - decay of the live weights at each step."""
+    """A moving average of a model's weights (EMA or SWA)."""
 
     def __init__(self, model: Model, buffers: Literal["copy", "average", "recompute"] = "copy") -> None:
-        # "recompute" is for evaluation alone (see evaluate.recompute_bn): what training sees of them is the live ones.
+        # "recompute" concerns evaluation only (evaluate.recompute_bn); in training it is the same as "copy".
         nn.Module.__init__(self)
         self.backbone, self.head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
         self.embed_dim, self.precision, self.calls = model.embed_dim, model.precision, []
@@ -148,10 +149,10 @@ class Average(Model):
     @torch.no_grad()
     def follow(self, share: float | Tensor) -> None:
         """average <- average + share * (live - average); buffers that are not averaged are copied."""
-        if isinstance(share, Tensor):  # 0-d on the device; lerp over lists knows no such weight
-            apart = torch._foreach_sub(self._live, self._averaged)
-            torch._foreach_mul_(apart, share)
-            torch._foreach_add_(self._averaged, apart)
+        if isinstance(share, Tensor):  # 0-d on the device; _foreach_lerp_ does not accept it
+            difference = torch._foreach_sub(self._live, self._averaged)
+            torch._foreach_mul_(difference, share)
+            torch._foreach_add_(self._averaged, difference)
         else:
             torch._foreach_lerp_(self._averaged, self._live, share)
         if self._copied:

@@ -1,4 +1,4 @@
-"""The optimizer: torch's rules over named parameters, with slots that a checkpoint can name."""
+"""The optimizer: torch's SGD, Adam or AdamW over named parameters, so that checkpoints save its state by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmctl.recipe.settings import Optimizer as OptimizerSettings
 
 
 class Optimizer:
-    """torch's rule over named parameters, its slots made before the first step and addressed by name."""
+    """Updates the parameters; its state (slots) exists from the start and is addressed by parameter name."""
 
     def __init__(
         self,
@@ -21,14 +21,14 @@ class Optimizer:
         s: OptimizerSettings,
         fused: bool | None = None,
     ) -> None:
-        """`own` gives some parameters a group of their own: name -> lr, momentum, weight_decay.
+        """own: settings of parameters that have their own group: name -> lr, momentum, weight_decay.
 
-        fused: sgd in one kernel, which takes its learning rate from the device; None = on a GPU. On a CPU it rounds
-        otherwise than the list form does.
+        fused: SGD in one kernel, which reads the learning rate from the device; None = on a GPU only. On a CPU its
+        rounding differs from that of the other form.
         """
         self.params, self.clip, self.base = dict(params), s.clip, s.lr
         groups: list[dict[str, Any]] = [
-            # Biases and batch-norm scales are no weights: decay would only shrink the signal.
+            # No weight decay for biases and batch norm scales: it would only shrink the signal.
             {"names": [k for k, p in params.items() if k not in own and p.dim() > 1], "weight_decay": s.weight_decay},
             {"names": [k for k, p in params.items() if k not in own and p.dim() <= 1], "weight_decay": 0.0},
             *({"names": [k], **settings} for k, settings in own.items()),
@@ -44,7 +44,7 @@ class Optimizer:
             elif group.get("momentum") == 0:
                 group["nesterov"] = False
             made.append({"params": [params[k] for k in names], **group})
-            # A group with a learning rate of its own keeps it; the schedule moves the others.
+            # A group that sets its own learning rate keeps it; the others follow the schedule.
             self.scale.append(group.get("lr"))
         fused = all(p.is_cuda for p in params.values()) if fused is None else fused
         if s.name == "sgd":
@@ -60,16 +60,16 @@ class Optimizer:
             )
         else:
             rule = torch.optim.Adam if s.name == "adam" else torch.optim.AdamW
-            # capturable: a CUDA graph may hold the step.
+            # capturable: the step can be part of a CUDA graph.
             gpu = all(p.is_cuda for p in params.values())
             self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True, capturable=gpu)
-            # torch would warn of steps outside of a graph; warm-up and eager mode are such steps on purpose.
+            # torch warns about capturable steps outside a graph; warm-up and eager mode run them on purpose.
             self.rule._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         for p in self.params.values():
             self._make_slots(p, s)
 
     def _make_slots(self, p: nn.Parameter, s: OptimizerSettings) -> None:
-        # torch makes them at the first step; made now, load and resume see one set of names.
+        # torch makes them at the first step; made now, a new and a resumed run have the same names.
         if s.name == "sgd":
             group = next(g for g in self.rule.param_groups if any(q is p for q in g["params"]))
             if group["momentum"]:
@@ -82,20 +82,20 @@ class Optimizer:
             }
 
     def step(self, lr: float | Tensor) -> None:
-        """Clip, step, and forget the gradients; `lr` is a 0-d tensor of the device where one is to be captured."""
+        """Clip the gradients, update the parameters, clear the gradients; on a GPU `lr` is a 0-d tensor there."""
         for group, own in zip(self.rule.param_groups, self.scale, strict=True):
             group["lr"] = lr if own is None else own
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(self.params.values()), self.clip, foreach=True)
         self.rule.step()
-        self.forget()
+        self.clear_gradients()
 
-    def forget(self) -> None:
-        """Drop the gradients: the next backward pass brings memory of its own."""
+    def clear_gradients(self) -> None:
+        """Free the gradients; the next backward pass allocates new ones."""
         self.rule.zero_grad(set_to_none=True)
 
     def slots(self) -> Iterator[tuple[str, Tensor]]:
-        """Every slot by parameter name and slot name, in a fixed order."""
+        """Every state tensor with its name, PARAMETER.SLOT, in a fixed order."""
         for name, p in self.params.items():
             for slot, value in self.rule.state[p].items():
                 if isinstance(value, Tensor):

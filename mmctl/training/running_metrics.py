@@ -1,4 +1,4 @@
-"""Sums of a step's figures between two points, kept on the device, and the first step at which one was not finite."""
+"""Means of losses and metrics over several steps, kept on the device, and a check for NaN and infinite values."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from mmctl.plugin import PseudoLabels, StepOutput
 
 
 class RunningMetrics:
-    """A window of training figures; part of the checkpoint, so that windows do not depend on when a save fell."""
+    """Sums over the steps since the last point of the training curve; saved in checkpoints, so that resume is exact."""
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes, self.device = num_classes, device
         self.names: list[str] = []
         self.sums = torch.zeros(0, dtype=torch.float64, device=device)
-        self.bad = torch.zeros(0, dtype=torch.int64, device=device)  # first step with a non-finite value, -1 = none
-        self.labels_K = torch.zeros(num_classes, dtype=torch.float64, device=device)  # guessed labels by class
+        self.bad = torch.zeros(0, dtype=torch.int64, device=device)  # first step with NaN or infinity, -1 = none
+        self.labels_K = torch.zeros(num_classes, dtype=torch.float64, device=device)  # pseudo-labels by class
         self.count = torch.zeros((), dtype=torch.int64, device=device)
 
     def open(self, names: list[str]) -> None:
-        """Fix the figures of this run, in order."""
+        """Set the names of the metrics, in order, and reset the sums."""
         self.names = names
         self.sums = torch.zeros(len(names), dtype=torch.float64, device=self.device)
         self.bad = torch.full((len(names),), -1, dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
-    def add(self, step: int | Tensor, terms: StepOutput, loss: Tensor, hidden_U: Tensor) -> None:
-        """One step's losses, the method's metrics, and its guessed labels against the hidden ones; all in place."""
-        values = {"loss": loss, **terms.losses, **terms.metrics}
-        if terms.pseudo_labels is not None:
-            values |= score_pseudo_labels(terms.pseudo_labels, hidden_U)
-            self.labels_K += (terms.pseudo_labels.target * terms.pseudo_labels.weight[:, None]).sum(0)
+    def add(self, step: int | Tensor, output: StepOutput, loss: Tensor, hidden_U: Tensor) -> None:
+        """Add one step's losses, the method's metrics, and its pseudo-labels compared with the true labels."""
+        values = {"loss": loss, **output.losses, **output.metrics}
+        if output.pseudo_labels is not None:
+            values |= score_pseudo_labels(output.pseudo_labels, hidden_U)
+            self.labels_K += (output.pseudo_labels.target * output.pseudo_labels.weight[:, None]).sum(0)
         if not self.names:
             self.open(list(values))
         now = torch.stack([v.detach() for v in values.values()]).double()
-        broken = now - now != 0  # NaN where a value is not finite; isfinite is four operations on a GPU
-        self.bad.copy_(torch.where((self.bad < 0) & broken, step, self.bad))
+        not_finite = now - now != 0  # NaN - NaN and inf - inf are NaN; isfinite takes four operations on a GPU
+        self.bad.copy_(torch.where((self.bad < 0) & not_finite, step, self.bad))
         self.sums += now
         self.count += 1
 
     def check(self) -> None:
-        """Raise Diverged with the first term that was not finite, and its step."""
+        """Raise Diverged if a loss or metric was NaN or infinite: with the first one and its step."""
         bad = self.bad.tolist()
         found = [(step, i) for i, step in enumerate(bad) if step >= 0 and not self.names[i].startswith("guess")]
         if found:
-            # The total follows from its terms: name a term where one is as early.
+            # The total loss follows from its terms: if a term failed at the same step, name the term.
             step, i = min(found, key=lambda f: (f[0], self.names[f[1]] == "loss"))
             raise Diverged(f'the loss term "{self.names[i]}"' if i else "the loss", step)
 
     def read(self) -> dict[str, float]:
-        """Means over the window, which is closed; the only wait for the device between two points."""
+        """Means since the last point, and reset the sums; training waits for the device only here."""
         self.check()
         n = int(self.count)
         if not n:
@@ -73,14 +73,14 @@ class RunningMetrics:
         return means
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of the open window."""
+        """The tensors that a checkpoint saves."""
         return {"sums": self.sums, "bad": self.bad, "labels_K": self.labels_K, "count": self.count}
 
 
 def score_pseudo_labels(guess: PseudoLabels, hidden_U: Tensor) -> dict[str, Tensor]:
-    """Share of images kept, mean confidence, mean |margin weight|, and how many kept labels are right.
+    """Quality of pseudo-labels: share of images kept, mean confidence, mean |margin weight|, share of right labels.
 
-    guess_margin is mean |(K q_c - 1) / (K - 1)|: 0 = uniform labels, so that the margin loss ignores the images.
+    guess_margin is mean |(K q_c - 1) / (K - 1)|: 0 = uniform labels, for which the margin loss is 0.
     """
     q, w = guess
     k = q.shape[-1]

@@ -1,4 +1,4 @@
-"""Closed forms of the step: learning rate, loss weights, and the share that an average takes."""
+"""Learning rate, loss weights and averaging share: each is a formula of the step number, so that nothing is saved."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def steps_of(amount: int | float, total: int) -> int:
-    """A length as the recipe gives it: an integer is steps, a fraction is of the run."""
+    """A length of the recipe in steps: an integer is a number of steps, a float is a fraction of the run."""
     return amount if isinstance(amount, int) else round(amount * total)
 
 
 def length_of(amount: int | float | None, total: int) -> int:
-    """The same where a length of 0 makes no sense: at least one step, also where none is given."""
+    """The same, but at least one step; None = one step."""
     return max(1, steps_of(amount or 1, total))
 
 
@@ -24,7 +24,7 @@ def learning_rate(
     final: float,
     cycles: tuple[int | float | None, ...] = (),
 ) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then the named form.
+    """The learning rate of step `step` (from 0): linear warm-up, then the schedule `name`.
 
     cycles: horizon, start and cycle of "cyclic".
     """
@@ -42,16 +42,17 @@ def learning_rate(
 
 
 def cyclic(step: int, peak: float, horizon: int, start: int, cycle: int) -> float:
-    """Fast-SWA's: a cosine towards 0 at `horizon`, whose last `cycle` steps before `start` repeat from there on.
+    """Fast-SWA's learning rate: a cosine that would reach 0 at `horizon`; from `start` on, its last part repeats.
 
-    Counted from the run's first step, warm-up or not, so that an average can be told by step where cycles end.
+    The part that repeats is the `cycle` steps before `start`. Steps are counted from the start of the run (warm-up
+    included), so that the average knows where cycles end.
     """
     at = step if step < start else start - cycle + (step - start) % cycle
     return peak * 0.5 * (1 + math.cos(math.pi * at / horizon))
 
 
 def ramp(step: int, total: int, weight: float, rampup: int | float, form: str) -> float:
-    """The weight of a loss term at step `step` (from 0): grows from 0 over `rampup`, then stays."""
+    """The weight of a loss term at step `step` (from 0): it grows from 0 over `rampup`, then stays constant."""
     length = steps_of(rampup, total)
     if step >= length:
         return weight
@@ -60,11 +61,11 @@ def ramp(step: int, total: int, weight: float, rampup: int | float, form: str) -
 
 
 def average_share(step: int, kind: str, decay: float, warmup: bool, start: int = 0, every: int = 1) -> float:
-    """The share of the live weights that the average takes after step `step` (from 0).
+    """The share of the live weights in the average after step `step` (from 0): average += share * (live - average).
 
-    With warm-up the decay is min(decay, (1 + t) / (10 + t)): a long horizon does not average in the random start.
-    swa: after `start` steps and every `every` from there the n-th network joins with 1/n, so that all weigh the same;
-    before that the average is the live network.
+    ema: 1 - decay. With warm-up the decay is min(decay, (1 + t) / (10 + t)), so that the random initial weights do
+    not stay in the average. swa: the n-th network, taken after `start` steps and then every `every` steps, has the
+    share 1/n, so that all have the same weight; before `start` the average is the live network.
     """
     if kind == "none":
         return 1.0

@@ -1,6 +1,6 @@
-"""The state of a run: its parts, and every tensor that a checkpoint holds.
+"""The state of a run: its parts, the step number, and every tensor that a checkpoint saves.
 
-Each tensor is saved once, under the first part that reaches it.
+A tensor that several parts share is saved once, under the first of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmctl.training.schedules import average_share, learning_rate, length_of, ra
 
 @dataclass
 class Training:
-    """All that a run is made of. Everything that changes from step to step is reached by `tensors`."""
+    """A run in training: its parts and its state. `tensors` and `facts` give everything that changes during steps."""
 
     parts: dict[str, nn.Module]  # owners, in order: model, ema, centroids, labeler, loss.SLOT, augment.NAME, method
     loader: Loader
@@ -38,11 +38,11 @@ class Training:
     device: torch.device
     labeled: Pictures
     splits: dict[str, Pictures]
-    pool: Pictures | None = None  # what the average's batch-norm statistics are found on anew, if they are
+    pool: Pictures | None = None  # images for recomputing the average's batch norm statistics
     step: int = 0
-    cut: bool = False  # the last evaluation was cut short by a signal
-    judged: int = -1  # the step of the last evaluation that the alarms have seen
-    collapsed: str = ""  # the alarm that said so
+    evaluation_stopped: bool = False  # a signal stopped the last evaluation
+    last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
+    collapsed: str = ""  # the text of the alarm that reported a collapse
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
@@ -66,40 +66,40 @@ class Training:
         return {"raw": self.model} if self.ema is None else {"raw": self.model, "ema": self.ema}
 
     def ready(self, weights: str, stop: Callable[[], bool] = lambda: False) -> Model:
-        """One of the networks as it is to be used: an average with batch-norm statistics of its own, if it has any."""
+        """A network prepared for evaluation: an average gets recomputed batch norm statistics if the recipe says so."""
         net = self.nets[weights]
         return net if self.pool is None or weights == "raw" else recompute_bn(net, self.pool, stop)
 
     def plan(self, step: int) -> Plan:
-        """The loader's plan with what the schedules add."""
+        """The loader's plan, with learning rate, averaging share and loss weights of this step."""
         plan, s = self.loader.plan(step), self.settings
-        lr, mean, n = s.schedule, s.average, self.steps
+        lr, average, n = s.schedule, s.average, self.steps
         cycles = lr.horizon, lr.start, lr.cycle
         plan.lr = learning_rate(step, n, s.optimizer.lr, lr.name, lr.warmup, lr.final, cycles)
-        counted = length_of(mean.start, n), length_of(mean.every, n)
-        plan.share = average_share(step, mean.kind, mean.decay, mean.warmup, *counted)
+        start, every = length_of(average.start, n), length_of(average.every, n)
+        plan.share = average_share(step, average.kind, average.decay, average.warmup, start, every)
         plan.weight = {k: ramp(step, self.steps, t.weight, t.rampup, t.ramp) for k, t in self.slots.items()}
         return plan
 
     def staged(self, step: int) -> DevicePlan:
-        """All that step `step` is made of, on the device."""
+        """The plan of step `step`, on the device."""
         return self.transfer(self.plan(step))
 
     def due(self, what: str) -> bool:
-        """Whether `log`, `eval` or `save` falls on the steps done so far: every n steps, and at the end."""
+        """Whether it is time for `log`, `eval` or `save`: every n steps, and after the last step."""
         s = self.settings
         every = {"log": s.train.log_every, "eval": s.eval.every, "save": s.train.save_every}[what]
         return self.step == self.steps or self.step % every == 0
 
     def refit(self) -> None:
-        """Find exact centroids again, where the next step is to have new ones."""
+        """Recompute exact centroids before the next step, if it is time for them."""
         c = self.centroids
         if c.estimator == "exact" and self.step % c.every == 0:
             net = self.ema if c.network == "ema" and self.ema is not None else self.model
             c.refit(net, self.labeled.subset(c.images))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that a checkpoint holds, by its owner's name."""
+        """Every tensor that a checkpoint saves, by the name of its part."""
         return {
             **self.owned,
             **{f"optimizer.{k}": t for k, t in self.optimizer.slots()},
@@ -107,20 +107,25 @@ class Training:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint holds beside its tensors."""
-        alarms = {"in_a_row": self.alarms.in_a_row, "told": list(self.alarms.told)}
-        return {"tally": list(self.metrics.names), "judged": self.judged, "collapsed": self.collapsed, **alarms}
+        """The plain values that a checkpoint saves. The keys are part of the checkpoint format: do not rename them."""
+        return {
+            "tally": list(self.metrics.names),
+            "judged": self.last_evaluated_step,
+            "collapsed": self.collapsed,
+            "in_a_row": self.alarms.in_a_row,
+            "told": list(self.alarms.reported),
+        }
 
     def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Take the facts of a checkpoint; gives the tensors that its own are to be copied into."""
-        self.step, self.judged, self.collapsed = step, facts["judged"], facts["collapsed"]
+        """Set the step and the plain values from a checkpoint; gives the tensors to copy its tensors into."""
+        self.step, self.last_evaluated_step, self.collapsed = step, facts["judged"], facts["collapsed"]
         self.metrics.open(list(facts["tally"]))
-        self.alarms.in_a_row, self.alarms.told = facts["in_a_row"], list(facts["told"])
+        self.alarms.in_a_row, self.alarms.reported = facts["in_a_row"], list(facts["told"])
         return self.tensors()
 
 
 def owned_tensors(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Every persistent tensor once, under the first part that reaches it, by identity."""
+    """Every persistent tensor of the parts, once, named after the first part that has it."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for owner, part in parts.items():
@@ -132,7 +137,7 @@ def owned_tensors(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def own_groups(parts: Mapping[str, nn.Module], params: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Parameters of modules that carry an `optim` dict: their own learning rate, momentum and weight decay."""
+    """Settings of parameters whose module has an `optim` dict: their own learning rate, momentum and weight decay."""
     names = {id(p): k for k, p in params.items()}
     return {
         names[id(p)]: module.optim  # type: ignore[misc]

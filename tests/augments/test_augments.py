@@ -1,4 +1,4 @@
-"""Augmentations, each against a slow reference that takes one picture at a time."""
+"""Augmentations, each against a slow reference that takes one image at a time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_flip_crop_draws_all_shifts_and_flips_alike() -> None:
 
 
 def test_flip_crop_needs_pictures_larger_than_its_pad() -> None:
-    with pytest.raises(DataError, match="pad = 8 needs pictures larger than 8 px"):
+    with pytest.raises(DataError, match="pad = 8 needs images larger than 8 px"):
         FlipCrop((32, 8), pad=8)
     FlipCrop(8, pad=7).apply(pictures(2, 1, 8, 8), **draws(FlipCrop(8, pad=7), 2, down=7, right=-7))
 
@@ -193,7 +193,7 @@ def test_contract(name: str, shape: tuple[int, ...]) -> None:
     for value in drawn.values():
         assert len(value) == len(x)
         assert value.dtype in (torch.float32, torch.int64)
-    rows = torch.tensor([4, 0])  # each picture by its own draws, whatever stands beside it
+    rows = torch.tensor([4, 0])  # each image by its own draws, whatever stands beside it
     assert (policy.apply(x[rows], **{name: value[rows] for name, value in drawn.items()}) == out[rows]).all()
     assert all(len(value) == 0 for value in policy.draw(default_rng(0), 0).values())
 
@@ -209,7 +209,7 @@ def test_shapes_do_not_depend_on_values(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_can_be_captured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a CUDA graph: done again on other pictures and numbers in the same memory, without any of its Python."""
+    """As in a CUDA graph: done again on other images and numbers in the same memory, without any of its Python."""
     monkeypatch.setattr(_pil_ops, "readable", lambda t: False)  # as on a device
     policy = policy_named(name, 3, 12, 9)
     x, drawn, score = pictures(16, 3, 12, 9), draws(policy, 16), torch.rand(16)

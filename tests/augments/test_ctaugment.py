@@ -1,4 +1,4 @@
-"""CTAugment against its source: strengths, rates and pictures, one at a time; and in a run that is stopped."""
+"""CTAugment against its source: strengths, rates and images, one at a time; and in a run that is stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pair(channels: int = 3, size: Any = 32, **more: Any) -> tuple[CTAugment, CTA
     return policy, CTAugmentProbe({"strong": policy})
 
 
-# The source, for one picture -----------------------------------------------------------------------------------------
+# The source, for one image -----------------------------------------------------------------------------------------
 
 
 def patched(image: Image.Image, row: int, column: int, half: int) -> Image.Image:
@@ -120,7 +120,7 @@ class Slow:
         return True
 
 
-# Pictures ------------------------------------------------------------------------------------------------------------
+# Images ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", [2, 4])
@@ -167,7 +167,7 @@ def learned(policy: CTAugment, seed: int = 0) -> Slow:
 def test_levels_come_from_bins_with_weight() -> None:
     policy = CTAugment(3, 32)
     slow, x, draws = learned(policy), pictures(3, 32, 32, n=256), drawn(policy, 256)
-    bins = policy.picked(draws)
+    bins = policy.choose_bins(draws)
     out = policy.apply(x, **draws)
     for i, picture in enumerate(x):
         image = to_pil(picture)
@@ -188,7 +188,7 @@ def test_bins_are_drawn_in_proportion_to_their_weights() -> None:
     policy = CTAugment(3, 32, without=but("rotate", "rescale"), depth=1, threshold=0.6)
     policy.rate_OPV[1, 0] = torch.linspace(0, 1, 17)  # rescale comes before rotate
     draws = drawn(policy, 40_000)
-    bins = policy.picked(draws)[:, 0]
+    bins = policy.choose_bins(draws)[:, 0]
     p = torch.linspace(0, 1, 17) + 0.01
     p = torch.where(p / p.max() >= 0.6, p, 0.0)
     turned = bins[draws["op"][:, 0] == 1, 0]
@@ -224,7 +224,7 @@ Hits = dict[tuple[str, int, int], list[float]]  # by operation, parameter and bi
 
 
 def hits(draws: dict[str, Tensor], score: Tensor, bins: Tensor | None = None) -> Hits:
-    """The scores of the pictures that had each bin."""
+    """The scores of the images that had each bin."""
     found: Hits = {}
     for i in range(len(score)):
         for s, op in enumerate(draws["op"][i].tolist()):
@@ -262,7 +262,7 @@ def test_the_policy_itself_can_be_scored() -> None:
     policy = CTAugment(3, 32)
     slow, draws = learned(policy), drawn(policy, 32)
     score = torch.linspace(0, 1, 32)
-    slow.at_once(hits(draws, score, policy.picked(draws)))
+    slow.at_once(hits(draws, score, policy.choose_bins(draws)))
     policy.update(score, **draws)
     assert slow.close_to(policy)
 
@@ -277,7 +277,7 @@ def test_what_is_never_recognised_is_no_longer_shown() -> None:
     assert (rate[:8] < 0.5).all()
     assert (rate[9:] == 1).all()
     draws = drawn(policy, 2000)
-    bins = policy.picked(draws)[draws["op"] == 0][:, 0]
+    bins = policy.choose_bins(draws)[draws["op"] == 0][:, 0]
     assert set(bins.tolist()) == set(range(9, 17))  # 8 holds .5 and is mixed
     x = torch.full((2000, 3, 32, 32), 100, dtype=torch.uint8)
     with_patch = CTAugment(3, 32, without=but("brightness"), depth=1, cutout=0)
@@ -296,7 +296,7 @@ def test_it_recovers() -> None:
 
 
 def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scores its own pictures, and holds the draws of all: what `total` gives is the sum over both."""
+    """Each scores its own images, and holds the draws of all: what `all_reduce_sum` gives is the sum over both."""
     draws, score = drawn(CTAugment(3, 32), 32), torch.from_numpy(default_rng(1).random(32, np.float32))
     (alone, probe), sums, results = pair(), [], []
     probe.update(score, **draws)
@@ -309,8 +309,8 @@ def test_two_ranks_learn_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
                 heard.append(t)
                 return sums[0][len(heard) - 1] + sums[1][len(heard) - 1] if play else t
 
-            monkeypatch.setattr(ops, "total", total)
-            monkeypatch.setattr(ops, "mine", lambda t, rank=rank: t[rank::2])
+            monkeypatch.setattr(ops, "all_reduce_sum", total)
+            monkeypatch.setattr(ops, "local_rows", lambda t, rank=rank: t[rank::2])
             probe.update(score[rank::2], **draws)
             (results if play else sums).append(policy.rate_OPV if play else heard)
     assert len(sums[0]) == 2
@@ -332,9 +332,9 @@ def test_the_probed_policy_must_be_there() -> None:
     policy = CTAugment(3, 32)
     assert CTAugmentProbe({"hard": policy}, of="hard").policy is policy
     for augments in ({}, {"strong": CTAugmentProbe({"strong": policy})}):
-        with pytest.raises(DataError, match=r'of = "strong" names no ctaugment policy that stands before it'):
+        with pytest.raises(DataError, match=r'of = "strong" is not a ctaugment policy that comes before it'):
             CTAugmentProbe(augments)
-    with pytest.raises(DataError, match="needs grey or RGB pictures"):
+    with pytest.raises(DataError, match="needs grey or RGB images"):
         CTAugment(2, 32)
 
 
@@ -349,7 +349,7 @@ from mmctl.plugin import LossTerm, StepOutput, method
 
 @method("probing")
 class Probing(nn.Module):
-    """Strongly augmented labelled pictures, and what they show CTAugment."""
+    """Strongly augmented labelled images, and what they show CTAugment."""
 
     views = {"x": ("strong", "probe")}
     slots = {"labeled": LossTerm("soft_cross_entropy")}

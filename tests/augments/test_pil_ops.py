@@ -1,4 +1,4 @@
-"""Picture operations, byte by byte against PIL, and against torchvision."""
+"""Image operations, byte by byte against PIL, and against torchvision."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_very_small_pictures(name: str, size: tuple[int, int]) -> None:
 
 
 def mixture(n: int, channels: int, height: int, width: int) -> tuple[Tensor, ...]:
-    """Pictures with an operation and a strength each, in no order."""
+    """Images with an operation and a strength each, in no order."""
     rng = np.random.default_rng(3)
     names = list(VALUES)
     parts = []

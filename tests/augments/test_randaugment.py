@@ -1,4 +1,4 @@
-"""RandAugment against its sources: the same random numbers, one picture at a time, through PIL."""
+"""RandAugment against its sources: the same random numbers, one image at a time, through PIL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shown(policy: Any, x: Tensor, seed: int) -> Tensor:
     return policy.apply(x, **drawn)  # type: ignore[no-any-return]
 
 
-# The sources, for one picture, given its numbers ---------------------------------------------------------------------
+# The sources, for one image, given its numbers ---------------------------------------------------------------------
 
 
 def usb(image: Image.Image, ops: list[str], along: list[float]) -> Image.Image:
@@ -177,7 +177,7 @@ def test_fixmatch_ra_with_the_paper_s_ranges_is_its_port(shape: tuple[int, int, 
 
 
 class Chosen(FixMatchRandAugment):
-    """One operation at one level, in one direction, on every picture."""
+    """One operation at one level, in one direction, on every image."""
 
     def __init__(self, *args: Any, op: str, level: int, direction: int, **more: Any) -> None:
         super().__init__(*args, num_ops=1, cutout=0, **more)
@@ -372,7 +372,7 @@ def test_cutout_is_a_square_somewhere() -> None:
 
 @pytest.mark.parametrize("kind", [FixMatchRandAugment, USBRandAugment, Cutout])
 def test_other_channels_are_refused(kind: Any) -> None:
-    with pytest.raises(DataError, match="needs grey or RGB pictures, and these have 4 channels"):
+    with pytest.raises(DataError, match="needs grey or RGB images, but these have 4 channels"):
         kind(4, 32)
 
 
@@ -381,9 +381,11 @@ def test_operations_left_out(kind: Any) -> None:
     drawn = kind(3, 32, without=("solarize", "rotate")).draw(default_rng(0), 3000)
     left = {_pil_ops.NAMES.index(name) for name in but("solarize", "rotate")}
     assert set(drawn["op"].flatten()) == left
-    with pytest.raises(DataError, match='without names "solarise", which is none of its operations: autocontrast, '):
+    with pytest.raises(
+        DataError, match='without has the unknown operation "solarise"; its operations are autocontrast, '
+    ):
         kind(3, 32, without=("rotate", "solarise"))
-    with pytest.raises(DataError, match="without leaves no operation to draw"):
+    with pytest.raises(DataError, match="without excludes all operations"):
         kind(3, 32, without=ALL)
 
 
@@ -406,7 +408,7 @@ from mmctl.plugin import LossTerm, StepOutput, method
 
 @method("strongly")
 class Strongly(nn.Module):
-    """Labelled pictures, weakly and strongly augmented."""
+    """Labelled images, weakly and strongly augmented."""
 
     views = {"x": ("weak", "strong")}
     slots = {"labeled": LossTerm("soft_cross_entropy")}
@@ -447,7 +449,7 @@ def test_after_weak(name: str) -> None:
 
 
 WRONG = {
-    'augment.strong.without=["solarise"]': 'fixmatch_ra: without names "solarise", which is none of its operations',
+    'augment.strong.without=["solarise"]': 'fixmatch_ra: without has the unknown operation "solarise"',
     "augment.strong.cutout=1.5": "augment.strong.cutout",
     "augment.strong.fill=[1, 2]": "augment.strong.fill",
     "augment.strong.magnitude=1": "must be at least 2",

@@ -175,14 +175,14 @@ def test_timm_models(timm_net: Any, model: str, channels: int, size: Any, dim: i
         ({"model": "resnet18.foo"}, r"not resnet18\.foo; tags are resnet18\.a1_in1k"),
         ({"model": "hf-hub:some/one"}, r"no model 'hf-hub:some/one'"),
         ({"model": "local-dir:/tmp"}, r"no model"),
-        ({"model": "resnet10t", "args": {"drop_rate": 0.1}}, r"args\.drop_rate cannot be set: it drops parts"),
+        ({"model": "resnet10t", "args": {"drop_rate": 0.1}}, r"args\.drop_rate cannot be set: it applies dropout"),
         ({"model": "resnet10t", "args": {"num_classes": 3}}, r"args\.num_classes cannot be set"),
         ({"model": "resnet10t", "args": {"checkpoint_path": "x.pth"}}, r"args\.checkpoint_path cannot be set"),
         ({"model": "resnet10t", "args": {"pretrained_cfg_overlay": {}}}, r"args\.pretrained_cfg_overlay cannot be set"),
-        ({"model": "resnet10t", "args": {"colour": 1}}, r"cannot make 'resnet10t' with args .*colour"),
+        ({"model": "resnet10t", "args": {"colour": 1}}, r"cannot create 'resnet10t' with args .*colour"),
         ({"model": "wrn_28_2", "args": {"residul": "raw"}}, r"residul"),
-        ({"model": "vit_tiny_patch16_224"}, r"does not take 3 x 48 x 48 pictures.*3 x 224 x 224.*img_size = 48"),
-        ({"model": "wrn_28_2", "pretrained": True}, r"no pretrained weights of 'wrn_28_2'"),
+        ({"model": "vit_tiny_patch16_224"}, r"does not accept 3 x 48 x 48 images.*3 x 224 x 224.*img_size = 48"),
+        ({"model": "wrn_28_2", "pretrained": True}, r"no pretrained weights for 'wrn_28_2'"),
     ],
 )
 def test_timm_refusals(timm_net: Any, given: dict[str, Any], words: str) -> None:
@@ -240,7 +240,7 @@ def test_our_family_is_in_timms_registry(timm_net: Any) -> None:
     assert net.get_classifier(name_only=True) == "fc"
     net.reset_classifier(3)
     assert net(x).shape == (2, 3)
-    with pytest.raises(ValueError, match="average only"):
+    with pytest.raises(ValueError, match="average pooling only"):
         net.reset_classifier(3, "max")
     ours = wrn.WRN28x2(3, 32).eval()
     ours.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("fc.")})

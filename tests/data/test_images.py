@@ -1,4 +1,4 @@
-"""Pictures as networks see them: normalisation, targets, and the rows that are shown."""
+"""Images as networks see them: normalisation, targets, and the rows that are shown."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def test_few_pictures_are_spread_evenly() -> None:
         ({"classes": ("c", "b", "a")}, "classes"),
         ({"pixels": torch.zeros(40, 2, 4, 4)}, "uint8"),
         ({"pixels": torch.zeros(40, 2, 4, dtype=torch.uint8)}, "N x C x H x W"),
-        ({"pixels": torch.zeros(40, 2, 4, 5, dtype=torch.uint8)}, "its pictures are [2, 4, 5]"),
-        ({"pixels": torch.zeros(39, 2, 4, 4, dtype=torch.uint8)}, "belong together"),
-        ({"targets": np.zeros((40, 2), np.float32)}, "belong together"),
+        ({"pixels": torch.zeros(40, 2, 4, 5, dtype=torch.uint8)}, "its images are [2, 4, 5]"),
+        ({"pixels": torch.zeros(39, 2, 4, 4, dtype=torch.uint8)}, "do not match"),
+        ({"targets": np.zeros((40, 2), np.float32)}, "do not match"),
         ({"targets": np.full(40, 3)}, "-1 .. 2"),
         ({"targets": np.full(40, -2)}, "-1 .. 2"),
     ],

@@ -75,7 +75,7 @@ def test_a_recipe_asks_for_balanced_batches(tmp_path: Path) -> None:
 
 
 class Shift:
-    """Adds a drawn number to each picture."""
+    """Adds a drawn number to each image."""
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
         return {"by": rng.integers(0, 5, n).astype(np.int64)}
@@ -85,7 +85,7 @@ class Shift:
 
 
 class Double(Shift):
-    """Doubles each picture."""
+    """Doubles each image."""
 
     def apply(self, x: Tensor, **draws: Tensor) -> Tensor:
         return (x * 2).to(torch.uint8)
@@ -247,12 +247,12 @@ def planning() -> list[threading.Thread]:
 def test_prefetch_tells_of_errors(ahead: int) -> None:
     def plan(step: int) -> Any:
         if step == 2:
-            raise ValueError("no such picture")
+            raise ValueError("no such image")
         return step
 
     plans = prefetch(plan, 0, 5, ahead)
     assert [next(plans), next(plans)] == [0, 1]
-    with pytest.raises(ValueError, match="no such picture"):
+    with pytest.raises(ValueError, match="no such image"):
         next(plans)
     assert not planning()
 

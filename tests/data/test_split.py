@@ -1,4 +1,4 @@
-"""Splits: how many labels each class gets, which pictures, and the file of it."""
+"""Splits: how many labels each class gets, which images, and the file of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Table:
 
 
 def pictures(sizes: Any, bare: int = 0) -> Images:
-    """A data set of these class sizes, shuffled, with `bare` pictures that have no label."""
+    """A data set of these class sizes, shuffled, with `bare` images that have no label."""
     targets = np.concatenate([np.full(n, k) for k, n in enumerate(sizes)] + [np.full(bare, -1)]).astype(np.int64)
     targets = np.random.default_rng(5).permutation(targets)
     ids = [f"p{i}" for i in range(len(targets))]
@@ -160,9 +160,9 @@ def test_soft_targets_count_by_their_largest() -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (Table(labels=61), r"split.labels = 61, but only 60 training pictures have a label"),
+        (Table(labels=61), r"split.labels = 61, but only 60 training images have a label"),
         (Table(labels=58, val=3), r"split.labels = 58, but only 57"),
-        (Table(labels=2), r"split.labels = 2 is less than one for each of 3 classes"),
+        (Table(labels=2), r"split.labels = 2 is less than one label for each of 3 classes"),
         (Table(labels=45, on_shortage="error"), r"c has 10 of 15.*split.on_shortage"),
         (Table(val=60), r"split.val = 60, but only 60"),
         (Table(rule="file"), r"needs split.file"),
@@ -205,7 +205,7 @@ def test_a_saved_split_can_be_the_file(tmp_path: Path) -> None:
         ('{"labeled": [1.5]}', "1.5"),
         ('{"labeled": [1, "p1"]}', "more than once"),
         ('{"labeled": [1, 2], "val": [2]}', 'in "labeled" and in "val"'),
-        ('{"labeled": [1, 2, 3, 4]}', "labels 4 pictures, split.labels says 3"),
+        ('{"labeled": [1, 2, 3, 4]}', "labels 4 images, split.labels says 3"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
@@ -219,7 +219,7 @@ def test_file_with_a_bare_picture(tmp_path: Path) -> None:
     images = pictures([6], bare=3)
     row = int(np.flatnonzero(images.targets < 0)[0])
     (tmp_path / "s.json").write_text(json.dumps({"labeled": [row]}))
-    with pytest.raises(DataError, match="1 pictures without a label"):
+    with pytest.raises(DataError, match="1 images without a label"):
         make_split(images, Table(labels="all", rule="file", file="s.json"), 0)
 
 

@@ -183,7 +183,7 @@ def test_two_csv_files(unpack: Callable[..., Path]) -> None:
 
 
 def test_layouts_agree(unpack: Callable[..., Path], tmp_path: Path) -> None:
-    """The first pictures of each part: PNG files by fer2013new.csv are what the two CSV files are."""
+    """The first images of each part: PNG files by fer2013new.csv are what the two CSV files are."""
     both = shutil.copytree(unpack("png", limit=60), tmp_path / "both")
     csv_root = unpack("csv", limit=60)
     shutil.copy(csv_root / "fer2013new.csv", both)
@@ -211,7 +211,7 @@ def faces(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
-    """Two pictures in each part, one happy and one angry."""
+    """Two images in each part, one happy and one angry."""
     for number, folder in enumerate(FOLDERS.values()):
         (tmp_path / "png" / folder).mkdir(parents=True)
         for i, picture in enumerate(faces(2, number)):
@@ -223,7 +223,7 @@ def png(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """The two CSV files with the same six pictures; the fourth row has no face."""
+    """The two CSV files with the same six images; the fourth row has no face."""
     root = tmp_path / "two"
     root.mkdir()
     pixels, votes = ["emotion,pixels,Usage"], [",".join(HEADER)]
@@ -294,10 +294,10 @@ SOURCE = r"github\.com/microsoft/FERPlus.*Kaggle"
 @pytest.mark.parametrize(
     ("file", "line", "old", "new", "words"),
     [
-        ("FER2013Train/label.csv", 1, ",1,0", "", r"label\.csv:1: 10 columns, and a row has 12 or 11.*" + SOURCE),
+        ("FER2013Train/label.csv", 1, ",1,0", "", r"label\.csv:1: 10 columns, but a row has 12 or 11.*" + SOURCE),
         ("FER2013Train/label.csv", 2, "0,0,0,2", "0,0,0,0,0,2", r"label\.csv:2: 13 columns"),
         ("FER2013Valid/label.csv", 2, "8", "many", r"FER2013Valid/label\.csv:2: 'many' votes for anger"),
-        ("FER2013Valid/label.csv", 2, "8", "8.0", r"'8\.0' votes for anger; votes are whole numbers"),
+        ("FER2013Valid/label.csv", 2, "8", "8.0", r"'8\.0' votes for anger; votes must be whole numbers"),
         ("FER2013Valid/label.csv", 2, "8", "-8", r"'-8' votes"),
         ("FER2013Valid/label.csv", 2, "8", "", r"'' votes"),
         (
@@ -305,9 +305,9 @@ SOURCE = r"github\.com/microsoft/FERPlus.*Kaggle"
             1,
             "20.png",
             "no.png",
-            r"label\.csv:1: there is no picture file 'no\.png' in .*" + SOURCE,
+            r"label\.csv:1: there is no image file 'no\.png' in .*" + SOURCE,
         ),
-        ("FER2013Test/label.csv", 1, "20.png", "../FER2013Train/00.png", r"there is no picture file '\.\./"),
+        ("FER2013Test/label.csv", 1, "20.png", "../FER2013Train/00.png", r"there is no image file '\.\./"),
         (
             "FER2013Test/label.csv",
             1,
@@ -328,7 +328,7 @@ def test_bad_label_csv(png: Path, file: str, line: int, old: str, new: str, word
     [
         ("fer2013new.csv", 1, "neutral", "calm", r"fer2013new\.csv:1: the header must be Usage,Image name,neutral"),
         ("fer2013new.csv", 1, ",", ";", r"header must be"),
-        ("fer2013new.csv", 3, ",8,", ",", r"fer2013new\.csv:3: 11 columns, and a row has 12\."),
+        ("fer2013new.csv", 3, ",8,", ",", r"fer2013new\.csv:3: 11 columns, but a row has 12\."),
         ("fer2013new.csv", 3, ",8,", ",1e1,", r"fer2013new\.csv:3: '1e1' votes for anger"),
         ("fer2013new.csv", 5, "PublicTest", "Public", r"fer2013new\.csv:5: usage 'Public' is none of Training"),
         (
@@ -346,9 +346,9 @@ def test_bad_label_csv(png: Path, file: str, line: int, old: str, new: str, word
             r"fer2013new\.csv:4: usage PublicTest, but Training in the same row",
         ),
         ("fer2013.csv", 1, "pixels", "image", r"fer2013\.csv:1: the header must be emotion,pixels,Usage.*" + SOURCE),
-        ("fer2013.csv", 3, ",Training", "", r"fer2013\.csv:3: 2 columns, and a row has 3"),
+        ("fer2013.csv", 3, ",Training", "", r"fer2013\.csv:3: 2 columns, but a row has 3"),
         ("fer2013.csv", 3, "Training", "Train", r"fer2013\.csv:3: usage 'Train' is none of"),
-        ("fer2013.csv", 4, "0 0 0", "0 0", r"fer2013\.csv:4: 2303 pixels, and a picture has 2304"),
+        ("fer2013.csv", 4, "0 0 0", "0 0", r"fer2013\.csv:4: 2303 pixels, but an image has 2304"),
         ("fer2013.csv", 4, "0 0 0", "0 0 0 0", r"fer2013\.csv:4: 2305 pixels"),
         ("fer2013.csv", 4, "0 0 0", "0 256 0", r"fer2013\.csv:4: pixel '256' is not a number from 0 to 255"),
         ("fer2013.csv", 4, "0 0 0", "0 x 0", r"fer2013\.csv:4: pixel 'x' is not"),
@@ -376,7 +376,7 @@ def _truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_truncate, "truncated|not a good picture"),
+        (_truncate, "truncated|not a valid image"),
         (lambda p: p.write_bytes(b""), "cannot identify"),
         (lambda p: p.write_text("<svg/>"), "cannot identify"),
         (lambda p: Image.new("L", (50, 48)).save(p), "50 x 48 px, not 48 x 48"),
@@ -388,14 +388,14 @@ def _truncate(path: Path) -> None:
 )
 def test_bad_picture(png: Path, spoil: Callable[[Path], Any], words: str) -> None:
     spoil(png / "FER2013Valid" / "11.png")
-    with pytest.raises(DataError, match=rf"FER2013Valid/11\.png: not a good picture \(.*({words}).*1 of 2 pictures"):
+    with pytest.raises(DataError, match=rf"FER2013Valid/11\.png: not a valid image \(.*({words}).*1 of 2 images"):
         ferplus(png)
 
 
 def test_picture_that_is_no_file(png: Path) -> None:
     (png / "FER2013Test" / "20.png").unlink()
     os.mkfifo(png / "FER2013Test" / "20.png")  # opening it would wait for ever
-    with pytest.raises(DataError, match=r"there is no picture file '20\.png'"):
+    with pytest.raises(DataError, match=r"there is no image file '20\.png'"):
         ferplus(png)
 
 
@@ -403,7 +403,7 @@ def test_missing(png: Path, two: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"nowhere: there is no such folder\. {SOURCE[:6]}|FER\+ has two parts"):
         ferplus(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=rf"neither fer2013\.csv nor FER2013Train.*{SOURCE}"):
+    with pytest.raises(DataError, match=rf"has neither fer2013\.csv nor FER2013Train.*{SOURCE}"):
         ferplus(tmp_path / "empty")
     shutil.rmtree(png / "FER2013Valid")
     with pytest.raises(DataError, match=rf"FER2013Valid/label\.csv: there is no such file.*{SOURCE}"):
@@ -436,7 +436,7 @@ def test_odd_votes_file(two: Path, content: bytes, words: str) -> None:
 def test_no_clear_label(png: Path) -> None:
     label = png / "FER2013Test" / "label.csv"
     label.write_text(label.read_text().replace("8,0", "2,0").replace(",9,", ",1,"))
-    with pytest.raises(DataError, match="no picture of test has a clear label"):
+    with pytest.raises(DataError, match="no image of test has a majority label"):
         ferplus(png)
 
 

@@ -429,8 +429,12 @@ def test_an_image_in_the_mean_has_full_weight_under_soft() -> None:
 @pytest.mark.parametrize(
     ("method", "sets", "says"),
     [
-        ("remixmatch", ("labeler.name=relative",), "labeler relative compares with the predictions on labelled images"),
-        ("marginmix", ("labeler.prior=running", "labeler.align=uniform"), 'prior = "running" follows the classes'),
+        ("remixmatch", ("labeler.name=relative",), "labeler relative needs the predictions for labelled images"),
+        (
+            "marginmix",
+            ("labeler.prior=running", "labeler.align=uniform"),
+            'prior = "running" and align = "uniform" work against each other',
+        ),
         ("fixmatch", ("labeler.name=free", "labeler.low=0.9", "labeler.high=0.5"), "low = 0.9 is above high = 0.5"),
         ("fixmatch", ("labeler.tau=95",), "labeler.tau: must be at most 1.1"),
         ("fixmatch", ("labeler.align=labeled",), "labeler.align"),
@@ -509,5 +513,5 @@ def test_two_processes_label_as_one_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["mixmatch", "marginmix"])
 @pytest.mark.parametrize("name", ["threshold", "flex", "free", "soft"])
 def test_a_method_that_mixes_every_label_takes_no_mask(method: str, name: str) -> None:
-    with pytest.raises(UserError, match="every label is mixed here"):
+    with pytest.raises(UserError, match="mixes all pseudo-labels and cannot use a masking labeler"):
         training(method, f"labeler.name={name}")

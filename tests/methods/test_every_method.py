@@ -293,9 +293,9 @@ def test_calls_are_those_of_the_last_step(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "no width": ("self.embed_dim = 6", "self.width = 6", "has no embed_dim"),
-    "another width": ("self.embed_dim = 6", "self.embed_dim = 7", "its embed_dim says [4, 7]"),
-    "a table": ("return self.layers(x_BCHW)", "return self.layers(x_BCHW)[:2]", "gives [2, 6] for 4 pictures"),
+    "no width": ("self.embed_dim = 6", "self.width = 6", "has no attribute embed_dim"),
+    "another width": ("self.embed_dim = 6", "self.embed_dim = 7", "by its embed_dim it must give [4, 7]"),
+    "a table": ("return self.layers(x_BCHW)", "return self.layers(x_BCHW)[:2]", "gives [2, 6] for 4 images"),
 }
 
 

@@ -366,5 +366,5 @@ def test_a_probe_does_not_change_what_the_network_learns_from(method: str, learn
 
 
 def test_a_probe_that_cannot_learn_is_refused() -> None:
-    with pytest.raises(Exception, match="has to be a policy that learns"):
+    with pytest.raises(Exception, match="must be a policy that learns"):
         training("fixmatch", "augment.probe.name=affine")

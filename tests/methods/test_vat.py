@@ -53,7 +53,7 @@ def test_vat_is_its_equations() -> None:
             moved.view(-1)[i] -= side
         flat[i] = (sides[0] - sides[1]) / (2 * h)
     r = torch.stack([2.0 * g / g.norm() for g in gradient])
-    found = run.method.adversary(u, batch.draws["seed"])
+    found = run.method.perturbation(u, batch.draws["seed"])
     assert lengths(found) == pytest.approx([2.0] * 3)
     assert cosines(found, r) == pytest.approx([1.0] * 3, abs=1e-6)
 
@@ -94,7 +94,7 @@ def hessian(weight_KP: Tensor, x: Tensor) -> Tensor:
 def test_power_iteration_is_that_of_the_hessian(iterations: int) -> None:
     weight, u, seed = randn(4, 9), randn(5, 1, 3, 3, seed=1), torch.arange(5) + 77
     method = Vat(Softmax(weight), SimpleNamespace(adversarial=kl()), eps=3.0, xi=1e-5, iterations=iterations)
-    found = method.adversary(u, seed)
+    found = method.perturbation(u, seed)
     start = ops.hashed_normal(seed, (1, 3, 3)).double()
     for i in range(5):
         h, d = hessian(weight, u[i]), start[i].flatten()
@@ -125,10 +125,10 @@ def test_the_probing_step_is_not_lost_in_rounding(precision: torch.dtype | None,
         for p, q in zip(run.model.parameters(), exact.model.parameters(), strict=True):
             p.copy_(q)
     batch = run.loader.batch(run.staged(5))
-    found = run.method.adversary(batch.u[0], batch.draws["seed"])
-    lost = exact.method.adversary(batch.u[0], batch.draws["seed"])
+    found = run.method.perturbation(batch.u[0], batch.draws["seed"])
+    lost = exact.method.perturbation(batch.u[0], batch.draws["seed"])
     exact.method.double()
-    expected = exact.method.adversary(batch.u[0].double(), batch.draws["seed"])
+    expected = exact.method.perturbation(batch.u[0].double(), batch.draws["seed"])
     assert mean(cosines(found, expected)) > least
     assert mean(cosines(lost, expected)) < 0.9
     assert run.model.precision is precision
@@ -147,8 +147,8 @@ def test_noise_belongs_to_the_picture_and_the_step() -> None:
     seeds = [run.plan(step).draws["seed"] for step in (0, 1)]
     assert len({*seeds[0].tolist(), *seeds[1].tolist()}) == 24
     batch = run.loader.batch(run.staged(0))
-    whole = run.method.adversary(batch.u[0], batch.draws["seed"])
-    assert torch.equal(whole, run.method.adversary(batch.u[0], batch.draws["seed"]))
+    whole = run.method.perturbation(batch.u[0], batch.draws["seed"])
+    assert torch.equal(whole, run.method.perturbation(batch.u[0], batch.draws["seed"]))
     calls = run.model.calls[-2:]
     assert calls == [(12, "batch", False), (12, "batch", True)]
     assert all(p.grad is None for p in run.params)  # the power step asks for the pixels' gradient alone

@@ -74,4 +74,4 @@ def test_a_run_carries_its_alarms_over() -> None:
     first.alarms.point(200, margins(2.0))
     second.restore(7, json.loads(json.dumps(first.facts())))
     assert second.step == 7
-    assert (second.alarms.in_a_row, second.alarms.told) == (1, ["runaway"])
+    assert (second.alarms.in_a_row, second.alarms.reported) == (1, ["runaway"])

@@ -119,7 +119,7 @@ def test_other_centroids_are_constants_of_the_loss() -> None:
 
 
 class Flat(nn.Module):
-    """Embeds a picture as its pixels."""
+    """Embeds an image as its pixels."""
 
     embed_dim = 4
 

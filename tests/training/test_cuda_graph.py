@@ -62,13 +62,13 @@ class Dropping(nn.Module):
 
 def test_what_draws_on_the_device_is_not_captured() -> None:
     assert uses_device_rng({"model": Dropping(0.0)}) is None
-    assert uses_device_rng({"model": Dropping(0.1)}) == "Dropout in model draws on the device"
+    assert uses_device_rng({"model": Dropping(0.1)}) == "Dropout in model draws random numbers on the device"
 
 
 def test_on_a_cpu_there_is_nothing_to_say() -> None:
     run = training("supervised")
     runner = StepRunner(run, device_step)
-    assert why_not_captured(run) == "graphs are of CUDA"
+    assert why_not_captured(run) == "the device is not a CUDA GPU"
     runner(run.plan(0))
     assert runner.mode == "eager"
     assert not runner.newly_eager()

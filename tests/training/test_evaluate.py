@@ -170,7 +170,7 @@ def test_statistics_are_found_anew_for_each_evaluation() -> None:
     assert found != kept
     run = stepped("average.buffers=recompute")
     list(evaluate_all(run, lambda: True))
-    assert run.cut, "a signal is heard meanwhile"
+    assert run.evaluation_stopped, "a signal is heard meanwhile"
     assert stepped("average.kind=none", "average.buffers=recompute").pool is None
 
 
@@ -232,6 +232,6 @@ def test_an_evaluation_that_was_cut_is_made_first_on_resume() -> None:
     ]  # fmt: skip
     cut = stepped("eval.every=3", "train.steps=5", steps=2)
     events = list(train(cut, lambda: cut.step == 3))
-    assert cut.cut
+    assert cut.evaluation_stopped
     assert not [e for e in events if isinstance(e, Evaluated)]
     assert [type(e).__name__ for e in events if e] == ["Saved"]

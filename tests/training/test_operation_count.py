@@ -45,7 +45,7 @@ class Count(TorchDispatchMode):
 
 @cache
 def mixmatch(group: str) -> Training:
-    """MixMatch's shipped recipe on WRN-28-2 and 32 px, two pictures of each kind."""
+    """MixMatch's shipped recipe on WRN-28-2 and 32 px, two images of each kind."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     images = {
