@@ -80,9 +80,9 @@ class RunRecorder:
             if failure is error:
                 raise
             raise failure from error
-        if t.step == t.steps and not t.cut:
+        if t.step == t.steps and not t.evaluation_stopped:
             return self.end("completed", None, 0)
-        if t.collapsed and t.settings.train.on_collapse == "stop" and not t.cut:
+        if t.collapsed and t.settings.train.on_collapse == "stop" and not t.evaluation_stopped:
             return self.end("nc", t.collapsed, 0)
         return self.end("interrupted", "stopped by a signal", 75)
 
