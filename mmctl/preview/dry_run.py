@@ -51,7 +51,7 @@ def print_plan(recipe: Recipe) -> None:
     print(
         f"speed       {seconds * 1000:.1f} ms per step on {hardware.device}, {hardware.precision}, "
         f"{hardware.threads} thread{'s' * (hardware.threads > 1)} "
-        f"(median of {MEASURED}); estimated training time {duration(seconds * run.steps)}, without evaluations"
+        f"(median of {MEASURED}): ETA {duration(seconds * run.steps)} without evaluations"
     )
 
 

@@ -201,7 +201,7 @@ def _loss_term(found: Value, term: Value) -> str:
     text = f"{name}, weight {term['weight']:g}"
     if not term["ramp_steps"]:
         return text
-    text += f", {term['ramp']} ramp-up over {term['ramp_steps']:,} steps ({_share(term['ramp_share'])}"
+    text += f", {term['ramp']} ramp over {term['ramp_steps']:,} steps ({_share(term['ramp_share'])}"
     text += f", {term['ramp_epochs']:,.1f} epochs of the unlabelled images" if term["ramp_epochs"] else ""
     ends = list(term["weights"].values())[-1:] if term["ramp_share"] > 1 else []
     return text + "".join(f"; weight at the end {end:.3g}" for end in ends) + ")"

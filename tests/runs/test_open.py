@@ -82,7 +82,7 @@ def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> Non
     execute(whole, never)
     with (tmp_path / "plugins" / "tiny.py").open("a") as file:
         file.write("# a remark\n")
-    refused(mm, folder, "has changed since the run began", "Put it back", "--accept-changes")
+    refused(mm, folder, "has changed since the run began", "Restore it", "--accept-changes")
     done = mm("resume", folder.name, "--accept-changes", "--quiet")
     assert done.code == 0, done.err
     assert done.err.count("warning:") == 1
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_told_once(mm: Mm, tmp_path: Path) -> None:
     warned = [line for line in done.err.splitlines() if line.startswith("warning")]
     assert len(warned) == 1
     assert str(newest) in warned[0]
-    assert "going on with the one before" in warned[0]
+    assert "resumes from the checkpoint before" in warned[0]
 
 
 @pytest.mark.parametrize("state", ["completed", "nc"])
