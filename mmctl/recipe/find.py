@@ -22,7 +22,7 @@ def recipe_folders() -> tuple[Path, ...]:
 
 
 def recipe_files() -> dict[str, tuple[Path, Path]]:
-    """Name -> (recipe folder, file) of all recipes; the project's recipe comes before a shipped one of the same name."""
+    """Name -> (recipe folder, file) of all recipes; the project's recipe hides a shipped one of the same name."""
     found: dict[str, tuple[Path, Path]] = {}
     for folder in recipe_folders():
         for file in sorted(folder.rglob("*.toml"), key=lambda file: file.with_suffix("")):

@@ -27,7 +27,7 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
     top = schema(Top)["properties"]
     properties: dict[str, Any] = {
         "extends": {
-            "description": "Parent recipe or list of parents: this recipe changes their values. Later parents win over earlier ones.",
+            "description": "Parent recipe, or list of parents. Later parents win over earlier ones.",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
         },
         **top,

@@ -216,7 +216,7 @@ def _installed() -> Iterator[Entry]:
             file = _source(point.module)
             entry = Entry(kind, point.name, origin, point.module, point.attr, file, version=version)
             if not point.attr:
-                entry = replace(entry, broken=f'its entry point "{point.value}" has no object after the colon')
+                entry = replace(entry, broken=f'its entry point "{point.value}" must be MODULE:OBJECT')
             elif file is None and point.module not in sys.modules:
                 entry = replace(entry, broken=f"its module {point.module} was not found")
             elif file and file.suffix == ".py":

@@ -190,7 +190,7 @@ def test_installed_components(tmp_path: Path, plugins: Path, monkeypatch: pytest
     tiny = entries["mmctl-proto:tiny"]
     assert (tiny.version, tiny.summary, tiny.place, tiny.sha256) == ("0.3", "A tiny loss.", "mmctl-proto 0.3", None)
     assert "was not found" in str(entries["mmctl-proto:gone"].broken)
-    assert "names no object" in str(entries["mmctl-proto:module"].broken)
+    assert "must be MODULE:OBJECT" in str(entries["mmctl-proto:module"].broken)
     assert Index().load(tiny).__name__ == "Tiny"
 
     put(plugins, "mine.py", GOOD)
