@@ -72,7 +72,7 @@ def no_such_recipe(given: str) -> str:
         hint = hint.replace(f'"{last}"', f'"{name}"')
     if not hint:
         hint = f" Known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}." if names else ""
-    return f'no recipe "{printable(given[:80])}", neither a file nor a known name.{hint}'
+    return f'no recipe "{printable(given[:80])}": neither a file nor a known name.{hint}'
 
 
 def same_file(a: Path, b: Path) -> bool:

@@ -78,7 +78,6 @@ class Index:
     """All available components; built at first use.
 
     sources: "off" = only mmctl's own, "local" = also plugins/, "all" = also installed packages ($MMCTL_PLUGINS).
-    Raises PluginError for another value of sources.
     """
 
     def __init__(self, plugins: Path | None = None, sources: str | None = None) -> None:
@@ -105,10 +104,7 @@ class Index:
         return [e.name if e.origin == "mmctl" else e.qualified for e in self.entries if e.kind == kind]
 
     def find(self, kind: str, name: str, home: str | None = None) -> Entry:
-        """The component of this kind and name; home: the origin that is preferred if several have the short name.
-
-        Raises PluginError if the name is unknown, ambiguous or that of a broken plugin.
-        """
+        """The component of this kind and name, else PluginError; home: the preferred origin of a short name."""
         origin, _, short = name.rpartition(":")
         found = [e for e in self.entries if (e.kind, e.name) == (kind, short) and origin in ("", e.origin)]
         origins = {e.origin for e in found}
@@ -129,15 +125,15 @@ class Index:
         others = [e for e in self.entries if e.kind and e.kind != kind and name in (e.name, e.qualified)]
         if others:
             return f'"{word}" is {article(others[0].kind)}, not {article(kind)}.{self._known(kind)}'
-        close = {n: f'"{n}"' for n in self._spellings(kind)}
-        for other in KINDS:
+        close: dict[str, str] = {}
+        for other in (kind, *KINDS):
             for n in self._spellings(other):
-                close.setdefault(n, f'"{n}" ({article(other)})')
+                close.setdefault(n, f'"{n}"' if other == kind else f'"{n}" ({article(other)})')
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
-            hint = hint.replace(f'"{n}"', close[n]) if close[n] != f'"{n}"' else hint
-        how_to_add = " To add one, put a file in plugins/ (see CONTRIBUTING.md)."
-        return f'no {kind} "{word}".{hint}{self._known(kind)}{how_to_add}'
+            hint = hint.replace(f'"{n}"', close[n])
+        how_to_add = "To add one, put a file in plugins/ (see CONTRIBUTING.md)."
+        return f'no {kind} "{word}".{hint}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:
         for e in self.entries:
@@ -193,8 +189,7 @@ def _package() -> Iterator[Entry]:
 def _local(folder: Path) -> Iterator[Entry]:
     for file in sorted(folder.glob("[!_]*.py")):
         try:
-            raw = file.read_bytes()
-            text = raw.decode("utf-8-sig")
+            text = (raw := file.read_bytes()).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
             continue
@@ -233,16 +228,11 @@ def _source(module: str) -> Path | None:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for folder in spec.submodule_search_locations or ():
-        base = Path(folder, *rest)
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin else None
+    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    files = (file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _checked(entry: Entry, entries: Iterable[Entry]) -> Entry:

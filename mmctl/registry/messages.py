@@ -106,8 +106,8 @@ def _words(kind: str, ctx: Mapping[str, Any], message: str) -> str:
         expected = ctx["expected"].replace("'", '"')
         return f"must be one of {expected}" if " or " in expected else f"must be {expected}"
     if kind in ("too_short", "too_long"):
-        least = "min_length" in ctx
-        return f"must have at {'least' if least else 'most'} {ctx['min_length' if least else 'max_length']} values"
+        bound, n = ("least", ctx["min_length"]) if "min_length" in ctx else ("most", ctx["max_length"])
+        return f"must have at {bound} {n} value{'s' * (n != 1)}"
     for key, words in _BOUNDS.items():
         if key in ctx:
             return f"must be {words} {ctx[key]:g}" if isinstance(ctx[key], float) else f"must be {words} {ctx[key]}"

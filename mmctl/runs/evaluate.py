@@ -55,9 +55,7 @@ def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
         return newest
     if not which.isdecimal() or int(which) not in steps:
         have = ", ".join(map(str, steps)) or "none"
-        raise UserError(
-            f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have} or last.'
-        )
+        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have} or last.')
     return checkpoints.read(checkpoints.folder_of(folder, int(which)))
 
 
