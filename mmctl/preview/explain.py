@@ -26,7 +26,7 @@ from mmctl.text import printable
 from mmctl.training.schedules import length_of, steps_of
 from mmctl.training.state import Training
 
-Value = dict[str, Any]
+Facts = dict[str, Any]
 BN = {
     "update": "batch statistics, running statistics updated",
     "batch": "batch statistics, running statistics not updated",
@@ -39,7 +39,7 @@ BUFFERS = {
 }
 
 
-def explain(recipe: Recipe) -> Value:
+def explain(recipe: Recipe) -> Facts:
     """The explanation of a recipe as plain data; `failed` says why no step could be run."""
     try:
         small = recipe.with_(["backbone.name=mmctl:small", "train.compile=false"])
@@ -69,7 +69,7 @@ def _read_data(recipe: Recipe) -> Data | None:
         return None
 
 
-def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: list[TracedCall]) -> Value:
+def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: list[TracedCall]) -> Facts:
     """Views, calls, loss terms, schedule and average of a recipe as plain data; data: None if it was not read."""
     total = recipe.settings.train.steps
     pools: dict[str, int | None] = {
@@ -132,60 +132,60 @@ def _views(recipe: Recipe, run: Training | None) -> dict[str, list[list[str]]]:
     }
 
 
-def explanation_lines(found: Value) -> Iterator[tuple[str, str]]:
+def explanation_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """The explanation for people, as (heading, text); lines of one heading follow each other."""
-    yield "method", f"{found['method']}: {found['summary']}"
-    if found["labeler"]:
-        yield "labeler", f"{found['labeler']}: {found['labeler_summary']}"
-    yield from _view_lines(found)
-    yield from _step_lines(found)
-    if found["centroids"]:
-        yield "centroids", _centroids(found["centroids"])
-    for slot, term in found["losses"].items():
-        yield "loss", f"{slot}: {_loss_term(found, term)}"
-    yield "optimizer", _optimizer(found)
-    yield "average", _average(found)
+    yield "method", f"{facts['method']}: {facts['summary']}"
+    if facts["labeler"]:
+        yield "labeler", f"{facts['labeler']}: {facts['labeler_summary']}"
+    yield from _view_lines(facts)
+    yield from _step_lines(facts)
+    if facts["centroids"]:
+        yield "centroids", _centroids(facts["centroids"])
+    for slot, term in facts["losses"].items():
+        yield "loss", f"{slot}: {_loss_term(facts, term)}"
+    yield "optimizer", _optimizer(facts)
+    yield "average", _average(facts)
     for key, name in (("labeled", "labelled"), ("unlabeled", "unlabelled")):
-        batch, pool, epochs = found["batches"][key], found["pools"][key], found["epochs"][key]
-        if key == "labeled" or "u" in found["views"]:
+        batch, pool, epochs = facts["batches"][key], facts["pools"][key], facts["epochs"][key]
+        if key == "labeled" or "u" in facts["views"]:
             balanced = (
-                " (the same number of each class)" if key == "labeled" and found["sampling"] == "balanced" else ""
+                " (the same number of each class)" if key == "labeled" and facts["sampling"] == "balanced" else ""
             )
             total = f"; {epochs:,.1f} epochs over {pool:,} images" if epochs else ""
             yield "images", f"{batch} {name} per step{balanced}{total}"
-    reported = f"the median of the last {ENOUGH}" if found["evaluations"] >= ENOUGH else "the last one"
-    yield "evaluation", f"every {found['every']:,} steps, {found['evaluations']:,} in total; reported: {reported}"
+    reported = f"the median of the last {ENOUGH}" if facts["evaluations"] >= ENOUGH else "the last one"
+    yield "evaluation", f"every {facts['every']:,} steps, {facts['evaluations']:,} in total; reported: {reported}"
 
 
-def _view_lines(found: Value) -> Iterator[tuple[str, str]]:
+def _view_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     names = {"x": "labelled", "u": "unlabelled"}
-    for branch, views in found["views"].items():
+    for branch, views in facts["views"].items():
         policies = groupby(" then ".join(chain) or "clean (no augmentation)" for chain in views)
         counted = [f"{n} x {policy}" if (n := len(list(same))) > 1 else policy for policy, same in policies]
         yield "views", f"{len(views)} of each {names.get(branch, branch)} image: {', '.join(counted)}"
 
 
-def _step_lines(found: Value) -> Iterator[tuple[str, str]]:
-    if found["failed"]:
-        yield "step", f"could not be run: {found['failed']}"
+def _step_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    if facts["failed"]:
+        yield "step", f"could not be run: {facts['failed']}"
         return
-    nets = {"network": "the network", "average": f"the {found['average']['kind'].upper()} network"}
+    nets = {"network": "the network", "average": f"the {facts['average']['kind'].upper()} network"}
     last = nets["network"]
-    for number, (call, same) in enumerate(groupby(found["calls"]), 1):
+    for number, (call, same) in enumerate(groupby(facts["calls"]), 1):
         times = len(list(same))
         if call["net"] == "labeler":
-            yield "step", f"{number}. {found['labeler']} makes pseudo-labels from the outputs of {last}"
+            yield "step", f"{number}. {facts['labeler']} makes pseudo-labels from the outputs of {last}"
             continue
         last = nets[call["net"]]
         images = f"{f'{times} x ' if times > 1 else ''}{call['images']} images"
         views = f" ({call['views']})" if call["views"] else ""
         gradient = "with gradient" if call["gradient"] else "no gradient"
         yield "step", f"{number}. forward pass of {last} on {images}{views}, {gradient}; batch norm: {BN[call['bn']]}"
-    if found["traced_on"]:
-        yield "traced on", found["traced_on"]
+    if facts["traced_on"]:
+        yield "traced on", facts["traced_on"]
 
 
-def _centroids(table: Value) -> str:
+def _centroids(table: Facts) -> str:
     if table["estimator"] == "exact":
         every = f"every {table['every']:,} steps" if table["every"] > 1 else "before each step"
         net = "EMA network" if table["network"] == "ema" else "network"
@@ -194,7 +194,7 @@ def _centroids(table: Value) -> str:
     return f"{table['estimator']}{rate}, updated in each step"
 
 
-def _loss_term(found: Value, term: Value) -> str:
+def _loss_term(facts: Facts, term: Facts) -> str:
     name = (term["loss"] or "computed by the method").removeprefix("mmctl:")
     if not term["weight"]:
         return f"{name}, weight 0: reported, not part of the loss"
@@ -211,18 +211,18 @@ def _share(share: float) -> str:
     return f"{100 * share:.3g} % of the run" if share <= 1 else f"{share:.3g} times the run"
 
 
-def _optimizer(found: Value) -> str:
-    optimizer, schedule = found["optimizer"], found["schedule"]
-    text = f"{optimizer['name']}, learning rate {optimizer['lr']:g}, {schedule['name']} over {found['steps']:,} steps"
+def _optimizer(facts: Facts) -> str:
+    optimizer, schedule = facts["optimizer"], facts["schedule"]
+    text = f"{optimizer['name']}, learning rate {optimizer['lr']:g}, {schedule['name']} over {facts['steps']:,} steps"
     if schedule["name"] == "cyclic":
-        horizon, start, cycle = (length_of(schedule[key], found["steps"]) for key in ("horizon", "start", "cycle"))
+        horizon, start, cycle = (length_of(schedule[key], facts["steps"]) for key in ("horizon", "start", "cycle"))
         text += (
             f": a cosine that would reach 0 at step {horizon:,}; from step {start:,} its last {cycle:,} steps repeat"
         )
-    if warm := steps_of(schedule["warmup"], found["steps"]):
+    if warm := steps_of(schedule["warmup"], facts["steps"]):
         text += f", after a linear warm-up of {warm:,} steps"
-    if len(set(found["lr"].values())) > 1:
-        text += " (" + ", ".join(f"{lr:.3g} at step {at:,}" for at, lr in found["lr"].items()) + ")"
+    if len(set(facts["lr"].values())) > 1:
+        text += " (" + ", ".join(f"{lr:.3g} at step {at:,}" for at, lr in facts["lr"].items()) + ")"
     decay = optimizer["weight_decay"]
     if optimizer["name"] == "adamw" and decay:
         factor = decay * optimizer["lr"]
@@ -230,30 +230,30 @@ def _optimizer(found: Value) -> str:
     return text + (f"; L2 weight decay {decay:g}" if decay else "; no weight decay")
 
 
-def _average(found: Value) -> str:
-    average = found["average"]
+def _average(facts: Facts) -> str:
+    average = facts["average"]
     if average["kind"] == "none":
         return "none: the network itself is evaluated"
     buffers = f"batch-norm statistics: {BUFFERS[average['buffers']]}"
     if average["kind"] == "swa":
-        start, every = (length_of(average[key], found["steps"]) for key in ("start", "every"))
+        start, every = (length_of(average[key], facts["steps"]) for key in ("start", "every"))
         return (
             f"SWA: mean of the networks after steps {start:,}, {start + every:,}, {start + 2 * every:,} ...; {buffers}"
         )
-    warm, horizon = found["ema_warmup_steps"], found["ema_horizon"]
+    warm, horizon = facts["ema_warmup_steps"], facts["ema_horizon"]
     text = f"EMA, decay {average['decay']:g}: averages about the last {horizon:,.0f} steps"
-    text += f" ({_share(horizon / found['steps'])}"
+    text += f" ({_share(horizon / facts['steps'])}"
     text += f"; the decay is lower before step {warm:,}" if warm else ""
-    text += ", which this run does not reach)" if warm >= found["steps"] else ")"
+    text += ", which this run does not reach)" if warm >= facts["steps"] else ")"
     return f"{text}; {buffers}"
 
 
-def comment(found: Value) -> str:
+def comment(facts: Facts) -> str:
     """The explanation as TOML comment lines, no wider than the terminal."""
     width = max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
     comments: list[str] = []
     previous = ""
-    for heading, text in explanation_lines(found):
+    for heading, text in explanation_lines(facts):
         first = f"# {heading if heading != previous else '':<11}"
         previous = heading
         comments += textwrap.wrap(

@@ -21,7 +21,7 @@ from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
 from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
 from mmctl.recipe.resolve import resolve
-from mmctl.recipe.resolved import Part, Resolved, build_order, missing_policies
+from mmctl.recipe.resolved import Resolved, build_order, missing_policies
 from mmctl.recipe.settings import Settings
 from mmctl.recipe.toml_source import KeyPath
 from mmctl.registry.index import Index, failure
@@ -132,8 +132,9 @@ class Recipe:
 
         Returns None if the recipe has no such component; raises PluginError if the component raises.
         """
-        part = self._part(kind, slot)
+        part = self.resolved.parts.get((kind, slot))
         if part is None:
+            assert slot is None or slot in self.slots, f"no {kind} {slot}"
             return None
         supplied = {name: value for name, value in (known or {}).items() if name in part.shape.supplied}
         try:
@@ -144,12 +145,6 @@ class Recipe:
             if part.entry.origin == "mmctl" and not isinstance(error, ValueError):
                 raise
             raise PluginError(failure(part.entry, error, "cannot be built")) from error
-
-    def _part(self, kind: str, slot: str | None) -> Part | None:
-        parts = self.resolved.parts
-        if (kind, slot) not in parts and kind in ("loss", "augment"):
-            assert slot in (self.slots if kind == "loss" else self.after), f"no {kind} {slot}"
-        return parts.get((kind, slot))
 
     def check_views(self, views: Mapping[str, Sequence[str]]) -> None:
         """Raise RecipeError if the views of a built method use augmentation policies that the recipe does not have."""

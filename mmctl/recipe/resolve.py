@@ -215,7 +215,7 @@ class Resolver:
         for name in tables:
             if name not in slots:
                 hint = suggest(name, slots) or f" It has {', '.join(slots)}."
-                self.report(("loss", name), f"method {method.entry.name} has no loss term of this name.{hint}")
+                self.report(("loss", name), f"method {method.entry.name} has no such loss term.{hint}")
         for name, slot in slots.items():
             table, path = tables.get(name, {}), ("loss", name)
             terms = self.term(name, table, slot)

@@ -201,19 +201,19 @@ def _args(doc: str) -> dict[str, str]:
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a model, simple enough for editors: without titles and nulls."""
-    made = model.model_json_schema(by_alias=True)
-    for name, about in made.get("properties", {}).items():
+    described = model.model_json_schema(by_alias=True)
+    for name, about in described.get("properties", {}).items():
         about.pop("title", None)
         if "anyOf" in about:
-            kept = [part for part in about["anyOf"] if part != {"type": "null"}]
+            types = [part for part in about["anyOf"] if part != {"type": "null"}]
             about.pop("anyOf")
-            about.update(kept[0] if len(kept) == 1 else {"anyOf": kept})
+            about.update(types[0] if len(types) == 1 else {"anyOf": types})
         if about.get("default", 0) is None:
             del about["default"]
-        made["properties"][name] = about
-    made.pop("title", None)
-    made.pop("description", None)
-    return made
+        described["properties"][name] = about
+    described.pop("title", None)
+    described.pop("description", None)
+    return described
 
 
 def parameters(model: type[BaseModel]) -> list[Parameter]:

@@ -70,4 +70,4 @@ def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
 
 def _one_of(option: str, given: str, known: list[str]) -> None:
     if given not in known:
-        raise UserError(f'{option}: "{given}" is unknown; use one of {", ".join(known)}.{suggest(given, known)}')
+        raise UserError(f'{option}: "{given}" is not among {", ".join(known)}.{suggest(given, known)}')

@@ -151,7 +151,7 @@ rate = 1
         "11: backbone.width: must be at least 1 (got 0)",
         '12: backbone.form: must be one of "a" or "b" (got "c")',
         '14: augment.strong.after: must be the name of another policy in this recipe (got "wek"); did you mean "weak"?',
-        '15: loss.unlabelled: method fake has no loss term of this name. Did you mean "unlabeled" or "labeled"?',
+        '15: loss.unlabelled: method fake has no such loss term. Did you mean "unlabeled" or "labeled"?',
         "18: loss.fair.name: the method computes this loss term itself: only weight, rampup and ramp can be set",
         "20: loss.labeled.weight: must be at least 0 (got -1)",
         "21: loss.labeled.rampup: must be at most 1 (got 1.5)",
