@@ -364,7 +364,7 @@ def test_extends() -> None:
     with pytest.raises(RecipeError, match=r"y.toml:2: extends: is circular: recipes/x.toml -> recipes/y.toml"):
         recipe.load("x")
     write("gone", 'extends = "bas"\n')
-    with pytest.raises(RecipeError, match=r'gone.toml:1: extends: no recipe "bas", .* Did you mean "base"'):
+    with pytest.raises(RecipeError, match=r'gone.toml:1: extends: no recipe "bas": .* Did you mean "base"'):
         recipe.load("gone")
     for n in range(11):
         write(f"n{n}", f'extends = "n{n + 1}"\n')
@@ -407,7 +407,7 @@ def test_a_later_parent_that_names_another_component_drops_the_parameters_of_the
         ('""', "must be a recipe name in quotes"),
         ('["base", 3]', "must be a recipe name in quotes or a list of names"),
         ("[]", "is an empty list: name a recipe, or remove the line"),
-        ('["base", "bas"]', 'no recipe "bas", .* Did you mean "base"'),
+        ('["base", "bas"]', 'no recipe "bas": .* Did you mean "base"'),
         ('["base", "x\\u0000"]', "no recipe"),
         (str(["base"] * 9), "has 9 recipes; at most 8 are allowed"),
         ('["base", "round"]', "is circular: recipes/wrong.toml -> recipes/round.toml -> recipes/wrong.toml"),

@@ -91,7 +91,7 @@ def test_all_complete(mm: Mm, tmp_path: Path) -> None:
 def test_some_fail(mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "failed", "interrupted"))
     assert done.code == 6
-    assert done.err == "mmctl: 2 of 3 runs did not complete; see them with `mmctl ls`.\n"
+    assert done.err == "mmctl: 2 of 3 runs did not complete; list them with `mmctl ls`.\n"
     _, failed, interrupted = folders(tmp_path)
     assert f"{failed.name}: failed  mmctl: the loss is not finite since step 3.\n" in done.out
     assert f"{interrupted.name}: interrupted  (resume it with: mmctl resume {interrupted.name})\n" in done.out
@@ -126,7 +126,7 @@ def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.Monke
     done = mm(*words("completed", "running", "running"))
     assert done.code == 75
     assert "stopped: 1 completed, 2 interrupted. List runs with `mmctl ls`" in done.err
-    assert done.out.count("interrupted  (mmctl resume ") == 2
+    assert done.out.count("interrupted  (resume it with: mmctl resume ") == 2
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:

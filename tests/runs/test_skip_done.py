@@ -91,14 +91,14 @@ def test_only_what_is_missing_of_a_batch_is_run(mm: Mm, tmp_path: Path) -> None:
     assert "2 runs, " in done.out
     assert count(tmp_path) == 3
     done = mm(*RUN, "--seeds", "0-2")
-    assert done.out.count("computed already") == 3
+    assert done.out.count("already done") == 3
     assert count(tmp_path) == 3
 
 
 def test_a_run_that_is_skipped_gets_the_tags_of_the_command(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN)
     for _ in range(2):
-        assert "computed already" in mm(*RUN, "--tag", "mine", "--tag", "b").out
+        assert "already done" in mm(*RUN, "--tag", "mine", "--tag", "b").out
     assert mm("ls", "tag:mine", "--json").out.count('"uid"') == 1
     (folder,) = (tmp_path / "runs").glob("2*")
     assert sum(path.read_text().count('"e":"tag"') for path in folder.glob("journal.*.jsonl")) == 1
