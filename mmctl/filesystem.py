@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and file systems that need care."""
+"""Writes files atomically and detects network file systems."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import re
 from pathlib import Path
 
 NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
-
-
 LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.overlayfs"}
 
 
 def is_network(path: Path) -> bool:
-    """Whether a folder lies on a network file system, where only one host may use a database."""
+    """Whether a folder is on a network file system, where SQLite is safe for a single host only."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -26,14 +24,14 @@ def is_network(path: Path) -> bool:
         if len(fields) < 5 or not right:
             continue
         point = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4]))
-        # Later mounts cover earlier ones of the same folder.
+        # A later mount hides an earlier one at the same folder.
         if len(point.parts) >= best and path.is_relative_to(point):
             best, kind = len(point.parts), right.split()[0]
     return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, a kill -9 or a power cut finds the old content or the new, never a part."""
+    """Write a file atomically: after a crash or power cut it has the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_synced(temporary, data)
@@ -45,7 +43,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
+    """Write a new file and wait until it is on disk; FileExistsError if it exists."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -53,7 +51,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
+    """Wait until the directory entries of a folder are on disk."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

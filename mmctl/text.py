@@ -1,4 +1,4 @@
-"""Text for people: values as TOML writes them, paths, lengths of time, and nothing that a terminal would obey."""
+"""Formats values for messages: TOML literals, keys, paths, durations, and text without terminal control codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def printable(value: object) -> str:
-    """A user's text without characters that steer a terminal: these are written as `\\u001b`; None is empty."""
+    """A text with control characters escaped as `\\u001b`, so that it cannot control the terminal; None is ""."""
     return "".join(
         char if char.isprintable() or unicodedata.category(char) == "Zs" else _escape(char)
         for char in ("" if value is None else str(value))
@@ -42,18 +42,18 @@ def literal(value: Any) -> str:
 
 
 def short_literal(value: Any) -> str:
-    """A value as messages quote it: TOML, cut to a readable length."""
+    """A value as one line of TOML, cut to 60 characters for messages."""
     text = literal(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """A key as messages write it: ("loss", "margin", "weight") is loss.margin.weight."""
+    """A key path as a TOML key: ("loss", "margin", "weight") -> loss.margin.weight."""
     return ".".join(str(p) if isinstance(p, int) or _BARE_KEY.fullmatch(p) else literal(p) for p in path)
 
 
 def display_path(path: Path) -> str:
-    """A path as messages write it: relative to the current folder where that is shorter."""
+    """A path for messages: relative to the current folder if it is inside, else as given."""
     try:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
@@ -61,7 +61,7 @@ def display_path(path: Path) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time: 42s, 3m05s, 7h12m, 2d03h."""
+    """Seconds for people: 42s, 3m05s, 7h12m, 2d03h."""
     s = round(max(0.0, seconds))
     if s < 60:
         return f"{s}s"

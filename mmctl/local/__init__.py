@@ -1,6 +1,6 @@
-"""The project's own components: plugins/x.py is imported as mmctl.local.x.
+"""The project's plugins: plugins/x.py is imported as mmctl.local.x.
 
-A real package, so that objects of a plugin can be pickled and timm.register_model finds their module.
+A real package, because pickle and timm.register_model import a plugin's module by its name.
 """
 
 from mmctl.project import plugins_dir

@@ -1,1 +1,1 @@
-"""What a recipe would do, found out without training it: dry run, explanation of a step, profile."""
+"""Shows what a recipe would do without training it: dry run, explanation of a training step, profile."""

@@ -1,4 +1,4 @@
-"""`mmctl run --dry-run`: what would happen, with a speed that was measured and not guessed."""
+"""`mmctl run --dry-run`: prints data, network, training step and measured speed of a recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import torch
 
 from mmctl.data.images import Normalization
-from mmctl.preview.explain import describe, lines
+from mmctl.preview.explain import describe, explanation_lines
 from mmctl.preview.trace_step import trace_step
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import build_training, read_data
@@ -21,7 +21,7 @@ WARM = 3
 
 
 def print_plan(recipe: Recipe) -> None:
-    """Print the plan of a recipe; trains a few steps on the side and writes nothing."""
+    """Print what a run of the recipe would do; times a few real training steps and writes no file."""
     hardware = use_hardware(recipe.settings.train)
     data = read_data(recipe)
     run = build_training(recipe, data, hardware.device, hardware.dtype)
@@ -30,32 +30,33 @@ def print_plan(recipe: Recipe) -> None:
     print(f"{recipe.name}  seed {recipe.seed}  cell {recipe.config_id}")
     print(
         f"data        {recipe.dataset_name}, {len(images.classes)} classes, {shape} uint8, "
-        f"normalised by {_norm(run.loader.norm)}"
+        f"normalised with {_mean_std(run.loader.norm)}"
     )
     both = len(set(split.labeled.tolist()) & set(split.unlabeled.tolist()))
     print(
-        f"pools       {len(images.ids)} train: {len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled "
+        f"training    {len(images.ids)} images: {len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled "
         f"({both} in both); evaluated on " + ", ".join(f"{k} ({len(p)})" for k, p in run.splits.items())
     )
-    print("labels      " + ", ".join(f"{c} {n}" for c, n in zip(images.classes, split.counts, strict=True)))
+    print("labels      " + ", ".join(f"{c}: {n}" for c, n in zip(images.classes, split.counts, strict=True)))
     if len(split.val) > len(split.labeled):
-        print("            note: more validation pictures than labels; choosing on them is unrealistic")
-    weights = sum(p.numel() for p in run.params)
-    print(f"network     {recipe.data['backbone']['name']}, {weights:,} weights, embedding {run.model.embed_dim}")
+        print("            note: more validation images than labels; model selection on them is unrealistic")
+    parameters = sum(p.numel() for p in run.params)
+    backbone, size = recipe.data["backbone"]["name"], run.model.embed_dim
+    print(f"network     {backbone}, {parameters:,} parameters, embedding size {size}")
     seconds = seconds_per_step(run)
-    before = ""
-    for heading, text in lines(describe(recipe, run, data, trace_step(run))):
-        print(f"{heading if heading != before else '':<12}{text}")
-        before = heading
+    previous = ""
+    for heading, text in explanation_lines(describe(recipe, run, data, trace_step(run))):
+        print(f"{heading if heading != previous else '':<12}{text}")
+        previous = heading
     print(
-        f"speed       {seconds * 1000:.1f} ms a step on {hardware.device}, {hardware.precision}, "
+        f"speed       {seconds * 1000:.1f} ms per step on {hardware.device}, {hardware.precision}, "
         f"{hardware.threads} thread{'s' * (hardware.threads > 1)} "
         f"(median of {MEASURED}): ETA {duration(seconds * run.steps)} without evaluations"
     )
 
 
 def seconds_per_step(run: Training) -> float:
-    """Median seconds of a step, over some real ones after a short warm-up."""
+    """Median time of one training step in seconds, after a short warm-up."""
     times = []
     for step in range(WARM + MEASURED):
         run.refit()
@@ -70,5 +71,5 @@ def seconds_per_step(run: Training) -> float:
     return sorted(times[WARM:])[MEASURED // 2]
 
 
-def _norm(norm: Normalization) -> str:
+def _mean_std(norm: Normalization) -> str:
     return "mean " + ", ".join(f"{m:.3f}" for m in norm.mean) + " std " + ", ".join(f"{s:.3f}" for s in norm.std)

@@ -1,7 +1,7 @@
-"""What a recipe's method does in a step, told from one step that really ran; what its schedules come to, in steps.
+"""Explains a recipe: the calls of one training step, which is run for this, and the schedules in steps.
 
-`mmctl recipe show` rehearses on a small network and, where the data lie in files, on made-up pictures: which networks
-are asked, with how many pictures, which batch norm and which gradient, is the method's and hangs on neither.
+`mmctl recipe show` runs the step with a small backbone and, where the data set needs files, on random images: forward
+passes, batch norm and gradients depend on the method alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mmctl.errors import MmctlError
-from mmctl.preview.trace_step import CLASSES, SIDE, Pass, noise_data, trace_step
+from mmctl.preview.trace_step import CLASSES, SIDE, TracedCall, noise_data, trace_step
 from mmctl.recipe.recipe import Recipe
 from mmctl.recipe.resolved import policy_chain
 from mmctl.runs.build import Data, build_training, read_data
@@ -26,61 +26,61 @@ from mmctl.text import printable
 from mmctl.training.schedules import length_of, steps_of
 from mmctl.training.state import Training
 
-Value = dict[str, Any]
+Facts = dict[str, Any]
 BN = {
-    "update": "by the batch and updated",
-    "batch": "by the batch, not updated",
-    "running": "by its running statistics",
+    "update": "batch statistics, running statistics updated",
+    "batch": "batch statistics, running statistics not updated",
+    "running": "running statistics",
 }
 BUFFERS = {
     "copy": "copied from the network",
-    "average": "averaged too",
-    "recompute": "found anew on training pictures for each evaluation",
+    "average": "averaged like the weights",
+    "recompute": "recomputed on training images before each evaluation",
 }
 
 
-def explain(recipe: Recipe) -> Value:
-    """Everything that is told of a recipe, after a rehearsal."""
+def explain(recipe: Recipe) -> Facts:
+    """The explanation of a recipe as plain data; `failed` says why no step could be run."""
     try:
         small = recipe.with_(["backbone.name=mmctl:small", "train.compile=false"])
-        data = _own_data(small) if _embedded(recipe) else None
+        data = _read_data(small) if _needs_no_files(recipe) else None
         run = build_training(small, data or noise_data(recipe), torch.device("cpu"), None)
-        found = describe(recipe, run, data, trace_step(run))
+        explanation = describe(recipe, run, data, trace_step(run))
     except Exception as error:
-        # Showing a recipe needs no step of it: what keeps one from being made is part of what is shown.
+        # A recipe must be shown even if its step fails: the error is part of the explanation.
         text = str(error) if isinstance(error, MmctlError) else f"{type(error).__name__}: {error}"
         return describe(recipe, None, None, []) | {"failed": text.splitlines()[0] if text else type(error).__name__}
-    mine, backbone = recipe.data["backbone"]["name"], small.data["backbone"]["name"]
-    on = "the data set's own pictures" if data else f"made-up pictures of 3 x {SIDE} x {SIDE} in {CLASSES} classes"
-    with_ = f", with the network {backbone} in place of {mine}" if mine != backbone else ""
-    return found | {"rehearsed": f"on {on}{with_}: forwards, batch norm and gradients are the method's own"}
+    backbone, small_backbone = recipe.data["backbone"]["name"], small.data["backbone"]["name"]
+    images = "images of the data set" if data else f"random images of 3 x {SIDE} x {SIDE} in {CLASSES} classes"
+    instead = f", with backbone {small_backbone} instead of {backbone}" if backbone != small_backbone else ""
+    return explanation | {"traced_on": f"one training step on {images}{instead}"}
 
 
-def _embedded(recipe: Recipe) -> bool:
-    """Whether the data set can be read without any file."""
+def _needs_no_files(recipe: Recipe) -> bool:
+    """Whether the data set is part of mmctl or of a library, so that it can be read without a folder."""
     root = inspect.signature(recipe.resolved.parts["dataset", None].component).parameters.get("root")
     return root is None or root.default is not inspect.Parameter.empty
 
 
-def _own_data(recipe: Recipe) -> Data | None:
+def _read_data(recipe: Recipe) -> Data | None:
     try:
         return read_data(recipe)
     except MmctlError:
         return None
 
 
-def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: list[Pass]) -> Value:
-    """One object with views, passes, loss terms, schedule and average; data: the recipe's own, if they are known."""
+def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: list[TracedCall]) -> Facts:
+    """Views, calls, loss terms, schedule and average of a recipe as plain data; data: None if it was not read."""
     total = recipe.settings.train.steps
     pools: dict[str, int | None] = {
-        "labeled": len(data.split.labeled) if data else _whole(recipe.settings.split.labels),
+        "labeled": len(data.split.labeled) if data else _as_count(recipe.settings.split.labels),
         "unlabeled": len(data.split.unlabeled) if data else None,
     }
     sizes = {"labeled": recipe.settings.train.batch, "unlabeled": recipe.settings.train.unlabeled_batch}
     plans = {at: run.plan(at) for at in sorted({0, total // 2, total - 1})} if run else {}
     entries = {key: part.entry for key, part in recipe.resolved.parts.items()}
     labeler = entries.get(("labeler", None))
-    asked = [part.shape.supplied for part in recipe.resolved.parts.values()]
+    supplied = [part.shape.supplied for part in recipe.resolved.parts.values()]
     losses = {}
     for slot, term in recipe.slots.items():
         length = steps_of(term.rampup, total)
@@ -90,26 +90,25 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, steps: lis
             "weights": {at: plan.weight[slot] for at, plan in plans.items()},
         }  # fmt: skip
     average = recipe.settings.average
-    horizon = 1 / (1 - average.decay) if average.kind == "ema" else None
     return {
         "method": recipe.method_name, "summary": entries["method", None].summary,
         "labeler": labeler.name if labeler else None, "labeler_summary": labeler.summary if labeler else None,
         "views": _views(recipe, run),
-        "centroids": recipe.data["centroids"] if any("centroids" in shape for shape in asked) else None,
-        "passes": [one._asdict() for one in steps],
+        "centroids": recipe.data["centroids"] if any("centroids" in names for names in supplied) else None,
+        "calls": [call._asdict() for call in calls],
         "losses": losses,
         "optimizer": recipe.data["optimizer"], "schedule": recipe.data["schedule"],
         "lr": {at: plan.lr for at, plan in plans.items()},
-        "average": recipe.data["average"], "horizon": horizon,
-        "settles": _settles(average.decay) if average.kind == "ema" and average.warmup else 0,
+        "average": recipe.data["average"], "ema_horizon": 1 / (1 - average.decay) if average.kind == "ema" else None,
+        "ema_warmup_steps": _ema_warmup_steps(average.decay) if average.kind == "ema" and average.warmup else 0,
         "steps": total, "batches": sizes, "sampling": recipe.settings.train.sampling, "pools": pools,
-        "seen": {key: _epochs(total, sizes[key], pool) for key, pool in pools.items()},
+        "epochs": {key: _epochs(total, sizes[key], pool) for key, pool in pools.items()},
         "evaluations": math.ceil(total / recipe.settings.eval.every), "every": recipe.settings.eval.every,
-        "rehearsed": None, "failed": None,
+        "traced_on": None, "failed": None,
     }  # fmt: skip
 
 
-def _whole(labels: int | str) -> int | None:
+def _as_count(labels: int | str) -> int | None:
     return labels if isinstance(labels, int) else None
 
 
@@ -117,141 +116,148 @@ def _epochs(steps: int, batch: int, pool: int | None) -> float | None:
     return steps * batch / pool if pool else None
 
 
-def _settles(decay: float) -> int:
-    """The step from which (1 + t) / (10 + t) no longer holds the average's decay below its value."""
+def _ema_warmup_steps(decay: float) -> int:
+    """The first step t at which (1 + t) / (10 + t) is not below `decay`."""
     return max(0, math.ceil((10 * decay - 1) / (1 - decay) - 1e-6))
 
 
 def _views(recipe: Recipe, run: Training | None) -> dict[str, list[list[str]]]:
-    """The policies of each view of a branch, in the order in which they are applied."""
+    """The augmentation policies of each view of a branch, in the order in which they are applied."""
     method = recipe.resolved.parts["method", None].component
-    shown = run.loader.views if run else getattr(method, "views", {})
-
+    views_of = run.loader.views if run else getattr(method, "views", {})
     return {
-        branch: [list(policy_chain(view, recipe.after)) for view in views] for branch, views in shown.items() if views
+        branch: [list(policy_chain(view, recipe.after)) for view in views]
+        for branch, views in views_of.items()
+        if views
     }
 
 
-def lines(found: Value) -> Iterator[tuple[str, str]]:
-    """The explanation for people, as (heading, text); a heading is empty where it is the one before."""
-    yield "method", f"{found['method']}: {found['summary']}"
-    if found["labeler"]:
-        yield "labeler", f"{found['labeler']}: {found['labeler_summary']}"
-    yield from _shown(found)
-    yield from _one_step(found)
-    if found["centroids"]:
-        yield "centroids", _centroids(found["centroids"])
-    for slot, term in found["losses"].items():
-        yield "loss", f"{slot}: {_term(found, term)}"
-    yield "optimizer", _optimizer(found)
-    yield "average", _average(found)
+def explanation_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    """The explanation for people, as (heading, text); lines of one heading follow each other."""
+    yield "method", f"{facts['method']}: {facts['summary']}"
+    if facts["labeler"]:
+        yield "labeler", f"{facts['labeler']}: {facts['labeler_summary']}"
+    yield from _view_lines(facts)
+    yield from _step_lines(facts)
+    if facts["centroids"]:
+        yield "centroids", _centroids(facts["centroids"])
+    for slot, term in facts["losses"].items():
+        yield "loss", f"{slot}: {_loss_term(facts, term)}"
+    yield "optimizer", _optimizer(facts)
+    yield "average", _average(facts)
     for key, name in (("labeled", "labelled"), ("unlabeled", "unlabelled")):
-        batch, seen = found["batches"][key], found["seen"][key]
-        if key == "labeled" or "u" in found["views"]:
-            often = f": each of {found['pools'][key]:,} seen {seen:,.1f} times" if seen else ""
-            even = " (as many of each class)" if key == "labeled" and found["sampling"] == "balanced" else ""
-            yield "pictures", f"{batch} {name} a step{even}{often}"
-    rule = f"the median of the last {ENOUGH}" if found["evaluations"] >= ENOUGH else "the last one"
-    yield "evaluation", f"every {found['every']:,} steps, {found['evaluations']:,} in all; the headline is {rule}"
+        batch, pool, epochs = facts["batches"][key], facts["pools"][key], facts["epochs"][key]
+        if key == "labeled" or "u" in facts["views"]:
+            balanced = (
+                " (the same number of each class)" if key == "labeled" and facts["sampling"] == "balanced" else ""
+            )
+            total = f"; {epochs:,.1f} epochs over {pool:,} images" if epochs else ""
+            yield "images", f"{batch} {name} per step{balanced}{total}"
+    reported = f"the median of the last {ENOUGH}" if facts["evaluations"] >= ENOUGH else "the last one"
+    yield "evaluation", f"every {facts['every']:,} steps, {facts['evaluations']:,} in total; reported: {reported}"
 
 
-def _shown(found: Value) -> Iterator[tuple[str, str]]:
+def _view_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     names = {"x": "labelled", "u": "unlabelled"}
-    for branch, views in found["views"].items():
-        policies = groupby(" then ".join(chain) or "clean (as it is)" for chain in views)
-        many = [f"{n} x {one}" if (n := len(list(same))) > 1 else one for one, same in policies]
-        yield "views", f"{len(views)} of each {names.get(branch, branch)} picture: {', '.join(many)}"
+    for branch, views in facts["views"].items():
+        policies = groupby(" then ".join(chain) or "clean (no augmentation)" for chain in views)
+        counted = [f"{n} x {policy}" if (n := len(list(same))) > 1 else policy for policy, same in policies]
+        yield "views", f"{len(views)} of each {names.get(branch, branch)} image: {', '.join(counted)}"
 
 
-def _one_step(found: Value) -> Iterator[tuple[str, str]]:
-    if found["failed"]:
-        yield "step", f"could not be rehearsed: {found['failed']}"
+def _step_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    if facts["failed"]:
+        yield "step", f"could not be run: {facts['failed']}"
         return
-    last = "network"
-    for number, (one, same) in enumerate(groupby(found["passes"]), 1):
+    nets = {"network": "the network", "average": f"the {facts['average']['kind'].upper()} network"}
+    last = nets["network"]
+    for number, (call, same) in enumerate(groupby(facts["calls"]), 1):
         times = len(list(same))
-        if one["net"] == "labeler":
-            yield "step", f"{number}. {found['labeler']} labels the unlabelled pictures by what the {last} said"
+        if call["net"] == "labeler":
+            yield "step", f"{number}. {facts['labeler']} makes pseudo-labels from the outputs of {last}"
             continue
-        last = one["net"]
-        many = f"{times} x {one['images']}" if times > 1 else str(one["images"])
-        what = f"pictures ({one['shown']})" if one["shown"] else "pictures"
-        gradient = "with gradient" if one["gradient"] else "no gradient"
-        yield "step", f"{number}. {many} {what} through the {last}, {gradient}; batch norm {BN[one['bn']]}"
-    if found["rehearsed"]:
-        yield "rehearsed", found["rehearsed"]
+        last = nets[call["net"]]
+        images = f"{f'{times} x ' if times > 1 else ''}{call['images']} images"
+        views = f" ({call['views']})" if call["views"] else ""
+        gradient = "with gradient" if call["gradient"] else "no gradient"
+        yield "step", f"{number}. forward pass of {last} on {images}{views}, {gradient}; batch norm: {BN[call['bn']]}"
+    if facts["traced_on"]:
+        yield "traced on", facts["traced_on"]
 
 
-def _centroids(table: Value) -> str:
+def _centroids(table: Facts) -> str:
     if table["estimator"] == "exact":
         every = f"every {table['every']:,} steps" if table["every"] > 1 else "before each step"
-        text = f"exact, found again {every} from at most {table['images']:,} labelled pictures"
-        return f"{text} by the {'average' if table['network'] == 'ema' else 'network'}"
+        net = "EMA network" if table["network"] == "ema" else "network"
+        return f"exact: recomputed {every} from at most {table['images']:,} labelled images with the {net}"
     rate = f", rate {table['rate']:g}" if table["estimator"] in ("running", "ema", "learned") else ""
-    return f"{table['estimator']}{rate}, in every step"
+    return f"{table['estimator']}{rate}, updated in each step"
 
 
-def _term(found: Value, term: Value) -> str:
+def _loss_term(facts: Facts, term: Facts) -> str:
     name = (term["loss"] or "computed by the method").removeprefix("mmctl:")
     if not term["weight"]:
-        return f"{name}, weight 0: reported, not trained"
+        return f"{name}, weight 0: reported, not part of the loss"
     text = f"{name}, weight {term['weight']:g}"
     if not term["ramp_steps"]:
         return text
     text += f", {term['ramp']} ramp over {term['ramp_steps']:,} steps ({_share(term['ramp_share'])}"
-    text += f", {term['ramp_epochs']:,.1f} times the unlabelled pictures" if term["ramp_epochs"] else ""
+    text += f", {term['ramp_epochs']:,.1f} epochs of the unlabelled images" if term["ramp_epochs"] else ""
     ends = list(term["weights"].values())[-1:] if term["ramp_share"] > 1 else []
-    return text + "".join(f"; ends at {end:.3g}" for end in ends) + ")"
+    return text + "".join(f"; weight at the end {end:.3g}" for end in ends) + ")"
 
 
 def _share(share: float) -> str:
     return f"{100 * share:.3g} % of the run" if share <= 1 else f"{share:.3g} times the run"
 
 
-def _optimizer(found: Value) -> str:
-    optimizer, schedule = found["optimizer"], found["schedule"]
-    text = f"{optimizer['name']}, learning rate {optimizer['lr']:g}, {schedule['name']} over {found['steps']:,} steps"
+def _optimizer(facts: Facts) -> str:
+    optimizer, schedule = facts["optimizer"], facts["schedule"]
+    text = f"{optimizer['name']}, learning rate {optimizer['lr']:g}, {schedule['name']} over {facts['steps']:,} steps"
     if schedule["name"] == "cyclic":
-        horizon, start, cycle = (length_of(schedule[key], found["steps"]) for key in ("horizon", "start", "cycle"))
-        text += f", a cosine towards 0 at {horizon:,}, left at {start:,} to repeat its last {cycle:,} steps"
-    if warm := steps_of(schedule["warmup"], found["steps"]):
-        text += f" after {warm:,} of warm-up"
-    if len(set(found["lr"].values())) > 1:
-        text += " (" + ", ".join(f"{lr:.3g} at step {at:,}" for at, lr in found["lr"].items()) + ")"
+        horizon, start, cycle = (length_of(schedule[key], facts["steps"]) for key in ("horizon", "start", "cycle"))
+        text += (
+            f": a cosine that would reach 0 at step {horizon:,}; from step {start:,} its last {cycle:,} steps repeat"
+        )
+    if warm := steps_of(schedule["warmup"], facts["steps"]):
+        text += f", after a linear warm-up of {warm:,} steps"
+    if len(set(facts["lr"].values())) > 1:
+        text += " (" + ", ".join(f"{lr:.3g} at step {at:,}" for at, lr in facts["lr"].items()) + ")"
     decay = optimizer["weight_decay"]
     if optimizer["name"] == "adamw" and decay:
-        return (
-            text + f"; weights shrink by {decay * optimizer['lr']:.2g} of themselves a step (decoupled decay {decay:g})"
-        )
-    return text + (f"; weight decay {decay:g} in the gradient (L2)" if decay else "; no weight decay")
+        factor = decay * optimizer["lr"]
+        return f"{text}; decoupled weight decay {decay:g} (each step multiplies weights by 1 - {factor:.2g})"
+    return text + (f"; L2 weight decay {decay:g}" if decay else "; no weight decay")
 
 
-def _average(found: Value) -> str:
-    average = found["average"]
+def _average(facts: Facts) -> str:
+    average = facts["average"]
     if average["kind"] == "none":
         return "none: the network itself is evaluated"
-    buffers = BUFFERS[average["buffers"]]
+    buffers = f"batch-norm statistics: {BUFFERS[average['buffers']]}"
     if average["kind"] == "swa":
-        start, every = (length_of(average[key], found["steps"]) for key in ("start", "every"))
-        text = f"equal mean of the networks after steps {start:,}, {start + every:,}, {start + 2 * every:,} ... (SWA)"
-        return f"{text}; batch-norm statistics {buffers}"
-    text = f"decay {average['decay']:g}: over the last {found['horizon']:,.0f} steps or so"
-    text += f" ({_share(found['horizon'] / found['steps'])}"
-    text += f"; fewer before step {found['settles']:,}" if found["settles"] else ""
-    text += ", which this run does not reach)" if found["settles"] >= found["steps"] else ")"
-    return text + f"; batch-norm statistics {buffers}"
+        start, every = (length_of(average[key], facts["steps"]) for key in ("start", "every"))
+        return (
+            f"SWA: mean of the networks after steps {start:,}, {start + every:,}, {start + 2 * every:,} ...; {buffers}"
+        )
+    warm, horizon = facts["ema_warmup_steps"], facts["ema_horizon"]
+    text = f"EMA, decay {average['decay']:g}: averages about the last {horizon:,.0f} steps"
+    text += f" ({_share(horizon / facts['steps'])}"
+    text += f"; the decay is lower before step {warm:,}" if warm else ""
+    text += ", which this run does not reach)" if warm >= facts["steps"] else ")"
+    return f"{text}; {buffers}"
 
 
-def comment(found: Value) -> str:
-    """The explanation as comment lines above a recipe, no wider than the terminal."""
+def comment(facts: Facts) -> str:
+    """The explanation as TOML comment lines, no wider than the terminal."""
     width = max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
-    made: list[str] = []
-    before = ""
-    for heading, text in lines(found):
-        first = f"# {heading if heading != before else '':<11}"
-        before = heading
-        made += textwrap.wrap(
+    comments: list[str] = []
+    previous = ""
+    for heading, text in explanation_lines(facts):
+        first = f"# {heading if heading != previous else '':<11}"
+        previous = heading
+        comments += textwrap.wrap(
             printable(text), width, initial_indent=first, subsequent_indent="#" + " " * 14,
             break_on_hyphens=False, break_long_words=False,
         )  # fmt: skip
-    return "\n".join(made)
+    return "\n".join(comments)

@@ -1,4 +1,4 @@
-"""A recipe: TOML files and --set words become a checked, complete description of a run.
+"""Reads recipes: TOML files and --set options become a checked, complete description of a run.
 
-No torch. Imports registry/ for the components that a recipe names, and the ground.
+May import registry/ and the modules at the bottom of the package; does not import torch.
 """

@@ -1,4 +1,4 @@
-"""The JSON schema of recipes, which helps an editor while one types; `recipe validate` is the judge."""
+"""The JSON schema of recipes, for completion in editors; `recipe validate` checks more than it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from mmctl.registry.index import Index
 from mmctl.registry.parameters import schema
 
 OWN: dict[str, dict[str, Any]] = {
-    "dataset": {"root": {"type": "string", "description": "Its folder; absent = data/NAME in the project."}},
-    "augment": {"after": {"type": "string", "description": "The policy that this one is applied after."}},
+    "dataset": {
+        "root": {"type": "string", "description": "Folder of the data set. Default: data/NAME in the project."}
+    },
+    "augment": {"after": {"type": "string", "description": "Name of the policy that is applied before this one."}},
     "loss": schema(LossTable)["properties"],
 }
 
 
 def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
-    """The schema over all components that can be loaded, and what is wrong with the others.
+    """The schema with all components that can be loaded, and the errors of those that cannot.
 
-    Kept plain, one alternative for a component and no references outside: editors know no more.
+    One alternative for each component and no external references, since editors support only simple schemas.
     """
     broken: list[str] = []
     top = schema(Top)["properties"]
     properties: dict[str, Any] = {
         "extends": {
-            "description": "The recipe that this one is laid over, or a list of them, later ones winning.",
+            "description": "Parent recipe, or list of parents. Later parents win over earlier ones.",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
         },
         **top,
@@ -36,13 +38,15 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
         properties[kind] = {"type": "object", "additionalProperties": _component(index, kind, broken)}
     shared: dict[str, Any] = {}
     for name, model in TABLES.items():
-        made = schema(model)
-        made.pop("required", None)  # a parent may give it
-        shared |= made.pop("$defs", {})
-        properties[name] = made | {"description": (model.__doc__ or "").strip()}
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mmctl recipe"}
-    whole = {"type": "object", "additionalProperties": False, "properties": properties, "$defs": shared}
-    return {**about, **whole}, broken
+        table = schema(model)
+        table.pop("required", None)  # a parent recipe may have the key
+        shared |= table.pop("$defs", {})
+        properties[name] = table | {"description": (model.__doc__ or "").strip()}
+    recipe = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mmctl recipe",
+        "type": "object", "additionalProperties": False, "properties": properties, "$defs": shared,
+    }  # fmt: skip
+    return recipe, broken
 
 
 def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:
@@ -52,13 +56,13 @@ def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:
         if entry.kind != kind:
             continue
         try:
-            made = schema(index.shape(index.find(kind, entry.qualified)).model)
+            parameters = schema(index.shape(index.find(kind, entry.qualified)).model)
         except PluginError as error:
             broken.append(str(error))
             continue
         spellings = [entry.name, entry.qualified]
         names += spellings
-        properties = {"name": {"enum": spellings}, **OWN.get(kind, {}), **made.get("properties", {})}
+        properties = {"name": {"enum": spellings}, **OWN.get(kind, {}), **parameters.get("properties", {})}
         choices.append(
             {
                 "title": entry.qualified,
@@ -67,8 +71,8 @@ def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:
                 "required": ["name"],
                 "additionalProperties": False,
             }
-            | ({"$defs": made["$defs"]} if "$defs" in made else {})
+            | ({"$defs": parameters["$defs"]} if "$defs" in parameters else {})
         )
-    # Without a name the component is a parent's or the method's, and its parameters are not known here.
+    # Without a name, the component is that of a parent recipe or of the method: its parameters are unknown here.
     choices.append({"title": "inherited", "not": {"required": ["name"]}})
     return {"type": "object", "properties": {"name": {"enum": list(dict.fromkeys(names))}}, "oneOf": choices}

@@ -1,4 +1,4 @@
-"""What a recipe is made of: its parents, itself, and --set, laid over each other; and where each value is from."""
+"""Merges a recipe with its parents and --set options, and keeps the origin of each value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SET = "--set"
 
 
 class Origin(NamedTuple):
-    """Where a value was written; line 0 = on the command line."""
+    """The file and line of a value; line 0 = the command line."""
 
     label: str
     line: int
@@ -39,23 +39,23 @@ class Layers:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where a key, or what is left of its path, was written."""
+        """Where a key or, if it is not written anywhere, its nearest parent table was written."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, Origin(self.source.label, 1))
 
-    def lay(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
-        """Lay a further layer over this one: tables merge key by key, all else replaces."""
+    def merge(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
+        """Merge further data into this: tables key by key, any other value replaces the old one."""
         self._merge(self.data, data, where, ())
 
     def _merge(
         self, into: dict[str, Any], new: Mapping[str, Any], where: Callable[[KeyPath], Origin], at: KeyPath
     ) -> None:
         if is_component(at) and "name" in new and not same_name(into.get("name"), new["name"]):
-            # The old component's parameters would trip the new one. What is mmctl's own (a loss term's weight and ramp,
-            # a policy's place) belongs to the slot; only a data set's root goes with the data set.
-            slot = set(own_keys(at[0])) - {"name", "root"}
-            for key in [key for key in into if key not in slot]:
+            # A new component has other parameters: remove the old ones. mmctl's own keys (a loss term's weight and
+            # ramp, a policy's `after`) are kept, except the root of a data set.
+            kept = set(own_keys(at[0])) - {"name", "root"}
+            for key in [key for key in into if key not in kept]:
                 del into[key]
                 self._forget((*at, key))
         self.origins.setdefault(at, where(at))
@@ -75,7 +75,7 @@ class Layers:
             del self.origins[path]
 
     def copy(self) -> Layers:
-        """A copy that can be laid over."""
+        """A copy that can be changed."""
         return Layers(self.source, copy.deepcopy(self.data), dict(self.origins))
 
 
@@ -85,7 +85,7 @@ def is_component(path: KeyPath) -> bool:
 
 
 def same_name(old: object, new: object) -> bool:
-    """Whether two names mean one component: `fuzzy` and `mmctl:fuzzy` may."""
+    """Whether two names can mean the same component, such as `fuzzy` and `mmctl:fuzzy`."""
     if not isinstance(old, str) or not isinstance(new, str):
         return old == new
     short = ":" not in old or ":" not in new
@@ -93,34 +93,34 @@ def same_name(old: object, new: object) -> bool:
 
 
 def read_layers(path: Path, done: dict[Path, Layers] | None = None) -> Layers:
-    """A recipe file over all its parents; done: files that have been read already, to be read once for many recipes.
+    """Read a recipe file and merge it with all its parents; done: files that were read before, as a cache.
 
-    A parent counts with everything that it extends itself, as if it were loaded alone. Parents are laid over each other
-    in the order of the list, so that a later one wins over an earlier one, and the file wins over all of them.
+    Each parent is first merged with its own parents. A later parent wins over an earlier one, and the file wins over
+    all parents. Raises RecipeError for files that cannot be read and for wrong `extends`.
     """
     return _layers(path, (), {} if done is None else done)
 
 
 def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path, Layers]) -> Layers:
-    """below: the files on the way here, each a parent of the one before it."""
+    """below: the recipes that led here through `extends`, each with its source."""
     if len(below) > MAX_PARENTS:
-        raise _extends(below[-1][1], f"is the {MAX_PARENTS + 1}th parent in a row; {MAX_PARENTS} are enough")
+        raise _extends(below[-1][1], f"is nested more than {MAX_PARENTS} deep: a parent extends a parent and so on")
     if any(same_file(path, seen) for seen, _ in below):
-        way = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
-        raise _extends(below[-1][1], f"goes round in a circle: {way}")
-    if (whole := path.resolve()) in done:
-        return done[whole]
+        circle = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
+        raise _extends(below[-1][1], f"is circular: {circle}")
+    if (resolved := path.resolve()) in done:
+        return done[resolved]
     source = read_toml(path)
     if {"columns", "rows"} <= source.data.keys():
-        raise RecipeError([f"{source.label}: is a table, not a recipe; see it with: mmctl table {source.label}"])
-    made = Layers(source)
-    for parent in _parents(path, source):
-        theirs = _layers(parent, (*below, (path, source)), done)
-        made.lay(theirs.data, theirs.origin)
+        raise RecipeError([f"{source.label}: is a table, not a recipe; show it with: mmctl table {source.label}"])
+    layers = Layers(source)
+    for file in _parents(path, source):
+        parent = _layers(file, (*below, (path, source)), done)
+        layers.merge(parent.data, parent.origin)
     own = {key: value for key, value in source.data.items() if key != "extends"}
-    made.lay(own, lambda at: Origin(source.label, source.line(at)))
-    done[whole] = made
-    return made
+    layers.merge(own, lambda at: Origin(source.label, source.line(at)))
+    done[resolved] = layers
+    return layers
 
 
 def _extends(source: Source, message: str) -> RecipeError:
@@ -131,11 +131,11 @@ def _parents(path: Path, source: Source) -> list[Path]:
     given = source.data.get("extends", [])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        text = 'must be a recipe in quotes, or a list of them, such as ["methods/fixmatch", "base/digits"]'
+        text = 'must be a recipe name in quotes or a list of names, such as ["methods/fixmatch", "base/digits"]'
         raise _extends(source, f"{text} (got {short_literal(given)})")
     if "extends" in source.data and not 0 < len(names) <= MAX_PARENTS:
-        few = "is an empty list: name a recipe, or take the line out"
-        raise _extends(source, f"has {len(names)} recipes; {MAX_PARENTS} are enough" if names else few)
+        many = f"has {len(names)} recipes; at most {MAX_PARENTS} are allowed"
+        raise _extends(source, many if names else "is an empty list: name a recipe, or remove the line")
     return [_parent(name, path, source) for name in names]
 
 
@@ -150,8 +150,8 @@ def _parent(given: str, path: Path, source: Source) -> Path:
 
 
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
-    """`--set a.b=VALUE` words as one layer: a TOML value, or a bare word that is taken as text."""
-    made: dict[str, Any] = {}
+    """The data of `--set a.b=VALUE` options; a VALUE that is not TOML is a string. RecipeError if one is wrong."""
+    data: dict[str, Any] = {}
     problems: list[Problem] = []
     for word in sets:
         key, equals, value = word.partition("=")
@@ -159,25 +159,25 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
         if not equals or path is None or len(word) > MAX_LINE:
             problems.append(Problem(SET, 0, printable(word[:80]), "must be KEY=VALUE, such as train.steps=2000"))
         elif path[0] == "extends":
-            problems.append(Problem(SET, 0, "extends", "can be given in a file only"))
+            problems.append(Problem(SET, 0, "extends", "can be set in a file only"))
         else:
-            table = made
+            table = data
             for part in path[:-1]:
                 inner = table.setdefault(part, {})
                 if not isinstance(inner, dict):
                     inner = table[part] = {}
                 table = inner
-            meant = _value(value.strip())
-            faulty = broken_limits({path[-1]: meant})
-            problems += [Problem(SET, 0, dotted((*path[:-1], *at)), text) for at, text in faulty]
-            if isinstance(meant, dict) and isinstance(table.get(path[-1]), dict):
-                table[path[-1]].update(meant)
+            new = _value(value.strip())
+            broken = broken_limits({path[-1]: new})
+            problems += [Problem(SET, 0, dotted((*path[:-1], *at)), text) for at, text in broken]
+            if isinstance(new, dict) and isinstance(table.get(path[-1]), dict):
+                table[path[-1]].update(new)
             else:
-                table[path[-1]] = meant
-    problems += [] if problems else [Problem(SET, 0, dotted(at), text) for at, text in broken_limits(made)]
+                table[path[-1]] = new
+    problems += [] if problems else [Problem(SET, 0, dotted(at), text) for at, text in broken_limits(data)]
     if problems:
         raise RecipeError(map(str, problems))
-    return made
+    return data
 
 
 def _value(text: str) -> Any:
@@ -189,7 +189,7 @@ def _value(text: str) -> Any:
 
 
 def merge_sets(base: Layers, sets: Sequence[str]) -> Layers:
-    """The layers with these --set words on top."""
-    made = base.copy()
-    made.lay(parse_sets(sets), lambda at: Origin(SET, 0))
-    return made
+    """A copy of the layers with these --set options merged into it."""
+    layers = base.copy()
+    layers.merge(parse_sets(sets), lambda at: Origin(SET, 0))
+    return layers

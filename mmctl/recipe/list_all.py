@@ -1,4 +1,4 @@
-"""All recipes with what a reader of a list wants to know of each: from their text alone, so that it is quick."""
+"""Lists all recipes for `mmctl recipe list`, without importing components, so that it is fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmctl.registry.index import Index
 from mmctl.registry.static_index import outline
 
 NEEDED = ("dataset", "backbone", "method")
-"""A recipe that names none of one of these is a fragment: it can be extended and not run."""
+"""A recipe without one of these is a fragment: other recipes can extend it, but it cannot be run."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class Listed:
     """One recipe of the list."""
 
     name: str  # as `mmctl run` takes it
-    folder: str  # within the recipes; "" is the top
-    shipped: bool  # with mmctl, not the project's own
+    folder: str  # below the recipe folder; "" = directly in it
+    shipped: bool  # with mmctl; False = the project's own
     purpose: str
-    lacks: tuple[str, ...] = ()  # what makes it a fragment
+    lacks: tuple[str, ...] = ()  # what a fragment does not name
     labels: int | str | None = None
     steps: int | None = None
-    data_missing: str | None = None  # the folder of its data set, where that is not there
-    problem: str | None = None  # the first thing that is wrong with it
+    data_missing: str | None = None  # the folder of its data set, if it does not exist
+    problem: str | None = None  # the first problem, if there are any
 
 
 def list_recipes() -> list[Listed]:
-    """Every recipe that can be given by name, the project's own first."""
+    """All recipes, the project's own first."""
     index, own, done = Index(), project.root() / "recipes", dict[Path, Layers]()
     return [_listed(name, folder != own, file, index, done) for name, (folder, file) in find.recipe_files().items()]
 
@@ -42,20 +42,20 @@ def list_recipes() -> list[Listed]:
 def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path, Layers]) -> Listed:
     head = (name, name.rpartition("/")[0], shipped, find.purpose(file))
     try:
-        made = read_layers(file, done)
-        named = {kind: made.data[kind].get("name") for kind in NEEDED if isinstance(made.data.get(kind), dict)}
+        layers = read_layers(file, done)
+        named = {kind: layers.data[kind].get("name") for kind in NEEDED if isinstance(layers.data.get(kind), dict)}
         if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
             return Listed(*head, lacks=lacks)
-        settings = resolve(made, index, "recipe", fast=True).settings
+        settings = resolve(layers, index, "recipe", fast=True).settings
     except RecipeError as error:
         return Listed(*head, problem=error.problems[0])
     labels, steps = settings.split.labels, settings.train.steps
-    return Listed(*head, labels=labels, steps=steps, data_missing=_data_missing(made, index))
+    return Listed(*head, labels=labels, steps=steps, data_missing=_data_missing(layers, index))
 
 
-def _data_missing(made: Layers, index: Index) -> str | None:
-    """The folder of the data set if it needs one that is not there; what only an import would tell is not told."""
-    table = made.data["dataset"]
+def _data_missing(layers: Layers, index: Index) -> str | None:
+    """The folder of the data set if it is needed and missing, or the error if the data set is unknown; else None."""
+    table = layers.data["dataset"]
     try:
         entry = index.find("dataset", table["name"])
         read = outline(entry) if entry.file else None

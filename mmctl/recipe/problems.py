@@ -1,4 +1,4 @@
-"""Collects everything that is wrong with a recipe, each with the file and line it stands in."""
+"""Collects all problems of a recipe, each with file and line."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mmctl.text import dotted, literal
 
 
 class Problems:
-    """The problems of one recipe; `layers` knows where each value was written."""
+    """The problems of one recipe; their lines come from the origins in `layers`."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self.found: list[Problem] = []
 
     def add(self, path: tuple[str | int, ...], message: str, at: KeyPath | None = None) -> None:
-        """Note a problem with a key; at: the key to give the line of, if this one was written nowhere."""
+        """Add a problem with a key; at: another key whose file and line are shown, if this key is not in a file."""
         label, line = self.layers.origin(at or tuple(str(part) for part in path))
         self.found.append(Problem(label, line, dotted(path), message))
 
     def quote(self, path: KeyPath, value: Any) -> str:
-        """Another value that a problem speaks of, and where it was written."""
-        where = self.layers.origin(path) if path in self.layers.origins else "by default"
+        """A value with its origin, for a message about another key."""
+        where = self.layers.origin(path) if path in self.layers.origins else "default"
         return f"{dotted(path)} = {literal(toml_value(value))} ({where})"
 
     def lines(self) -> list[str]:
-        """All problems, the recipe's own file first, by line."""
+        """All problems as messages: those of --set first, then the recipe's own file, then parents, each by line."""
         rank = {label: n for n, label in enumerate((SET, self.layers.source.label))}
         ordered = sorted(set(self.found), key=lambda p: (rank.get(p.file, 9), p.file, p.line, p.key))
         return [str(problem) for problem in ordered]

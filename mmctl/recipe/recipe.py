@@ -1,9 +1,9 @@
-"""A recipe: one TOML file, its parents and --set become a checked, complete description of a run.
+"""A recipe: the checked, complete description of a run, from a TOML file, its parents and --set options.
 
     recipe = load("recipes/digits.toml", sets=["train.steps=30"])
     recipe.settings.train.steps, recipe.data["method"], recipe.build("backbone", known={...})
 
-Reading and checking import the named components and nothing else; `check_recipe(..., fast=True)` imports none.
+Loading a recipe imports the components that it names; `check_recipe(..., fast=True)` imports none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
 from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
 from mmctl.recipe.resolve import resolve
-from mmctl.recipe.resolved import Part, Resolved, build_order, missing_policies
+from mmctl.recipe.resolved import Resolved, build_order, missing_policies
 from mmctl.recipe.settings import Settings
 from mmctl.recipe.toml_source import KeyPath
 from mmctl.registry.index import Index, failure
@@ -30,7 +30,7 @@ from mmctl.registry.parameters import toml_value
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A checked recipe; `data` holds every value, defaults written out, component names in full."""
+    """A checked recipe; `data` has every value, including defaults, and full component names."""
 
     path: Path
     sets: tuple[str, ...]
@@ -40,12 +40,12 @@ class Recipe:
 
     @property
     def source(self) -> str:
-        """The file as the user wrote it."""
+        """The text of the recipe file."""
         return self.layers.source.text
 
     @property
     def data(self) -> dict[str, Any]:
-        """Plain nested data; keys of None are absent."""
+        """All values as nested TOML data; keys without a value are absent."""
         return self.resolved.data
 
     @property
@@ -60,17 +60,17 @@ class Recipe:
 
     @property
     def seed(self) -> int:
-        """Seed of everything random."""
+        """Seed of all random numbers."""
         return self.settings.top.seed
 
     @property
     def published(self) -> dict[str, Any] | None:
-        """[published], if there is one."""
+        """The published result of this recipe, or None."""
         return self.data.get("published")
 
     @property
     def dataset_root(self) -> str | None:
-        """The data set's folder as written; project.data_root makes a path of it."""
+        """The folder of the data set as in the recipe, or None; project.data_root turns it into a path."""
         return self.data["dataset"].get("root")  # type: ignore[no-any-return]
 
     @property
@@ -85,23 +85,23 @@ class Recipe:
 
     @property
     def labeler_name(self) -> str | None:
-        """Short name of the labeler, None if the method uses none."""
+        """Short name of the labeler, or None if the method uses none."""
         part = self.resolved.parts.get(("labeler", None))
         return part.entry.name if part else None
 
     @property
     def after(self) -> dict[str, str | None]:
-        """Augmentation policy -> the policy that it is applied after."""
+        """Augmentation policy -> the policy that is applied before it, or None."""
         return self.resolved.after
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """Augmentation policies in the order in which they can be built."""
+        """Augmentation policies in the order in which they must be built."""
         return build_order(self.after)
 
     @property
     def slots(self) -> dict[str, LossTerm]:
-        """Loss terms of the method with this recipe's weights; `loss` is a name in full."""
+        """Loss terms of the method with the weights of this recipe; `loss` is a full name."""
         return self.resolved.slots
 
     @property
@@ -110,28 +110,31 @@ class Recipe:
         return config_id_of(self.data, self.components())
 
     def with_(self, sets: Sequence[str]) -> Recipe:
-        """The recipe with further --set words on top."""
-        return _made(self.path, (*self.sets, *sets), self.index, merge_sets(self.layers, sets))
+        """The recipe with further --set options; RecipeError if they are wrong."""
+        return _recipe(self.path, (*self.sets, *sets), self.index, merge_sets(self.layers, sets))
 
     def with_seed(self, seed: int) -> Recipe:
         """The recipe with another seed."""
         return self.with_([f"seed={seed}"])
 
     def origin(self, path: KeyPath) -> str:
-        """Where a value of `data` was written: `recipes/base.toml:5`, `--set`, or `default`."""
-        written = self.layers.origins
-        return str(written[path]) if path in written else "default"
+        """Where a value of `data` comes from: `recipes/base.toml:5`, `--set` or `default`."""
+        return str(self.layers.origins.get(path, "default"))
 
     def text(self) -> str:
-        """The whole recipe as TOML that needs no other file and loads to the same data."""
+        """The complete recipe as TOML without `extends`; it loads to the same data."""
         import tomli_w
 
         return tomli_w.dumps(self.data)
 
     def build(self, kind: str, slot: str | None = None, known: Mapping[str, Any] | None = None) -> Any:
-        """Make one component from what it asks for among `known` and its parameters; None if there is none."""
-        part = self._part(kind, slot)
+        """Build one component from its parameters and the values in `known` that it asks for.
+
+        Returns None if the recipe has no such component; raises PluginError if the component raises.
+        """
+        part = self.resolved.parts.get((kind, slot))
         if part is None:
+            assert slot is None or slot in self.slots, f"no {kind} {slot}"
             return None
         supplied = {name: value for name, value in (known or {}).items() if name in part.shape.supplied}
         try:
@@ -143,21 +146,15 @@ class Recipe:
                 raise
             raise PluginError(failure(part.entry, error, "cannot be built")) from error
 
-    def _part(self, kind: str, slot: str | None) -> Part | None:
-        parts = self.resolved.parts
-        if (kind, slot) not in parts and kind in ("loss", "augment"):
-            assert slot in (self.slots if kind == "loss" else self.after), f"no {kind} {slot}"
-        return parts.get((kind, slot))
-
     def check_views(self, views: Mapping[str, Sequence[str]]) -> None:
-        """RecipeError if a method, once built, shows pictures through a policy that the recipe lacks."""
+        """Raise RecipeError if the views of a built method use augmentation policies that the recipe does not have."""
         if lacking := missing_policies(views, self.after):
             at = self.layers.origin(("method", "name"))
-            text = f"method {self.method_name} shows pictures through it; add [augment.{{}}] with a name"
+            text = f"method {self.method_name} uses this policy: add a table [augment.{{}}] with a name"
             raise RecipeError([f"{at}: augment.{name}: {text.format(name)}" for name in lacking])
 
     def components(self) -> list[dict[str, Any]]:
-        """What the run was made of, for its record."""
+        """The components of the recipe, for the record of the run."""
         return [
             {
                 "kind": kind,
@@ -174,57 +171,58 @@ class Recipe:
 
 
 def load(given: str | Path, sets: Sequence[str] = (), index: Index | None = None) -> Recipe:
-    """A recipe by path or name, with `--set` words over it; RecipeError tells all that is wrong at once."""
+    """Load a recipe by path or name, with `--set` options; RecipeError lists all problems at once."""
     path = find_recipe(given)
     base = read_layers(path)
-    return _made(path, tuple(sets), index or Index(), merge_sets(base, sets) if sets else base)
+    return _recipe(path, tuple(sets), index or Index(), merge_sets(base, sets) if sets else base)
 
 
 def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | None = None, fast: bool = False) -> None:
-    """RecipeError if a recipe is wrong; fast: by its text and names alone, importing no component."""
+    """Raise RecipeError if a recipe is wrong; fast: check syntax and names only, without importing components."""
     path = find_recipe(given)
     resolve(merge_sets(read_layers(path), sets), index or Index(), _stem(path), fast)
 
 
-def _made(path: Path, sets: tuple[str, ...], index: Index, made: Layers) -> Recipe:
-    recipe = Recipe(path, sets, index, made, resolve(made, index, _stem(path)))
-    given = recipe.data.pop("published", {})
-    figures = given.pop("figures", [])
-    if "value" in given and _stands(recipe, "value", ()):
-        recipe.data["published"] = given
+def _recipe(path: Path, sets: tuple[str, ...], index: Index, layers: Layers) -> Recipe:
+    recipe = Recipe(path, sets, index, layers, resolve(layers, index, _stem(path)))
+    published = recipe.data.pop("published", {})
+    figures = published.pop("figures", [])
+    if "value" in published and _applies(recipe, "value", ()):
+        recipe.data["published"] = published
         return recipe
     for figure in figures:
-        words = figure.pop("set")
-        # Most figures are of other values, and seeing that is cheaper than to resolve the recipe that they are of.
-        if _holds(recipe.data, parse_sets(words)) and _stands(recipe, "figures", words):
-            recipe.data["published"] = figure | given | figure
-            made.origins |= {("published", key): made.origin(("published", "figures")) for key in figure}
+        figure_sets = figure.pop("set")
+        # Most figures belong to other values; this comparison is much faster than to resolve their recipe.
+        if _has_all(recipe.data, parse_sets(figure_sets)) and _applies(recipe, "figures", figure_sets):
+            recipe.data["published"] = figure | published | figure
+            layers.origins |= {("published", key): layers.origin(("published", "figures")) for key in figure}
     return recipe
 
 
-def _stands(recipe: Recipe, key: str, words: Sequence[str]) -> bool:
-    """Whether a published figure is of this very recipe: it computes what the file where the figure stands computes.
+def _applies(recipe: Recipe, key: str, sets: Sequence[str]) -> bool:
+    """Whether a published result is valid for this recipe: its settings are those of the file with the result.
 
-    key: of the figure in [published]; words: the --set words that the figure is of.
+    key: the key of the result in [published]; sets: the --set options of the result.
     """
-    home = recipe.layers.origin(("published", key)).label
-    if home == recipe.layers.source.label and not recipe.sets and not words:
+    file = recipe.layers.origin(("published", key)).label
+    is_own = file == recipe.layers.source.label
+    if is_own and not recipe.sets and not sets:
         return True
     try:
-        file = read_layers(recipe.path if home == recipe.layers.source.label else find_recipe(home))
-        there = resolve(merge_sets(file, words), recipe.index, recipe.name).data
+        layers = read_layers(recipe.path if is_own else find_recipe(file))
+        there = resolve(merge_sets(layers, sets), recipe.index, recipe.name).data
     except MmctlError:
-        return False  # a part of a recipe computes nothing that a figure could be of
+        return False  # the file is a fragment, which cannot have a result
     return config_id_of(there) == config_id_of(recipe.data)
 
 
-def _holds(data: Any, settings: Any) -> bool:
-    """Whether data has all these settings."""
+def _has_all(data: Any, settings: Any) -> bool:
+    """Whether `data` has all values of `settings`."""
     if isinstance(settings, dict):
-        return isinstance(data, dict) and all(_holds(data.get(key), value) for key, value in settings.items())
+        return isinstance(data, dict) and all(_has_all(data.get(key), value) for key, value in settings.items())
     return same_name(data, settings)
 
 
 def _stem(path: Path) -> str:
-    """The name that a file gives to its recipe."""
+    """The default name of the recipe in a file."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+")[:80] or "recipe"

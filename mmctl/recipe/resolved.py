@@ -1,4 +1,4 @@
-"""A recipe that has been checked: every value, and the component behind each name."""
+"""The result of checking a recipe: all values, and the component of each name."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Part(NamedTuple):
 
 @dataclass
 class Resolved:
-    """A recipe that holds."""
+    """A checked recipe."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, Table] = field(default_factory=dict)  # the fixed ones, and "top"
+    tables: dict[str, Table] = field(default_factory=dict)  # tables with fixed keys, and "top"
     parts: dict[tuple[str, str | None], Part] = field(default_factory=dict)
     slots: dict[str, LossTerm] = field(default_factory=dict)
     after: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> Settings:
-        """The fixed tables, each as its own type."""
+        """The tables with fixed keys, typed."""
         return Settings(**self.tables)  # type: ignore[arg-type]  # each table was checked against the model of its name
 
 
 def policy_chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The augmentation policies of a view, in the order in which they are applied; `clean` has none."""
+    """The augmentation policies of a view in the order in which they are applied; none for `clean`."""
     if name == "clean":
         return ()
     before = after.get(name)
@@ -47,11 +47,11 @@ def policy_chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
 
 
 def build_order(after: Mapping[str, str | None]) -> tuple[str, ...]:
-    """All policies in the order in which they can be built: each after the one that it is applied after."""
+    """All policies in the order in which they must be built: each after the one in its `after`."""
     return tuple(dict.fromkeys(policy for name in after for policy in policy_chain(name, after)))
 
 
 def missing_policies(views: Mapping[str, Iterable[str]], policies: Iterable[str]) -> list[str]:
-    """The policies that views name and a recipe does not have."""
+    """The policies that are used in views but missing in `policies`."""
     named = dict.fromkeys(policy for policies_ in views.values() for policy in policies_)
     return [policy for policy in named if policy != "clean" and policy not in policies]

@@ -1,4 +1,4 @@
-"""The settings of a run that belong to mmctl itself: one model for each fixed table of a recipe."""
+"""The tables of a recipe with fixed keys, one pydantic model each; descriptions are shown by editors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Length = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)]
 
 
 def _like(pattern: str, words: str) -> AfterValidator:
-    """A text of that form; pydantic's own message would show the pattern."""
+    """A validator for strings of this pattern; pydantic's own message would show the regular expression."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -28,114 +28,142 @@ def _like(pattern: str, words: str) -> AfterValidator:
 
 
 class Table(BaseModel):
-    """A table of a recipe: unknown keys, wrong types and values out of bounds are refused."""
+    """Base of all tables: unknown keys, wrong types and values out of range are errors."""
 
     model_config = CONFIG | {"frozen": True}
 
 
 class Split(Table):
-    """Which training pictures keep their labels."""
+    """Which training images are labelled and which are unlabelled."""
 
-    labels: Positive | Literal["all"] = Field("all", description="Labelled pictures over all classes.")
+    labels: Positive | Literal["all"] = Field("all", description="Number of labelled images of all classes together.")
     rule: Literal["balanced", "natural", "file"] = Field(
-        "balanced", description="Same count for each class, the data's own shares, or the rows that a file names."
+        "balanced",
+        description="balanced: equal numbers per class; natural: as in the data set; file: read from `file`.",
     )
-    seed: Annotated[int, Field(ge=0)] | None = Field(None, description="Seed of the split; absent = the run's seed.")
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Seed of the split. Default: the seed of the run."
+    )
     on_shortage: Literal["redistribute", "cap", "error"] = Field(
-        "redistribute", description="What happens when a class has too few pictures."
+        "redistribute",
+        description="If a class is too small: label more of other classes, use fewer labels, or stop.",
     )
-    unlabeled: Literal["rest", "all"] = Field("rest", description="all = the labelled pictures serve unlabelled too.")
+    unlabeled: Literal["rest", "all"] = Field(
+        "rest", description="Unlabelled images: the rest without labels, or all including the labelled images."
+    )
     val: Annotated[int, Field(ge=0)] | Share = Field(
-        0, description="Pictures (or share) of train held out where the data set has no validation split."
+        0,
+        description="Training images (number or fraction) held out for validation, if the data set has no val split.",
     )
-    file: str | None = Field(None, description='The split file, for rule = "file".')
+    file: str | None = Field(None, description='Split file to read, for rule = "file".')
 
 
 class Centroids(Table):
-    """The shared class centroids: how they are estimated and how distance is measured."""
+    """The class centroids that labelers and losses share: how they are estimated, and the distance to them."""
 
     estimator: Literal["running", "ema", "batch", "memory", "learned", "exact"] = Field(
-        "running", description="How means are found."
+        "running", description="How the class means of the embeddings are estimated."
     )
-    rate: float = Field(0.5, ge=0, le=1, description="Share of the new batch in a running mean.")
-    every: int = Field(20, ge=1, description="Steps between two exact refits.")
-    images: int = Field(4096, ge=1, description="At most that many labelled pictures in a refit.")
-    network: Literal["model", "ema"] = Field("model", description="Whose embeddings are averaged.")
-    normalize_embeddings: bool = Field(True, description="Scale embeddings to length 1 before distances are measured.")
-    normalize_centroids: bool = Field(True, description="Scale centroids to length 1 before distances are measured.")
+    rate: float = Field(
+        0.5, ge=0, le=1, description="Weight of the new batch in a running mean; learning rate of learned centroids."
+    )
+    every: int = Field(20, ge=1, description="exact: steps between two recomputations.")
+    images: int = Field(4096, ge=1, description="exact: largest number of labelled images in a recomputation.")
+    network: Literal["model", "ema"] = Field(
+        "model", description="exact: the network (or its EMA) that computes the embeddings."
+    )
+    normalize_embeddings: bool = Field(True, description="Scale embeddings to length 1 before distances are computed.")
+    normalize_centroids: bool = Field(True, description="Scale centroids to length 1 before distances are computed.")
     distance: Literal["squared", "plain"] = Field("squared", description="Squared or plain Euclidean distance.")
 
 
 class Optimizer(Table):
-    """How gradients become steps; weight decay touches only tensors of more than one axis."""
+    """The optimizer; weight decay applies only to tensors of more than one dimension."""
 
-    name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="The rule.")
+    name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimizer.")
     lr: float = Field(0.03, gt=0, description="Peak learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
-    nesterov: bool = Field(True, description="Nesterov's form of momentum (sgd).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum.")
+    nesterov: bool = Field(True, description="sgd: Nesterov momentum.")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="Decays of adam and adamw."
+        (0.9, 0.999), description="adam, adamw: decay rates of the two moments."
     )
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator of adam and adamw.")
-    weight_decay: float = Field(5e-4, ge=0, description="Weight decay.")
-    clip: Annotated[float, Field(gt=0)] | None = Field(None, description="Largest norm of all gradients together.")
+    eps: float = Field(1e-8, gt=0, description="adam, adamw: number added to the denominator.")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="Weight decay: L2 in the gradient (sgd, adam) or decoupled (adamw)."
+    )
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Gradient clipping: largest norm of all gradients together. Default: no clipping."
+    )
 
 
 class Schedule(Table):
-    """The learning rate as a function of the step."""
+    """The learning rate schedule."""
 
     name: Literal["cosine", "seven_sixteenths", "constant", "cyclic"] = Field(
-        "cosine", description="Its form after warm-up."
+        "cosine", description="Schedule after the warm-up."
     )
-    warmup: Ramp = Field(0, description="Linear warm-up: an integer is steps, a fraction is of the run.")
-    final: float = Field(0.0, ge=0, description="Learning rate at the end (cosine).")
-    horizon: Length | None = Field(None, description="cyclic: where its cosine would reach 0.")
-    start: Length | None = Field(None, description="cyclic: where it leaves that cosine and cycles begin.")
-    cycle: Length | None = Field(None, description="cyclic: length of a cycle, which repeats the one before `start`.")
+    warmup: Ramp = Field(0, description="Linear warm-up: number of steps, or fraction of the run.")
+    final: float = Field(0.0, ge=0, description="cosine: learning rate at the end.")
+    horizon: Length | None = Field(
+        None, description="cyclic: step (or fraction of the run) at which the cosine would reach 0."
+    )
+    start: Length | None = Field(None, description="cyclic: step (or fraction of the run) at which the cycles begin.")
+    cycle: Length | None = Field(
+        None, description="cyclic: length of a cycle, which repeats the part of the cosine before `start`."
+    )
 
 
 class Average(Table):
-    """The averaged copy of the network that is evaluated beside it."""
+    """The average of the network's weights over training steps, which is evaluated too."""
 
     kind: Literal["ema", "swa", "none"] = Field(
-        "ema", description="Exponential moving average, equal mean of some steps (SWA), or no average."
+        "ema", description="Exponential moving average (EMA), stochastic weight averaging (SWA), or no average."
     )
-    decay: float = Field(0.999, ge=0, lt=1, description="What is kept of the average in each step.")
-    warmup: bool = Field(True, description="Decay starts low: min(decay, (1 + t) / (10 + t)).")
+    decay: float = Field(
+        0.999, ge=0, lt=1, description="ema: decay; the share of the old average that is kept in each step."
+    )
+    warmup: bool = Field(True, description="ema: start with a lower decay, min(decay, (1 + t) / (10 + t)) at step t.")
     buffers: Literal["copy", "average", "recompute"] = Field(
-        "copy", description="Batch-norm statistics: the live ones, averaged too, or found anew for each evaluation."
+        "copy",
+        description="Batch-norm statistics: copied from the network, averaged, or recomputed for evaluations.",
     )
-    start: Length | None = Field(None, description="swa: steps, or share of the run, before the first network counts.")
-    every: Length | None = Field(None, description="swa: steps, or share of the run, from one that counts to the next.")
+    start: Length | None = Field(None, description="swa: step (or fraction of the run) of the first averaged network.")
+    every: Length | None = Field(None, description="swa: steps (or fraction of the run) between two averaged networks.")
 
 
 class Train(Table):
-    """Length, batches, precision, device, and what is kept."""
+    """Training: number of steps, batch sizes, precision, device, logging and checkpoints."""
 
-    steps: int = Field(1000, ge=1, le=10**8, description="Optimizer steps.")
-    batch: int = Field(64, ge=1, description="Labelled pictures a step.")
-    unlabeled_batch: int = Field(64, ge=1, description="Unlabelled pictures a step.")
+    steps: int = Field(1000, ge=1, le=10**8, description="Number of training steps.")
+    batch: int = Field(64, ge=1, description="Labelled images per step.")
+    unlabeled_batch: int = Field(64, ge=1, description="Unlabelled images per step.")
     sampling: Literal["uniform", "balanced"] = Field(
-        "uniform", description="Labelled batches at random, or with as many pictures of each class."
+        "uniform", description="Labelled batches: random, or with equal numbers of each class."
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("fp32", description="Arithmetic of the network's passes.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
-    capture: Literal["auto", "off"] = Field("auto", description="Whole steps as CUDA graphs, where they can be.")
-    compile: bool = Field(False, description="Fuse the network's small operations with torch.compile (for a GPU).")
-    threads: Positive | None = Field(None, description="CPU threads; absent = every core, or one on a busy machine.")
-    log_every: int = Field(50, ge=1, description="Steps between two points of the training curves.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="Precision of forward and backward passes; bf16 uses autocast."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device for training; auto = CUDA if available.")
+    capture: Literal["auto", "off"] = Field("auto", description="CUDA graphs: auto = capture whole steps if possible.")
+    compile: bool = Field(False, description="Compile the backbone with torch.compile (faster on a GPU).")
+    threads: Positive | None = Field(None, description="CPU threads. Default: all cores, or 1 on a busy machine.")
+    log_every: int = Field(50, ge=1, description="Steps between two logged points of the training curves.")
     save_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")
-    keep: int = Field(2, ge=2, description="Checkpoints kept.")
-    on_collapse: Literal["warn", "stop"] = Field("warn", description="What an alarm does.")
+    keep: int = Field(2, ge=2, description="Number of newest checkpoints to keep.")
+    on_collapse: Literal["warn", "stop"] = Field(
+        "warn", description="If training collapses: only warn, or stop the run as not converged (nc)."
+    )
 
 
 class Eval(Table):
-    """When and on what the networks are evaluated."""
+    """When, on which splits and by which metric the networks are evaluated."""
 
     every: int = Field(500, ge=1, description="Steps between two evaluations.")
-    batch: int = Field(512, ge=1, description="Pictures a pass.")
+    batch: int = Field(512, ge=1, description="Batch size of evaluations.")
     splits: list[Annotated[str, _like(r"[a-z][a-z0-9_]*", "the name of a split")]] = Field(
-        ["val", "test"], min_length=1, description="Splits evaluated, those that the data has."
+        ["val", "test"],
+        min_length=1,
+        description="Splits to evaluate; those that the data set does not have are skipped.",
     )
     primary: Annotated[
         str,
@@ -143,53 +171,56 @@ class Eval(Table):
             r"[a-z][a-z0-9_]*(/(ema|raw)/(head|centroid))?/[a-z][a-z0-9_]*",
             "SPLIT/METRIC or SPLIT/ema|raw/head|centroid/METRIC",
         ),
-    ] = Field("test/accuracy", description="The series that ranks runs.")
+    ] = Field("test/accuracy", description="The metric by which runs are ranked.")
 
 
 class PublishedFigure(Table):
-    """The published figure of the same recipe with some values changed."""
+    """A published result of the same recipe with some values changed."""
 
-    set: list[str] = Field(min_length=1, description="The changed values, as --set words.")
-    value: float = Field(description="The figure.")
-    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread over seeds.")
-    note: str | None = Field(None, description="What a reader must know.")
+    set: list[str] = Field(min_length=1, description="The changed values, each as in --set.")
+    value: float = Field(description="The published value.")
+    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Standard deviation over seeds.")
+    note: str | None = Field(None, description="Note about the result.")
 
 
 class Published(Table):
-    """The figure that a recipe is meant to reproduce."""
+    """The published result that a recipe should reproduce."""
 
-    value: float | None = Field(None, description="The figure; may be absent where figures are given.")
-    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread over seeds.")
-    figures: list[PublishedFigure] = Field([], description="Figures of this recipe with other --set words.")
-    unit: str = Field("accuracy %", description="What it counts.")
-    metric: str = Field("test/accuracy", description="The series of ours that answers to it.")
-    selection: str = Field(description="Which checkpoint it is of: median20, last, unstated, ...")
+    value: float | None = Field(None, description="The published value; optional if `figures` is set.")
+    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Standard deviation over seeds.")
+    figures: list[PublishedFigure] = Field([], description="Published results of this recipe with other values.")
+    unit: str = Field("accuracy %", description="Unit of the value.")
+    metric: str = Field("test/accuracy", description="The metric of mmctl that is compared with it.")
+    selection: str = Field(description="How the checkpoint was selected: median20, last, unstated, ...")
     source: str = Field(description="Where it was published.")
-    note: str | None = Field(None, description="What a reader must know.")
+    note: str | None = Field(None, description="Note about the result.")
 
 
 class LossTable(Table):
-    """mmctl's own keys of a [loss.SLOT] table; the method's LossTerm gives the defaults."""
+    """The keys of every [loss.SLOT] table; their defaults come from the method."""
 
-    weight: float = Field(1.0, ge=0, description="Its factor in the sum; 0 = reported, not added.")
-    rampup: Ramp = Field(0, description="The weight grows from 0: an integer is steps, a fraction is of the run.")
-    ramp: Literal["linear", "sigmoid"] = Field("linear", description="The form of that growth.")
+    weight: float = Field(1.0, ge=0, description="Weight in the total loss; 0 = computed and reported only.")
+    rampup: Ramp = Field(0, description="Steps (or fraction of the run) in which the weight grows from 0.")
+    ramp: Literal["linear", "sigmoid"] = Field("linear", description="Shape of the ramp-up.")
 
 
 class Top(Table):
-    """The keys above all tables."""
+    """The keys before the first table."""
 
     name: Annotated[
         str,
-        _like(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", "at most 80 letters, digits and . _ + -, a letter or digit first"),
-    ] = Field(description="Display name; absent = the file's name.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
-    note: str | None = Field(None, description="A sentence for people.")
+        _like(
+            r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}",
+            "at most 80 letters, digits and . _ + -, starting with a letter or digit",
+        ),
+    ] = Field(description="Name of the recipe in lists. Default: the file name.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
+    note: str | None = Field(None, description="Note about the recipe.")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The fixed tables of one recipe, checked."""
+    """The checked tables of one recipe."""
 
     top: Top
     split: Split
@@ -212,18 +243,18 @@ TABLES: dict[str, type[Table]] = {
     "eval": Eval,
     "published": Published,
 }
-"""The fixed tables; [published] alone may be absent."""
+"""The tables with fixed keys; only [published] may be absent."""
 
 ORDER = (
     "extends", "name", "seed", "note", "requires", "dataset", "split", "backbone", "method", "labeler", "centroids",
     "loss", "augment", "optimizer", "schedule", "average", "train", "eval", "launcher", "published",
 )  # fmt: skip
-"""Every top-level key of a recipe, in the order in which a resolved one is written."""
+"""All top-level keys of a recipe, in the order in which they are written."""
 
 COMPONENTS = ("dataset", "backbone", "method", "labeler", "launcher")
-"""Tables that name one component; [augment.NAME] and [loss.SLOT] name one each."""
+"""Tables of a single component; each [augment.NAME] and [loss.SLOT] is one too."""
 
 
 def ordered(data: dict[str, Any]) -> dict[str, Any]:
-    """The same recipe, top-level keys in the order of ORDER."""
+    """The data with its top-level keys in the order of ORDER."""
     return {key: data[key] for key in ORDER if key in data}

@@ -1,6 +1,6 @@
-"""TOML with line numbers: reading within limits, where each key stands, how a value is written.
+"""Reads TOML files with limits on their size, and finds the line of each key.
 
-`tomllib` tells no positions, so that a second, small look at the text finds the line of each header and key.
+`tomllib` reports no line numbers, so a regular expression finds the line of each table header and key.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mmctl.errors import RecipeError
 from mmctl.text import display_path, dotted, printable
 
 MAX_BYTES, MAX_LINE, MAX_DEPTH, MAX_KEYS = 64 * 1024, 2048, 8, 500
-"""Limits on untrusted text; one dotted key of 20,000 parts would cost tomllib 19 seconds."""
+"""Limits for untrusted files; a dotted key of 20,000 parts takes tomllib 19 seconds."""
 
 KeyPath = tuple[str, ...]
-"""Where a value stands: ("loss", "margin", "weight")."""
+"""The path of a value: ("loss", "margin", "weight")."""
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\])*"|'[^']*')"""
 _DOTTED = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
@@ -32,7 +32,7 @@ _AT = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a recipe; line 0 = no line (the command line, a missing file)."""
+    """One problem of a recipe; line 0 = without a line (command line, missing file)."""
 
     file: str
     line: int
@@ -54,14 +54,14 @@ class Source:
     lines: dict[KeyPath, int]
 
     def line(self, path: KeyPath) -> int:
-        """The line of a key, or of the longest part of its path that is known; 1 if nothing is."""
+        """The line of a key or, if it is unknown, of its nearest parent table; else 1."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def read_toml(path: Path) -> Source:
-    """One file as data with lines; every way it can be unreadable is a RecipeError."""
+    """Read a TOML file; RecipeError if it cannot be read."""
     label = display_path(path)
     try:
         if not path.is_file():
@@ -74,18 +74,18 @@ def read_toml(path: Path) -> Source:
 
 
 def parse_toml(raw: bytes, label: str) -> Source:
-    """Bytes of TOML as data with lines, within the limits."""
+    """Parse TOML; RecipeError if it is not valid or larger than the limits."""
 
     def wrong(line: int, message: str) -> RecipeError:
         return RecipeError([str(Problem(label, line, "", message))])
 
     if len(raw) > MAX_BYTES:
-        raise wrong(0, f"is larger than {MAX_BYTES // 1024} KiB, which no recipe needs to be")
+        raise wrong(0, f"is larger than {MAX_BYTES // 1024} KiB, the limit for recipes")
     for number, bytes_ in enumerate(raw.split(b"\n"), 1):
         if len(bytes_) > MAX_LINE:
             raise wrong(number, f"line is longer than {MAX_LINE} bytes")
     try:
-        text = raw.decode("utf-8-sig")  # some editors write a byte order mark, which TOML does not know
+        text = raw.decode("utf-8-sig")  # some editors write a byte order mark, which TOML does not allow
     except UnicodeDecodeError as error:
         raise wrong(raw.count(b"\n", 0, error.start) + 1, "is not UTF-8 text") from error
     try:
@@ -93,27 +93,29 @@ def parse_toml(raw: bytes, label: str) -> Source:
     except tomllib.TOMLDecodeError as error:
         at = _AT.search(str(error))
         line = int(at[1]) if at and at[1] else text.count("\n") + (not text.endswith("\n"))
-        raise wrong(line, f"is not TOML: {printable(_AT.sub('', str(error)))}") from error
+        raise wrong(line, f"is not valid TOML: {printable(_AT.sub('', str(error)))}") from error
     except (RecursionError, ValueError) as error:
-        raise wrong(0, "is not TOML that can be read: nested too deeply, or a number is too long") from error
-    source = Source(label, text, data, dict(reversed([*scan(text)])))  # a repeated [[table]] is where it begins
+        raise wrong(0, "cannot be read as TOML: it is nested too deep, or a number is too long") from error
+    source = Source(
+        label, text, data, dict(reversed([*scan(text)]))
+    )  # a repeated [[table]] has the line of its first entry
     for path, message in broken_limits(data):
         raise wrong(source.line(path), f"{dotted(path)}: {message}")
     return source
 
 
 def broken_limits(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """What TOML allows and a recipe does not: depth, number of keys, dates, integers beyond 64 bits."""
+    """Values that TOML allows but recipes do not: too deep, too many keys, dates, integers over 64 bits."""
     keys = 0
     stack: list[tuple[KeyPath, Any, int]] = [((), data, 0)]
     while stack:
         path, value, depth = stack.pop()
         if depth > MAX_DEPTH:
-            yield path, f"is nested more than {MAX_DEPTH} deep"
+            yield path, f"is nested more than {MAX_DEPTH} levels deep"
         elif isinstance(value, dict):
             keys += len(value)
             if keys > MAX_KEYS:
-                yield path, f"is more than {MAX_KEYS} keys, which no recipe needs"
+                yield path, f"has more than {MAX_KEYS} keys, the limit for recipes"
                 return
             stack += [((*path, key), inner, depth + 1) for key, inner in value.items()]
         elif isinstance(value, list):
@@ -121,13 +123,13 @@ def broken_limits(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             yield path, "is an integer of more than 64 bits"
         elif isinstance(value, datetime.date | datetime.time):
-            yield path, "is a date; recipes hold none (quote it if it is a text)"
+            yield path, "is a date, which recipes do not allow; use quotes to make it a string"
 
 
 def scan(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """The line of each header and of each `key =`; keys inside an inline table have none of their own."""
+    """The path and line of each table header and `key =`; keys inside inline tables are not found."""
     table: KeyPath = ()
-    inside = ""  # the quotes of a text over several lines that has not ended yet
+    inside = ""  # the quotes of a multi-line string that has not ended yet
     for number, line in enumerate(text.split("\n"), 1):
         if not inside:
             if found := _HEADER.match(line):
@@ -156,7 +158,7 @@ def _left_open(line: str, inside: str) -> str:
 
 
 def split_key(dotted_key: str) -> KeyPath:
-    """The parts of a dotted TOML key, quotes taken off."""
+    """The parts of a dotted TOML key, without quotes."""
 
     def plain(part: str) -> str:
         if part[0] == "'":
@@ -170,5 +172,5 @@ def split_key(dotted_key: str) -> KeyPath:
 
 
 def key_path(text: str) -> KeyPath | None:
-    """The path that `--set a.b=...` names, or None where it is no key."""
+    """The path of the key in `--set a.b=...`, or None if it is not a valid key."""
     return split_key(text.strip()) if re.fullmatch(_DOTTED, text.strip()) else None

@@ -1,4 +1,4 @@
-"""A name becomes a component: one index over the package, plugins/ and installed distributions; parameters checked.
+"""Finds components by name among mmctl's own, plugins/ and installed packages, and checks their parameters.
 
-Nothing is imported before it is named. Imports the ground alone.
+A component is imported only when it is used. May import the modules at the bottom of the package only.
 """

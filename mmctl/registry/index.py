@@ -1,7 +1,7 @@
-"""A name becomes a component: one index over the package, plugins/ and installed distributions.
+"""Finds components by name: one index of mmctl's own, those in plugins/ and those of installed packages.
 
-Nothing is imported to build the index: files are read as text and searched for marks by one regular
-expression, installed components are known by their entry points. A component is imported when it is named.
+The index is built without imports: a regular expression finds the marks in source files, and entry points list
+installed components. A component is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmctl.registry.parameters import Shape, shape
 from mmctl.text import display_path, printable
 
 FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
-"""Folder of the package, and (behind `mmctl.`) entry point group, of each kind."""
+"""Kind -> its folder in the package; with `mmctl.` before it, its entry point group."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SOURCES = ("off", "local", "all")
@@ -47,49 +47,49 @@ _MARK = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """One component as the index knows it, before it is imported."""
+    """One component in the index, not imported yet."""
 
     kind: str
     name: str
-    origin: str  # "mmctl", "plugins", or a distribution's name
+    origin: str  # "mmctl", "plugins", or the name of an installed package
     module: str
     attr: str
     file: Path | None = None
     line: int = 0
     summary: str = ""
-    version: str | None = None  # of the distribution; None for plugins/
-    sha256: str | None = None  # of the file, for plugins/ alone
-    broken: str | None = None  # what is known to be wrong without importing it
+    version: str | None = None  # of its package; None for plugins/
+    sha256: str | None = None  # of the file; only for plugins/
+    broken: str | None = None  # why it cannot be used, if that is known without an import
 
     @property
     def qualified(self) -> str:
-        """The name that is never ambiguous."""
+        """The unambiguous name, ORIGIN:NAME."""
         return f"{self.origin}:{self.name}"
 
     @property
     def place(self) -> str:
-        """Where it comes from, for people: `plugins/paper.py:12`, `mmctl-proto 0.3`."""
+        """Its source for messages: `plugins/paper.py:12` or `mmctl-proto 0.3`."""
         if self.origin == "plugins" and self.file:
             return f"{display_path(self.file)}:{self.line}" if self.line else display_path(self.file)
         return f"{self.origin} {self.version}" if self.version else self.origin
 
 
 class Index:
-    """All components that can be named; built when first asked.
+    """All available components; built at first use.
 
-    sources: "off" = the package alone, "local" = and plugins/, "all" = and installed ones ($MMCTL_PLUGINS).
+    sources: "off" = only mmctl's own, "local" = also plugins/, "all" = also installed packages ($MMCTL_PLUGINS).
     """
 
     def __init__(self, plugins: Path | None = None, sources: str | None = None) -> None:
         self.sources = sources or os.environ.get("MMCTL_PLUGINS") or "all"
         if self.sources not in SOURCES:
-            raise PluginError(f'MMCTL_PLUGINS is "{printable(self.sources)}"; it can be off, local or all')
+            raise PluginError(f'MMCTL_PLUGINS is "{printable(self.sources)}"; use off, local or all')
         self.plugins = (plugins or project.plugins_dir()).absolute()
         self._shapes: dict[tuple[str, str], tuple[Callable[..., Any], Shape]] = {}
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """Every component, by kind, origin and name; broken ones say why."""
+        """Every component, sorted by kind, origin and name, including broken ones."""
         found = list(_package())
         if self.sources != "off":
             found += _local(self.plugins)
@@ -100,22 +100,22 @@ class Index:
         return tuple(sorted(found, key=lambda e: (kinds.index(e.kind), origins.get(e.origin, 2), e.origin, e.name)))
 
     def names(self, kind: str) -> list[str]:
-        """The names to write for a kind: short for mmctl's own, qualified for others."""
+        """The names of a kind for recipes: short for mmctl's own components, ORIGIN:NAME for others."""
         return [e.name if e.origin == "mmctl" else e.qualified for e in self.entries if e.kind == kind]
 
     def find(self, kind: str, name: str, home: str | None = None) -> Entry:
-        """The one component of that kind and name; home: the origin that wins where several have a short name."""
+        """The component of this kind and name, else PluginError; home: the preferred origin of a short name."""
         origin, _, short = name.rpartition(":")
         found = [e for e in self.entries if (e.kind, e.name) == (kind, short) and origin in ("", e.origin)]
         origins = {e.origin for e in found}
-        for first in (home, "mmctl") if home and len(origins) > 1 else ():
-            if first in origins:
-                found, origins = [e for e in found if e.origin == first], {first}
+        for preferred in (home, "mmctl") if home and len(origins) > 1 else ():
+            if preferred in origins:
+                found, origins = [e for e in found if e.origin == preferred], {preferred}
         if not found:
             raise PluginError(self._unknown(kind, name))
         if len(origins) > 1:
             each = " and ".join(f"{e.qualified} ({e.place})" for e in found)
-            raise PluginError(f'{kind} "{name}" is ambiguous: {each}. Write one of these names in full.')
+            raise PluginError(f'{kind} "{name}" is ambiguous: {each}. Use one of these full names.')
         if found[0].broken:
             raise PluginError(f"{kind} {found[0].qualified} cannot be used: {found[0].broken}")
         return found[0]
@@ -125,15 +125,15 @@ class Index:
         others = [e for e in self.entries if e.kind and e.kind != kind and name in (e.name, e.qualified)]
         if others:
             return f'"{word}" is {article(others[0].kind)}, not {article(kind)}.{self._known(kind)}'
-        close = {n: f'"{n}"' for n in self._spellings(kind)}
-        for other in KINDS:
+        close: dict[str, str] = {}
+        for other in (kind, *KINDS):
             for n in self._spellings(other):
-                close.setdefault(n, f'"{n}" ({article(other)})')
+                close.setdefault(n, f'"{n}"' if other == kind else f'"{n}" ({article(other)})')
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
-            hint = hint.replace(f'"{n}"', close[n]) if close[n] != f'"{n}"' else hint
-        make = " A new one is a file in plugins/, see CONTRIBUTING.md."
-        return f'no {kind} "{word}".{hint}{self._known(kind)}{make}'
+            hint = hint.replace(f'"{n}"', close[n])
+        how_to_add = "To add one, put a file in plugins/ (see CONTRIBUTING.md)."
+        return f'no {kind} "{word}".{hint}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:
         for e in self.entries:
@@ -147,11 +147,11 @@ class Index:
         return f" Known: {', '.join(self.names(kind)) or 'none'}{off}."
 
     def load(self, entry: Entry) -> Callable[..., Any]:
-        """The component itself; whatever its import does wrong is a PluginError."""
+        """Import the component; raises PluginError whatever its import raises."""
         return self._loaded(entry)[0]
 
     def shape(self, entry: Entry) -> Shape:
-        """What the component is supplied with and which parameters it has."""
+        """The supplied arguments and the parameters of the component; raises PluginError like `load`."""
         return self._loaded(entry)[1]
 
     def _loaded(self, entry: Entry) -> tuple[Callable[..., Any], Shape]:
@@ -166,12 +166,12 @@ class Index:
 
 
 def article(kind: str) -> str:
-    """`a loss`, `an augment`."""
+    """A kind with its article: `a loss`, `an augment`."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def marks(text: str) -> Iterator[Entry]:
-    """The marks of a source text; origin and module are for the caller to fill in."""
+    """The marked components in a source text; origin and module are empty."""
     for m in _MARK.finditer(text):
         summary = re.split(r"\"\"\"|'''|[\"']\s*$", m["summary"] or "")[0].strip()
         yield Entry(m["kind"], m["name"], "", "", m["attr"], None, text.count("\n", 0, m.start()) + 1, summary)
@@ -189,12 +189,13 @@ def _package() -> Iterator[Entry]:
 def _local(folder: Path) -> Iterator[Entry]:
     for file in sorted(folder.glob("[!_]*.py")):
         try:
-            raw = file.read_bytes()
-            text = raw.decode("utf-8-sig")
+            text = (raw := file.read_bytes()).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
             continue
-        wrong = None if file.stem.isidentifier() else "its file name cannot be imported; use letters, digits and _"
+        wrong = (
+            None if file.stem.isidentifier() else "its file name is not a valid module name: use letters, digits and _"
+        )
         module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
         for entry in marks(text):
             yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
@@ -210,9 +211,9 @@ def _installed() -> Iterator[Entry]:
             file = _source(point.module)
             entry = Entry(kind, point.name, origin, point.module, point.attr, file, version=version)
             if not point.attr:
-                entry = replace(entry, broken=f'its entry point "{point.value}" names no object')
+                entry = replace(entry, broken=f'its entry point "{point.value}" must be MODULE:OBJECT')
             elif file is None and point.module not in sys.modules:
-                entry = replace(entry, broken=f"its module {point.module} is not to be found")
+                entry = replace(entry, broken=f"its module {point.module} was not found")
             elif file and file.suffix == ".py":
                 for mark in marks(file.read_text("utf-8", errors="replace")):
                     if mark.attr == point.attr:
@@ -221,36 +222,33 @@ def _installed() -> Iterator[Entry]:
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module, found without importing its packages."""
+    """The file of a module, found without importing the module or its package."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for folder in spec.submodule_search_locations or ():
-        base = Path(folder, *rest)
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin else None
+    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    files = (file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
-def _checked(entry: Entry, all_: Iterable[Entry]) -> Entry:
-    """The entry, marked broken if its name is bad or twice in one origin."""
+def _checked(entry: Entry, entries: Iterable[Entry]) -> Entry:
+    """The entry, marked broken if its name is invalid or used twice in one origin."""
     if entry.broken:
         return entry
     if not NAME.fullmatch(entry.name):
         name = printable(entry.name)
-        return replace(entry, broken=f'"{name}" is no name: small letters, digits and _, a letter first')
+        return replace(
+            entry, broken=f'"{name}" is an invalid name: use lower-case letters, digits and _, starting with a letter'
+        )
     key = (entry.kind, entry.name, entry.origin)
-    twins = [e for e in all_ if (e.kind, e.name, e.origin) == key]
+    twins = [e for e in entries if (e.kind, e.name, e.origin) == key]
     if len(twins) > 1:
         where = " and ".join(f"{display_path(e.file)}:{e.line}" if e.file else f"{e.module}:{e.attr}" for e in twins)
-        return replace(entry, broken=f"the name is given twice, in {where}")
+        return replace(entry, broken=f"two components have this name: {where}")
     return entry
 
 
@@ -262,17 +260,17 @@ def _import(entry: Entry) -> Callable[..., Any]:
             component = getattr(component, part)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # SystemExit too: a plugin that calls sys.exit() must not end mmctl in silence
+    except BaseException as error:  # also SystemExit: sys.exit() in a plugin must not end mmctl without a message
         raise PluginError(failure(entry, error, "cannot be imported")) from error
     mark = vars(component).get("__mmctl__") if hasattr(component, "__dict__") else None
     if mark != (entry.kind, entry.name):
-        said = f"is marked as {mark[0]} {mark[1]}" if mark else "bears no mark"
-        raise PluginError(f"{entry.kind} {entry.qualified} ({entry.place}): {entry.module}:{entry.attr} {said}")
+        actual = f"is marked as {mark[0]} {mark[1]}" if mark else f"has no @{entry.kind} mark"
+        raise PluginError(f"{entry.kind} {entry.qualified} ({entry.place}): {entry.module}:{entry.attr} {actual}")
     return component  # type: ignore[no-any-return]
 
 
 def _local_module(entry: Entry) -> ModuleType:
-    """The module mmctl.local.<file>, looked for in the folder that this index was made from."""
+    """Import mmctl.local.<file> from the plugins folder of this index."""
     import mmctl.local
 
     assert entry.file is not None
@@ -280,18 +278,18 @@ def _local_module(entry: Entry) -> ModuleType:
     if list(mmctl.local.__path__)[-1] != folder:
         mmctl.local.__path__[:] = [mmctl.local.__path__[0], folder]
         for name in [n for n in sys.modules if n.startswith("mmctl.local.")]:
-            del sys.modules[name]  # of another project
+            del sys.modules[name]  # a plugin of another project
         importlib.invalidate_caches()
     return importlib.import_module(entry.module)
 
 
 def failure(entry: Entry, error: BaseException, what: str) -> str:
-    """One paragraph on a plugin that raised: the exception's last line, file and line in the plugin."""
-    said = printable("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
+    """The message for a plugin that raised: the last line of the exception, and FILE:LINE in the plugin."""
+    reason = printable("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
     where = ""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         where = f" ({display_path(Path(error.filename))}:{error.lineno})"
     elif entry.file:
         at = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == entry.file]
         where = f" ({display_path(entry.file)}:{at[-1]})" if at else f" ({display_path(entry.file)})"
-    return f"{entry.kind} {entry.qualified} {what}: {said}{where}. Set MMCTL_DEBUG=1 for the traceback."
+    return f"{entry.kind} {entry.qualified} {what}: {reason}{where}. Set MMCTL_DEBUG=1 to see the traceback."

@@ -1,4 +1,4 @@
-"""Pydantic's errors in our words: where in the table, what it must be, what was got, what was perhaps meant."""
+"""Turns pydantic's errors into messages for users: key, what it must be, the given value, a suggestion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmctl.errors import suggest
 from mmctl.text import short_literal
 
 Fault = tuple[tuple[str | int, ...], str]
-"""Where in a table, and what is wrong there."""
+"""The place in a table, and what is wrong there."""
 
 FAMILIAR = {
     "epochs": ("train", "steps"),
@@ -29,46 +29,46 @@ FAMILIAR = {
     "member": ("centroids", "normalize_embeddings"),
     "norm": ("centroids", "normalize_centroids"),
 }
-"""What people may write for a key: other programs' names, and names too far from ours to be guessed."""
+"""Unknown key -> the key that was probably meant: names of other programs and earlier names of mmctl."""
 
 
 def faults_of(model: type[BaseModel], table: Mapping[str, Any], error: ValidationError) -> list[Fault]:
-    """Pydantic's errors as ours: one for a place, in words; a union's members are joined by `or`."""
+    """Pydantic's errors as messages, one for each place; the members of a union are joined by "or"."""
     places: dict[tuple[str | int, ...], list[tuple[str, str]]] = {}
-    values_: dict[tuple[str | int, ...], Any] = {}
+    given: dict[tuple[str | int, ...], Any] = {}
     for e in error.errors(include_url=False):
         at, value = _place(table, e["loc"], e["type"])
         if e["type"] == "extra_forbidden":
             names = [str(f.alias or n) for n, f in model.model_fields.items()] if len(at) == 1 else []
             places.setdefault(at, []).append(("", "unknown key" + semicolon(suggest(str(at[-1]), names))))
         elif e["type"] == "missing":
-            short = isinstance(e["loc"][-1], int)  # a list for a tuple lacks its last values
+            short = isinstance(e["loc"][-1], int)  # an index: a list is too short for its tuple
             places.setdefault(at, []).append(("", "has too few values" if short else "is required"))
         else:
-            values_[at] = value
+            given[at] = value
             sort = "type" if e["type"].endswith(("_type", "_parsing", "_from_float")) else "bound"
             sort = "" if e["type"] == "literal_error" else sort
             places.setdefault(at, []).append((sort, _words(e["type"], e.get("ctx", {}), e["msg"])))
     faults: list[Fault] = []
-    for at, said in places.items():
-        bound = any(sort == "bound" for sort, _ in said)
-        words = list(dict.fromkeys(text for sort, text in said if not (bound and sort == "type")))
+    for at, messages in places.items():
+        bound = any(sort == "bound" for sort, _ in messages)
+        words = list(dict.fromkeys(text for sort, text in messages if not (bound and sort == "type")))
         text = " or ".join([words[0], *(word.removeprefix("must be ") for word in words[1:])])
-        if at in values_:
+        if at in given:
             known = re.findall(r'"([^"]*)"', text)
-            hint = semicolon(suggest(values_[at], known)) if isinstance(values_[at], str) else ""
-            text += f" (got {short_literal(values_[at])}){hint}"
+            hint = semicolon(suggest(given[at], known)) if isinstance(given[at], str) else ""
+            text += f" (got {short_literal(given[at])}){hint}"
         faults.append((at, text))
     return faults
 
 
 def semicolon(hint: str) -> str:
-    """A hint of errors.suggest as the second half of a sentence."""
+    """A hint of errors.suggest, to be appended to a message: `; did you mean "x"?`."""
     return hint.replace(" Did", "; did", 1)
 
 
 def _place(table: Any, loc: tuple[str | int, ...], kind: str) -> tuple[tuple[str | int, ...], Any]:
-    """The part of pydantic's path that is in the data: it puts the names of union members between."""
+    """The place in the table and its value; pydantic's path `loc` also has the names of union members."""
     at: list[str | int] = []
     value = table
     for n, part in enumerate(loc):
@@ -87,7 +87,7 @@ _TYPES = {
     "int_type": "an integer",
     "int_from_float": "an integer",
     "float_type": "a number",
-    "string_type": "a text in quotes",
+    "string_type": "a string in quotes",
     "bool_type": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
@@ -106,8 +106,8 @@ def _words(kind: str, ctx: Mapping[str, Any], message: str) -> str:
         expected = ctx["expected"].replace("'", '"')
         return f"must be one of {expected}" if " or " in expected else f"must be {expected}"
     if kind in ("too_short", "too_long"):
-        least = "min_length" in ctx
-        return f"must hold at {'least' if least else 'most'} {ctx['min_length' if least else 'max_length']} values"
+        bound, n = ("least", ctx["min_length"]) if "min_length" in ctx else ("most", ctx["max_length"])
+        return f"must have at {bound} {n} value{'s' * (n != 1)}"
     for key, words in _BOUNDS.items():
         if key in ctx:
             return f"must be {words} {ctx[key]:g}" if isinstance(ctx[key], float) else f"must be {words} {ctx[key]}"
@@ -119,10 +119,10 @@ def _words(kind: str, ctx: Mapping[str, Any], message: str) -> str:
 
 
 def meant(word: str, here: str, known: Sequence[str], tables: Mapping[str, Sequence[str]]) -> str:
-    """What an unknown key of table `here` may have meant: a key of that table, or of another."""
+    """A hint for an unknown key `word` of table `here`: a similar key of this or another table, or all keys."""
     if word in FAMILIAR:
         table, key = FAMILIAR[word]
-        return f'; here it is "{key}"' if table == here else f'; [{table}] has "{key}"'
+        return f'; use "{key}"' if table == here else f'; [{table}] has "{key}"'
     elsewhere = {table: keys for table, keys in tables.items() if table != here}
     exact = [f"[{table}]" for table, keys in elsewhere.items() if word in keys]
     if exact and word != "name":

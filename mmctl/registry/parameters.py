@@ -1,7 +1,7 @@
-"""What a component takes: the arguments that mmctl supplies, and a checked model of its recipe parameters.
+"""Reads the signature of a component: arguments supplied by mmctl, and a pydantic model of its recipe parameters.
 
-The signature is the schema: arguments before `*` are supplied, those after it are parameters whose types,
-bounds and defaults are read here; the docstring's `Args:` says what they mean.
+Arguments before `*` are supplied by mmctl; keyword-only arguments after it are recipe parameters. Their types, bounds
+and defaults come from the signature, their descriptions from `Args:` in the docstring.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mmctl.registry.messages import Fault, faults_of
 from mmctl.text import literal, short_literal
 
 OWN = {"dataset": ("name", "root"), "augment": ("name", "after"), "loss": ("name", "weight", "rampup", "ramp")}
-"""Keys of a component's table that are mmctl's and never the component's; `name` for every other kind."""
+"""Keys of a component's table that mmctl uses itself, so that no parameter may have them; other kinds: `name`."""
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), validate_by_name=False)
 
 
 class Parameter(NamedTuple):
-    """One recipe parameter as people read it."""
+    """One recipe parameter, as texts for `plugins show`."""
 
     name: str
     type: str
@@ -43,40 +43,46 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """How a component is called."""
+    """The arguments of a component: names that mmctl supplies, and the model of its parameters."""
 
     supplied: tuple[str, ...]
     model: type[BaseModel]
 
 
 def own_keys(kind: str) -> tuple[str, ...]:
-    """The keys of a component's table that are mmctl's."""
+    """The keys of a component's table that mmctl uses itself."""
     return OWN.get(kind, ("name",))
 
 
 def shape(component: Callable[..., Any], kind: str) -> Shape:
-    """The shape of a marked component; PluginError says how it breaks the star rule."""
+    """The arguments of a marked component; raises PluginError if its signature breaks the rule about `*`."""
     supplied: list[str] = []
     fields: dict[str, Any] = {}
     meanings = meaning(component)
     for p in _parameters(component):
         if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
-            raise PluginError(f"takes {'**' if p.kind is p.VAR_KEYWORD else '*'}{p.name}, which would swallow typos")
+            raise PluginError(
+                f"takes {'**' if p.kind is p.VAR_KEYWORD else '*'}{p.name}: it would hide misspelt parameters"
+            )
         if p.kind is p.KEYWORD_ONLY:
             if p.name in SUPPLIED[kind] or p.name in own_keys(kind):
-                whose = "supplied by mmctl; put it before the *" if p.name in SUPPLIED[kind] else "a key of mmctl's own"
+                whose = (
+                    "supplied by mmctl: put it before the *"
+                    if p.name in SUPPLIED[kind]
+                    else "a key that mmctl uses itself"
+                )
                 raise PluginError(f"parameter {p.name} is {whose}")
             annotation = _annotation(component, p)
             default = ... if p.default is p.empty else p.default
-            # The alias lets a parameter bear a name that BaseModel uses itself, such as `copy`.
+            # The alias allows parameter names that BaseModel uses itself, such as `copy`.
             fields[f"p_{p.name}"] = (annotation, Field(default, alias=p.name, description=meanings.get(p.name)))
         elif p.name not in SUPPLIED[kind]:
             supply = ", ".join(SUPPLIED[kind]) or "nothing"
-            raise PluginError(f"{p.name} stands before the *, but mmctl supplies {supply}; put it after a *")
+            raise PluginError(f"{p.name} is before the *, but mmctl supplies only {supply}: put it after a *")
         elif p.kind is p.POSITIONAL_ONLY:
-            raise PluginError(f"{p.name} is positional only; take the / out")
+            raise PluginError(f"{p.name} is positional-only: remove the /")
         elif inspect.isclass(component) and hasattr(component, p.name):
-            raise PluginError(f"class attribute {p.name} would hide what mmctl supplies under that name; rename it")
+            raise PluginError(f"class attribute {p.name} hides the argument {p.name} that mmctl supplies: rename it")
         else:
             supplied.append(p.name)
     try:
@@ -89,17 +95,17 @@ def shape(component: Callable[..., Any], kind: str) -> Shape:
 
 def _parameters(component: Callable[..., Any]) -> list[inspect.Parameter]:
     if getattr(getattr(component, "__init__", None), "__module__", "") == "torch.nn.modules.module":
-        return []  # a module without a constructor of its own takes nothing, whatever nn.Module's says
+        return []  # nn.Module.__init__ takes *args, but a module without its own __init__ has no parameters
     try:
         return list(inspect.signature(component).parameters.values())
     except (TypeError, ValueError) as error:
-        raise PluginError("has no signature that can be read") from error
+        raise PluginError("its signature cannot be read") from error
 
 
 def _annotation(component: Callable[..., Any], p: inspect.Parameter) -> Any:
-    """The type of a parameter; text (`from __future__ import annotations`) is evaluated where it was written."""
+    """The type of a parameter; a string (`from __future__ import annotations`) is evaluated in its module."""
     if p.annotation is p.empty:
-        raise PluginError(f"parameter {p.name} has no type")
+        raise PluginError(f"parameter {p.name} has no type annotation")
     if not isinstance(p.annotation, str):
         return p.annotation
     function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
@@ -111,25 +117,25 @@ def _annotation(component: Callable[..., Any], p: inspect.Parameter) -> Any:
 
 
 def _try_defaults(model: type[BaseModel]) -> None:
-    """Each default must be a value that a recipe could hold, and come back as itself."""
-    given = defaults(model)
+    """Raise PluginError for a default that cannot be written in a recipe or has the wrong type."""
+    own_defaults = defaults(model)
     try:
-        json.dumps(given)
+        json.dumps(own_defaults)
     except (TypeError, ValueError) as error:
         raise PluginError(f"a default cannot be written in a recipe: {error}") from error
     for at, message in check_table(model, {})[1]:
-        if at[0] in given:
-            raise PluginError(f"the default of parameter {at[0]} is not allowed by its own type: {message}")
+        if at[0] in own_defaults:
+            raise PluginError(f"the default of parameter {at[0]} does not match its type: {message}")
 
 
 def values(checked: BaseModel) -> dict[str, Any]:
-    """Python values by parameter name, as the component takes them."""
+    """Parameter name -> Python value, as the component takes it."""
     fields = type(checked).model_fields
     return {str(field.alias or name): getattr(checked, name) for name, field in fields.items()}
 
 
 def toml_value(value: Any) -> Any:
-    """A value as TOML can hold it; keys of None are left out."""
+    """A Python value as TOML data; keys whose value is None are left out."""
     if isinstance(value, Enum):
         return toml_value(value.value)
     if isinstance(value, BaseModel):
@@ -144,18 +150,18 @@ def toml_value(value: Any) -> Any:
 
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """The parameters that have a default other than None, as TOML holds them."""
+    """Parameter name -> default as TOML data; without parameters whose default is None."""
     fields = [(str(f.alias or n), f) for n, f in model.model_fields.items()]
     return {name: toml_value(f.default) for name, f in fields if not f.is_required() and f.default is not None}
 
 
 def check_table(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel | None, list[Fault]]:
-    """The table as a model, or every fault in it.
+    """Check a table against a model; returns the checked model, or None and all faults.
 
-    By way of JSON: in strict mode that refuses "1", true and 1.0 for an integer, but takes a list for a tuple,
-    text for a path and 1 for a float, which is what TOML can write.
+    The table is checked as JSON in strict mode: this refuses "1", true and 1.0 for an integer, but takes a list for a
+    tuple, a string for a path and 1 for a float, as TOML needs it.
     """
-    # Defaults go the same way as values, so that a float's default of 1 is the 1.0 that a written recipe loads as.
+    # Defaults are checked too: a float's default of 1 becomes 1.0, as it does when it is read from a recipe.
     full = defaults(model) | dict(table)
     try:
         checked = model.model_validate_json(json.dumps(full), strict=True)
@@ -163,7 +169,7 @@ def check_table(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseM
         return None, faults_of(model, full, error)
     faults: list[Fault] = []
     for name, value in values(checked).items():
-        # Two holes in pydantic's strictness: Literal[1] takes true, and Any takes nan.
+        # Pydantic's strict mode is not strict enough in two cases: Literal[1] takes true, and Any takes nan.
         if isinstance(table.get(name), bool) and type(value) in (int, float):
             faults.append(((name,), f"must be a number (got {short_literal(table[name])})"))
         elif isinstance(value, Mapping | list):
@@ -179,7 +185,7 @@ def _not_finite(value: Any) -> list[tuple[str | int, ...]]:
 
 
 def meaning(component: Callable[..., Any]) -> dict[str, str]:
-    """The sentences of the docstring's `Args:`, by parameter; a class has those of its bases too."""
+    """Parameter name -> its description in `Args:` of the docstring, or of a base class."""
     owners = reversed(component.__mro__) if isinstance(component, type) else (component,)
     return {name: text for owner in owners for name, text in _args(owner.__doc__ or "").items()}
 
@@ -194,20 +200,20 @@ def _args(doc: str) -> dict[str, str]:
 
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema of the parameters, plain enough for editors: no titles, no nulls."""
-    made = model.model_json_schema(by_alias=True)
-    for name, about in made.get("properties", {}).items():
+    """The JSON schema of a model, simple enough for editors: without titles and nulls."""
+    described = model.model_json_schema(by_alias=True)
+    for name, about in described.get("properties", {}).items():
         about.pop("title", None)
         if "anyOf" in about:
-            kept = [part for part in about["anyOf"] if part != {"type": "null"}]
+            types = [part for part in about["anyOf"] if part != {"type": "null"}]
             about.pop("anyOf")
-            about.update(kept[0] if len(kept) == 1 else {"anyOf": kept})
+            about.update(types[0] if len(types) == 1 else {"anyOf": types})
         if about.get("default", 0) is None:
             del about["default"]
-        made["properties"][name] = about
-    made.pop("title", None)
-    made.pop("description", None)
-    return made
+        described["properties"][name] = about
+    described.pop("title", None)
+    described.pop("description", None)
+    return described
 
 
 def parameters(model: type[BaseModel]) -> list[Parameter]:

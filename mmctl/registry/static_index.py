@@ -1,7 +1,7 @@
-"""mmctl's own components by their source text: parameters, defaults and slots without an import, and so without torch.
+"""Reads parameters, defaults and loss terms of mmctl's own components from their source, without importing torch.
 
-For commands that read. A recipe loaded with this index is checked as with any other and has the same data and cell;
-nothing can be built from it.
+Makes reading commands fast. A recipe loaded with this index is checked as usual and has the same data and config_id,
+but its components cannot be built.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mmctl.registry.index import Entry, Index
 from mmctl.registry.parameters import Shape, shape
 
 DECLARED = ("slots", "views", "default_labeler")
-"""Class attributes of a method that a recipe's resolution asks for."""
+"""Class attributes of a method that are needed to check a recipe."""
 BARE = {"nn.Module", "torch.nn.Module", "object"}
-"""Bases without parameters of ours."""
+"""Base classes that add no parameters."""
 LIGHT = {"typing", "collections.abc", "pydantic"}
-"""Modules whose names types and defaults may use."""
+"""Modules that are imported for the names in types and defaults: they are fast to import."""
 PLAIN = {kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, range, set, str, tuple)}
 PACKAGE = Path(__file__).parent.parent
 
 
 class StaticIndex(Index):
-    """An index that reads mmctl's own components instead of importing them; plugins are imported as ever."""
+    """An index that reads the source of mmctl's own components instead of importing them; plugins are imported."""
 
     def _loaded(self, entry: Entry) -> tuple[Callable[..., Any], Shape]:
         key = (entry.kind, entry.qualified)
@@ -41,62 +41,66 @@ class StaticIndex(Index):
 
 
 def outline(entry: Entry) -> Callable[..., Any] | None:
-    """A function with the component's arguments, and what a method declares; None if its file does not say it all."""
+    """A function with the arguments of the component and, for a method, its declared attributes.
+
+    Returns None if the source file alone does not tell them, for example because a base class is in another file.
+    """
     assert entry.file is not None
     tree, names = _read(entry.file)
     defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     node = defined[entry.attr]
     if isinstance(node, ast.FunctionDef):
         return _like(node.args, names)
-    family, whole = _family(node, defined)
-    made = next((part for one in family for part in one.body if _is_init(part)), None)
-    if not whole and (made is None or entry.kind == "method"):
+    classes, complete = _with_bases(node, defined)
+    init = next((part for one in classes for part in one.body if _is_init(part)), None)
+    if not complete and (init is None or entry.kind == "method"):
         return None
-    function = _like(made.args, names, bound=True) if isinstance(made, ast.FunctionDef) else lambda: None
+    function = _like(init.args, names, bound=True) if isinstance(init, ast.FunctionDef) else lambda: None
     if function is not None and entry.kind == "method":
-        found = vars(names.get(entry.attr, SimpleNamespace()))
-        if any(_assigned(part, name) and name not in found for one in family for part in one.body for name in DECLARED):
+        declared = vars(names.get(entry.attr, SimpleNamespace()))
+        parts = [part for one in classes for part in one.body]
+        if any(_assigned(part, name) and name not in declared for part in parts for name in DECLARED):
             return None
-        vars(function).update(found)
+        vars(function).update(declared)
     return function
 
 
-def _family(node: ast.ClassDef, defined: dict[str, Any]) -> tuple[list[ast.ClassDef], bool]:
-    """A class and its bases in this file, nearest first; whether these are all."""
-    found, whole = [node], True
+def _with_bases(node: ast.ClassDef, defined: dict[str, Any]) -> tuple[list[ast.ClassDef], bool]:
+    """A class and its bases in this file, nearest first; and whether it has no other bases."""
+    classes, complete = [node], True
     for base in node.bases:
         name = ast.unparse(base)
         if isinstance(defined.get(name), ast.ClassDef):
-            more, all_ = _family(defined[name], defined)
-            found, whole = found + more, whole and all_
+            inherited, all_here = _with_bases(defined[name], defined)
+            classes, complete = classes + inherited, complete and all_here
         else:
-            whole = whole and name in BARE
-    return found, whole
+            complete = complete and name in BARE
+    return classes, complete
 
 
 @cache
 def _read(file: Path) -> tuple[ast.Module, dict[str, Any]]:
-    """A module's text, and what can be known of its names without running it: constants, types, what classes say."""
+    """The syntax tree of a module, and its names whose values are known without running it: constants and types."""
     tree = ast.parse(file.read_text("utf-8-sig"))
     names: dict[str, Any] = {"__builtins__": PLAIN}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            theirs = _names_of(node.module)
-            names |= {a.asname or a.name: theirs[a.name] for a in node.names if a.name in theirs}
+            imported = _names_of(node.module)
+            names |= {a.asname or a.name: imported[a.name] for a in node.names if a.name in imported}
         elif isinstance(node, ast.ClassDef):
-            said: dict[str, Any] = {}
+            declared: dict[str, Any] = {}
             for base in reversed(node.bases):
-                said |= vars(names.get(ast.unparse(base), SimpleNamespace()))
+                declared |= vars(names.get(ast.unparse(base), SimpleNamespace()))
             for part in node.body:
                 for name in DECLARED:
                     if (value := _assigned(part, name)) is not None:
-                        said.pop(name, None)
-                        _keep(said, name, value, names)
-            names[node.name] = SimpleNamespace(**said)
+                        declared.pop(name, None)
+                        _evaluate(declared, name, value, names)
+            names[node.name] = SimpleNamespace(**declared)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and node.value is not None:
-                _keep(names, target.id, node.value, names)
+                _evaluate(names, target.id, node.value, names)
     return tree, names
 
 
@@ -110,8 +114,8 @@ def _names_of(module: str) -> dict[str, Any]:
     return _read(file)[1] if top == "mmctl" and rest and file.is_file() else {}
 
 
-def _keep(into: dict[str, Any], name: str, node: ast.expr, names: dict[str, Any]) -> None:
-    """Note a value, if it can be known."""
+def _evaluate(into: dict[str, Any], name: str, node: ast.expr, names: dict[str, Any]) -> None:
+    """Put the value of an expression into `into`, if it can be evaluated."""
     try:
         into[name] = eval(compile(ast.Expression(node), "<outline>", "eval", dont_inherit=True), dict(names))
     except Exception:
@@ -130,10 +134,10 @@ def _is_init(node: ast.stmt) -> bool:
 
 
 def _like(args: ast.arguments, names: dict[str, Any], bound: bool = False) -> Callable[..., Any] | None:
-    """A function with these arguments, the parameters' types and the defaults; bound: without the first."""
+    """A function with these arguments, types and defaults; bound: without the first one, self."""
     args = deepcopy(args)
     for arg in filter(None, (*args.posonlyargs, *args.args, args.vararg, args.kwarg)):
-        arg.annotation = None  # what mmctl supplies may be of any type
+        arg.annotation = None  # types of supplied arguments are not needed
     if bound:
         (args.posonlyargs or args.args).pop(0)
     tree = ast.parse("def outline(): ...")
@@ -141,7 +145,7 @@ def _like(args: ast.arguments, names: dict[str, Any], bound: bool = False) -> Ca
     scope = dict(names)
     try:
         exec(compile(ast.fix_missing_locations(tree), "<outline>", "exec", dont_inherit=True), scope)
-        inspect.signature(scope["outline"])  # where types are evaluated late, they are evaluated here
+        inspect.signature(scope["outline"])  # from Python 3.14 on, annotations are evaluated only here
     except Exception:
         return None
     return scope["outline"]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""One run from its recipe to its last checkpoint, and many runs beside each other.
+"""Executes runs: one from its recipe to its last checkpoint, or several in parallel.
 
-Joins recipe/, data/, training/, run_folder/ and store/. Start reading in execute.py.
+Uses recipe/, data/, training/, run_folder/ and store/. Start reading in execute.py.
 """

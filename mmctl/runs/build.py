@@ -1,6 +1,6 @@
-"""A recipe and its data become the objects of a run, each built from what was built before it (the star rule).
+"""Builds the objects of a run from a recipe: data set, split, network, losses, labeler, method, loader.
 
-K classes.
+Each component gets the already built objects that its signature names before the `*`. N images, K classes.
 """
 
 from __future__ import annotations
@@ -28,39 +28,42 @@ from mmctl.training.centroids import Centroids
 from mmctl.training.model import Average, Model
 from mmctl.training.state import Training
 
-RENORM = 4096  # pictures, as many as centroids are refitted from
+BN_IMAGES = 4096  # at most so many images recompute batch-norm statistics; the same number as for centroids
 
 
 @dataclass(frozen=True)
 class Data:
-    """The pictures of a run and the split of their labels."""
+    """The images of a run by split, and the choice of labelled and unlabelled training images."""
 
     images: dict[str, Images]
     split: Split
-    digest: str  # of every split's fingerprint
+    digest: str  # SHA-256 over the fingerprints of all splits
 
 
 Shared = dict[str, dict[str, Images]]
-"""Data sets that have been read, by their settings."""
+"""Data sets that were read already, by their settings as JSON."""
 
 
 def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None = None) -> Data:
-    """The data set, read unless it is in `shared`, and the split: the given one, or made by the recipe's rule."""
+    """Read the data set, unless `shared` has it, and make the split by the recipe's rule unless one is given.
+
+    Raises DataError if the data set has no training or no evaluation images, and UserError for a wrong split.val.
+    """
     root = project.data_root(recipe.dataset_root, recipe.dataset_name)
-    name = json.dumps([recipe.data["dataset"], str(root)], sort_keys=True)
-    if shared is not None and name in shared:
-        images = shared[name]
-    else:
-        images = recipe.build("dataset", known={"root": root})
-        if shared is not None:
-            shared[name] = images
+    shared = {} if shared is None else shared
+    key = json.dumps([recipe.data["dataset"], str(root)], sort_keys=True)
+    if key not in shared:
+        shared[key] = recipe.build("dataset", known={"root": root})
+    images = shared[key]
     if "train" not in images or not any(s in images for s in ("val", "test")):
-        raise DataError(f'dataset "{recipe.dataset_name}" gives {sorted(images)}; a run needs train, and test or val.')
+        raise DataError(
+            f'dataset "{recipe.dataset_name}" has the splits {sorted(images)}; a run needs train, and test or val.'
+        )
     check_images(images, recipe.dataset_name)
     if "val" in images and recipe.settings.split.val:
         raise UserError(
-            f"split.val = {recipe.settings.split.val} takes validation pictures from train, but {recipe.dataset_name} "
-            "has a validation split of its own: set split.val = 0."
+            f"split.val = {recipe.settings.split.val} takes validation images from the training split, but "
+            f"{recipe.dataset_name} has its own validation split: set split.val = 0."
         )
     split = split or make_split(images["train"], recipe.settings.split, recipe.seed)
     text = "\n".join(f"{name} {part.fingerprint}" for name, part in sorted(images.items()))
@@ -68,7 +71,7 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
 
 
 def build_training(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
-    """Every object of the run; the same numbers on every device, since parts are made on the CPU and then moved."""
+    """Build every object of the run. Initial weights are the same on every device: they are drawn on the CPU."""
     seed_initialization(recipe.seed)
     images, split = data.images["train"], data.split
     known = supplied_facts(recipe, images, split)
@@ -89,14 +92,14 @@ def build_training(recipe: Recipe, data: Data, device: torch.device, precision: 
     )
     known["centroids"] = centroids
     known["prior_K"] = known["prior_K"].to(device)
-    losses = {slot: _on(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
+    losses = {slot: _to_device(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
     known["losses"] = SimpleNamespace(**losses)
-    labeler = known["labeler"] = _on(make("labeler"), device)
-    method = known["method"] = _on(make("method"), device)
+    labeler = known["labeler"] = _to_device(make("labeler"), device)
+    method = known["method"] = _to_device(make("method"), device)
     recipe.check_views(method.views)
     parts: dict[str, Any] = {"model": model, "ema": ema, "centroids": centroids, "labeler": labeler}
     parts |= {f"loss.{slot}": part for slot, part in losses.items()}
-    parts |= {f"augment.{name}": _on(part, device) for name, part in augments.items()}
+    parts |= {f"augment.{name}": _to_device(part, device) for name, part in augments.items()}
     parts["method"] = method
     _check_sizes(recipe, split, method)
     loader = Loader(
@@ -113,48 +116,51 @@ def build_training(recipe: Recipe, data: Data, device: torch.device, precision: 
 
 
 def compile_network(net: Model) -> None:
-    """Let inductor fuse the small operations of the network; convolutions stay those of the library.
+    """Compile the backbone with torch.compile, in place so that the names in checkpoints stay the same.
 
-    In place, so that names in checkpoints stay. Each use of batch norm, size of batch and gradient mode is a program
-    of its own: more than torch's limit of 8, beyond which it would fall back to single operations.
+    Each batch-norm mode, batch size and gradient mode is compiled separately. These are more than torch's limit of 8,
+    beyond which it would run uncompiled.
     """
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     net.backbone.compile(dynamic=False)
 
 
 def bn_pictures(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> Pictures | None:
-    """The training pictures, as they are, that batch-norm statistics are found on anew; None where they are not.
+    """Training images without augmentation for average.buffers = "recompute"; None for every other value.
 
-    In batches of the training size and not of eval.batch, which must not matter for any figure.
+    Batches have the training size: eval.batch must not change any result.
     """
     if recipe.settings.average.kind == "none" or recipe.settings.average.buffers != "recompute":
         return None
     rows, batch = np.union1d(data.split.labeled, data.split.unlabeled), recipe.settings.train.batch
     return (
         Pictures(data.images["train"], norm, device, batch=batch, rows=rows, unlabeled=True)
-        .subset(RENORM)
+        .subset(BN_IMAGES)
         .interleaved()
     )
 
 
 def evaluation_splits(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
-    """The splits that the recipe evaluates and the data have; val is the official one, or carved from train."""
-    found: dict[str, Pictures] = {}
+    """The evaluation splits that the data set has; val is its own, or held out from train by split.val.
+
+    Raises DataError for a split without labelled images, and UserError if the data set has none of the splits.
+    """
+    splits: dict[str, Pictures] = {}
     for name in recipe.settings.eval.splits:
         rows = data.split.val if name == "val" and len(data.split.val) else None
         part = data.images["train"] if rows is not None else data.images.get(name)
         if part is not None:
-            found[name] = Pictures(part, norm, device, batch=recipe.settings.eval.batch, rows=rows)
-            if not len(found[name]):
-                raise DataError(f'split "{name}" has no picture with a label: leave it out of eval.splits.')
-    if not found:
-        have = sorted(data.images)
-        raise UserError(f"eval.splits = {recipe.settings.eval.splits}: the data have none of these; they have {have}.")
-    return found
+            splits[name] = Pictures(part, norm, device, batch=recipe.settings.eval.batch, rows=rows)
+            if not len(splits[name]):
+                raise DataError(f'split "{name}" has no labelled images: remove it from eval.splits.')
+    if not splits:
+        wanted, have = recipe.settings.eval.splits, sorted(data.images)
+        raise UserError(f"eval.splits = {wanted}: the data set has none of these splits; it has {have}.")
+    return splits
 
 
 def supplied_facts(recipe: Recipe, images: Images, split: Split) -> dict[str, Any]:
-    """What components may ask for before any of them is built."""
+    """The supplied arguments that are known before any component is built; prior_K: class shares of the labels."""
     channels, height, width = (int(n) for n in images.pixels.shape[1:])
     target_NK = one_hot(images)[split.labeled]
     return {
@@ -168,37 +174,42 @@ def supplied_facts(recipe: Recipe, images: Images, split: Split) -> dict[str, An
     }
 
 
-def _on(part: Any, device: torch.device) -> Any:
+def _to_device(part: Any, device: torch.device) -> Any:
     return part.to(device) if isinstance(part, nn.Module) else part
 
 
 def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
     if not any(slot.weight for slot in recipe.slots.values()):
-        raise UserError("every loss term has weight 0, so there is nothing to train: give one of [loss.*] a weight.")
+        raise UserError(
+            "every loss term has weight 0, so nothing would be trained: set a weight above 0 in one [loss.*] table."
+        )
     if method.views.get("u") and not len(split.unlabeled):
         raise DataError(
-            f"method {recipe.method_name} needs unlabelled pictures and the split leaves none: "
-            'set split.unlabeled = "all" (the labelled ones serve without their labels too) or lower split.labels.'
+            f"method {recipe.method_name} needs unlabelled images, and the split has none: "
+            'set split.unlabeled = "all" (labelled images are then used as unlabelled too) or lower split.labels.'
         )
     if method.views.get("u") and len(split.unlabeled) < recipe.settings.train.unlabeled_batch:
         raise DataError(
             f"train.unlabeled_batch = {recipe.settings.train.unlabeled_batch}, but only {len(split.unlabeled)} "
-            "pictures are unlabelled: lower it, or get more pictures."
+            "images are unlabelled: lower train.unlabeled_batch, or add images."
         )
 
 
 def try_one_step(recipe: Recipe, data: Data) -> None:
-    """One step on a handful of pictures: what does not fit together is found before there is a run folder."""
+    """Run one training step on a few images on the CPU, to find errors before a run folder exists.
+
+    Raises PluginError if the method returns other losses than it declares, and whatever a component raises.
+    """
     train = recipe.settings.train
-    few = min(4, train.batch, train.unlabeled_batch)
-    # One more where the recipe's two batches differ: a method that needs them equal must see that they are not.
-    more = few + (train.batch != train.unlabeled_batch)
-    small = recipe.with_([f"train.batch={few}", f"train.unlabeled_batch={more}"])
+    batch = min(4, train.batch, train.unlabeled_batch)
+    # The two batches stay unequal if the recipe's are: a method that needs equal ones must fail here too.
+    unlabeled_batch = batch + (train.batch != train.unlabeled_batch)
+    small = recipe.with_([f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}"])
     run = build_training(small, data, torch.device("cpu"), None)
     run.refit()
-    terms = run.method.step(run.loader.batch(run.staged(0)))
-    if terms.losses.keys() != recipe.slots.keys():
+    output = run.method.step(run.loader.batch(run.staged(0)))
+    if output.losses.keys() != recipe.slots.keys():
         raise PluginError(
-            f"method {recipe.method_name}: step gives the losses {sorted(terms.losses)}, and its slots are "
-            f"{sorted(recipe.slots)}."
+            f"method {recipe.method_name}: step returned the losses {sorted(output.losses)}, but its slots are "
+            f"{sorted(recipe.slots)}: the two must be equal."
         )

@@ -1,4 +1,4 @@
-"""A run's folder: made before anything else happens, and read back by whoever needs it."""
+"""Creates run folders."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mmctl.run_folder.upgrade import FORMAT
 def create_run(
     recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
 ) -> Path:
-    """Make the run folder: resolved recipe, what the user wrote, and run.json; no folder is ever used twice."""
+    """Create a new folder with the resolved recipe, the source recipe and run.json; EnvironmentFault if it cannot."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     weights = "raw" if recipe.settings.average.kind == "none" else "ema"
     try:
-        runs.mkdir(parents=True, exist_ok=True)  # apart: a dangling link here also says "exists"
+        runs.mkdir(parents=True, exist_ok=True)  # not in the loop below: FileExistsError for `runs` itself is an error
         while True:
             uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
             folder = runs / uid
@@ -59,17 +59,17 @@ def create_run(
         (folder / "recipe.toml").write_text(recipe.text(), "utf-8")
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
         (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
-        # run.json last and at once: a folder without it is no run.
+        # run.json is written last and atomically: a folder without it is not a run.
         write_atomic(folder / "run.json", json.dumps(about, indent=1).encode())
     except OSError as error:
         raise EnvironmentFault(
-            f"{runs}: cannot make a run folder ({error.strerror}). Make it a folder with room that may be written to, "
-            "or set MMCTL_RUNS to another one."
+            f"{runs}: cannot create a run folder ({error.strerror}). Use a writable folder with free disk space; "
+            "MMCTL_RUNS sets another folder."
         ) from error
     return folder
 
 
 def full_metric_name(metric: str, weights: str) -> str:
-    """The full series name of a metric as people write it: test/accuracy -> test/ema/head/accuracy."""
+    """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
     split, *middle, last = metric.split("/")
     return "/".join((split, *(middle or (weights, "head")), last))

@@ -1,4 +1,4 @@
-"""Evaluation of a stored checkpoint, and how it is shown. K classes."""
+"""Evaluates a checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from mmctl.training.evaluate import evaluate
 
 
 def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> EvaluationResult:
-    """All figures of a run's checkpoint on a split; kept in the run's journal, and compared with what was logged."""
-    found = checkpoint_of(folder, which)
-    # A component that changed since cannot matter for the figures without showing in them.
-    opened = open_run(folder, found, accept=True)
+    """Evaluate a checkpoint on a split, write the metrics into the run's journal, and add those logged in training.
+
+    which: a step or "last"; split and weights: those of the run's primary metric if None.
+    Raises UserError for an unknown choice, and ResumeRefused if there is no usable checkpoint.
+    """
+    saved = checkpoint_of(folder, which)
+    # Changed plugins are accepted: the result has `exact` = false then.
+    opened = open_run(folder, saved, accept=True)
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
@@ -32,33 +36,33 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
     _one_of("--weights", weights, list(run.nets))
     _one_of("--predictor", predictor, ["head", "centroid"])
     scores, agreement = evaluate(run.ready(weights), pictures[split], run.centroids, run.labeled)
-    where = f"checkpoints/{found.folder.name}"
-    journal.append(folder, evaluation_event(found.step, where, split, weights, predictor, scores[predictor]))
+    where = f"checkpoints/{saved.folder.name}"
+    journal.append(folder, evaluation_event(saved.step, where, split, weights, predictor, scores[predictor]))
     own = scores[predictor]
     return {
-        "run": opened.about["uid"], "step": found.step, "checkpoint": where, "split": split, "weights": weights,
+        "run": opened.about["uid"], "step": saved.step, "checkpoint": where, "split": split, "weights": weights,
         "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,
         "n": own.n, "classes": list(data.images["train"].classes), "agreement": agreement, "exact": opened.exact,
-        "logged": logged(folder, found.step, f"{split}/{weights}/{predictor}"),
+        "logged": logged(folder, saved.step, f"{split}/{weights}/{predictor}"),
     }  # fmt: skip
 
 
 def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
-    """The checkpoint that a step or `last` names."""
+    """The checkpoint of a step, or the newest for "last"; raises as in `evaluate_run`."""
     steps = checkpoints.steps(folder)
     if which == "last":
-        found, bad = checkpoints.newest(folder, quarantine=False)
-        if found is None:
-            raise ResumeRefused(f"{folder.name}: no usable checkpoint. " + " ".join(bad))
-        return found
+        newest, damaged = checkpoints.newest(folder, quarantine=False)
+        if newest is None:
+            raise ResumeRefused(f"{folder.name}: no usable checkpoint. " + " ".join(damaged))
+        return newest
     if not which.isdecimal() or int(which) not in steps:
         have = ", ".join(map(str, steps)) or "none"
-        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; it has steps {have}, or say last.')
+        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have} or last.')
     return checkpoints.read(checkpoints.folder_of(folder, int(which)))
 
 
 def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:
-    """What training wrote down for this step, network and split; empty if it did not evaluate there."""
+    """Metrics that training logged at this step, empty if there are none; prefix: SPLIT/WEIGHTS/PREDICTOR."""
     values: dict[str, float] = {}
     for event in journal.read_events(folder, Points):
         if event.step == step:

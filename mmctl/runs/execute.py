@@ -1,8 +1,8 @@
-"""One run from its recipe to its last checkpoint: start reading here.
+"""Runs a training from its recipe to its last checkpoint: start reading here.
 
-folder = prepare(recipe, runs)     the run folder, before anything else happens
-execute(folder, stop, watch)       train from its newest checkpoint, or from step 0: the two are one call
-attempt(folder, stop, watch)       the same a step at a time, for several runs in one process (see pack.py)
+folder = create_run(recipe, runs)  create the run folder (create.py)
+execute(folder, stop, watch)       train from the newest checkpoint, or from step 0 if there is none
+attempt(folder, stop, watch)       the same as a generator that yields after each step (for pack.py)
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from mmctl.training import checkpoint
 def execute(
     folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept: bool = False
 ) -> Outcome:
-    """Train the run in this folder from its newest checkpoint (or from step 0) to its end, or until `stop`."""
+    """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
+
+    watch: called with every event of the loop; accept: resume although a plugin changed.
+    Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training fails.
+    """
     steps = attempt(folder, stop, watch, accept=accept)
     while True:
         try:
@@ -38,29 +42,34 @@ def execute(
 
 
 def attempt(
-    folder: Path, stop: Callable[[], bool], watch: Watch, *, accept: bool = False, shared: Shared | None = None
+    folder: Path,
+    stop: Callable[[], bool],
+    watch: Watch,
+    *,
+    accept: bool = False,
+    shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
-    """`execute`, which gives way after every step; `shared` holds data sets that runs of one process share."""
+    """`execute` as a generator that yields after each step; shared: data sets, read once for all runs of a process."""
     with Lease(folder) as lease:
         if (state := last_state(folder)) in ("completed", "nc"):
             raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
         checkpoint.tidy(folder)
-        saved, bad = checkpoint.newest(folder)
-        if bad and saved is None:
+        saved, damaged = checkpoint.newest(folder)
+        if damaged and saved is None:
             raise ResumeRefused(
-                f"{folder.name}: no usable checkpoint, {len(bad)} tried: {' '.join(bad)} Its curves are kept; start "
-                f"again with `mmctl run {folder / 'recipe.toml'}`."
+                f"{folder.name}: no usable checkpoint, {len(damaged)} tried: {' '.join(damaged)} The training curves "
+                f"are kept; start again with `mmctl run {folder / 'recipe.toml'}`."
             )
-        for line in bad:
-            tell(f"warning: {line} Set aside; going on with the one before it.")
+        for line in damaged:
+            tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")
         try:
             opened = open_run(folder, saved, accept, shared)
         except Exception as error:
             failure = out_of_memory(error, "before the first step") or error
             if saved is None:
-                # Without this word the run would be taken for one whose process has died.
+                # Without this event the run would be listed as crashed.
                 reason, code = str(failure).split("\n")[0], getattr(failure, "exit_code", 1)
-                with suppress(MmctlError):  # a full disk takes no word either, and is told by the error itself
+                with suppress(MmctlError):  # the disk may be full; `failure` is raised anyway
                     journal.append(folder, State(state="failed", reason=reason, code=code, step=0))
             if failure is error:
                 raise

@@ -19,7 +19,7 @@ DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16
 
 @dataclass(frozen=True)
 class Hardware:
-    """What was chosen."""
+    """The hardware settings of a run."""
 
     device: torch.device
     precision: str  # fp32 or bf16
@@ -27,7 +27,7 @@ class Hardware:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The type that autocast computes in; None = float32 throughout."""
+        """The dtype for autocast; None = float32 without autocast."""
         return DTYPES[self.precision]
 
     @property
@@ -37,26 +37,26 @@ class Hardware:
 
 
 def use_hardware(wanted: Train, recorded: Mapping[str, Any] | None = None) -> Hardware:
-    """Choose for this process and set its number of threads.
+    """Choose device, precision and threads, and set torch's number of threads in this process.
 
-    recorded: precision and threads of the run's first attempt, which a later one keeps: they decide bits.
+    recorded: precision and threads of the run's first attempt. A resumed run keeps them, since results depend on them.
     """
-    before = recorded or {}
-    threads = before.get("threads") or threads_of(wanted.threads)
+    recorded = recorded or {}
+    threads = recorded.get("threads") or threads_of(wanted.threads)
     torch.set_num_threads(threads)
     device = device_of(wanted.device)
-    return Hardware(device, before.get("precision") or precision_of(wanted.precision, device), threads)
+    return Hardware(device, recorded.get("precision") or precision_of(wanted.precision, device), threads)
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device that the recipe asks for; auto = CUDA where there is one."""
+    """The device for `train.device`; auto = CUDA if available. UserError if CUDA is required and missing."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError('train.device = "cuda": this machine has no CUDA device that torch can use; try "cpu".')
+        raise UserError('train.device = "cuda": torch finds no CUDA device on this machine; use "cpu" or "auto".')
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def precision_of(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16; auto = bf16 where a short probe shows that it is faster."""
+    """fp32 or bf16; auto = bf16 if the GPU supports it, or if a measurement on the CPU shows that it is faster."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -67,16 +67,16 @@ def precision_of(wanted: str, device: torch.device) -> str:
     with torch.no_grad():
         for half in (True, False) * 5:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                start = time.process_time()  # not the wall clock: a busy machine would decide by chance
+                start = time.process_time()  # not wall clock time, which other processes change
                 conv(x)
                 times[half] = min(times.get(half, 1e9), time.process_time() - start)
     return "bf16" if times[True] < 0.8 * times[False] else "fp32"
 
 
 def threads_of(wanted: int | None) -> int:
-    """CPU threads of a run: the recipe's number, else every core; one where the cores are busy already.
+    """CPU threads of a run: the recipe's number; else all cores, or 1 if the machine is busy.
 
-    Threads that wait for a descheduled partner make a shared machine several times slower than one thread each.
+    On a busy machine threads wait for each other, which makes several threads slower than one.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return wanted or (1 if os.getloadavg()[0] > cores / 2 else cores)

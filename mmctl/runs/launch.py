@@ -1,4 +1,4 @@
-"""Several runs: a launcher starts them, this tells how they go."""
+"""Starts several runs with a launcher, waits for them and prints how each ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmctl.runs.signals import StopSignal
 
 PAUSE = 0.2
 _STATES = {"completed": "completed", "nc": "completed", "interrupted": "interrupted", "failed": "failed"}
-"""What a run's own last word means; a run that ended without one has ended as its process has."""
+"""Last state in a run's journal -> state of the run. Without an entry the state of its process counts."""
 
 
 def launch(
@@ -32,25 +32,28 @@ def launch(
     tags: Sequence[str] = (),
     note: str | None = None,
 ) -> None:
-    """Run them all through the launcher of the first; PartFailed if some fail."""
+    """Create a folder for each recipe and run all with the launcher of the first; jobs: parallel runs, 0 = automatic.
+
+    Raises PluginError if the launcher cannot start them, PartFailed if some runs fail, and Stopped after a signal.
+    """
     sets: list[str] = []
     own = recipes[0].data["launcher"]
     if own["name"] == "mmctl:local":
         sets += [f"launcher.slots={jobs}"] if jobs else []
         if not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
-            # A GPU that nobody uses is no reason to share a process.
+            # Several runs in one process only make better use of a GPU.
             sets += ["launcher.pack=1"] if "pack" not in own else []
             sets += [f"launcher.slots={machine()['cores']}"] if not jobs and "slots" not in own else []
     launcher = recipes[0].with_(sets).build("launcher")
     slots = launcher.limits().slots
     if slots > 1:
-        # Several runs share the cores: one thread each is the fastest way, and makes their numbers repeatable.
+        # Parallel runs share the cores: one thread each is fastest, and results do not depend on the machine's load.
         recipes = [
             r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_(["train.threads=1"])
             for r in recipes
         ]
     folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]
-    tell(f"{len(folders)} runs, {min(slots, len(folders))} at a time", out=True)
+    tell(f"{len(folders)} runs, {min(slots, len(folders))} in parallel", out=True)
     stop, cancelled = StopSignal(), False
     try:
         ids = launcher.start(folders)
@@ -58,34 +61,37 @@ def launch(
         for folder in folders:
             reason = f"the launcher did not start it: {type(error).__name__}: {error}"
             journal.append(folder, State(state="failed", reason=reason, code=2, step=0))
-        raise PluginError(f"launcher {recipes[0].data['launcher']['name']} cannot start runs: {error}") from error
+        raise PluginError(f"launcher {recipes[0].data['launcher']['name']} cannot start the runs: {error}") from error
     by_id = dict(zip(ids, folders, strict=True))
-    told: dict[str, str] = {}
-    while len(told) < len(ids):
+    ended: dict[str, str] = {}
+    while len(ended) < len(ids):
         for run, state in launcher.states(ids).items():
-            if state in ("completed", "failed", "interrupted") and run not in told:
-                # A launcher knows how a process ended; a run that shared it with others has its own word.
+            if state in ("completed", "failed", "interrupted") and run not in ended:
+                # The launcher reports how a process ended; in a process of several runs each run has its own end.
                 state = _STATES.get(last_state(by_id[run]) or "", state)
-                told[run] = state
-                tell(f"[{len(told)}/{len(ids)}] {by_id[run].name}: {_ending(by_id[run], state)}", out=True)
+                ended[run] = state
+                tell(f"[{len(ended)}/{len(ids)}] {by_id[run].name}: {_ending(by_id[run], state)}", out=True)
         if stop() and not cancelled:
             cancelled = True
-            launcher.cancel([i for i in ids if i not in told])
+            launcher.cancel([i for i in ids if i not in ended])
         time.sleep(PAUSE)
-    counts = Counter(told.values())
+    counts = Counter(ended.values())
     if cancelled:
-        raise Stopped(f"stopped: {counts['completed']} completed, {counts['interrupted']} can be resumed (mmctl ls).")
+        raise Stopped(
+            f"stopped: {counts['completed']} completed, {counts['interrupted']} interrupted. "
+            "List runs with `mmctl ls`; resume one with `mmctl resume RUN`."
+        )
     if counts["failed"] or counts["interrupted"]:
         bad = counts["failed"] + counts["interrupted"]
-        raise PartFailed(f"{bad} of {len(ids)} runs did not complete; see them with `mmctl ls`.")
+        raise PartFailed(f"{bad} of {len(ids)} runs did not complete; list them with `mmctl ls`.")
 
 
 def _ending(folder: Path, state: str) -> str:
-    """How a run ended. A launcher knows exit codes alone: that a run did not converge stands in its journal."""
+    """How a run ended, for people. That it did not converge is in its journal, not in the exit code."""
     if state == "completed":
         return "not converged (nc)" if last_state(folder) == "nc" else f"completed{last_scores(folder)}"
     if state != "failed":
-        return f"{state}  (mmctl resume {folder.name})"
+        return f"{state}  (resume it with: mmctl resume {folder.name})"
     log = folder / "log.txt"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     return f"failed  {lines[-1]}" if lines else f"failed  (see {log})"

@@ -1,4 +1,4 @@
-"""A run folder becomes the objects of its run: what training and evaluation both begin with."""
+"""Loads a run folder: builds the objects of its run and restores a checkpoint, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ from mmctl.training.state import Training
 
 @dataclass
 class OpenRun:
-    """A run folder read back: what execute and evaluate both need."""
+    """A loaded run; exact: no change of hardware or software since its first attempt can change its results."""
 
     folder: Path
     about: RunRecord
     recipe: Recipe
     data: Data
     training: Training
-    facts: dict[str, Any]  # threads, precision, device: as recorded at the first attempt where that decides bits
+    facts: dict[str, Any]  # threads, precision, device, versions and code of this process
     exact: bool
 
 
 def open_run(
     folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False, shared: Shared | None = None
 ) -> OpenRun:
-    """Build everything that the run in this folder is made of, and put the checkpoint's state into it."""
+    """Build the run in this folder and restore the checkpoint `saved`, if there is one.
+
+    accept: allow changed plugins. Raises ResumeRefused if plugins, data set or split are not those of the run.
+    """
     about = read_record(folder)
     recipe = load(folder / "recipe.toml")
     if not accept:
@@ -58,24 +61,26 @@ def open_run(
     exact = all(before.get(k, v) == v for k, v in facts.items())
     if saved:
         if saved.manifest["run"] != about["uid"]:
-            raise ResumeRefused(f"{saved.folder}: belongs to run {saved.manifest['run']}, not to {about['uid']}.")
+            raise ResumeRefused(
+                f"{saved.folder}: is a checkpoint of run {saved.manifest['run']}, not of {about['uid']}."
+            )
         if saved.manifest["data"] != data.digest or saved.manifest["split"] != data.split.sha256:
             what = "data set" if saved.manifest["data"] != data.digest else "split"
             raise ResumeRefused(
-                f"{folder.name}: the {what} is no longer the one it was trained on (its hash differs). Put the old "
-                "one back, or start a new run with `mmctl run`."
+                f"{folder.name}: the {what} has changed since the run began (its hash differs). Restore it, or "
+                "start a new run with `mmctl run`."
             )
         checkpoint.copy_into(training.restore(saved.step, saved.manifest["training"]), saved.tensors, saved.folder)
     return OpenRun(folder, about, recipe, data, training, facts, exact)
 
 
 def check_components(folder: Path, about: RunRecord, recipe: Recipe) -> None:
-    """Refuse to go on with other plugins than the run began with."""
+    """Raise ResumeRefused if a plugin has changed since the run began."""
     then = {(c["kind"], c["slot"]): c for c in about["components"]}
     for now in recipe.components():
         was = then.get((now["kind"], now["slot"]), now)
         if was["file_hash"] != now["file_hash"] or (now["origin"] != "mmctl" and was["version"] != now["version"]):
             raise ResumeRefused(
-                f"{folder.name}: {now['kind']} {now['name']} has changed since the run began. Put it back, or go on "
-                "with `--accept-changes`, which marks the run as not exact."
+                f"{folder.name}: {now['kind']} {now['name']} has changed since the run began. Restore it, or "
+                "resume with `--accept-changes`, which marks the run as not exact."
             )

@@ -1,7 +1,7 @@
-"""Several runs in one process, a step of each in turn: on a GPU they fill what one alone leaves idle.
+"""Trains several runs in one process, one step of each in turn, which uses a GPU better than one small run.
 
-Each run has its own generators, its own CUDA stream and its own graph, so that it computes what it computes alone; the
-data set is on the device once. What ends one of them, short of the process itself, leaves the others be.
+Each run has its own random generators, CUDA stream and CUDA graph, so that its results are the same as alone. The data
+set is on the device once. If a run fails, the others continue.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Watch = Callable[[Path, Event, Training], None]
 
 
 def execute_pack(folders: Sequence[Path], stop: Callable[[], bool], watch: Watch) -> dict[Path, Outcome | MmctlError]:
-    """Train the runs in these folders to their ends, or until `stop`; how each ended, or what ended it."""
+    """Train the runs in these folders until their ends or until stop() is true; returns each run's outcome or error."""
     shared: Shared = {}
-    going = {folder: attempt(folder, stop, partial(watch, folder), shared=shared) for folder in folders}
+    active = {folder: attempt(folder, stop, partial(watch, folder), shared=shared) for folder in folders}
     streams = {folder: _stream() for folder in folders}
     ended: dict[Path, Outcome | MmctlError] = {}
-    while going:
-        for folder, steps in list(going.items()):
+    while active:
+        for folder, steps in list(active.items()):
             try:
                 with streams[folder]():
                     next(steps)
@@ -38,16 +38,16 @@ def execute_pack(folders: Sequence[Path], stop: Callable[[], bool], watch: Watch
                 ended[folder] = end.value
             except MmctlError as error:
                 ended[folder] = error
-            except Exception as error:  # before its first step: the loop itself tells what it meets
+            except Exception as error:  # before the first step; later errors are handled by RunRecorder
                 ended[folder] = MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}")
             except KeyboardInterrupt:
-                # Each is to write its own end down; this one has.
-                for other in going.values():
+                # The current run has logged its end; let the others do so too.
+                for other in active.values():
                     with suppress(KeyboardInterrupt, StopIteration, MmctlError):
                         other.throw(KeyboardInterrupt())
                 raise
             if folder in ended:
-                del going[folder]
+                del active[folder]
     return ended
 
 

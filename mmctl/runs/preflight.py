@@ -1,4 +1,4 @@
-"""What is checked before a run folder exists, so that a mistake leaves nothing behind."""
+"""Checks recipes before run folders are created."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from mmctl.runs.recorder import plugin_line
 
 
 def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
-    """Read the data, build every part and rehearse a step before a run folder exists: a mistake leaves nothing.
+    """Read the data, build all components and run one step, so that a mistake leaves no run folder behind.
 
-    Gives what finds the hashes of the data and of the split of these recipes, whatever their seed.
+    Returns a function: recipe (one of these, with any seed) -> hash of its data set, hash of its split.
+    Raises PluginError if a plugin fails, and the errors of read_data and build_training.
     """
     read: dict[str, Data] = {}
     shared: Shared = {}
@@ -31,13 +32,11 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
             raise
         except Exception as error:
             components = recipe.components()
-            foreign = [f"{c['kind']} {c['name']}" for c in components if c["origin"] != "mmctl"]
-            if not foreign:
+            plugins = [f"{c['kind']} {c['name']}" for c in components if c["origin"] != "mmctl"]
+            if not plugins:
                 raise
-            place = plugin_line(error, components) or f"one of {', '.join(foreign)} does not fit"
-            raise PluginError(
-                f"{place}: {type(error).__name__}: {error} (in a first step on a few pictures)."
-            ) from error
+            place = plugin_line(error, components) or f"one of {', '.join(plugins)} does not work here"
+            raise PluginError(f"{place}: {type(error).__name__}: {error} (in a test step on a few images).") from error
 
     def hashes(recipe: Recipe) -> tuple[str, str]:
         data = read[recipe.config_id]

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar with the numbers that matter, or plain lines in a log."""
+"""Shows the progress of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from typing import Any
 from mmctl.text import duration
 
 PAUSE = 0.1
+"""Seconds between two updates of the bar."""
 PLAIN = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two plain lines."""
 
 
 def tell(text: str, out: bool = False) -> None:
-    """A line for whoever listens, to standard error or `out`: a reader who has gone ends no training."""
+    """Print a line to standard error, or standard output if `out`; a closed pipe does not end the training."""
     stream = sys.stdout if out else sys.stderr
     try:
         print(text, file=stream, flush=True)
     except OSError:
         with suppress(OSError, ValueError):
-            # Or the interpreter would fail at its end, with what is left in the buffer.
+            # Otherwise Python fails at exit, when it flushes the buffer into the closed pipe.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:
-    """Told every event of the train loop; quiet = only alarms."""
+    """Prints the events of the training loop; quiet: only warnings."""
 
     def __init__(self, total: int, *, quiet: bool = False, log: Path | None = None) -> None:
-        """`log`: a file that the lines go to, for a run that shares its process with others."""
+        """`log`: a file for the lines, for a run in one process with others."""
         self.total, self.quiet, self.log = total, quiet, log
         self.bar: Any = None
         self.task: Any = None
@@ -48,7 +49,7 @@ class Progress:
             from rich.progress import Progress as Bar
             from rich.table import Column
 
-            # On a narrow terminal the text is cut, and not the count or the bar.
+            # On a narrow terminal the text is cut off, not the count or the bar.
             count = "{task.completed:>{task.fields[width]}}/{task.total}"
             self.bar = Bar(
                 BarColumn(16, table_column=Column(min_width=16)),
@@ -67,11 +68,11 @@ class Progress:
     def _draw(self, act: Callable[[], object]) -> None:
         try:
             act()
-        except (OSError, SystemExit):  # rich leaves by SystemExit where the terminal has gone
+        except (OSError, SystemExit):  # rich raises SystemExit if the terminal was closed
             self.bar, self.quiet = None, True
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar, or into the log."""
         if self.log is not None:
             with suppress(OSError), self.log.open("a") as lines:
                 lines.write(f"{text}\n")
@@ -81,7 +82,7 @@ class Progress:
             tell(text)
 
     def step(self, step: int) -> None:
-        """A step is done."""
+        """Update the bar, or print a line, after a step; not after every step."""
         now = time.perf_counter()
         if self.first < 0:
             self.first, self.began = step, now
@@ -95,25 +96,32 @@ class Progress:
             self.say(f"step {step}/{self.total}  {text}")
 
     def text(self, step: int, now: float) -> str:
-        """Speed, time left, loss and the last score."""
+        """Speed, remaining time, loss and last evaluation."""
         rate = (step - self.first) / max(now - self.began, 1e-9)
         if rate <= 0:
-            return "measuring ..."
+            return "measuring speed ..."
         speed = f"{rate:.1f} step/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
         parts = (speed, f"ETA {duration((self.total - step) / rate)}", self.loss, self.score)
         return "  ".join(part for part in parts if part)
 
     def point(self, values: dict[str, float]) -> None:
-        """The training figures of a window."""
+        """Show the training metrics since the last log point."""
         self.loss = f"loss {values['train/loss']:.3f}" if "train/loss" in values else ""
         if "train/guess_accuracy" in values:
-            self.loss += f"  labels {values['train/guess_accuracy']:.0%} right"
+            self.loss += f"  pseudo-labels {100 * values['train/guess_accuracy']:.1f} % correct"
         if values.get("train/margin_ratio"):
             self.loss += f"  M2/M1 {values['train/margin_ratio']:.2f}"
 
-    def evaluated(self, split: str, weights: str, step: int, head: dict[str, float], near: dict[str, float]) -> None:
-        """A network's scores on a split."""
-        self.score = f"{split} {head['accuracy']:.1%}, balanced {head['balanced_accuracy']:.1%}"
+    def evaluated(
+        self, split: str, weights: str, step: int, head: dict[str, float], centroid: dict[str, float]
+    ) -> None:
+        """Print the metrics of an evaluation; head and centroid: the two predictors."""
+        self.score = (
+            f"{split} accuracy {100 * head['accuracy']:.1f} %, balanced {100 * head['balanced_accuracy']:.1f} %"
+        )
         if not self.quiet:
-            more = f"largest class {head['largest_class']:.0%}, by centroid {near['accuracy']:.1%}"
+            more = (
+                f"most predicted class {100 * head['largest_class']:.0f} %, "
+                f"centroid accuracy {100 * centroid['accuracy']:.1f} %"
+            )
             self.say(f"step {step}/{self.total}  {weights}  {self.score}, {more}")

@@ -1,4 +1,4 @@
-"""Writes down what a run does: every event of the loop becomes journal lines and checkpoints."""
+"""Records a run: writes the events of the training loop into the journal and saves checkpoints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Watch = Callable[[Event, Training], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: completed, nc (collapsed and stopped) or interrupted."""
+    """How an attempt ended; state: completed, nc (stopped because it collapsed) or interrupted."""
 
     state: str
     step: int
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class RunRecorder:
-    """Keeps the books of one attempt: every event of the loop becomes journal lines and checkpoints."""
+    """Records one attempt, from start or resume to its end, in journal and checkpoints."""
 
     def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
@@ -57,7 +57,10 @@ class RunRecorder:
         self.writer: AsyncSaver | None = None
 
     def run(self, stop: Callable[[], bool], accept: bool) -> Generator[None, None, Outcome]:
-        """The loop of train.py, with its end told to the journal whatever it is."""
+        """Run the training loop, yield after each step, and log how it ended, also after an error.
+
+        Raises TrainingFailed for errors of plugins and out of memory, and MmctlError for a bug of mmctl.
+        """
         t = self.o.training
         try:
             self.begin(accept)
@@ -67,12 +70,12 @@ class RunRecorder:
                 self.watch(event, t)
                 if event is None:
                     yield
-                    if torch.get_num_threads() != self.o.facts["threads"]:  # another run of this process had its turn
+                    if torch.get_num_threads() != self.o.facts["threads"]:  # changed by another run in this process
                         torch.set_num_threads(self.o.facts["threads"])
             self.writer.join()
         except BaseException as error:
             if self.writer is not None:
-                self.writer.settle()  # the lease is held until nobody writes any more
+                self.writer.settle()  # keep the lease until no thread writes any more
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"
@@ -87,7 +90,7 @@ class RunRecorder:
         return self.end("interrupted", "stopped by a signal", 75)
 
     def begin(self, accept: bool) -> None:
-        """The attempt's first lines: where it starts from, on what, with which data."""
+        """Log first step, hardware, versions and data of this attempt; warn if it is not exact."""
         o, split = self.o, self.o.data.split
         exact = o.exact and not accept
         self.log.write(Attempt(
@@ -107,13 +110,13 @@ class RunRecorder:
         self.log.flush(sync=True)
         if not exact:
             text = (
-                "the machine, torch, mmctl or a component differs from the attempt before: from here on the numbers "
-                "are not those of an uninterrupted run (exact = no)."
+                "hardware, torch, mmctl or a plugin changed since the last attempt: results can differ from "
+                "those of an uninterrupted run (shown as exact = no)."
             )
             tell(f"warning: {text}")
 
     def keep(self, event: Event) -> None:
-        """Write one event of the loop down."""
+        """Log one event of the training loop, or save a checkpoint."""
         t = self.o.training
         match event:
             case None:
@@ -136,7 +139,7 @@ class RunRecorder:
                 self.save(step, reason)
 
     def save(self, step: int, reason: str) -> None:
-        """Copy the state; a thread publishes it as a checkpoint while training goes on."""
+        """Copy the state; a thread writes it as a checkpoint while training continues."""
         o = self.o
         self.pace(step)
         facts = {
@@ -145,7 +148,7 @@ class RunRecorder:
         }  # fmt: skip
 
         def publish(tensors: dict[str, Tensor]) -> None:
-            # What happened before it is on the disk first, so that a checkpoint never lacks its rows.
+            # First the journal, so that a checkpoint on disk always has its log entries.
             self.log.flush(sync=True)
             about = checkpoint.publish(o.folder, step, tensors, facts)
             self.log.write(Checkpoint(step=step, reason=reason, **about))
@@ -155,19 +158,19 @@ class RunRecorder:
         self.writer.save(o.training.tensors(), publish)
 
     def pace(self, step: int) -> None:
-        """How long this attempt has taken so far."""
+        """Log wall-clock and CPU time of this attempt so far."""
         seconds = time.perf_counter() - self.began
         self.log.write(Pace(step=step, seconds=seconds, cpu=time.process_time()))
 
     def end(self, state: str, reason: str | None, code: int) -> Outcome:
-        """The last line of the attempt."""
+        """Log the end of the attempt and return it."""
         step = self.o.training.step
         self.pace(step)
         self.log.write(State(state=state, reason=reason, code=code, step=step))
         return Outcome(state, step, reason)
 
     def failure(self, error: BaseException) -> BaseException:
-        """The error that the user is to see."""
+        """The error to raise in place of `error`, with a message for the user."""
         if isinstance(error, (MmctlError, KeyboardInterrupt, GeneratorExit)):
             return error
         if full := out_of_memory(error, f"in step {self.o.training.step + 1}"):
@@ -176,7 +179,7 @@ class RunRecorder:
         if place:
             return TrainingFailed(
                 f"step {self.o.training.step + 1}: {place}: {type(error).__name__}: {error}. The last checkpoint is "
-                "kept; mend the component and resume with `--accept-changes`."
+                f"kept: fix the plugin, then `mmctl resume {self.o.folder.name} --accept-changes`."
             )
         crash = self.o.folder / "crash.txt"
         crash.write_text("".join(traceback.format_exception(error)))
@@ -184,7 +187,7 @@ class RunRecorder:
 
 
 def out_of_memory(error: BaseException, when: str) -> TrainingFailed | None:
-    """What to tell where there was no memory left, on the GPU or beside it."""
+    """TrainingFailed if the error means that GPU or main memory is full, else None."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
         return TrainingFailed(
             f"out of memory {when}: lower train.batch, train.unlabeled_batch, eval.batch or launcher.pack, or choose a "
@@ -194,7 +197,7 @@ def out_of_memory(error: BaseException, when: str) -> TrainingFailed | None:
 
 
 def plugin_line(error: BaseException, components: Sequence[Mapping[str, object]]) -> str | None:
-    """file:line of the last frame of an error in a plugin, local or installed; None if no plugin took part."""
+    """FILE:LINE where a plugin raised the error, or None if no plugin is in the traceback."""
     foreign = {Path(str(c["file"])).resolve() for c in components if c["origin"] != "mmctl" and c["file"]}
     local = project.plugins_dir().resolve()
     frames = [(Path(f.filename).resolve(), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
@@ -203,7 +206,7 @@ def plugin_line(error: BaseException, components: Sequence[Mapping[str, object]]
 
 
 def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> Evaluation:
-    """Everything that one predictor scored, for the journal."""
+    """The journal event with all metrics of one predictor."""
     return Evaluation(
         step=step, checkpoint=where, split=split, weights=weights, predictor=predictor, metrics=scores.metrics,
         per_class=scores.per_class, confusion=scores.confusion, n=scores.n,

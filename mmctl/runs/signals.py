@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for a stop at the next step, the second Ctrl-C ends at once."""
+"""Signals: the first one stops training after the current step; a second Ctrl-C ends the process at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 class StopSignal:
-    """Called by the train loop at every step; true once a signal has come."""
+    """Handles stop signals; an instance is called after each step and returns whether to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         for number in SIGNALS:
-            # A run under nohup was started with SIGHUP ignored, and that is to stay so.
+            # nohup starts a run with SIGHUP ignored: keep it ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._caught)
 
@@ -27,6 +27,6 @@ class StopSignal:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        # Not print: the signal may have come in the middle of one. And a terminal that is closed takes no words.
+        # Not print(), which the signal may have interrupted. OSError: the terminal was closed.
         with suppress(OSError):
-            os.write(2, b"\nstopping after this step (Ctrl-C again ends at once) ...\n")
+            os.write(2, b"\nstopping after this step (press Ctrl-C again to end at once) ...\n")

@@ -1,4 +1,4 @@
-"""What has been computed already: the same settings, seed, data, split and code are not computed twice."""
+"""Skips runs that were already computed with the same settings, seed, data, split and code."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from mmctl.run_folder.record import last_scores
 from mmctl.store.store import Store
 
 Hashes = Callable[[Recipe], tuple[str, str]]
-"""Of a recipe's data and of its split."""
+"""recipe -> hash of its data set, hash of its split."""
 
 
 class Remaining(NamedTuple):
-    """Recipes that are still to be run, and a line for whatever a person should know of the others."""
+    """Recipes that must still be run, and messages about the skipped and stopped ones."""
 
     left: list[Recipe]
-    said: list[str]
+    messages: list[str]
 
 
 def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = ()) -> Remaining:
-    """Leave out what a run in that folder has computed, or computes now; a stopped one is only named.
+    """Skip recipes that a run in folder `runs` has completed or is computing; mention stopped runs.
 
-    A completed run that stands for one of the command's gets the command's tags: what is asked for is found by them.
+    The completed run of a skipped recipe gets the tags, so that the user finds it by them. If the database cannot be
+    read, nothing is skipped.
     """
     left: list[Recipe] = []
-    said: list[str] = []
+    messages: list[str] = []
     taken: set[tuple[str, int]] = set()
     code = environment.code()
     try:
@@ -41,7 +42,7 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"
                 if (recipe.config_id, recipe.seed) in taken:
-                    said.append(f"{what}: named twice, run once")
+                    messages.append(f"{what}: given twice, runs once")
                     continue
                 taken.add((recipe.config_id, recipe.seed))
                 found = store.twins(recipe.config_id, recipe.seed, (*hashes(recipe), code))
@@ -49,21 +50,19 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
                 now = next((t for t in found if t["state"] == "running"), None)
                 if done:
                     words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
-                    said.append(f"{what}: computed already by {done['uid']} ({words}); --force computes it again")
+                    messages.append(f"{what}: already done in run {done['uid']} ({words}); --force runs it again")
                     if new := [tag for tag in tags if tag not in tagged.get(done["uid"], ())]:
                         journal.append(runs / done["uid"], Tag(add=new))
                 elif now:
-                    said.append(f"{what}: {now['uid']} computes it now; --force starts another")
+                    messages.append(f"{what}: run {now['uid']} is computing it; --force starts another run")
                 else:
                     left.append(recipe)
                     if stopped := next(
                         (t for t in found if t["state"] in ("interrupted", "crashed") and t["step"]), None
                     ):
                         at = f"step {stopped['step']} of {stopped['total_steps']}"
-                        said.append(
-                            f"{what}: note: {stopped['uid']} stopped at {at}; `mmctl resume` would go on with it"
-                        )
+                        messages.append(f"{what}: note: {stopped['uid']} stopped at {at}; `mmctl resume` continues it")
     except MmctlError as error:
-        # A database that cannot be read is no reason not to train.
-        return Remaining(list(planned), [f"warning: cannot see what has been computed already: {error}"])
-    return Remaining(left, said)
+        # Training must be possible without the database.
+        return Remaining(list(planned), [f"warning: cannot check for finished runs: {error}"])
+    return Remaining(left, messages)

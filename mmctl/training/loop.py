@@ -111,7 +111,7 @@ def device_step(run: Training, staged: DevicePlan) -> None:
     average_gradients(run.params)
     run.optimizer.step(staged.lr)
     if run.ema is not None:
-        run.ema.follow(staged.share)
+        run.ema.update_average(staged.share)
     run.metrics.add(staged.step + 1, output, loss, run.loader.hidden[batch.index_u])
 
 

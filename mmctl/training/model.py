@@ -147,7 +147,7 @@ class Average(Model):
         self._sources = [dict(model.named_buffers())[k] for k in copied]
 
     @torch.no_grad()
-    def follow(self, share: float | Tensor) -> None:
+    def update_average(self, share: float | Tensor) -> None:
         """average <- average + share * (live - average); buffers that are not averaged are copied."""
         if isinstance(share, Tensor):  # 0-d on the device; _foreach_lerp_ does not accept it
             difference = torch._foreach_sub(self._live, self._averaged)

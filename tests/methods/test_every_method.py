@@ -158,7 +158,7 @@ def test_a_term_of_weight_zero_adds_no_gradient(method: str) -> None:
             torch.stack([plan.weight[s] * terms.losses[s] for s in others if plan.weight[s]]).sum().backward()
             expected.optimizer.step(plan.lr)
             assert expected.ema is not None
-            expected.ema.follow(plan.share)
+            expected.ema.update_average(plan.share)
         for k, p in shut.owned.items():
             assert torch.allclose(p.double(), expected.owned[k].double(), rtol=1e-4, atol=1e-6), (off, k)
 

@@ -12,52 +12,54 @@ import torch
 
 from helpers import tiny_project
 from helpers.paths import REPO
-from mmctl.preview.explain import explain, lines
-from mmctl.preview.trace_step import Pass, shown, trace_step
+from mmctl.preview.explain import explain, explanation_lines
+from mmctl.preview.trace_step import TracedCall, trace_step, views_of
 from mmctl.recipe.recipe import load
 from mmctl.training.schedules import average_share, learning_rate, ramp
 
 Mm = Callable[..., Any]
-LABELER = Pass("labeler")
+LABELER = TracedCall("labeler")
 WEAK = "unlabelled, weak"
 
 
 def test_the_passes_of_a_step_in_their_order() -> None:
-    assert trace_step(tiny_project.training("supervised")) == [Pass("network", "labelled, weak", 12, "update", True)]
+    assert trace_step(tiny_project.training("supervised")) == [
+        TracedCall("network", "labelled, weak", 12, "update", True)
+    ]
     assert trace_step(tiny_project.training("mixmatch", "method.num_views=3")) == [
-        *[Pass("network", WEAK, 12, "batch", False)] * 3,
+        *[TracedCall("network", WEAK, 12, "batch", False)] * 3,
         LABELER,
-        Pass("network", "", 12, "update", True),
-        *[Pass("network", "", 12, "batch", True)] * 3,
+        TracedCall("network", "", 12, "update", True),
+        *[TracedCall("network", "", 12, "batch", True)] * 3,
     ]
     running = trace_step(tiny_project.training("marginmix", "method.bn_groups=joint", "method.bn_update=all"))
     assert running == [
-        Pass("network", "labelled, clean", 12, "update", False),
-        Pass("network", f"2 x {WEAK}", 24, "update", False),
+        TracedCall("network", "labelled, clean", 12, "update", False),
+        TracedCall("network", f"2 x {WEAK}", 24, "update", False),
         LABELER,
-        Pass("network", "", 36, "update", True),
+        TracedCall("network", "", 36, "update", True),
     ]
     exact = trace_step(
         tiny_project.training("marginmix", "method.guesser=ema", "method.bn_groups=joint", "centroids.estimator=exact")
     )
     assert exact == [
-        Pass("average", f"2 x {WEAK}", 24, "running", False),
+        TracedCall("average", f"2 x {WEAK}", 24, "running", False),
         LABELER,
-        Pass("network", "", 36, "update", True),
+        TracedCall("network", "", 36, "update", True),
     ]
 
 
-def test_views_are_known_end_to_end_and_mixtures_are_not() -> None:
+def test_views_are_named_and_mixed_images_are_not() -> None:
     a, b = torch.zeros(2, 1, 3, 3), torch.ones(4, 1, 3, 3)
     views = [("labelled, weak", a), ("unlabelled, weak", b)]
-    assert shown(a.clone(), views) == "labelled, weak"
-    assert shown(torch.cat((a, b, a)), views) == "labelled, weak; unlabelled, weak; labelled, weak"
-    assert shown(torch.cat((a, b, b)), views) == "labelled, weak; 2 x unlabelled, weak"
-    assert shown(torch.cat((a, b))[:5], views) == ""
-    assert shown(0.5 * b, views) == ""
+    assert views_of(a.clone(), views) == "labelled, weak"
+    assert views_of(torch.cat((a, b, a)), views) == "labelled, weak; unlabelled, weak; labelled, weak"
+    assert views_of(torch.cat((a, b, b)), views) == "labelled, weak; 2 x unlabelled, weak"
+    assert views_of(torch.cat((a, b))[:5], views) == ""
+    assert views_of(0.5 * b, views) == ""
 
 
-def test_watching_leaves_nothing_behind() -> None:
+def test_tracing_leaves_no_hooks_behind() -> None:
     run = tiny_project.training("marginmix", "method.guesser=ema")
     calls = {name: net.calls for name, net in run.nets.items()}
     trace_step(run)
@@ -76,7 +78,7 @@ def test_numbers_are_those_of_the_run() -> None:
     found = explain(recipe)
     assert found["failed"] is None
     assert found["pools"] == {"labeled": 40, "unlabeled": 1297}
-    assert found["seen"]["labeled"] == 500 * 64 / 40
+    assert found["epochs"]["labeled"] == 500 * 64 / 40
     unlabeled = found["losses"]["unlabeled"]
     assert (unlabeled["ramp_steps"], unlabeled["ramp_share"]) == (2000, 4.0)
     assert unlabeled["weights"] == {at: ramp(at, 500, 10.0, 2000, "linear") for at in (0, 250, 499)}
@@ -84,20 +86,26 @@ def test_numbers_are_those_of_the_run() -> None:
     assert found["losses"]["margin_unlabeled"]["ramp_epochs"] == 50 * 64 / 1297
     assert found["losses"]["labeled"]["ramp"] is None
     assert found["lr"] == {at: learning_rate(at, 500, 0.05, "cosine", 0, 0.0) for at in (0, 250, 499)}
-    assert found["horizon"] == pytest.approx(1 / 0.03)
+    assert found["ema_horizon"] == pytest.approx(1 / 0.03)
     assert (found["evaluations"], found["every"]) == (10, 50)
-    text = dict(lines(found))
+    text = dict(explanation_lines(found))
     assert "last over" not in text["loss"]
-    assert "over 2,000 steps (4 times the run, 98.7 times the unlabelled pictures; ends at 2.5)" in text["loss"]
-    assert ("pictures", "64 labelled a step (as many of each class): each of 40 seen 800.0 times") in lines(found)
-    assert text["evaluation"] == "every 50 steps, 10 in all; the headline is the last one"
+    assert (
+        "over 2,000 steps (4 times the run, 98.7 epochs of the unlabelled images; weight at the end 2.5)"
+        in text["loss"]
+    )
+    assert (
+        "images",
+        "64 labelled per step (the same number of each class); 800.0 epochs over 40 images",
+    ) in explanation_lines(found)
+    assert text["evaluation"] == "every 50 steps, 10 in total; reported: the last one"
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.97, 0.995, 0.999])
 def test_when_an_average_has_its_whole_horizon(decay: float) -> None:
     found = explain(load(REPO / "recipes" / "digits-supervised.toml", [f"average.decay={decay}"]))
     first = next(t for t in range(10_000) if average_share(t, "ema", decay, True) <= 1 - decay + 1e-12)
-    assert found["settles"] == first
+    assert found["ema_warmup_steps"] == first
 
 
 @pytest.mark.parametrize(
@@ -107,10 +115,10 @@ def test_shipped_recipes_are_explained_without_their_data(name: str) -> None:
     recipe = load(REPO / "recipes" / f"{name}.toml")
     found = explain(recipe)
     assert found["failed"] is None
-    assert ("made-up pictures" in found["rehearsed"]) == ("ferplus" in name)
-    assert ("in place of" in found["rehearsed"]) == ("ferplus" in name)
+    assert ("random images" in found["traced_on"]) == ("ferplus" in name)
+    assert ("instead of" in found["traced_on"]) == ("ferplus" in name)
     assert set(found["losses"]) == set(recipe.slots)
-    trained = [one for one in found["passes"] if one["gradient"]]
+    trained = [one for one in found["calls"] if one["gradient"]]
     assert trained
     assert all(one["net"] == "network" for one in trained)
     assert json.loads(json.dumps(found))
@@ -121,11 +129,12 @@ def test_show_is_still_a_recipe(mm: Mm) -> None:
     assert done.code == 0, done.err
     assert done.out.startswith("# method     marginmix: Labels by distance")
     for words in (
-        "# step       1. 2 x 64 pictures (unlabelled, weak) through the network, no gradient; batch norm by\n",
-        "2. fuzzy labels the unlabelled pictures by what the network said\n",
-        "3. 192 pictures through the network, with gradient; batch norm by the batch and updated\n",
-        "# rehearsed  on the data set's own pictures",
-        "# centroids  exact, found again before each step from at most 400 labelled pictures by the network\n",
+        "# step       1. forward pass of the network on 2 x 64 images (unlabelled, weak), no gradient; batch\n",
+        "#              norm: batch statistics, running statistics not updated\n",
+        "2. fuzzy makes pseudo-labels from the outputs of the network\n",
+        "3. forward pass of the network on 192 images, with gradient; batch norm: batch\n",
+        "# traced on  one training step on images of the data set\n",
+        "# centroids  exact: recomputed before each step from at most 400 labelled images with the network\n",
     ):
         assert words in done.out, words
     assert max(len(line) for line in done.out.splitlines() if line.startswith("#")) <= 100
@@ -139,8 +148,8 @@ def test_show_is_still_a_recipe(mm: Mm) -> None:
 def test_show_as_json(mm: Mm) -> None:
     told = json.loads(mm("recipe", "show", "digits-mixmatch", "--json").out)
     assert told["schema_version"] == 1
-    assert told["explained"]["passes"][0] == {
-        "net": "network", "shown": "unlabelled, weak", "images": 64, "bn": "batch", "gradient": False,
+    assert told["explained"]["calls"][0] == {
+        "net": "network", "views": "unlabelled, weak", "images": 64, "bn": "batch", "gradient": False,
     }  # fmt: skip
     assert told["explained"]["losses"]["unlabeled"]["ramp_steps"] == 200
     assert "explained" not in json.loads(mm("recipe", "show", "digits-mixmatch", "--json", "--plain").out)
@@ -186,7 +195,7 @@ def test_a_step_that_cannot_be_made_hides_no_recipe(mm: Mm) -> None:
     Path("plugins/broken.py").write_text(BROKEN)
     done = mm("recipe", "show", path)
     assert done.code == 0, done.err
-    assert "# step       could not be rehearsed: KeyError: 'what it wants'\n" in done.out
+    assert "# step       could not be run: KeyError: 'what it wants'\n" in done.out
     assert "# loss       labeled: soft_cross_entropy, weight 2\n" in done.out
     assert "\x07" not in done.out
     Path("again.toml").write_text(done.out)

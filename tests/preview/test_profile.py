@@ -1,4 +1,4 @@
-"""Where a step's time goes: parts without what is inside them, nothing left behind, and a trace that can be read."""
+"""The profile of a step: parts without the time of inner parts, methods restored, a readable trace."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ import torch
 from helpers import tiny_project
 from helpers.command import Result
 from helpers.tiny_project import training
-from mmctl.preview.profile import ORDER, Clock, ceiling, take, timed_parts
+from mmctl.preview.profile import PARTS, PartTimer, peak_conv_flops, run_steps, time_parts
 from mmctl.training.loop import device_step
 
 Mm = Callable[..., Result]
 CPU = torch.device("cpu")
 
 
-def test_a_part_does_not_count_what_is_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_does_not_count_the_parts_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    clock = Clock(CPU)
-    monkeypatch.setattr(clock, "now", lambda: now)
+    timer = PartTimer(CPU)
+    monkeypatch.setattr(timer, "now", lambda: now)
 
-    with clock.part("outer"):
+    with timer.part("outer"):
         now += 1
-        with clock.part("inner"):
+        with timer.part("inner"):
             now += 10
-            with clock.part("outer"):
+            with timer.part("outer"):
                 now += 100
         now += 1000
-        with clock.part("inner"):
+        with timer.part("inner"):
             now += 10000
-    assert clock.seconds == {"outer": 1101, "inner": 10010}
+    assert timer.seconds == {"outer": 1101, "inner": 10010}
 
 
-def test_on_a_cpu_the_seconds_are_of_the_processor() -> None:
-    clock = Clock(CPU)
-    with clock.part("asleep"):
+def test_on_a_cpu_processor_time_is_measured() -> None:
+    timer = PartTimer(CPU)
+    with timer.part("asleep"):
         time.sleep(0.05)
-    assert clock.seconds["asleep"] < 0.04
+    assert timer.seconds["asleep"] < 0.04
 
 
 @pytest.mark.parametrize("method", ["supervised", "mixmatch", "marginmix"])
-def test_a_profiled_step_is_a_step_and_nothing_is_left(method: str) -> None:
+def test_a_profiled_step_computes_the_same_and_restores_all_methods(method: str) -> None:
     plain, seen = training(method), training(method)
     before = set(vars(seen))
     backward, forward = torch.autograd.backward, vars(type(seen.model)).get("forward")
-    with timed_parts(seen, Clock(CPU)):
-        take(seen, 4)
+    with time_parts(seen, PartTimer(CPU)):
+        run_steps(seen, 4)
     for step in range(4):
         device_step(plain, plain.staged(step))
     assert all(torch.equal(t, seen.tensors()[k]) for k, t in plain.tensors().items())
@@ -63,11 +63,11 @@ def test_a_profiled_step_is_a_step_and_nothing_is_left(method: str) -> None:
 
 
 def test_every_part_is_timed() -> None:
-    run, clock = training("marginmix", "centroids.estimator=exact", "centroids.every=2"), Clock(CPU)
-    with timed_parts(run, clock):
-        take(run, 3, clock)
-    assert set(clock.seconds) == set(ORDER)
-    assert all(s > 0 for s in clock.seconds.values())
+    run, timer = training("marginmix", "centroids.estimator=exact", "centroids.every=2"), PartTimer(CPU)
+    with time_parts(run, timer):
+        run_steps(run, 3, timer)
+    assert set(timer.seconds) == set(PARTS)
+    assert all(s > 0 for s in timer.seconds.values())
 
 
 def test_the_command_prints_where_a_step_goes(mm: Mm, tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_the_command_prints_where_a_step_goes(mm: Mm, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith("tiny: 3 steps on cpu, fp32, ")
-    table = {line[:31].strip(): line[31:].split() for line in lines[2:12]}
-    shares = [float(cells[1].rstrip("%")) for name, cells in table.items() if name != "a step" and name in ORDER]
+    table = {line[:29].strip(): line[29:].split() for line in lines[2:12]}
+    shares = [float(cells[1]) for name, cells in table.items() if name != "total per step" and name in PARTS]
     assert len(shares) >= 8
     assert sum(shares) == pytest.approx(100, abs=2)
-    assert "GFLOP a step" in done.out
+    assert "GFLOP per step" in done.out
     trace = tmp_path / "runs" / "profile-tiny.json"
     assert str(trace) in done.out
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
@@ -99,5 +99,5 @@ def test_a_trace_that_cannot_be_written(mm: Mm, tmp_path: Path) -> None:
     assert "cannot write the trace" in done.err
 
 
-def test_the_ceiling_is_measured() -> None:
-    assert ceiling(CPU, None, 0.01) > 1e8
+def test_the_peak_is_measured() -> None:
+    assert peak_conv_flops(CPU, None, 0.01) > 1e8

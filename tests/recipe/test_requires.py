@@ -50,7 +50,7 @@ def test_versions(version: str, specifier: str, holds: bool, monkeypatch: pytest
 @pytest.mark.parametrize("specifier", ["", "1.0", ">=", ">=1.*", "=1", "~=1", ">=1;<2", 3])
 def test_wrong_versions(specifier: object, monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = problems(specifier, monkeypatch)
-    assert problem.startswith("r.toml:3: requires.thing: must be versions such as")
+    assert problem.startswith("r.toml:3: requires.thing: must be version specifiers such as")
 
 
 def test_a_distribution_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

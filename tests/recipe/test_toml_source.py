@@ -20,12 +20,12 @@ from mmctl.text import literal, short_literal
         (b"a = 1 #" + b"x" * 3000, ":1: line is longer than 2048 bytes"),
         (b"a = 1\n" * 20000, "is larger than 64 KiB"),
         (b"x = '\xff'", ":1: is not UTF-8 text"),
-        (b"a = " + b"[\n" * 5000, "is not TOML that can be read"),
-        (b"a = {b={c={d={e={f={g={h={i={j=1}}}}}}}}}", "is nested more than 8 deep"),
-        (b"".join(b"k%d = 1\n" % n for n in range(501)), "is more than 500 keys"),
+        (b"a = " + b"[\n" * 5000, "cannot be read as TOML"),
+        (b"a = {b={c={d={e={f={g={h={i={j=1}}}}}}}}}", "is nested more than 8 levels deep"),
+        (b"".join(b"k%d = 1\n" % n for n in range(501)), "has more than 500 keys"),
         (b"a = " + b"9" * 2000, "more than 64 bits"),
-        (b"a = \x00", ":1: is not TOML"),
-        (b"a = '\x1b[2J", ":1: is not TOML"),
+        (b"a = \x00", ":1: is not valid TOML"),
+        (b"a = '\x1b[2J", ":1: is not valid TOML"),
     ],
 )
 def test_limits(raw: bytes, said: str) -> None:

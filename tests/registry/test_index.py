@@ -189,8 +189,8 @@ def test_installed_components(tmp_path: Path, plugins: Path, monkeypatch: pytest
     assert "proto_pkg" not in sys.modules
     tiny = entries["mmctl-proto:tiny"]
     assert (tiny.version, tiny.summary, tiny.place, tiny.sha256) == ("0.3", "A tiny loss.", "mmctl-proto 0.3", None)
-    assert "not to be found" in str(entries["mmctl-proto:gone"].broken)
-    assert "names no object" in str(entries["mmctl-proto:module"].broken)
+    assert "was not found" in str(entries["mmctl-proto:gone"].broken)
+    assert "must be MODULE:OBJECT" in str(entries["mmctl-proto:module"].broken)
     assert Index().load(tiny).__name__ == "Tiny"
 
     put(plugins, "mine.py", GOOD)
@@ -219,9 +219,9 @@ def test_one_name_twice_in_one_origin(plugins: Path) -> None:
         ("raise SystemExit(3)\n" + GOOD, ["SystemExit: 3", "plugins/bad.py:2"]),
         (GOOD + "\nx = = 1\n", ["SyntaxError", "plugins/bad.py:10"]),
         ("raise ValueError('a\\n\\x1b[2J b')\n" + GOOD, ["\\u001b[2J b", "plugins/bad.py:2"]),
-        (GOOD.replace("*, ", ""), ["power stands before the *", "plugins/bad.py:3"]),
+        (GOOD.replace("*, ", ""), ["power is before the *", "plugins/bad.py:3"]),
         (GOOD + "\ndel Tiny\n", ["no attribute 'Tiny'"]),
-        (GOOD + "\nTiny = object\n", ["bears no mark"]),
+        (GOOD + "\nTiny = object\n", ["has no @loss mark"]),
         (GOOD.replace('"tiny"', '"Tiny-1"') + GOOD.replace("Tiny", "Other"), []),
     ],
 )
@@ -232,7 +232,7 @@ def test_a_broken_component_is_an_error_when_named(plugins: Path, text: str, par
         said = error(Index(), "loss", "tiny")
         assert [part for part in parts if part not in said] == []
     else:
-        assert "is no name" in error(Index(), "loss", "Tiny-1")
+        assert "is an invalid name" in error(Index(), "loss", "Tiny-1")
 
 
 def test_control_c_passes(plugins: Path) -> None:

@@ -72,7 +72,7 @@ def test_supplied_arguments_and_defaults() -> None:
         ({"near": 1}, "near", "must be true or false (got 1)"),
         ({"form": "sof"}, "form", 'must be one of "hard" or "soft" (got "sof"); did you mean "soft"?'),
         ({"span": [1]}, "span", "has too few values"),
-        ({"span": [1, 2, 3]}, "span", "must hold at most 2 values (got [1, 2, 3])"),
+        ({"span": [1, 2, 3]}, "span", "must have at most 2 values (got [1, 2, 3])"),
         ({"span": [1, "a"]}, "span.1", 'must be a number (got "a")'),
         ({"args": {"a": [1, math.inf]}}, "args.a.1", "must be finite"),
         ({"args": 3}, "args", "must be a table (got 3)"),
@@ -80,7 +80,7 @@ def test_supplied_arguments_and_defaults() -> None:
         ({"few": "a"}, "few", 'must be an integer or a number (got "a")'),
         ({"temperatur": 1}, "temperatur", "unknown key"),
         ({"forn": "soft"}, "forn", 'unknown key; did you mean "form"?'),
-        ({"copy": 1}, "copy", "must be a text in quotes (got 1)"),
+        ({"copy": 1}, "copy", "must be a string in quotes (got 1)"),
         ({"p_m": 3.0}, "p_m", 'unknown key; did you mean "m"?'),
     ],
 )
@@ -168,14 +168,14 @@ class _Hides:
     ("component", "part"),
     [
         (_Swallows, "**kwargs"),
-        (_Wrong, "m stands before the *"),
+        (_Wrong, "m is before the *"),
         (_Untyped, "m has no type"),
-        (_Own, "weight is a key of mmctl's own"),
+        (_Own, "weight is a key that mmctl uses itself"),
         (_Supplied, "put it before the *"),
         (_BadDefault, "the default of parameter m"),
         (_Unwritable, "cannot be written"),
         (_Missing, "Nowhere, cannot be evaluated"),
-        (_Hides, "would hide"),
+        (_Hides, "hides"),
     ],
 )
 def test_the_star_rule(component: Any, part: str) -> None:

@@ -81,7 +81,7 @@ def folders(tmp_path: Path) -> list[Path]:
 def test_all_complete(mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "completed", "completed"), "--name", "trio", "--tag", "t", "--note", "n")
     assert done.code == 0, done.err
-    assert done.out.startswith("3 runs, 2 at a time\n[1/3] ")
+    assert done.out.startswith("3 runs, 2 in parallel\n[1/3] ")
     abouts = [read_record(folder) for folder in folders(tmp_path)]
     assert [(a["seed"], a["name"], a["tags"], a["note"]) for a in abouts] == [(n, "trio", ["t"], "n") for n in range(3)]
     assert len({a["config_id"] for a in abouts}) == 1
@@ -91,10 +91,10 @@ def test_all_complete(mm: Mm, tmp_path: Path) -> None:
 def test_some_fail(mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "failed", "interrupted"))
     assert done.code == 6
-    assert done.err == "mmctl: 2 of 3 runs did not complete; see them with `mmctl ls`.\n"
+    assert done.err == "mmctl: 2 of 3 runs did not complete; list them with `mmctl ls`.\n"
     _, failed, interrupted = folders(tmp_path)
     assert f"{failed.name}: failed  mmctl: the loss is not finite since step 3.\n" in done.out
-    assert f"{interrupted.name}: interrupted  (mmctl resume {interrupted.name})\n" in done.out
+    assert f"{interrupted.name}: interrupted  (resume it with: mmctl resume {interrupted.name})\n" in done.out
 
 
 def test_some_are_stopped(mm: Mm) -> None:
@@ -125,8 +125,8 @@ def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("mmctl.runs.launch.PAUSE", 0.0)
     done = mm(*words("completed", "running", "running"))
     assert done.code == 75
-    assert "stopped: 1 completed, 2 can be resumed (mmctl ls)." in done.err
-    assert done.out.count("interrupted  (mmctl resume ") == 2
+    assert "stopped: 1 completed, 2 interrupted. List runs with `mmctl ls`" in done.err
+    assert done.out.count("interrupted  (resume it with: mmctl resume ") == 2
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_changed_pictures(mm: Mm, tmp_path: Path) -> None:
     refused(mm, folder, "dataset plugins:tiny has changed", "--accept-changes")
     accepted = mm("resume", folder.name, "--accept-changes")
     assert accepted.code == 2, "other pictures are another run, whatever is accepted"
-    assert "the data set is no longer the one it was trained on" in accepted.err
+    assert "the data set has changed since the run began" in accepted.err
 
 
 def test_an_edited_split(mm: Mm, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_edited_split(mm: Mm, tmp_path: Path) -> None:
 def test_another_whole_split(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, "seed=1")
     shutil.copy(other / "split.json", folder / "split.json")
-    refused(mm, folder, "the split is no longer the one")
+    refused(mm, folder, "the split has changed since the run began")
 
 
 def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> Non
     execute(whole, never)
     with (tmp_path / "plugins" / "tiny.py").open("a") as file:
         file.write("# a remark\n")
-    refused(mm, folder, "has changed since the run began", "Put it back", "--accept-changes")
+    refused(mm, folder, "has changed since the run began", "Restore it", "--accept-changes")
     done = mm("resume", folder.name, "--accept-changes", "--quiet")
     assert done.code == 0, done.err
     assert done.err.count("warning:") == 1
@@ -104,7 +104,7 @@ def test_a_plugin_that_is_gone(mm: Mm, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, at=7)
     shutil.copytree(checkpoint.folder_of(other, 8), checkpoint.folder_of(folder, 8))
-    refused(mm, folder, f"belongs to run {other.name}, not to {folder.name}")
+    refused(mm, folder, f"is a checkpoint of run {other.name}, not of {folder.name}")
 
 
 def test_a_checkpoint_of_a_newer_mmctl(mm: Mm, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_told_once(mm: Mm, tmp_path: Path) -> None:
     warned = [line for line in done.err.splitlines() if line.startswith("warning")]
     assert len(warned) == 1
     assert str(newest) in warned[0]
-    assert "going on with the one before" in warned[0]
+    assert "resumes from the checkpoint before" in warned[0]
 
 
 @pytest.mark.parametrize("state", ["completed", "nc"])

@@ -38,7 +38,7 @@ def test_the_same_is_named_and_skipped(mm: Mm, tmp_path: Path) -> None:
     uid = next((tmp_path / "runs").glob("2*")).name
     again = mm(*RUN)
     assert (again.code, count(tmp_path)) == (0, 1)
-    assert f"tiny, seed 0: computed already by {uid} (completed, test accuracy " in again.out
+    assert f"tiny, seed 0: already done in run {uid} (completed, test accuracy " in again.out
     assert "--force" in again.out
     assert mm(*RUN, "--force").code == 0
     assert count(tmp_path) == 2
@@ -60,7 +60,7 @@ def test_whatever_computes_something_else_is_run(sets: str, mm: Mm, tmp_path: Pa
     mm(*RUN)
     done = mm(*RUN, "--set", sets)
     assert (done.code, count(tmp_path)) == (0, 2)
-    assert "computed already" not in done.out
+    assert "already done" not in done.out
 
 
 def test_other_code_is_not_the_same(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,18 +88,18 @@ def test_only_what_is_missing_of_a_batch_is_run(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN, "--set", "seed=1")
     done = mm(*RUN, "--seeds", "0-2")
     assert done.code == 0, done.err
-    assert "tiny, seed 1: computed already by" in done.out
+    assert "tiny, seed 1: already done in run" in done.out
     assert "2 runs, " in done.out
     assert count(tmp_path) == 3
     done = mm(*RUN, "--seeds", "0-2")
-    assert done.out.count("computed already") == 3
+    assert done.out.count("already done") == 3
     assert count(tmp_path) == 3
 
 
 def test_a_run_that_is_skipped_gets_the_tags_of_the_command(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN)
     for _ in range(2):
-        assert "computed already" in mm(*RUN, "--tag", "mine", "--tag", "b").out
+        assert "already done" in mm(*RUN, "--tag", "mine", "--tag", "b").out
     assert mm("ls", "tag:mine", "--json").out.count('"uid"') == 1
     (folder,) = (tmp_path / "runs").glob("2*")
     assert sum(path.read_text().count('"e":"tag"') for path in folder.glob("journal.*.jsonl")) == 1
@@ -108,7 +108,7 @@ def test_a_run_that_is_skipped_gets_the_tags_of_the_command(mm: Mm, tmp_path: Pa
 def test_a_recipe_named_twice_is_run_once(mm: Mm, tmp_path: Path) -> None:
     done = mm("run", "tiny.toml", *RUN[1:])
     assert done.code == 0
-    assert "tiny, seed 0: named twice, run once" in done.out
+    assert "tiny, seed 0: given twice, runs once" in done.out
     assert count(tmp_path) == 1
 
 
@@ -118,7 +118,7 @@ def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_p
     execute(folder, After(3))
     done = mm(*words)
     assert done.code == 0
-    assert f"note: {folder.name} stopped at step 4 of 12; `mmctl resume` would go on with it" in done.out
+    assert f"note: {folder.name} stopped at step 4 of 12; `mmctl resume` continues it" in done.out
     assert count(tmp_path) == 2
     with Lease(folder):
         journal.append(folder, State(state="running", step=4))
@@ -127,7 +127,7 @@ def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_p
                 shutil.rmtree(other)
         done = mm(*words)
     assert (done.code, count(tmp_path)) == (0, 1)
-    assert f"{folder.name} computes it now" in done.out
+    assert f"run {folder.name} is computing it" in done.out
 
 
 def test_a_run_that_did_not_converge_is_computed_too(mm: Mm, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_database_that_cannot_be_read_stops_no_training(mm: Mm, tmp_path: Path
     (tmp_path / "runs" / "mmctl.db").write_bytes(b"not a database at all" * 100)
     done = mm(*RUN)
     assert done.code == 0, done.err
-    assert "warning: cannot see what has been computed already" in done.out
+    assert "warning: cannot check for finished runs" in done.out
 
 
 def test_the_code_is_of_the_package_and_stands_in_run_json(mm: Mm, tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def test_a_run_that_is_not_exact_is_not_the_run(mm: Mm, tmp_path: Path, monkeypa
     execute(folder, After(3))
     with monkeypatch.context() as patch:
         patch.setattr(environment, "code", lambda: "another version of mmctl")
-        assert "mmctl or a component differs" in mm("resume", folder.name, "--quiet").err
+        assert "mmctl or a plugin changed" in mm("resume", folder.name, "--quiet").err
     done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
     assert done.code == 0
-    assert "computed already" not in done.out
+    assert "already done" not in done.out
     assert count(tmp_path) == 2

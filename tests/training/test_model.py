@@ -166,7 +166,7 @@ def test_average_follows_its_closed_form() -> None:
             for p in live.parameters():
                 p.add_(step + 1)
         live(images(4, step), bn="update")
-        ema.follow(0.1)
+        ema.update_average(0.1)
         expected = {k: 0.9 * v + 0.1 * (start[k] + (step + 1) * (step + 2) / 2) for k, v in expected.items()}
     for k, p in ema.named_parameters():
         assert torch.allclose(p.double(), expected[k], atol=1e-5), k
@@ -179,7 +179,7 @@ def test_buffers_are_averaged_if_asked() -> None:
     live = model()
     ema = Average(live, "average")
     live(images(4, 3), bn="update")
-    ema.follow(0.25)
+    ema.update_average(0.25)
     mean, average = norm(live).running_mean, norm(ema).running_mean
     assert mean is not None
     assert average is not None
@@ -215,7 +215,7 @@ def test_swa_is_the_mean_of_those_that_count(start: int, every: int) -> None:
         with torch.no_grad():
             for p in live.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
-        swa.follow(average_share(step, "swa", 0.999, True, start, every))
+        swa.update_average(average_share(step, "swa", 0.999, True, start, every))
         done, now = step + 1, {k: p.detach().clone().double() for k, p in live.named_parameters()}
         if done >= start and (done - start) % every == 0:
             counted.append(now)
@@ -247,7 +247,7 @@ def test_memory_format_changes_nothing() -> None:
     got = last(x.contiguous(memory_format=torch.channels_last), bn="batch")
     assert torch.allclose(got.logits, plain.logits, atol=1e-6)
     ema = Average(last)
-    ema.follow(0.5)
+    ema.update_average(0.5)
     conv = ema.backbone.conv.weight  # type: ignore[union-attr]
     assert conv.is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator, union-attr, call-arg]
 

@@ -108,7 +108,7 @@ def test_what_is_not_the_network(part: str, limit: int) -> None:
             run.loader.batch(staged)
         elif part == "update":
             run.optimizer.step(staged.lr)
-            run.ema.follow(staged.share)
+            run.ema.update_average(staged.share)
         else:
             run.metrics.add(staged.step + 1, terms, loss, run.loader.hidden[batch.index_u])
     assert count.by_name.total() <= limit, count.by_name.most_common(25)
