@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import database, evaluating, plugins, reading, recipes, tables, training
+from mmctl.cli import db, evaluate, plugins, recipe, run, runs, table
 
 app = typer.Typer(
     name="mmctl",
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 # A short command would spend a sixth of its time on looking, at its end, for garbage in all that it has imported.
 atexit.register(gc.freeze)
-for module in (training, evaluating, reading, tables, recipes, plugins, database):
+for module in (run, evaluate, runs, table, recipe, plugins, db):
     module.add(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.reading import JSON, opened
+from mmctl.cli.runs import JSON, opened
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
@@ -29,7 +29,7 @@ def table(
 
     Examples: mmctl table table3 | mmctl table table3 --commands --seeds 0-2 | mmctl table my.toml --format latex
     """
-    from mmctl.cli.training import numbers_of
+    from mmctl.cli.run import numbers_of
     from mmctl.errors import UserError, suggest
     from mmctl.report.json_output import print_json
     from mmctl.tables.spec import known_tables, read_table
