@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from mmctl.cli.options import Json
 from mmctl.report.json_output import print_json
-
-JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
 
 
 def add(app: typer.Typer) -> None:
@@ -21,7 +20,7 @@ def add(app: typer.Typer) -> None:
     app.add_typer(db, name="db")
 
 
-def rebuild(as_json: bool = JSON) -> None:
+def rebuild(as_json: Json = False) -> None:
     """Delete the database and make it again from the run folders.
 
     Example: mmctl db rebuild
@@ -38,7 +37,7 @@ def rebuild(as_json: bool = JSON) -> None:
         typer.echo(f"{path}: {found} runs")
 
 
-def check(as_json: bool = JSON) -> None:
+def check(as_json: Json = False) -> None:
     """Check the database: its pages, and each run against its journals. Exit code 4 if anything is wrong.
 
     Example: mmctl db check
@@ -57,12 +56,12 @@ def check(as_json: bool = JSON) -> None:
         print_json({"path": path, "problems": problems})
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise EnvironmentFault(f"mmctl: {path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
+        raise EnvironmentFault(f"{path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 
 
-def info(as_json: bool = JSON) -> None:
+def info(as_json: Json = False) -> None:
     """Say where the database is, how large, and what it holds.
 
     Example: mmctl db info

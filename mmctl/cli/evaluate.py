@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from mmctl.cli.options import Json, Run
+
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
@@ -11,13 +13,15 @@ def add(app: typer.Typer) -> None:
 
 
 def evaluate(
-    ref: str = typer.Argument(..., metavar="RUN", help="The run: its id or its beginning, name, @last or number."),
+    run: Run,
     checkpoint: str = typer.Option("last", "--checkpoint", "-c", help="A step, or last."),
     split: str = typer.Option("", "--split", help="train, val or test; absent = the recipe's headline split."),
     weights: str = typer.Option("", "--weights", help="ema or raw; absent = the recipe's headline weights."),
     predictor: str = typer.Option("head", "--predictor", help="head or centroid."),
-    minimum: float = typer.Option(0.0, "--min", min=0, max=1, help="Exit 7 when accuracy (0..1) is below."),
-    as_json: bool = typer.Option(False, "--json", help="All figures as one JSON object."),
+    minimum: float = typer.Option(
+        0.0, "--min", min=0, max=1, help="Exit with code 7 if the accuracy (0 to 1) is below this."
+    ),
+    as_json: Json = False,
 ) -> None:
     """Evaluate a checkpoint: all figures, recall of each class, confusion matrix.
 
@@ -28,7 +32,7 @@ def evaluate(
     from mmctl.runs.evaluate import evaluate_run
     from mmctl.store.select import folder_of_run
 
-    found = evaluate_run(folder_of_run(ref), checkpoint, split or None, weights or None, predictor)
+    found = evaluate_run(folder_of_run(run), checkpoint, split or None, weights or None, predictor)
     if as_json:
         import json
 

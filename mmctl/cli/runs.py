@@ -1,4 +1,4 @@
-"""Commands that read what runs have left: ls, show, diff, compare; and the two that add a word: tag, note."""
+"""`mmctl ls`, `show`, `diff` and `compare` read the runs of the project; `tag` and `note` add to one of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmctl.cli.options import Filter, Json, OtherRun, Run
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
     from mmctl.store.store import Store
 
 METRICS = ["test/accuracy", "test/balanced_accuracy"]
-RUN = "A number of `mmctl ls`, a uid or a part of one, a name, @last or @last-failed."
-FILTER = (
-    "Words (recipe, method, name, run) and conditions: state:failed tag:x labels:320,400 not:method:pi "
-    "cfg.optimizer.lr>=0.01 test/accuracy>0.8"
-)
-JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
 
 
 def add(app: typer.Typer) -> None:
@@ -29,39 +24,45 @@ def add(app: typer.Typer) -> None:
 
 
 @contextmanager
-def opened() -> Iterator[Store]:
-    """The store of this project, up to date."""
+def open_store() -> Iterator[Store]:
+    """Open the store of this project and bring it up to date with the run folders."""
     from mmctl import project
     from mmctl.store.store import Store
 
     with Store(project.runs_dir()) as store:
         store.sync()
         for problem in store.unreadable.values():
-            typer.echo(f"mmctl: {problem}; this run is left out or not up to date", err=True)
+            typer.echo(f"warning: {problem}; this run is missing or out of date below", err=True)
         yield store
 
 
 def find(store: Store, reference: str) -> dict[str, Any]:
-    """The run that a reference means."""
+    """The run that a RUN argument means."""
     from mmctl.store import select
 
     return select.find_run(store.runs(), reference)
 
 
 def ls(
-    terms: list[str] = typer.Argument(None, metavar="[FILTER]...", help=FILTER),
-    limit: int = typer.Option(50, "-n", "--limit", min=0, help="Show so many of the newest; 0 for all."),
+    terms: Filter = None,
+    limit: int = typer.Option(50, "--limit", "-n", min=0, metavar="N", help="Show the newest N runs; 0 = all."),
     everything: bool = typer.Option(False, "--all", help="Show all runs."),
-    as_json: bool = JSON,
+    as_json: Json = False,
 ) -> None:
-    """List runs: state, progress and headline figures, the newest at the bottom.
+    """List runs, the newest at the bottom.
 
-    Examples: mmctl ls | mmctl ls state:failed | mmctl ls mixmatch labels:320 "test/accuracy>0.8"
+    Shows the state, the progress and the main results of each run.
+
+    \b
+    Examples:
+      mmctl ls
+      mmctl ls state:failed
+      mmctl ls mixmatch labels:320 'test/accuracy>0.8'
     """
     from mmctl.report import summaries
     from mmctl.store import select
 
-    with opened() as store:
+    with open_store() as store:
         runs = store.runs()
         found = select.select_runs(store, runs, terms or [])
         shown = found if everything or limit == 0 else found[-limit:]
@@ -70,27 +71,32 @@ def ls(
     if as_json:
         print_json({"total": len(runs), "found": len(found), "runs": rows})
     elif not rows:
-        typer.echo("no run matches" if runs else f"no runs in {folder} yet; start one: mmctl run digits", err=True)
+        typer.echo("no run matches" if runs else f"no runs in {folder} yet. Start one: mmctl run digits", err=True)
     else:
         from mmctl.report import console, print_runs
 
         out = console.console()
         print_runs.print_listing(rows, out)
         if len(found) > len(rows):
-            console.print_line(out, f"the newest {len(rows)} of {len(found)}; mmctl ls --all shows all", "dim")
+            console.print_line(out, f"the newest {len(rows)} of {len(found)}; `mmctl ls --all` shows all", "dim")
 
 
 def show(
-    run: str = typer.Argument(metavar="RUN", help=RUN),
-    as_json: bool = JSON,
+    run: Run,
+    as_json: Json = False,
 ) -> None:
-    """Show one run: how it went, on what, its last evaluations, alerts, checkpoints, components.
+    """Show one run in detail.
 
-    Examples: mmctl show @last | mmctl show 3 --json
+    Shows its state, data, hardware, last evaluations, warnings, checkpoints and components.
+
+    \b
+    Examples:
+      mmctl show @last
+      mmctl show 3 --json
     """
     from mmctl.report import summaries
 
-    with opened() as store:
+    with open_store() as store:
         found = summaries.run_details(store, find(store, run))
     if as_json:
         print_json({"run": found})
@@ -101,18 +107,23 @@ def show(
 
 
 def diff(
-    a: str = typer.Argument(metavar="RUN", help=RUN),
-    b: str = typer.Argument(metavar="RUN", help="The other run."),
+    a: Run,
+    b: OtherRun,
     everything: bool = typer.Option(False, "--all", help="Show equal settings too."),
-    as_json: bool = JSON,
+    as_json: Json = False,
 ) -> None:
-    """Show what two runs differ in: settings, components, data, split, environment.
+    """Show how two runs differ.
 
-    Example: mmctl diff 3 4
+    Compares their settings, components, data, split and environment.
+
+    \b
+    Examples:
+      mmctl diff 3 4
+      mmctl diff @last 1 --all
     """
     from mmctl.report import summaries
 
-    with opened() as store:
+    with open_store() as store:
         found = summaries.difference(store, find(store, a), find(store, b), everything)
     if as_json:
         print_json(found)
@@ -123,34 +134,51 @@ def diff(
 
 
 def compare(
-    terms: list[str] = typer.Argument(None, metavar="[FILTER]...", help=FILTER),
+    terms: Filter = None,
     metric: list[str] = typer.Option(
-        METRICS, "--metric", "-m", help="SPLIT/METRIC, with @last @max @min @median20 @mean20 @step=N @best:METRIC."
+        METRICS,
+        "--metric",
+        "-m",
+        metavar="METRIC",
+        help="A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
+        "@best:METRIC. Can be given several times.",
     ),
     baseline: str = typer.Option(
-        None, "--baseline", "-b", help="Recipe, method or cell that the others are tested against."
+        None,
+        "--baseline",
+        "-b",
+        metavar="NAME",
+        help="Recipe, method or configuration id that the others are tested against.",
     ),
-    test: str = typer.Option("auto", "--test", help="auto, paired, welch, permutation or none."),
-    per_seed: bool = typer.Option(False, "--per-seed", help="List the runs behind the means."),
+    test: str = typer.Option(
+        "auto", "--test", metavar="TEST", help="Significance test: auto, paired, welch, permutation or none."
+    ),
+    per_seed: bool = typer.Option(False, "--per-seed", help="List the run of each seed too."),
     all_keys: bool = typer.Option(False, "--all-keys", help="List all settings, not only those that differ."),
-    as_json: bool = JSON,
+    as_json: Json = False,
 ) -> None:
-    """Compare recipes over their seeds: mean, spread, interval, published figure, difference and test.
+    """Compare recipes over their seeds.
 
-    Runs that differ in nothing but the seed are one cell. Other data or another number of labels is another panel.
+    Shows the mean, spread and confidence interval of each configuration, the published result, and the difference to
+    the baseline with a significance test. A configuration is all runs that differ only in the seed. Each data set and
+    each number of labels has a table of its own.
 
-    Examples: mmctl compare | mmctl compare marginmix mixmatch --baseline mixmatch | mmctl compare labels:320 --per-seed
+    \b
+    Examples:
+      mmctl compare
+      mmctl compare marginmix mixmatch -b mixmatch
+      mmctl compare labels:320 --per-seed
     """
     from mmctl.report import compare as comparing
     from mmctl.store import select
 
-    with opened() as store:
+    with open_store() as store:
         runs = select.select_runs(store, store.runs(), terms or [])
         found = comparing.compare(store, runs, metric, baseline=baseline, test=test, all_keys=all_keys)
     if as_json:
         print_json(found)
     elif not found["panels"]:
-        typer.echo("no run matches; see: mmctl ls", err=True)
+        typer.echo("no run matches; `mmctl ls` shows all", err=True)
     else:
         from mmctl.report import console, print_compare
 
@@ -158,44 +186,54 @@ def compare(
 
 
 def tag(
-    run: str = typer.Argument(metavar="RUN", help=RUN),
+    run: Run,
     add: list[str] = typer.Argument(None, metavar="[TAG]...", help="Tags to add."),
-    remove: list[str] = typer.Option([], "--remove", "-r", help="A tag to remove; may be given several times."),
-    as_json: bool = JSON,
+    remove: list[str] = typer.Option(
+        [], "--remove", "-r", metavar="TAG", help="Remove a tag. Can be given several times."
+    ),
+    as_json: Json = False,
 ) -> None:
-    """Add tags to a run, remove some, or see them.
+    """Add, remove or show the tags of a run.
 
-    Examples: mmctl tag 3 good | mmctl tag @last final --remove draft | mmctl ls tag:good
+    \b
+    Examples:
+      mmctl tag 3 good
+      mmctl tag @last final --remove draft
+      mmctl ls tag:good
     """
     from mmctl.store.select import checked_tags
 
     added = checked_tags([word.removeprefix("+") for word in add or []])
     checked_tags(remove)
     event = {"e": "tag", "add": added, "remove": remove} if added or remove else None
-    _say(run, event, as_json)
+    _append_event(run, event, as_json)
 
 
 def note(
-    run: str = typer.Argument(metavar="RUN", help=RUN),
-    text: str = typer.Argument(metavar="TEXT", help="What is worth knowing about it."),
-    as_json: bool = JSON,
+    run: Run,
+    text: str = typer.Argument(metavar="TEXT", help="The note, in quotes."),
+    as_json: Json = False,
 ) -> None:
-    """Add a note to a run; `mmctl show` prints it.
+    """Add a note to a run.
 
-    Example: mmctl note @last "the learning rate was a mistake"
+    `mmctl show` prints the notes of a run.
+
+    \b
+    Examples:
+      mmctl note @last "the learning rate was too high"
     """
     from mmctl.errors import UserError
 
     if not text.strip() or len(text) > 10_000:
-        raise UserError("a note has some text, and no more than 10,000 characters of it")
-    _say(run, {"e": "note", "text": text}, as_json)
+        raise UserError("the text of a note must have between 1 and 10,000 characters")
+    _append_event(run, {"e": "note", "text": text}, as_json)
 
 
-def _say(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
-    """Write an event from outside training to a run's journal, and tell what the run is called now."""
+def _append_event(reference: str, event: dict[str, Any] | None, as_json: bool) -> None:
+    """Write an event to the journal of a run, if there is one to write, and print the tags of the run."""
     from mmctl.run_folder import journal
 
-    with opened() as store:
+    with open_store() as store:
         run = find(store, reference)
         if event is not None:
             journal.append(store.runs_dir / run["uid"], event)
