@@ -1,4 +1,4 @@
-"""Commands for the database of runs: it is an index, made from the run folders at any time."""
+"""`mmctl db`: the database is an index of all runs, and can be made again from the run folders at any time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmctl.report.json_output import print_json
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
     db = typer.Typer(
-        help="Look after the index of all runs (runs/mmctl.db); the run folders hold the truth.",
+        help="Check or rebuild the index of all runs.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -21,9 +21,13 @@ def add(app: typer.Typer) -> None:
 
 
 def rebuild(as_json: Json = False) -> None:
-    """Delete the database and make it again from the run folders.
+    """Delete the database and build it again.
 
-    Example: mmctl db rebuild
+    It is built from the run folders, so nothing is lost.
+
+    \b
+    Examples:
+      mmctl db rebuild
     """
     from mmctl import project
     from mmctl.store.store import Store
@@ -38,9 +42,13 @@ def rebuild(as_json: Json = False) -> None:
 
 
 def check(as_json: Json = False) -> None:
-    """Check the database: its pages, and each run against its journals. Exit code 4 if anything is wrong.
+    """Check the database for errors.
 
-    Example: mmctl db check
+    Checks its pages, and compares each run with the journals in its folder. Exits with code 4 if anything is wrong.
+
+    \b
+    Examples:
+      mmctl db check
     """
     from mmctl import project
     from mmctl.errors import EnvironmentFault
@@ -56,15 +64,17 @@ def check(as_json: Json = False) -> None:
         print_json({"path": path, "problems": problems})
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise EnvironmentFault(f"{path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
+        raise EnvironmentFault(f"{path}: the database does not match the run folders:\n{shown}\n{REMEDY}")
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 
 
 def info(as_json: Json = False) -> None:
-    """Say where the database is, how large, and what it holds.
+    """Show the path, size and content of the database.
 
-    Example: mmctl db info
+    \b
+    Examples:
+      mmctl db info
     """
     import sqlite3
 

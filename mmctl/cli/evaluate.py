@@ -14,18 +14,30 @@ def add(app: typer.Typer) -> None:
 
 def evaluate(
     run: Run,
-    checkpoint: str = typer.Option("last", "--checkpoint", "-c", help="A step, or last."),
-    split: str = typer.Option("", "--split", help="train, val or test; absent = the recipe's headline split."),
-    weights: str = typer.Option("", "--weights", help="ema or raw; absent = the recipe's headline weights."),
-    predictor: str = typer.Option("head", "--predictor", help="head or centroid."),
+    checkpoint: str = typer.Option(
+        "last", "--checkpoint", "-c", metavar="STEP", help="Step of the checkpoint, or last."
+    ),
+    split: str = typer.Option(
+        "", "--split", metavar="SPLIT", help="train, val or test. By default, the split of the main result."
+    ),
+    weights: str = typer.Option(
+        "", "--weights", metavar="WEIGHTS", help="ema or raw. By default, the weights of the main result."
+    ),
+    predictor: str = typer.Option("head", "--predictor", metavar="PREDICTOR", help="head or centroid."),
     minimum: float = typer.Option(
-        0.0, "--min", min=0, max=1, help="Exit with code 7 if the accuracy (0 to 1) is below this."
+        0.0, "--min", min=0, max=1, metavar="ACCURACY", help="Exit with code 7 if the accuracy (0 to 1) is below this."
     ),
     as_json: Json = False,
 ) -> None:
-    """Evaluate a checkpoint: all figures, recall of each class, confusion matrix.
+    """Evaluate a checkpoint of a run.
 
-    mmctl evaluate @last --split test --weights raw
+    Prints all metrics, the recall of each class and the confusion matrix.
+
+    \b
+    Examples:
+      mmctl evaluate @last
+      mmctl evaluate @last --split test --weights raw
+      mmctl evaluate 3 --checkpoint 200 --min 0.8
     """
     from mmctl.errors import GateNotMet
     from mmctl.report.print_evaluation import print_evaluation

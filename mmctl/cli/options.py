@@ -16,7 +16,7 @@ OtherRun = Annotated[str, typer.Argument(metavar="OTHER_RUN", help="The other ru
 Filter = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FILTER]...",
+        metavar="FILTER",
         help="Words (recipe, method, run) and conditions, for example state:failed, tag:good, labels:320,400, "
         "not:method:pi_model, 'cfg.optimizer.lr>=0.01', 'test/accuracy>0.8'.",
     ),
@@ -27,7 +27,7 @@ Recipe = Annotated[
 Recipes = Annotated[
     list[str],
     typer.Argument(
-        metavar="RECIPE...",
+        metavar="RECIPE",
         help="Recipes, by name or path. `mmctl recipe list` shows all names.",
         autocompletion=complete_recipe,
     ),

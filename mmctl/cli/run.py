@@ -207,7 +207,7 @@ def resume(
 
 
 def exec_(
-    folders: list[Path] = typer.Argument(metavar="FOLDER...", help="Run folders."),
+    folders: list[Path] = typer.Argument(metavar="FOLDER", help="Run folders."),
 ) -> None:
     """Train the runs in these folders.
 

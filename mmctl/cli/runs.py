@@ -187,7 +187,7 @@ def compare(
 
 def tag(
     run: Run,
-    add: list[str] = typer.Argument(None, metavar="[TAG]...", help="Tags to add."),
+    add: list[str] = typer.Argument(None, metavar="TAG", help="Tags to add."),
     remove: list[str] = typer.Option(
         [], "--remove", "-r", metavar="TAG", help="Remove a tag. Can be given several times."
     ),

@@ -16,19 +16,27 @@ def add(app: typer.Typer) -> None:
 
 
 def table(
-    given: str = typer.Argument("", metavar="[TABLE]", help="A table file, or the name of a shipped one."),
-    metric: str = typer.Option("", "--metric", "-m", help="Another metric than the table's, as in compare."),
+    given: str = typer.Argument("", metavar="TABLE", help="Table, by name or path."),
+    metric: str = typer.Option("", "--metric", "-m", metavar="METRIC", help="Show this metric, as in `mmctl compare`."),
     sets: Sets = None,
-    commands: bool = typer.Option(False, "--commands", help="Print the commands that would fill the missing cells."),
+    commands: bool = typer.Option(False, "--commands", help="Print the commands that compute the missing results."),
     seeds: Seeds = "0-4",
-    form: str = typer.Option("text", "--format", "-f", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."),
+    form: str = typer.Option(
+        "text", "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+    ),
     as_json: Json = False,
 ) -> None:
-    """Print a table of published figures with ours beside them; without a name, list the tables.
+    """Print published results with yours beside them.
 
-    Ours are of the runs that did exactly what the recipe of a cell says, seed apart.
+    Without TABLE, lists the tables. Your results are from the runs that have exactly the settings of the recipe of a
+    table cell, with any seed.
 
-    Examples: mmctl table table3 | mmctl table table3 --commands --seeds 0-2 | mmctl table my.toml --format latex
+    \b
+    Examples:
+      mmctl table
+      mmctl table table3
+      mmctl table table3 --commands --seeds 0-2
+      mmctl table table3 --format latex
     """
     from mmctl.errors import UserError, suggest
     from mmctl.report.json_output import print_json
