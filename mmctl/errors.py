@@ -73,7 +73,7 @@ class Diverged(TrainingFailed):
         self.term, self.step = term, step
         super().__init__(
             f"{term} became NaN or infinite at step {step}. The last checkpoint is older, and resuming it would "
-            "give the same result: lower optimizer.lr or the weight of this loss term, and start a new run."
+            "give the same result: lower optimizer.lr or the weight of a loss term, and start a new run."
         )
 
 

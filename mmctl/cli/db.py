@@ -70,7 +70,7 @@ def check(as_json: Json = False) -> None:
 
 
 def info(as_json: Json = False) -> None:
-    """Show the path, size and content of the database.
+    """Show the path and size of the database.
 
     \b
     Examples:

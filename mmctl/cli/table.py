@@ -26,7 +26,7 @@ def table(
     ),
     as_json: Json = False,
 ) -> None:
-    """Print published results with yours beside them.
+    """Print a table of published results and yours.
 
     Without TABLE, lists the tables. Your results are from the runs that have exactly the settings of the recipe of a
     table cell, with any seed.
