@@ -207,8 +207,10 @@ def test_consistency_methods_have_their_own_constants(name: str, tmp_path: Path)
 
 
 def test_center_loss_lives_on_raw_embeddings(tmp_path: Path) -> None:
-    c = child(REPO / "recipes" / "methods" / "center.toml", tmp_path).centroids
-    assert (c.estimator, c.rate, c.member, c.norm, c.distance) == ("running", 0.5, "raw", "raw", "squared")
+    c = child(REPO / "recipes" / "methods" / "center.toml", tmp_path).settings.centroids
+    assert (c.estimator, c.rate, c.distance) == ("running", 0.5, "squared")
+    assert not c.normalize_embeddings
+    assert not c.normalize_centroids
 
 
 def test_fast_swa_is_its_programs_epochs(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def capturable(method: str, *sets: str) -> Training:
     run = training(method, *SOFT.get(method, ()), *sets)
     params = {k: t for k, t in run.owned.items() if isinstance(t, nn.Parameter) and t.requires_grad}
     run.optimizer = Optimizer(params, own_groups(run.parts, params), run.settings.optimizer, fused=True)
-    run.stage = Transfer(torch.device("cpu"), packed=True)
+    run.transfer = Transfer(torch.device("cpu"), packed=True)
     return run
 
 

@@ -76,11 +76,7 @@ def test_build_passes_what_is_asked_for_and_the_parameters() -> None:
     assert (first.in_channels, first.width, first.span) == (1, 3, (0.0, 1.0))
     assert first.args is not second.args
     assert made.build("dataset", known={"root": Path("x")}) == (Path("x"), 8)
-    assert made.wants("backbone") == {"in_channels"}
-    assert made.wants("augment", "strong") == {"augments"}
-    assert made.wants("labeler") == {"num_classes"}
     assert made.build("loss", "fair") is None
-    assert made.wants("loss", "fair") == set()
     with pytest.raises(PluginError, match="13 is not for building"):
         made.with_(["backbone.width=13"]).build("backbone", known={"in_channels": 1})
 
@@ -219,10 +215,10 @@ rate = 1
         ("[method]\nname = 'asks'", "labeler.name: is required"),
         ("[train]\nsteps = 100000001", "3: train.steps: must be at most 100000000"),
         ("[train]\nkeep = 1", "3: train.keep: must be at least 2 (got 1)"),
-        ("[requires]\nmmctl = '>=99'\n", "3: requires.mmctl: >=99 is asked for, and mmctl 0.1.0 is installed"),
+        ("[requires]\nmmctl = '>=99'\n", "3: requires.mmctl: needs mmctl >=99; version 0.1.0 is installed"),
         (
             "[requires]\nnowhere-dist = '==1.*'\n",
-            "3: requires.nowhere-dist: ==1.* is asked for, and nowhere-dist is not",
+            "3: requires.nowhere-dist: needs nowhere-dist ==1.*, which is not",
         ),
         ("[requires]\nmmctl = 'new'\n", "3: requires.mmctl: must be versions such as"),
         ("[published]\nvalue = 1\n", "published.source: is required"),
@@ -324,7 +320,7 @@ def test_a_published_figure_is_of_what_it_was_published_of() -> None:
 def test_set() -> None:
     made = recipe.load("base", ["labeler.m=4", "labeler.name=sure", "note=a=b", "train={steps = 7, batch = 2}"])
     assert made.data["labeler"]["m"] == 4.0
-    assert made.note == "a=b"
+    assert made.settings.top.note == "a=b"
     assert (made.settings.train.steps, made.settings.train.batch) == (7, 2)
     assert made.origin(("labeler", "m")) == "--set"
     assert made.origin(("train", "keep")) == "default"

@@ -217,7 +217,7 @@ def test_a_bug_of_ours_leaves_a_file_to_report(mm: Mm, tmp_path: Path, monkeypat
 
 def test_a_full_disk(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = started(tmp_path)
-    real = checkpoint._write
+    real = checkpoint.write_synced
 
     def full(path: Path, data: bytes) -> None:
         if "000000010" in str(path) or ".tmp-10-" in str(path):
@@ -225,7 +225,7 @@ def test_a_full_disk(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         real(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write", full)
+        patch.setattr(checkpoint, "write_synced", full)
         done = mm("resume", folder.name)
     assert done.code == 4
     assert "No space left on device" in done.err

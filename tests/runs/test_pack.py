@@ -163,14 +163,14 @@ def test_a_failure_in_a_pack_is_told_of_its_run(mm: Mm, tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_be_made_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [started(tmp_path, f"seed={n}") for n in range(3)]
-    real = open.assemble
+    real = open.build_training
 
-    def assemble(recipe: Recipe, *rest: Any) -> Any:
+    def build_training(recipe: Recipe, *rest: Any) -> Any:
         if recipe.seed == 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(recipe, *rest)
 
-    monkeypatch.setattr(open, "assemble", assemble)
+    monkeypatch.setattr(open, "build_training", build_training)
     ended = execute_pack(folders, never, quiet)
     assert [last_state(f) for f in folders] == ["completed", "failed", "completed"]
     assert "out of memory before the first step" in str(ended[folders[1]])

@@ -82,7 +82,13 @@ def test_a_signal_stops_at_the_step(
 
 @pytest.mark.parametrize(
     ("name", "call", "step"),
-    [("device_step", 1, 1), ("evaluate", 1, 6), ("fitted", 2, 6), ("evaluate", 4, 12), ("check_weights", 1, 5)],
+    [
+        ("device_step", 1, 1),
+        ("evaluate", 1, 6),
+        ("refit_centroids", 2, 6),
+        ("evaluate", 4, 12),
+        ("check_weights", 1, 5),
+    ],
 )
 def test_a_signal_anywhere(
     name: str, call: int, step: int, whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,7 +122,7 @@ def test_a_second_ctrl_c_in_the_middle_of_a_save(
     whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "runs")
-    real, struck = checkpoint._write, []
+    real, struck = checkpoint.write_synced, []
 
     def write(path: Path, data: bytes) -> None:
         real(path, data)
@@ -127,7 +133,7 @@ def test_a_second_ctrl_c_in_the_middle_of_a_save(
                 time.sleep(0.2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write", write)
+        patch.setattr(checkpoint, "write_synced", write)
         assert mm("resume", folder.name).code == 130
     assert checkpoint.steps(folder) == [5, 10], "a save under way is ended first: it takes no time worth losing it"
     assert mm("resume", folder.name, "--quiet").code == 0
@@ -155,14 +161,14 @@ def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) ->
     folder = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "runs")
     terminal, slave = pty.openpty()
     code = (
-        "import os, sys\nfrom mmctl import train\nreal = train.device_step\n"
+        "import os, sys\nfrom mmctl.training import loop\nreal = loop.device_step\n"
         "def step(run, plan):\n"
         "    if plan.step == 6:\n"
         "        open('ready', 'w').close()\n"
         "        sys.stdin.readline()\n"  # until the terminal has gone
         "        os.kill(os.getpid(), 1)\n"
         "    return real(run, plan)\n"
-        "train.device_step = step\nfrom mmctl.cli import main\nmain()"
+        "loop.device_step = step\nfrom mmctl.cli import main\nmain()"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(

@@ -88,7 +88,7 @@ def test_a_slow_disk_does_not_hold_the_steps(tmp_path: Path, monkeypatch: pytest
     torch.set_num_threads(1)
     whole, folder = started(tmp_path), started(tmp_path)
     execute(whole, never)
-    real, reached = checkpoint._write, threading.Event()
+    real, reached = checkpoint.write_synced, threading.Event()
 
     def slow(path: Path, data: bytes) -> None:
         if ".tmp-5-" in str(path):
@@ -99,13 +99,13 @@ def test_a_slow_disk_does_not_hold_the_steps(tmp_path: Path, monkeypatch: pytest
         if t.step == 9:
             reached.set()
 
-    monkeypatch.setattr(checkpoint, "_write", slow)
+    monkeypatch.setattr(checkpoint, "write_synced", slow)
     assert execute(folder, never, watch).state == "completed"
     assert_same(folder, whole)
 
 
 def test_the_lease_is_held_until_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, real, held = started(tmp_path), checkpoint._write, []
+    folder, real, held = started(tmp_path), checkpoint.write_synced, []
 
     def watched(path: Path, data: bytes) -> None:
         real(path, data)
@@ -115,7 +115,7 @@ def test_the_lease_is_held_until_nobody_writes(tmp_path: Path, monkeypatch: pyte
         if t.step == 5 and event is None:
             raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(checkpoint, "_write", watched)
+    monkeypatch.setattr(checkpoint, "write_synced", watched)
     with pytest.raises(Exception, match="in the middle"):
         execute(folder, never, watch)
     assert held == [True, True]

@@ -87,11 +87,11 @@ class Fake:
 
 
 def running(run: Training, monkeypatch: pytest.MonkeyPatch, recorded: Any) -> StepRunner:
-    monkeypatch.setattr(cuda_graph, "reason", lambda run: None)
-    monkeypatch.setattr(cuda_graph, "Recorded", recorded)
+    monkeypatch.setattr(cuda_graph, "why_not_captured", lambda run: None)
+    monkeypatch.setattr(cuda_graph, "CapturedStep", recorded)
     run.transfer = Transfer(torch.device("cpu"), packed=True)
     runner = StepRunner(run, device_step)
-    runner._told = False
+    runner._announced = False
     return runner
 
 

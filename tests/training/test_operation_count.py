@@ -58,7 +58,7 @@ def mixmatch(group: str) -> Training:
     words = ["dataset.name=digits", "split.labels=20", "backbone.name=wrn_28_2", "augment.weak.name=flip_crop"]
     words += ["train.batch=2", "train.unlabeled_batch=2", f"method.bn_groups={group}"]
     recipe = load(REPO / "recipes" / "methods" / "mixmatch.toml", sets=words, index=Index(sources="off"))
-    data = Data(images, make_split(images["train"], recipe.split, recipe.seed), "dispatch")
+    data = Data(images, make_split(images["train"], recipe.settings.split, recipe.seed), "dispatch")
     run = build_training(recipe, data, torch.device("cpu"), None)
     device_step(run, run.staged(0))  # the first step makes what the others find
     return run
