@@ -26,7 +26,7 @@ def table(
     ),
     as_json: Json = False,
 ) -> None:
-    """Print a table of published results and yours.
+    """Show published results and your results.
 
     Without TABLE, lists the tables. Your results are from the runs that have exactly the settings of the recipe of a
     table cell, with any seed.

@@ -42,7 +42,7 @@ def find_run(runs: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
     if matches:
         lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
         more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
-        head = f'mmctl: "{reference}" is {len(matches)} runs; give the number or the uid of one:\n'
+        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:\n'
         raise RunNotFound(head + more + "\n".join(lines))
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
