@@ -71,8 +71,8 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cuda": ("threads = 1", 'threads = 1\ndevice = "cuda"', ("CUDA",)),
     "raw learned centroids": (
         "threads = 1",
-        'threads = 1\n[centroids]\nestimator = "learned"\nnormalize_centroids = "raw"',
-        ("unit",),
+        'threads = 1\n[centroids]\nestimator = "learned"\nnormalize_centroids = false',
+        ("must be true with",),
     ),
 }
 
