@@ -1,9 +1,8 @@
-"""What a run ran on and with: recorded before the first step, compared when it is resumed."""
+"""The machine, software and code of a run: recorded before its first step, compared when it is resumed."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -13,12 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("mmctl", "torch", "torchvision", "timm", "numpy", "safetensors", "scikit-learn")
+from mmctl.plugin import available_cores
+
+PACKAGES = ("mmctl", "torch", "timm", "numpy", "safetensors", "scikit-learn")
 SECRET = re.compile(r"(token|secret|password|passwd|api_?key)", re.IGNORECASE)
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what decides results, found without importing any of it."""
+    """The versions of Python and of the packages that decide results, found without importing them."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -30,7 +31,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def code() -> str:
-    """Hash of mmctl's own source files: the same number only where the same program computes."""
+    """Hash of the source files of mmctl that can change a result."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -41,22 +42,22 @@ def code() -> str:
 
 
 def command() -> list[str]:
-    """The command line, with what looks like a secret left out."""
+    """The command line, with *** in place of words that look like a secret."""
     return [("***" if SECRET.search(word) else word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]]]
 
 
 def machine() -> dict[str, Any]:
-    """The computer, as far as it may matter."""
+    """Host name, operating system, processor type and number of cores."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
     }
 
 
 def git(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a repository or when git takes too long."""
+    """The commit, and whether tracked files differ from it; None outside a repository or if git takes too long."""
     try:
         run = ["git", "-C", str(folder)]
         commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)

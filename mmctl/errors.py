@@ -1,21 +1,21 @@
-"""Everything mmctl tells its user when something goes wrong.
+"""All errors that mmctl shows to its user.
 
     MmctlError                   exit code
-      UserError                  2   recipe, data, arguments: the user can put it right
-        RecipeError              2   all problems of a recipe at once, each with file:line
-        PluginError              2   unknown, ambiguous or broken component
-        DataError                2   a data set that is missing, damaged or too small
-        RunNotFound              2   no run of that name, or more than one
-        ResumeRefused            2   the run cannot go on as it was
-      TrainingFailed             3   a plugin raised, out of memory
-        Diverged                 3   a loss or weight is no longer finite
-      GateNotMet                 7   a figure asked for was not reached
+      UserError                  2   recipe, data or arguments are wrong
+        RecipeError              2   all problems of a recipe, each with file:line
+        PluginError              2   a component is unknown, ambiguous or broken
+        DataError                2   a data set is missing, damaged or too small
+        RunNotFound              2   no run matches, or more than one
+        ResumeRefused            2   the data or a plugin of the run changed
+      TrainingFailed             3   a plugin raised an error, or out of memory
+        Diverged                 3   a loss or weight became NaN or infinite
+      GateNotMet                 7   the accuracy is below `evaluate --min`
       PartFailed                 6   some runs of a batch failed
-      EnvironmentFault           4   disk full, read-only, database locked or damaged
-      Stopped                    75  a signal ended the run at a checkpoint; it can be resumed
+      EnvironmentFault           4   disk full, read-only folder, database locked or damaged
+      Stopped                    75  a signal stopped the run at a checkpoint; it can be resumed
 
-A message is one paragraph: where, what, and what to do. `mmctl` prints it without a traceback
-(set MMCTL_DEBUG=1 to see one).
+A message says where the problem is, what it is, and what to do. `mmctl` prints it as `mmctl: MESSAGE`, without a
+traceback (set MMCTL_DEBUG=1 to see it).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MmctlError(Exception):
 
 
 class UserError(MmctlError):
-    """The input is wrong and the user can put it right."""
+    """The input is wrong and the user can correct it."""
 
     exit_code = 2
 
@@ -45,40 +45,40 @@ class RecipeError(UserError):
 
 
 class PluginError(UserError):
-    """A component is unknown, ambiguous, broken or breaks its contract."""
+    """A component is unknown, ambiguous or broken, or does not follow the interface of its kind."""
 
 
 class DataError(UserError):
-    """A data set is missing, damaged, or has too few pictures for what is asked."""
+    """A data set is missing, damaged, or has too few images for the recipe."""
 
 
 class RunNotFound(UserError):
-    """No run answers to that name, or several do."""
+    """No run matches a reference, or several do."""
 
 
 class ResumeRefused(UserError):
-    """A run cannot be resumed as it stands; the message says what differs."""
+    """A run cannot be resumed, because its data or a plugin changed; the message says what."""
 
 
 class TrainingFailed(MmctlError):
-    """Training could not go on; what was saved before is kept."""
+    """Training cannot continue; the checkpoints are kept."""
 
     exit_code = 3
 
 
 class Diverged(TrainingFailed):
-    """A loss term is no longer finite."""
+    """A loss term became NaN or infinite."""
 
     def __init__(self, term: str, step: int) -> None:
         self.term, self.step = term, step
         super().__init__(
-            f"{term} is not finite since step {step}. The last checkpoint is from before that; "
-            "resuming would repeat it. Lower optimizer.lr or the weight of that term and start a new run."
+            f"{term} became NaN or infinite at step {step}. The last checkpoint is older, and resuming it would "
+            "give the same result: lower optimizer.lr or the weight of a loss term, and start a new run."
         )
 
 
 class GateNotMet(MmctlError):
-    """A figure that the user set as a condition was not reached."""
+    """The accuracy is below the minimum that the user gave."""
 
     exit_code = 7
 
@@ -90,13 +90,13 @@ class PartFailed(MmctlError):
 
 
 class EnvironmentFault(MmctlError):
-    """The machine does not let us work: disk full, read-only folder, locked or damaged database."""
+    """A problem of the machine: disk full, read-only folder, locked or damaged database."""
 
     exit_code = 4
 
 
 class Stopped(MmctlError):
-    """A signal ended the run at a checkpoint; resuming goes on from there."""
+    """A signal stopped the run at a checkpoint, and `mmctl resume` continues from there."""
 
     exit_code = 75
 

@@ -1,6 +1,6 @@
-"""Public: how a component is declared, and what each kind of component takes and gives.
+"""Public: how to declare a component, and the interface of each kind of component.
 
-A component is an ordinary class or function with a mark:
+A component is an ordinary class or function with a decorator, its mark:
 
     @labeler("mine")
     class Mine(nn.Module):
@@ -11,15 +11,16 @@ A component is an ordinary class or function with a mark:
         '''
         def __init__(self, num_classes, *, power: float = 2.0): ...
 
-Arguments before the `*` come from mmctl (a closed list, see SUPPLIED), those after it are the recipe's.
-A mark registers nothing: importing a file twice, or in any order, changes nothing.
+mmctl supplies the arguments before the `*` (see SUPPLIED for the possible names); the recipe sets those after it.
+A mark registers nothing: files can be imported twice and in any order.
 
 B labelled batch, U unlabelled batch, C channels, H height, W width, D embedding, K classes, N images.
-Sizes in a recipe and in draw() are of the global batch.
+Batch sizes in a recipe and in draw() are those of the global batch, over all processes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ __all__ = [
     "Split",
     "StepOutput",
     "augment",
+    "available_cores",
     "backbone",
     "dataset",
     "labeler",
@@ -63,7 +65,7 @@ __all__ = [
 ]
 
 API = 1
-"""Rises when a supplied argument is removed or a contract changes; adding one does not."""
+"""Version of this interface: it rises when a supplied argument is removed or an interface changes."""
 
 KINDS = ("backbone", "dataset", "augment", "labeler", "loss", "method", "launcher")
 
@@ -79,7 +81,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     ),
     "launcher": (),
 }  # fmt: skip
-"""Names a component of each kind may have before its `*`. Naming one is asking for it."""
+"""Argument names that a component of each kind may have before its `*`; mmctl supplies those that it names."""
 
 Component = TypeVar("Component", bound=Callable[..., Any])
 
@@ -98,8 +100,13 @@ def _mark(kind: str) -> Callable[[str], Callable[[Component], Component]]:
 backbone, dataset, augment, labeler, loss, method, launcher = map(_mark, KINDS)
 
 
+def available_cores() -> int:
+    """Number of CPU cores that this process may use: a launcher's default number of parallel runs on a CPU."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Output(NamedTuple):
-    """What a network says of a batch; always float32, whatever precision ran inside."""
+    """The output of a network for a batch. Always float32, also with mixed precision."""
 
     logits: Tensor  # BK
     emb: Tensor  # BD
@@ -111,42 +118,42 @@ class Output(NamedTuple):
 
 
 class PseudoLabels(NamedTuple):
-    """Guessed labels of unlabelled images; no gradient flows into them."""
+    """Pseudo-labels of unlabelled images, without gradient."""
 
     target: Tensor  # UK, rows sum to 1
-    weight: Tensor  # U, in 0..1; 0 = the image is not used
+    weight: Tensor  # U, from 0 to 1; 0 = the image is not used
 
 
 class LossTerm(NamedTuple):
-    """One loss term of a method, with the method's own constants; a recipe may change each of them."""
+    """One loss term of a method, with its default settings; a recipe can change each of them."""
 
-    loss: str | None  # default component; None = the method computes this term and the recipe only weights it
-    weight: float = 1.0  # 0 = reported, not added
+    loss: str | None  # default component; None = the method computes this term
+    weight: float = 1.0  # 0 = the term is logged but not trained
     rampup: int | float = 0  # int: steps; float: fraction of the run
     ramp: Literal["linear", "sigmoid"] = "linear"
 
 
 @dataclass
 class StepOutput:
-    """What one training step gives back."""
+    """The result of one training step."""
 
     losses: dict[str, Tensor]  # slot -> 0-d
-    metrics: dict[str, Tensor] = field(default_factory=dict)  # what is special to the method; 0-d, on the device
-    pseudo_labels: PseudoLabels | None = None  # scored against hidden labels by the train loop, which alone sees them
+    metrics: dict[str, Tensor] = field(default_factory=dict)  # other metrics of the method; 0-d, on the device
+    pseudo_labels: PseudoLabels | None = None  # the train loop compares them with the hidden labels
 
 
 @dataclass
 class Batch:
-    """One step's data on the device."""
+    """The data of one step, on the device."""
 
-    x: tuple[Tensor, ...]  # normalised labelled images, one BCHW per declared view
-    u: tuple[Tensor, ...]  # normalised unlabelled images, one UCHW per declared view
-    y: Tensor  # BK, always a distribution
+    x: tuple[Tensor, ...]  # normalised labelled images, one BCHW for each view
+    u: tuple[Tensor, ...]  # normalised unlabelled images, one UCHW for each view
+    y: Tensor  # BK, rows sum to 1
     index_x: Tensor  # B, row in split.labeled
-    index_u: Tensor  # U, row in split.unlabeled: the key of a per-sample memory
+    index_u: Tensor  # U, row in split.unlabeled; use it as the key if you store values per image
     step: Tensor  # 0-d int64
-    draws: dict[str, Any]  # what method.draw gave, for the whole global batch
-    view_draws: dict[str, Any]  # what each view was drawn with: "x1" -> policy -> arrays
+    draws: dict[str, Any]  # the result of method.draw, for the whole global batch
+    view_draws: dict[str, Any]  # the random numbers of each view: "x1" -> policy -> arrays
 
 
 @dataclass(frozen=True)
@@ -154,40 +161,39 @@ class Images:
     """One split of a data set."""
 
     pixels: Any  # uint8 NCHW: tensor or memory map
-    targets: np.ndarray  # int64 N, -1 = no label; or float32 NK, a zero row = no label
+    targets: np.ndarray  # int64 N, -1 = no label; or float32 NK, a row of zeros = no label
     classes: tuple[str, ...]
-    ids: Sequence[str]  # file name or row, one for each image
+    ids: Sequence[str]  # file name or row number of each image
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
-    folds: tuple[np.ndarray, ...] = ()  # official labelled subsets, if the data set has them
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows of the training images keep their labels; rows of Images "train"."""
+    """Row numbers of the training images that keep their labels, lose them, or are held out for validation."""
 
     labeled: np.ndarray
     unlabeled: np.ndarray
     val: np.ndarray
     rule: str
     seed: int
-    counts: tuple[int, ...]  # labelled images per class, as realised
+    counts: tuple[int, ...]  # labelled images of each class
     sha256: str
 
 
 class Limits(NamedTuple):
-    """What a launcher can hold."""
+    """How much a launcher can run."""
 
-    slots: int  # runs at a time
-    minutes: int | None = None  # wall time of one run, None = no limit
+    slots: int  # parallel runs
+    minutes: int | None = None  # longest time of one run; None = no limit
 
 
 class Backbone(Protocol):
-    """nn.Module(in_channels, image_size, *, ...); optional `mean`, `std` (0..1) of its pretrained weights."""
+    """nn.Module(in_channels, image_size, *, ...); `mean` and `std` (0 to 1) if pretrained with them."""
 
     embed_dim: int
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Embedding BD."""
+        """The embedding BD."""
         ...
 
 
@@ -195,19 +201,19 @@ class Dataset(Protocol):
     """function(root, *, ...)."""
 
     def __call__(self, root: Path) -> dict[str, Images]:
-        """`train` (every training picture, labelled or not), `test`, optionally `val`."""
+        """`train` (all training images, labelled or not), `test` and optionally `val`."""
         ...
 
 
 class Augment(Protocol):
-    """class(in_channels, image_size, augments, *, ...); an nn.Module if it learns."""
+    """class(in_channels, image_size, augments, *, ...); an nn.Module if it has state to save in checkpoints."""
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Random numbers for n images; axis 0 is the sample."""
+        """Random numbers for n images; axis 0 is the image."""
         ...
 
     def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """uint8 in, uint8 out, same shape."""
+        """The changed images: uint8, same shape."""
         ...
 
 
@@ -215,7 +221,7 @@ class Labeler(Protocol):
     """nn.Module(num_classes, embed_dim, num_unlabeled, prior_K, steps, centroids, *, ...)."""
 
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
-        """Guessed labels from the views of the same images, averaged; without gradient."""
+        """Pseudo-labels from the views of the same images, without gradient."""
         ...
 
 
@@ -223,44 +229,44 @@ class Loss(Protocol):
     """Callable or nn.Module(num_classes, embed_dim, centroids, *, ...)."""
 
     def __call__(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """0-d: mean over the global batch of loss * weight; a row of weight 0 counts as zero."""
+        """0-d: the mean of loss * weight over the global batch; a row of weight 0 counts as a zero."""
         ...
 
 
 class Method(Protocol):
     """nn.Module(model, ema, labeler, losses, centroids, augments, num_..., steps, *, ...).
 
-    No class attribute may bear a supplied name: it would hide the submodule of that name.
+    No class attribute may have the name of a supplied argument: it would hide the submodule of that name.
     """
 
-    views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = as it is
+    views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = no augmentation
     slots: dict[str, LossTerm]
     default_labeler: str | None
 
     def step(self, batch: Batch) -> StepOutput:
-        """One training step up to its losses."""
+        """Compute the losses of one training step."""
         ...
 
 
 class Launcher(Protocol):
-    """class(*, ...): starts `mmctl exec RUN_DIR` somewhere."""
+    """class(*, ...): starts `mmctl exec RUN_DIR`, for example in a queue of a cluster."""
 
     def start(self, run_dirs: list[Path]) -> list[str]:
-        """Start the runs; one id for each."""
+        """Start the runs; returns one id for each."""
         ...
 
     def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """id -> queued, running, completed, failed, interrupted."""
+        """id -> queued, running, completed, failed or interrupted."""
         ...
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Ask the runs to stop at a checkpoint."""
+        """Stop the runs at a checkpoint."""
         ...
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Start stopped runs again, from their checkpoints."""
+        """Start stopped runs again; they continue from their checkpoints."""
         ...
 
     def limits(self) -> Limits:
-        """How many runs fit at a time."""
+        """How many runs can run in parallel, and for how long."""
         ...

@@ -215,7 +215,7 @@ def test_center_loss_lives_on_raw_embeddings(tmp_path: Path) -> None:
 
 def test_fast_swa_is_its_programs_epochs(tmp_path: Path) -> None:
     """180 epochs of a cosine over 210, then cycles of 30; every third epoch from 150 on counts; 1,200 in all."""
-    recipe = child(REPO / "recipes" / "methods" / "fast_swa.toml", tmp_path).with_(["train.steps=120000"])
+    recipe = child(REPO / "recipes" / "methods" / "fast_swa.toml", tmp_path).with_sets(["train.steps=120000"])
     lengths = (recipe.settings.schedule.horizon, recipe.settings.schedule.start, recipe.settings.schedule.cycle)
     assert recipe.settings.schedule.name == "cyclic"
     assert [length_of(n, 1200) for n in lengths] == [210, 180, 30]

@@ -1,4 +1,4 @@
-"""Wrong inputs of every kind: one message with place and remedy, the right exit code, and nothing lost or left."""
+"""Wrong inputs of every kind: one message (where, what, what to do), the right exit code, and no file changed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def refused(mm: Callable[..., Result], tmp_path: Path, words: list[object], code
     done = mm(*words)
     assert done.code == code, (done.code, done.out, done.err)
     assert "Traceback" not in done.err + done.out
+    assert done.err.startswith(("mmctl: ", "Usage: ")) or words[:2] == ["recipe", "validate"], done.err
+    assert "mmctl: mmctl: " not in done.err
     for text in says:
         assert text in done.err, f"{text!r} is not in {done.err!r}"
     assert tree(tmp_path / "runs") == before
@@ -69,8 +71,8 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cuda": ("threads = 1", 'threads = 1\ndevice = "cuda"', ("CUDA",)),
     "raw learned centroids": (
         "threads = 1",
-        'threads = 1\n[centroids]\nestimator = "learned"\nnorm = "raw"',
-        ("unit",),
+        'threads = 1\n[centroids]\nestimator = "learned"\nnormalize_centroids = false',
+        ("must be true with",),
     ),
 }
 
@@ -324,7 +326,7 @@ def test_places_that_are_not_there(mm: Callable[..., Result], tmp_path: Path, mo
     monkeypatch.chdir(gone)
     gone.rmdir()
     monkeypatch.delenv("MMCTL_RUNS")
-    refused(mm, tmp_path, ["ls"], 4, "removed")
+    refused(mm, tmp_path, ["ls"], 4, "deleted")
 
 
 def test_a_launcher_that_cannot_start(mm: Callable[..., Result], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+"""The command line: parse, call, print. A command imports heavy modules only when it runs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import database, evaluating, plugins, reading, recipes, tables, training
+from mmctl.cli import db, evaluate, plugins, recipe, run, runs, table
 
 app = typer.Typer(
     name="mmctl",
-    help="Semi-supervised image classification from one recipe: train, compare, resume, evaluate.",
+    help="Semi-supervised image classification: train, resume, evaluate and compare models from recipes.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# A short command would spend a sixth of its time on looking, at its end, for garbage in all that it has imported.
+# Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
-for module in (training, evaluating, reading, tables, recipes, plugins, database):
+for module in (run, evaluate, runs, table, recipe, plugins, db):
     module.add(app)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from mmctl import __version__
 
@@ -36,13 +36,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake ends with one message and the exit code of errors.py."""
+    """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
     from mmctl.errors import MmctlError
     from mmctl.runs.progress import tell
 
@@ -51,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except MmctlError as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise
-        tell(f"mmctl: {error}" if "\n" not in str(error) else str(error))
+        tell(f"mmctl: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
@@ -63,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _crash() -> str:
-    """The traceback of a bug, kept in a file for the report."""
+    """Write the traceback of a bug to a file that the user can send; returns its path."""
     import tempfile
     import traceback
 

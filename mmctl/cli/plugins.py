@@ -1,10 +1,12 @@
-"""`mmctl plugins`: which components there are, and what one of them takes."""
+"""`mmctl plugins`: list all components, and explain one with its parameters."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from mmctl.cli.options import Json, Kind
 
 if TYPE_CHECKING:
     from mmctl.registry.index import Entry, Index
@@ -19,10 +21,19 @@ def add(app: typer.Typer) -> None:
 
 @group.command("list")
 def list_(
-    kind: str | None = typer.Option(None, "--kind", metavar="KIND", help="One kind alone."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    kind: Kind = None,
+    as_json: Json = False,
 ) -> None:
-    """List all components: the package's, those of plugins/, and installed ones. Imports none of them."""
+    """List all components.
+
+    Lists those of mmctl, those in plugins/ and those of installed packages, and imports none of them. The kinds are
+    backbone, dataset, augment, labeler, loss, method and launcher.
+
+    \b
+    Examples:
+      mmctl plugins list
+      mmctl plugins list --kind labeler
+    """
     from mmctl.registry.index import Index
 
     rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
@@ -47,13 +58,14 @@ def list_(
 
 
 def _kind(kind: str | None) -> str:
+    """The kind, checked; "" for none."""
     from mmctl.errors import UserError, suggest
     from mmctl.plugin import KINDS
     from mmctl.text import printable
 
     if kind is None or kind in KINDS:
         return kind or ""
-    raise UserError(f'no kind "{printable(kind)}".{suggest(kind, KINDS)} Kinds: {", ".join(KINDS)}.')
+    raise UserError(f'--kind: there is no kind "{printable(kind)}".{suggest(kind, KINDS)} Known: {", ".join(KINDS)}.')
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -75,11 +87,20 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 @group.command()
 def show(
-    name: str = typer.Argument(..., metavar="NAME", help="A component, `fuzzy` or `mmctl:fuzzy`."),
-    kind: str | None = typer.Option(None, "--kind", metavar="KIND", help="Its kind, where two kinds share a name."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    name: str = typer.Argument(metavar="NAME", help="Component, for example `fuzzy` or `mmctl:fuzzy`."),
+    kind: Kind = None,
+    as_json: Json = False,
 ) -> None:
-    """Explain one component: its parameters, what mmctl supplies, and a recipe's table to paste."""
+    """Explain one component.
+
+    Prints its documentation, its parameters and a table to paste into a recipe. If components of several kinds have
+    this name, --kind chooses one.
+
+    \b
+    Examples:
+      mmctl plugins show fuzzy
+      mmctl plugins show small --kind backbone
+    """
     import inspect
 
     from mmctl.registry.index import Index
@@ -126,13 +147,15 @@ def _find(index: Index, name: str, kind: str) -> Entry:
     if len(kinds) == 1:
         return index.find(kinds[0], name)
     if kinds:
-        raise PluginError(f'"{printable(name)}" is of several kinds: say --kind {" or --kind ".join(kinds)}.')
+        choices = " or ".join(f"--kind {k}" for k in kinds)
+        raise PluginError(f'components of several kinds are named "{printable(name)}": add {choices}.')
     known = dict.fromkeys(spelling for e in index.entries for spelling in (e.name, e.qualified))
-    raise PluginError(f'no component "{printable(name)}".{suggest(name, known)} All: mmctl plugins list.')
+    hint = suggest(name, known) + " `mmctl plugins list` shows all."
+    raise PluginError(f'there is no component "{printable(name)}".{hint}')
 
 
 def _paste(entry: Entry, values: list[tuple[str, str]], component: Any) -> str:
-    """The component's table as it stands in a recipe, defaults written out."""
+    """The table of the component for a recipe, with all defaults."""
     from mmctl.text import literal
 
     slots = {"augment": ".weak", "loss": ".TERM"}

@@ -1,1 +1,1 @@
-"""Built-in launchers: one family a file; each is found by its mark, nothing is imported here."""
+"""Built-in launchers, one family per file. Each is found by its mark; this file imports nothing."""

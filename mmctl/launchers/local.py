@@ -1,4 +1,4 @@
-"""Runs on this machine: a process for each, a few at a time."""
+"""The launcher for this machine: it runs several processes at a time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from mmctl.plugin import Limits, launcher
+from mmctl.plugin import Limits, available_cores, launcher
 
 PACK = 8
-"""A run leaves most of a large GPU idle; beyond eight, memory is what more of them cost."""
+"""One run leaves most of a large GPU idle. More than eight gain little speed and cost memory."""
 _STATES = {0: "completed", 75: "interrupted", 130: "interrupted", -signal.SIGTERM: "interrupted"}
 
 
 @launcher("local")
 class Local:
-    """Here, in processes of their own, several side by side; several to a process where they share a GPU.
+    """Runs several processes at a time on this machine; runs on the same GPU can share a process.
 
     Args:
-        slots: Runs at a time; absent = one for each core, or `pack` for each GPU.
-        pack: Runs that share a process at most, in which they take turns step by step; absent = 8 on a GPU, which one
-            run does not fill, and 1 on a CPU. With 1, what kills a process ends one run alone.
+        slots: Number of parallel runs. By default, one for each core, or `pack` for each GPU.
+        pack: Largest number of runs that share a process and take turns step by step. By default, 8 on a GPU, because
+            one run does not fill it, and 1 on a CPU. If a process is killed, all its runs stop.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Local:
     ) -> None:
         gpus = len(_gpus())
         self.pack = pack or (PACK if gpus else 1)
-        self.slots = slots or self.pack * (gpus or _cores())
+        self.slots = slots or self.pack * (gpus or available_cores())
         self._waiting: list[str] = []
         self._folders: dict[str, Path] = {}
         self._running: list[_Process] = []
         self._ended: dict[str, str] = {}
 
     def start(self, run_dirs: list[Path]) -> list[str]:
-        """Queue the runs; the folder's name is the id."""
+        """Put the runs in the queue. The id of a run is the name of its folder."""
         for folder in run_dirs:
             self._folders[folder.name] = folder
             self._waiting.append(folder.name)
@@ -50,7 +50,7 @@ class Local:
         return [folder.name for folder in run_dirs]
 
     def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """How each run stands, by what its process ended with; asking is what starts the next one."""
+        """The state of each run, from the exit code of its process. This call also starts the next runs."""
         for process in list(self._running):
             if (code := process.popen.poll()) is not None:
                 self._ended |= dict.fromkeys(process.names, _STATES.get(code, "failed"))
@@ -60,7 +60,7 @@ class Local:
         return {i: "running" if i in running else self._ended.get(i, "queued") for i in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop at a checkpoint, with those of the same process; runs that have not begun do not begin."""
+        """Stop the runs at a checkpoint, with the other runs of their processes; waiting runs are never started."""
         for name in ids:
             if name in self._waiting:
                 self._waiting.remove(name)
@@ -70,14 +70,14 @@ class Local:
                 process.popen.terminate()
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Start stopped runs again, from their checkpoints."""
+        """Put stopped runs in the queue again; they continue from their checkpoints."""
         for name in ids:
             self._ended.pop(name, None)
             self._waiting.append(name)
         self._fill()
 
     def limits(self) -> Limits:
-        """Runs at a time."""
+        """Number of parallel runs."""
         return Limits(self.slots)
 
     def _fill(self) -> None:
@@ -93,7 +93,7 @@ class Local:
             if gpus:
                 used = [process.gpu for process in self._running]
                 gpu = env["CUDA_VISIBLE_DEVICES"] = min(gpus, key=used.count)
-            # Runs that share a process write their own logs; what the process says beside goes with the first.
+            # Each run of a shared process writes its own log; other output of the process goes to the first folder.
             with (self._folders[names[0]] / ("log.txt" if n == 1 else "pack.txt")).open("ab") as log:
                 popen = subprocess.Popen(
                     [sys.executable, "-m", "mmctl", "exec", *(str(self._folders[name]) for name in names)],
@@ -101,25 +101,21 @@ class Local:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=env,
-                    start_new_session=True,  # Ctrl-C reaches mmctl alone, which then stops each run in order
+                    start_new_session=True,  # Ctrl-C reaches only mmctl, which then stops the runs
                 )
             self._running.append(_Process(popen, names, gpu))
 
 
 class _Process(NamedTuple):
-    """One that trains: the names of its runs, and the GPU that it sees."""
+    """A training process: the names of its runs, and the GPU that it uses."""
 
     popen: subprocess.Popen[bytes]
     names: list[str]
     gpu: str
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _gpus() -> list[str]:
-    """Device numbers as CUDA_VISIBLE_DEVICES wants them, found without importing torch."""
+    """GPU numbers in the form of CUDA_VISIBLE_DEVICES, found without importing torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [part for part in named.split(",") if part.strip() not in ("", "-1")]

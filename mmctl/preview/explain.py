@@ -42,7 +42,7 @@ BUFFERS = {
 def explain(recipe: Recipe) -> Facts:
     """The explanation of a recipe as plain data; `failed` says why no step could be run."""
     try:
-        small = recipe.with_(["backbone.name=mmctl:small", "train.compile=false"])
+        small = recipe.with_sets(["backbone.name=mmctl:small", "train.compile=false"])
         data = _read_data(small) if _needs_no_files(recipe) else None
         run = build_training(small, data or noise_data(recipe), torch.device("cpu"), None)
         explanation = describe(recipe, run, data, trace_step(run))

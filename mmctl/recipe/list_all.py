@@ -19,7 +19,7 @@ NEEDED = ("dataset", "backbone", "method")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRecipe:
     """One recipe of the list."""
 
     name: str  # as `mmctl run` takes it
@@ -33,24 +33,24 @@ class Listed:
     problem: str | None = None  # the first problem, if there are any
 
 
-def list_recipes() -> list[Listed]:
+def list_recipes() -> list[ListedRecipe]:
     """All recipes, the project's own first."""
     index, own, done = Index(), project.root() / "recipes", dict[Path, Layers]()
     return [_listed(name, folder != own, file, index, done) for name, (folder, file) in find.recipe_files().items()]
 
 
-def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path, Layers]) -> Listed:
+def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path, Layers]) -> ListedRecipe:
     head = (name, name.rpartition("/")[0], shipped, find.purpose(file))
     try:
         layers = read_layers(file, done)
         named = {kind: layers.data[kind].get("name") for kind in NEEDED if isinstance(layers.data.get(kind), dict)}
         if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
-            return Listed(*head, lacks=lacks)
+            return ListedRecipe(*head, lacks=lacks)
         settings = resolve(layers, index, "recipe", fast=True).settings
     except RecipeError as error:
-        return Listed(*head, problem=error.problems[0])
+        return ListedRecipe(*head, problem=error.problems[0])
     labels, steps = settings.split.labels, settings.train.steps
-    return Listed(*head, labels=labels, steps=steps, data_missing=_data_missing(layers, index))
+    return ListedRecipe(*head, labels=labels, steps=steps, data_missing=_data_missing(layers, index))
 
 
 def _data_missing(layers: Layers, index: Index) -> str | None:

@@ -109,13 +109,13 @@ class Recipe:
         """Short hash of what is computed, without the seed: runs of one configuration differ only in their seed."""
         return config_id_of(self.data, self.components())
 
-    def with_(self, sets: Sequence[str]) -> Recipe:
+    def with_sets(self, sets: Sequence[str]) -> Recipe:
         """The recipe with further --set options; RecipeError if they are wrong."""
         return _recipe(self.path, (*self.sets, *sets), self.index, merge_sets(self.layers, sets))
 
     def with_seed(self, seed: int) -> Recipe:
         """The recipe with another seed."""
-        return self.with_([f"seed={seed}"])
+        return self.with_sets([f"seed={seed}"])
 
     def origin(self, path: KeyPath) -> str:
         """Where a value of `data` comes from: `recipes/base.toml:5`, `--set` or `default`."""

@@ -22,7 +22,7 @@ from mmctl.recipe.rules import check_rules
 from mmctl.recipe.settings import ORDER, TABLES, LossTable, Published, Table, Top, ordered
 from mmctl.recipe.toml_source import KeyPath
 from mmctl.registry.index import NAME, Index
-from mmctl.registry.messages import meant, semicolon
+from mmctl.registry.messages import key_hint, semicolon
 from mmctl.registry.parameters import check_table, own_keys, toml_value, values
 from mmctl.text import dotted, short_literal
 
@@ -35,7 +35,7 @@ def resolve(layers: Layers, index: Index, name: str, fast: bool = False) -> Reso
     resolver = Resolver(layers, index, fast)
     resolver.check_all(name)
     for path, known in resolver.unknown:  # last, since suggestions need the keys of all tables
-        resolver.report(path, "unknown key" + meant(path[-1], dotted(path[:-1]), known, resolver.keys))
+        resolver.report(path, "unknown key" + key_hint(path[-1], dotted(path[:-1]), known, resolver.keys))
     if resolver.problems.found:
         raise RecipeError(resolver.problems.lines())
     resolver.result.data = ordered(resolver.result.data)

@@ -118,7 +118,7 @@ def _words(kind: str, ctx: Mapping[str, Any], message: str) -> str:
     return message[:1].lower() + message[1:].replace("nput should", "must").replace("tring should", "must")
 
 
-def meant(word: str, here: str, known: Sequence[str], tables: Mapping[str, Sequence[str]]) -> str:
+def key_hint(word: str, here: str, known: Sequence[str], tables: Mapping[str, Sequence[str]]) -> str:
     """A hint for an unknown key `word` of table `here`: a similar key of this or another table, or all keys."""
     if word in FAMILIAR:
         table, key = FAMILIAR[word]

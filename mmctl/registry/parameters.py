@@ -226,8 +226,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
         if about.get("type") == "number" and isinstance(value, int):
             value = float(value)
         default = "required" if name in required else "-" if value is None else literal(toml_value(value))
-        bounds = ", ".join(dict.fromkeys(b for part in about.get("anyOf", [about]) for b in _bounds(part)))
-        rows.append(Parameter(name, _type(about), default, bounds, str(about.get("description", ""))))
+        rows.append(Parameter(name, _type(about), default, _bounds(about), str(about.get("description", ""))))
     return rows
 
 
@@ -243,6 +242,11 @@ def _type(about: dict[str, Any]) -> str:
     return {"number": "float", "integer": "int", "string": "str", "boolean": "bool", "object": "table"}.get(kind, kind)
 
 
-def _bounds(about: dict[str, Any]) -> list[str]:
+def _bounds(about: dict[str, Any]) -> str:
+    """`> 0, <= 1`; in a union whose types differ in their bounds, those of each type: `int >= 1 | float > 0, <= 1`."""
+    parts = about.get("anyOf", [])
+    each = [_bounds(part) for part in parts]
+    if len(set(each)) > 1:
+        return " | ".join(f"{_type(part)} {bounds}" for part, bounds in zip(parts, each, strict=True) if bounds)
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    return [f"{sign} {about[key]}" for key, sign in signs.items() if key in about]
+    return each[0] if each else ", ".join(f"{sign} {about[key]}" for key, sign in signs.items() if key in about)

@@ -204,7 +204,7 @@ def try_one_step(recipe: Recipe, data: Data) -> None:
     batch = min(4, train.batch, train.unlabeled_batch)
     # The two batches stay unequal if the recipe's are: a method that needs equal ones must fail here too.
     unlabeled_batch = batch + (train.batch != train.unlabeled_batch)
-    small = recipe.with_([f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}"])
+    small = recipe.with_sets([f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}"])
     run = build_training(small, data, torch.device("cpu"), None)
     run.refit()
     output = run.method.step(run.loader.batch(run.staged(0)))

@@ -24,7 +24,7 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
     """
     saved = checkpoint_of(folder, which)
     # Changed plugins are accepted: the result has `exact` = false then.
-    opened = open_run(folder, saved, accept=True)
+    opened = open_run(folder, saved, accept_changes=True)
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind

@@ -26,14 +26,14 @@ from mmctl.training import checkpoint
 
 
 def execute(
-    folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept: bool = False
+    folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept_changes: bool = False
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
 
     watch: called with every event of the loop; accept: resume although a plugin changed.
     Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training fails.
     """
-    steps = attempt(folder, stop, watch, accept=accept)
+    steps = attempt(folder, stop, watch, accept_changes=accept_changes)
     while True:
         try:
             next(steps)
@@ -46,7 +46,7 @@ def attempt(
     stop: Callable[[], bool],
     watch: Watch,
     *,
-    accept: bool = False,
+    accept_changes: bool = False,
     shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
     """`execute` as a generator that yields after each step; shared: data sets, read once for all runs of a process."""
@@ -63,7 +63,7 @@ def attempt(
         for line in damaged:
             tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")
         try:
-            opened = open_run(folder, saved, accept, shared)
+            opened = open_run(folder, saved, accept_changes, shared)
         except Exception as error:
             failure = out_of_memory(error, "before the first step") or error
             if saved is None:
@@ -76,4 +76,4 @@ def attempt(
             raise failure from error
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
-            return (yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept))
+            return (yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes))

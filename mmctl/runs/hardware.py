@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mmctl.errors import UserError
+from mmctl.plugin import available_cores
 from mmctl.recipe.settings import Train
 
 DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
@@ -78,5 +79,5 @@ def threads_of(wanted: int | None) -> int:
 
     On a busy machine threads wait for each other, which makes several threads slower than one.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return wanted or (1 if os.getloadavg()[0] > cores / 2 else cores)

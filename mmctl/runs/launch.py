@@ -44,12 +44,12 @@ def launch(
             # Several runs in one process only make better use of a GPU.
             sets += ["launcher.pack=1"] if "pack" not in own else []
             sets += [f"launcher.slots={machine()['cores']}"] if not jobs and "slots" not in own else []
-    launcher = recipes[0].with_(sets).build("launcher")
+    launcher = recipes[0].with_sets(sets).build("launcher")
     slots = launcher.limits().slots
     if slots > 1:
         # Parallel runs share the cores: one thread each is fastest, and results do not depend on the machine's load.
         recipes = [
-            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_(["train.threads=1"])
+            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(["train.threads=1"])
             for r in recipes
         ]
     folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]

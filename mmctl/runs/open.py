@@ -33,7 +33,7 @@ class OpenRun:
 
 
 def open_run(
-    folder: Path, saved: checkpoint.Checkpoint | None, accept: bool = False, shared: Shared | None = None
+    folder: Path, saved: checkpoint.Checkpoint | None, accept_changes: bool = False, shared: Shared | None = None
 ) -> OpenRun:
     """Build the run in this folder and restore the checkpoint `saved`, if there is one.
 
@@ -41,7 +41,7 @@ def open_run(
     """
     about = read_record(folder)
     recipe = load(folder / "recipe.toml")
-    if not accept:
+    if not accept_changes:
         check_components(folder, about, recipe)
     before = saved.manifest["environment"] if saved else {}
     hardware = use_hardware(recipe.settings.train, before)

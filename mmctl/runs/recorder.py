@@ -56,14 +56,14 @@ class RunRecorder:
         self.began, self.first = time.perf_counter(), opened.training.step
         self.writer: AsyncSaver | None = None
 
-    def run(self, stop: Callable[[], bool], accept: bool) -> Generator[None, None, Outcome]:
+    def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
         """Run the training loop, yield after each step, and log how it ended, also after an error.
 
         Raises TrainingFailed for errors of plugins and out of memory, and MmctlError for a bug of mmctl.
         """
         t = self.o.training
         try:
-            self.begin(accept)
+            self.begin(accept_changes)
             self.writer = AsyncSaver(t.tensors())
             for event in train(t, stop):
                 self.keep(event)
@@ -89,10 +89,10 @@ class RunRecorder:
             return self.end("nc", t.collapsed, 0)
         return self.end("interrupted", "stopped by a signal", 75)
 
-    def begin(self, accept: bool) -> None:
+    def begin(self, accept_changes: bool) -> None:
         """Log first step, hardware, versions and data of this attempt; warn if it is not exact."""
         o, split = self.o, self.o.data.split
-        exact = o.exact and not accept
+        exact = o.exact and not accept_changes
         self.log.write(Attempt(
             number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
             device=o.facts["device"], threads=o.facts["threads"], precision=o.facts["precision"],

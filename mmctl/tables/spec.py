@@ -22,7 +22,7 @@ from mmctl.recipe.recipe import Recipe, load
 from mmctl.recipe.settings import Positive, Table
 from mmctl.recipe.toml_source import Problem, Source, read_toml
 from mmctl.registry.index import Index
-from mmctl.registry.messages import meant
+from mmctl.registry.messages import key_hint
 from mmctl.registry.parameters import check_table
 from mmctl.registry.static_index import StaticIndex
 from mmctl.text import dotted, literal, printable, short_literal
@@ -112,7 +112,7 @@ class TableFile:
         if sets and not made:  # some of them fit some recipes alone; if none takes them, it is they that are wrong
             for place in places:
                 if (plain := self._cell(*place, (), index, {}).recipe) is not None:
-                    plain.with_(sets)
+                    plain.with_sets(sets)
         return found
 
     def _cell(self, row: str, column: str, sets: tuple[str, ...], index: Index, made: dict[Any, Recipe]) -> Cell:
@@ -217,7 +217,7 @@ class _Reader:
         inner = ("columns", "rows", "cells")
         for key in data:
             if key not in inner and key not in Head.model_fields:
-                self.say((key,), "unknown key" + meant(key, "", (*Head.model_fields, *inner), {}))
+                self.say((key,), "unknown key" + key_hint(key, "", (*Head.model_fields, *inner), {}))
         head = self.one((), Head, {key: value for key, value in data.items() if key in Head.model_fields})
         columns = {name: self.one(("columns", name), Column, data) for name, data in self.tables("columns")}
         rows = {name: self.one(("rows", name), Row, data) for name, data in self.tables("rows")}

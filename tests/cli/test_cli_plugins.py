@@ -106,7 +106,7 @@ def test_show_json(mm: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["mine"], ["of several kinds", "--kind labeler or --kind loss"]),
+        (["mine"], ["components of several kinds", "--kind labeler or --kind loss"]),
         (["mien"], ['no component "mien". Did you mean "mine"']),
         (["boom"], ["ZeroDivisionError", "plugins/boom.py:2", "MMCTL_DEBUG=1"]),
         (["plugins:bad"], ["file name cannot be imported"]),
@@ -118,6 +118,54 @@ def test_show_what_cannot_be_shown(mm: Any, words: list[str], parts: list[str]) 
     assert (done.code, done.out) == (2, "")
     assert "Traceback" not in done.err
     assert [part for part in parts if part not in done.err] == []
+
+
+BOUNDS = '''
+from typing import Annotated
+
+from pydantic import Field
+
+from mmctl.plugin import loss
+
+Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+Same = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | None
+
+
+@loss("sized")
+class Sized:
+    """Sized."""
+
+    def __init__(self, *, size: Size = 3, same: Same = None, one: Annotated[float, Field(gt=0, le=1)] = 1): ...
+'''
+
+
+def test_each_type_of_a_parameter_has_its_own_bounds(mm: Any, tmp_path: Path) -> None:
+    (tmp_path / "plugins" / "sized.py").write_text(BOUNDS)
+    rows = json.loads(mm("plugins", "show", "sized", "--json").out)["parameters"]
+    assert {row["name"]: (row["type"], row["bounds"]) for row in rows} == {
+        "size": ("int | float", "int >= 1 | float > 0, < 1"),
+        "same": ("int | float", ">= 0"),
+        "one": ("float", "> 0, <= 1"),
+    }
+    shown = mm("plugins", "show", "cutout").out
+    assert "int >= 0 | float >= 0, <= 1" in shown
+
+
+def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
+    from mmctl.registry.index import Index
+    from mmctl.registry.parameters import parameters, schema
+
+    index, unions = Index(sources="off"), 0
+    for entry in index.entries:
+        model = index.shape(entry).model
+        for row in parameters(model):
+            for part in schema(model)["properties"][row.name].get("anyOf", ()):
+                unions += 1
+                if "exclusiveMaximum" not in part and "maximum" not in part:
+                    mine = [text for text in row.bounds.split(" | ") if "<" in text]
+                    names = {"integer": "int", "number": "float"}
+                    assert not any(text.startswith((names.get(part["type"], "?"), "<", ">")) for text in mine), row
+    assert unions > 10
 
 
 def test_debug_lets_the_traceback_through(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_compare(mm: Mm, runs: Path) -> None:
     assert "optimizer.lr" in mm("compare", "--all-keys").out
     assert "no baseline" in mm("compare", "mixmatch", "marginmix").out
     assert mm("compare", "--test", "x").code == 2
-    assert mm("compare", "tag:x").err == "no run matches; see: mmctl ls\n"
+    assert mm("compare", "tag:x").err == "no run matches; `mmctl ls` shows all\n"
 
 
 def test_tags_and_notes(mm: Mm, runs: Path) -> None:

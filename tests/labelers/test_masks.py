@@ -61,7 +61,7 @@ def one_hot(c: int) -> list[float]:
     return [float(k == c) for k in range(K)]
 
 
-def update_average(old: list[float], new: list[float], momentum: float) -> list[float]:
+def follow(old: list[float], new: list[float], momentum: float) -> list[float]:
     return [momentum * a + (1 - momentum) * b for a, b in zip(old, new, strict=True)]
 
 

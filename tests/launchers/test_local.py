@@ -1,4 +1,4 @@
-"""The local launcher: processes of its own, a few at a time, each told apart by how it ended."""
+"""The local launcher: several processes at a time; the state of each run follows from the exit code."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from mmctl.launchers.local import Local
+from mmctl.plugin import available_cores
 
 STUB = """#!/bin/sh
-# Stands for `python -m mmctl exec FOLDER`: does what the file `do` of the folder says.
+# Replaces `python -m mmctl exec FOLDER`: runs the file `do` of the folder.
 cd "$4" && pwd >> started && echo "gpu=$CUDA_VISIBLE_DEVICES" >> started && . ./do
 """
 
@@ -154,6 +155,17 @@ def test_the_runs_of_a_process_end_as_it_ends_and_stop_together(tmp_path: Path) 
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert Local().limits().slots == cores
+    assert Local().limits().slots == available_cores()
     assert Local(slots=5).limits().slots == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot restrict a process to some cores")
+def test_cores_that_a_process_may_not_use_are_not_counted() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+        assert Local().limits().slots == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert available_cores() == len(before)

@@ -78,7 +78,7 @@ def test_build_passes_what_is_asked_for_and_the_parameters() -> None:
     assert made.build("dataset", known={"root": Path("x")}) == (Path("x"), 8)
     assert made.build("loss", "fair") is None
     with pytest.raises(PluginError, match="13 is not for building"):
-        made.with_(["backbone.width=13"]).build("backbone", known={"in_channels": 1})
+        made.with_sets(["backbone.width=13"]).build("backbone", known={"in_channels": 1})
 
 
 def test_a_method_without_labeler() -> None:
@@ -103,11 +103,11 @@ def test_components() -> None:
 def test_cell_is_what_is_computed() -> None:
     made = recipe.load("base")
     same = ["name=x", "note=y", "seed=9", "train.device=cpu", "train.keep=5", "eval.batch=3", "dataset.root=/x"]
-    assert made.with_(same).config_id == made.config_id == config_id_of(made.data, made.components())
+    assert made.with_sets(same).config_id == made.config_id == config_id_of(made.data, made.components())
     assert made.with_seed(4).config_id == made.config_id
     assert made.with_seed(4).seed == 4
     for other in ("train.batch=3", "labeler.m=4", "backbone.width=9", "split.seed=1", "loss.fair.weight=1"):
-        assert made.with_([other]).config_id != made.config_id
+        assert made.with_sets([other]).config_id != made.config_id
     assert "name" not in identity(made.data)
     assert made.data["name"] == "base"
 
@@ -273,7 +273,7 @@ def test_another_name_drops_the_parents_keys() -> None:
     write("a", 'extends = "base"\n[labeler]\nname = "other"\n')
     assert recipe.load("a").data["labeler"] == {"name": "plugins:other", "rate": 0.5}
     write("b", 'extends = "a"\n[labeler]\nname = "plugins:other"\n')
-    assert recipe.load("b", ["labeler.rate=1"]).with_(["labeler.name=plugins:other"]).data["labeler"]["rate"] == 1.0
+    assert recipe.load("b", ["labeler.rate=1"]).with_sets(["labeler.name=plugins:other"]).data["labeler"]["rate"] == 1.0
     write("c", 'extends = "base"\n[augment.weak]\nname = "plugins:jitter"\n')
     assert recipe.load("c").data["augment"]["weak"]["strength"] == 0.3
 
@@ -290,7 +290,7 @@ def test_what_is_of_the_slot_outlives_another_component(tmp_path: Path) -> None:
     data = recipe.load("p", swaps).data
     assert data["loss"]["unlabeled"] == {"name": "plugins:two", "weight": 7.0, "rampup": 9, "ramp": "linear"}
     assert data["augment"]["late"] == {"name": "plugins:calm", "after": "weak"}
-    assert "root" not in recipe.load("p", ["dataset.root=/x"]).with_(["dataset.name=rings"]).data["dataset"]
+    assert "root" not in recipe.load("p", ["dataset.root=/x"]).with_sets(["dataset.name=rings"]).data["dataset"]
     # Where the parent leaves the name to the method, naming the same component changes nothing.
     write("q", 'extends = "base"\n[loss.unlabeled]\nweight = 7.0\nrampup = 9\n')
     assert recipe.load("q", ["loss.unlabeled.name=one"]).data == recipe.load("q").data

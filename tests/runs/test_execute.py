@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_a_number(mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path, "loss.labeled.name=nan_at_7", "train.log_every=50")
     done = mm("resume", folder.name)
     assert done.code == 3
-    assert 'the loss term "labeled" is not finite since step 7' in done.err
+    assert 'the loss term "labeled" became NaN or infinite at step 7' in done.err
     assert "Lower optimizer.lr or the weight of that term" in done.err
     found, bad = checkpoint.newest(folder)
     assert found is not None

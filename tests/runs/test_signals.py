@@ -68,7 +68,7 @@ def test_a_signal_stops_at_the_step(
         strike(patch, "device_step", 7, number)
         done = mm("resume", folder.name)
     assert done.code == 75, done
-    assert f"saved at step 7/12. Go on with:  mmctl resume {folder.name}" in done.err
+    assert f"saved at step 7/12. Continue with:  mmctl resume {folder.name}" in done.err
     assert done.err.count("stopping after this step") == 1
     found = checkpoint.newest(folder)[0]
     assert found is not None
@@ -110,7 +110,7 @@ def test_a_second_ctrl_c_ends_at_once(whole: Path, mm: Mm, tmp_path: Path, monke
         strike(patch, "device_step", 8, signal.SIGINT, signal.SIGINT)
         done = mm("resume", folder.name)
     assert done.code == 130
-    assert f"mmctl resume {folder.name} goes on from the last checkpoint" in done.err
+    assert f"`mmctl resume {folder.name}` continues from the last checkpoint" in done.err
     assert "Traceback" not in done.err
     assert checkpoint.steps(folder)[-1] == 5
     assert [(e["s"], e["code"]) for e in events(folder, "state")] == [("running", None), ("interrupted", 130)]

@@ -49,7 +49,7 @@ def test_the_first_term_that_is_not_finite_is_named(value: float) -> None:
     add(tally, 40, 1.0)
     add(tally, 41, 1.0, value)
     add(tally, 42, math.nan, value)  # all of it follows
-    with pytest.raises(Diverged, match=r'"other" .* step 41') as error:
+    with pytest.raises(Diverged, match='"other" became NaN or infinite at step 41') as error:
         tally.read()
     assert error.value.step == 41
 
@@ -57,7 +57,7 @@ def test_the_first_term_that_is_not_finite_is_named(value: float) -> None:
 def test_the_sum_is_named_only_by_itself() -> None:
     tally = RunningMetrics(3, CPU)
     add(tally, 5, 1.0, 1.0, loss=math.nan)
-    with pytest.raises(Diverged, match=r"the loss .* step 5"):
+    with pytest.raises(Diverged, match="the loss became NaN or infinite at step 5"):
         tally.check()
 
 

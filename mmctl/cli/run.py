@@ -1,4 +1,4 @@
-"""`mmctl run`, `resume` and `exec`: everything that trains."""
+"""`mmctl run`, `resume` and `exec`: the commands that train."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.recipe.find import complete_recipe
+from mmctl.cli.options import Quiet, Recipes, Run, Seeds, Sets, parse_seeds
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
@@ -25,27 +25,31 @@ def add(app: typer.Typer) -> None:
 
 
 def run(
-    recipes: list[str] = typer.Argument(
-        ...,
-        metavar="RECIPE...",
-        help="Recipes, by path or name; `mmctl recipe list` shows all.",
-        autocompletion=complete_recipe,
+    recipes: Recipes,
+    sets: Sets = None,
+    seeds: Seeds = "",
+    name: str = typer.Option("", "--name", metavar="NAME", help="Name of the run in listings."),
+    tags: list[str] = typer.Option([], "--tag", metavar="TAG", help="Add a tag. Can be given several times."),
+    note: str = typer.Option("", "--note", metavar="TEXT", help="Add a note; `mmctl show` prints it."),
+    jobs: int = typer.Option(
+        0, "--jobs", "-j", min=0, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."
     ),
-    sets: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe."),
-    seeds: str = typer.Option("", "--seeds", help='Several runs: "0-4", "0,2,5".'),
-    name: str = typer.Option("", "--name", help="Name of the run in listings."),
-    tags: list[str] = typer.Option([], "--tag", help="A tag to find it by; may be repeated."),
-    note: str = typer.Option("", "--note", help="A sentence to remember it by."),
-    jobs: int = typer.Option(0, "--jobs", "-j", min=0, help="Runs at a time; 0 = one a core, or eight a GPU."),
-    force: bool = typer.Option(False, "--force", "-f", help="Also what has been computed already."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, with measured speed; train nothing."),
-    profile: int = typer.Option(0, "--profile", min=0, metavar="N", help="Show where N steps spend their time."),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
+    force: bool = typer.Option(False, "--force", "-f", help="Train again even if an identical finished run exists."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and the measured speed, then stop."),
+    profile: int = typer.Option(
+        0, "--profile", min=0, metavar="N", help="Show what the time of N training steps is spent on, then stop."
+    ),
+    quiet: Quiet = False,
 ) -> None:
-    """Train what a recipe describes.
+    """Train the models that recipes describe.
 
-    mmctl run recipes/digits.toml
-    mmctl run recipes/digits.toml --seeds 0-4 --set train.steps=300
+    A run that is already finished with the same settings and code is not trained again.
+
+    \b
+    Examples:
+      mmctl run digits
+      mmctl run digits --seeds 0-4 --set train.steps=300
+      mmctl run ferplus-2000 --dry-run
     """
     from mmctl import project
     from mmctl.recipe.recipe import load
@@ -53,11 +57,11 @@ def run(
     from mmctl.store.select import checked_tags
 
     checked_tags(tags)
-    wanted = [load(given, sets=sets) for given in recipes]
+    wanted = [load(given, sets=sets or []) for given in recipes]
     for recipe in wanted:
         if recipe.published is None and "published" in recipe.layers.data:
-            tell(f"note: {recipe.name}: the published figure is left out, since the settings are not those it is of")
-    numbers = numbers_of(seeds)
+            tell(f"note: {recipe.name}: published result ignored, because your settings differ from its settings")
+    numbers = parse_seeds(seeds)
     if dry_run:
         from mmctl.preview.dry_run import print_plan
 
@@ -65,10 +69,10 @@ def run(
             print_plan(recipe if not numbers else recipe.with_seed(numbers[0]))
         return
     if profile:
-        from mmctl.preview.profile import profile_steps as profiled
+        from mmctl.preview.profile import profile_steps
 
         for recipe in wanted:
-            profiled(recipe, profile, project.runs_dir())
+            profile_steps(recipe, profile, project.runs_dir())
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     from mmctl.runs.preflight import preflight
@@ -77,12 +81,12 @@ def run(
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, said = skip_done(planned, hashes, project.runs_dir(), tags)
-        for line in said:
+        planned, lines = skip_done(planned, hashes, project.runs_dir(), tags)
+        for line in lines:
             tell(line, out=True)
         if not planned:
             return
-    del hashes  # and the pictures with it: a run reads its own
+    del hashes  # frees the images that they hold; each run reads its own
     if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.runs.create import create_run
 
@@ -94,27 +98,7 @@ def run(
         launch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
 
 
-def numbers_of(text: str) -> list[int]:
-    """The seeds that `0-4` or `0,2,5` names."""
-    import re
-
-    from mmctl.errors import UserError
-
-    found: list[int] = []
-    for part in filter(None, text.replace(" ", "").split(",")):
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
-        last = int(match[2] or match[1]) if match else -1
-        if not match or last < int(match[1]) or last - int(match[1]) >= 10_000:
-            raise UserError(f'--seeds: "{part}" is not a seed or a range; write "0-4" or "0,2,5".')
-        found += range(int(match[1]), last + 1)
-    if text and not found:
-        raise UserError(f'--seeds: "{text}" names no seed; write "0-4" or "0,2,5".')
-    if len(set(found)) < len(found):
-        raise UserError(f'--seeds: "{text}" names a seed twice.')
-    return found
-
-
-def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
+def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:
     import sys
 
     from mmctl.errors import MmctlError, Stopped
@@ -129,21 +113,21 @@ def _train(folder: Path, quiet: bool, accept: bool = False) -> None:
         if not quiet:
             progress.say(f"run {folder.name}")
         try:
-            outcome = execute(folder, stop, partial(_show, progress), accept=accept)
+            outcome = execute(folder, stop, partial(_show, progress), accept_changes=accept_changes)
         except KeyboardInterrupt:
-            tell(f"ended at once. mmctl resume {folder.name} goes on from the last checkpoint.")
+            tell(f"stopped without saving. `mmctl resume {folder.name}` continues from the last checkpoint.")
             sys.exit(130)
         except MmctlError as error:
             if error.exit_code in (3, 4):
                 progress.say(f"run {folder.name} failed")
             raise
-    _ended(folder, outcome)
+    _print_outcome(folder, outcome)
     if outcome.state == "interrupted":
-        raise Stopped(f"saved at step {outcome.step}/{total}. Go on with:  mmctl resume {folder.name}")
+        raise Stopped(f"saved at step {outcome.step}/{total}. Continue with:  mmctl resume {folder.name}")
 
 
 def _show(progress: Progress, event: Event, training: Training) -> None:
-    """Tell a person what has happened in a run."""
+    """Show an event of a run to the user."""
     from mmctl.training.loop import Alarm, Evaluated, Notice, Point, Saved
 
     match event:
@@ -163,7 +147,7 @@ def _show(progress: Progress, event: Event, training: Training) -> None:
 
 
 def _train_pack(folders: list[Path]) -> None:
-    """Several runs in this process; what each has to say goes to the log in its folder."""
+    """Train several runs in this process; the messages of each go to log.txt in its folder."""
     from mmctl.errors import MmctlError, PartFailed, Stopped
     from mmctl.run_folder.record import last_scores, read_record
     from mmctl.runs.pack import execute_pack
@@ -184,12 +168,12 @@ def _train_pack(folders: list[Path]) -> None:
             words = last_scores(folder) if end.state == "completed" else ""
             shown[folder].say(f"{folder.name}: {end.state}, {end.step} steps{words}")
     if failed:
-        raise PartFailed(f"{failed} of {len(folders)} runs failed; each says why in its log.txt.")
+        raise PartFailed(f"{failed} of {len(folders)} runs failed; the reason of each is in its log.txt.")
     if stopped:
-        raise Stopped(f"{stopped} of {len(folders)} runs stopped at a checkpoint; `mmctl resume` goes on with each.")
+        raise Stopped(f"{stopped} of {len(folders)} runs stopped at a checkpoint; `mmctl resume RUN` continues one.")
 
 
-def _ended(folder: Path, outcome: Outcome) -> None:
+def _print_outcome(folder: Path, outcome: Outcome) -> None:
     from mmctl.run_folder.record import last_scores
     from mmctl.runs.progress import tell
 
@@ -201,23 +185,34 @@ def _ended(folder: Path, outcome: Outcome) -> None:
 
 
 def resume(
-    ref: str = typer.Argument(..., metavar="RUN", help="The run: its id or its beginning, name, @last or number."),
-    accept_changes: bool = typer.Option(False, "--accept-changes", help="Go on although a plugin has changed."),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Only alarms and the end."),
+    run: Run,
+    accept_changes: bool = typer.Option(
+        False, "--accept-changes", help="Resume although a plugin changed (marks the run as not exact)."
+    ),
+    quiet: Quiet = False,
 ) -> None:
-    """Go on with a stopped or crashed run as if nothing had happened.
+    """Continue a stopped or crashed run.
 
-    mmctl resume @last
+    Training continues from the newest checkpoint. On the same hardware and software, the result is equal to the last
+    bit to that of a run that was never stopped.
+
+    \b
+    Examples:
+      mmctl resume @last
+      mmctl resume 3 --quiet
     """
     from mmctl.store.select import folder_of_run
 
-    _train(folder_of_run(ref), quiet, accept_changes)
+    _train(folder_of_run(run), quiet, accept_changes)
 
 
 def exec_(
-    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="Run folders."),
+    folders: list[Path] = typer.Argument(metavar="FOLDER", help="Run folders."),
 ) -> None:
-    """Train the runs in these folders, in one process, from their newest checkpoints: what launchers start."""
+    """Train the runs in these folders.
+
+    Launchers start this command. All runs share one process, and each continues from its newest checkpoint.
+    """
     if len(folders) == 1:
         _train(folders[0].resolve(), quiet=False)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.reading import JSON, opened
+from mmctl.cli.options import Json, Seeds, Sets, parse_seeds
+from mmctl.cli.runs import open_store
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
@@ -15,28 +16,35 @@ def add(app: typer.Typer) -> None:
 
 
 def table(
-    given: str = typer.Argument("", metavar="[TABLE]", help="A table file, or the name of a shipped one."),
-    metric: str = typer.Option("", "--metric", "-m", help="Another metric than the table's, as in compare."),
-    sets: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Change a value of every recipe."),
-    commands: bool = typer.Option(False, "--commands", help="Print the commands that would fill the missing cells."),
-    seeds: str = typer.Option("0-4", "--seeds", help='The seeds that --commands wants: "0-4", "0,2,5".'),
-    form: str = typer.Option("text", "--format", "-f", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."),
-    as_json: bool = JSON,
+    given: str = typer.Argument("", metavar="TABLE", help="Table, by name or path."),
+    metric: str = typer.Option("", "--metric", "-m", metavar="METRIC", help="Show this metric, as in `mmctl compare`."),
+    sets: Sets = None,
+    commands: bool = typer.Option(False, "--commands", help="Print the commands that compute the missing results."),
+    seeds: Seeds = "0-4",
+    form: str = typer.Option(
+        "text", "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+    ),
+    as_json: Json = False,
 ) -> None:
-    """Print a table of published figures with ours beside them; without a name, list the tables.
+    """Show published results and your results.
 
-    Ours are of the runs that did exactly what the recipe of a cell says, seed apart.
+    Without TABLE, lists the tables. Your results are from the runs that have exactly the settings of the recipe of a
+    table cell, with any seed.
 
-    Examples: mmctl table table3 | mmctl table table3 --commands --seeds 0-2 | mmctl table my.toml --format latex
+    \b
+    Examples:
+      mmctl table
+      mmctl table table3
+      mmctl table table3 --commands --seeds 0-2
+      mmctl table table3 --format latex
     """
-    from mmctl.cli.training import numbers_of
     from mmctl.errors import UserError, suggest
     from mmctl.report.json_output import print_json
     from mmctl.tables.spec import known_tables, read_table
 
     if form not in FORMATS:
         raise UserError(f'--format "{form}": no such form.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
-    numbers = numbers_of(seeds)
+    numbers = parse_seeds(seeds)
     if not given:
         tables = {name: read_table(name).head.title for name in known_tables()}
         if as_json or form == "json":
@@ -47,10 +55,10 @@ def table(
     read = read_table(given)
     from mmctl.tables import fill as tables_
 
-    with opened() as store:
-        found = tables_.fill_table(read, store, metric=metric or None, sets=sets)
+    with open_store() as store:
+        found = tables_.fill_table(read, store, metric=metric or None, sets=sets or [])
     if commands:
-        lines = list(tables_.commands(read, found, numbers, sets))
+        lines = list(tables_.commands(read, found, numbers, sets or []))
         if as_json or form == "json":
             print_json({"table": found["table"], "commands": lines})
         else:

@@ -1,18 +1,17 @@
-"""Commands for the database of runs: it is an index, made from the run folders at any time."""
+"""`mmctl db`: the database is an index of all runs, and can be made again from the run folders at any time."""
 
 from __future__ import annotations
 
 import typer
 
+from mmctl.cli.options import Json
 from mmctl.report.json_output import print_json
-
-JSON = typer.Option(False, "--json", help="Print one JSON object instead.")
 
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
     db = typer.Typer(
-        help="Look after the index of all runs (runs/mmctl.db); the run folders hold the truth.",
+        help="Check or rebuild the index of all runs.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -21,10 +20,14 @@ def add(app: typer.Typer) -> None:
     app.add_typer(db, name="db")
 
 
-def rebuild(as_json: bool = JSON) -> None:
-    """Delete the database and make it again from the run folders.
+def rebuild(as_json: Json = False) -> None:
+    """Delete the database and build it again.
 
-    Example: mmctl db rebuild
+    It is built from the run folders, so nothing is lost.
+
+    \b
+    Examples:
+      mmctl db rebuild
     """
     from mmctl import project
     from mmctl.store.store import Store
@@ -38,10 +41,14 @@ def rebuild(as_json: bool = JSON) -> None:
         typer.echo(f"{path}: {found} runs")
 
 
-def check(as_json: bool = JSON) -> None:
-    """Check the database: its pages, and each run against its journals. Exit code 4 if anything is wrong.
+def check(as_json: Json = False) -> None:
+    """Check the database for errors.
 
-    Example: mmctl db check
+    Checks its pages, and compares each run with the journals in its folder. Exits with code 4 if anything is wrong.
+
+    \b
+    Examples:
+      mmctl db check
     """
     from mmctl import project
     from mmctl.errors import EnvironmentFault
@@ -57,15 +64,17 @@ def check(as_json: bool = JSON) -> None:
         print_json({"path": path, "problems": problems})
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise EnvironmentFault(f"mmctl: {path}: the database is not what the run folders say:\n{shown}\n{REMEDY}")
+        raise EnvironmentFault(f"{path}: the database does not match the run folders:\n{shown}\n{REMEDY}")
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 
 
-def info(as_json: bool = JSON) -> None:
-    """Say where the database is, how large, and what it holds.
+def info(as_json: Json = False) -> None:
+    """Show the path and size of the database.
 
-    Example: mmctl db info
+    \b
+    Examples:
+      mmctl db info
     """
     import sqlite3
 

@@ -1,4 +1,4 @@
-"""`mmctl recipe`: check a recipe, show what it comes to, write the schema that editors read."""
+"""`mmctl recipe`: list recipes, check them, show their resolved values, write their JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmctl.recipe.find import complete_recipe
+from mmctl.cli.options import Json, Recipe, Recipes, Sets
 
 if TYPE_CHECKING:
-    from mmctl.recipe.list_all import Listed
-    from mmctl.recipe.recipe import Recipe
+    from mmctl.recipe.list_all import ListedRecipe
+    from mmctl.recipe.recipe import Recipe as LoadedRecipe
 
 group = typer.Typer(help="List, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,10 +22,14 @@ def add(app: typer.Typer) -> None:
 
 
 @group.command("list")
-def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """List all recipes by folder: the name to type, labels, steps, whether the data is there, and what each is for.
+def list_(as_json: Json = False) -> None:
+    """List all recipes by folder.
 
-    mmctl recipe list
+    Shows the name to type, the number of labels and steps, whether the data is there, and what each recipe is for.
+
+    \b
+    Examples:
+      mmctl recipe list
     """
     from mmctl.recipe.list_all import list_recipes
 
@@ -40,14 +44,14 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
     from mmctl.report import console
     from mmctl.text import printable
 
-    groups: dict[tuple[bool, str, bool], list[Listed]] = {}
+    groups: dict[tuple[bool, str, bool], list[ListedRecipe]] = {}
     for one in found:
         groups.setdefault((bool(one.lacks), one.folder, one.shipped), []).append(one)
     for (fragments, folder, shipped), members in sorted(
         groups.items(), key=lambda pair: (pair[0][0], pair[0][2], pair[0][1])
     ):
         words = f"recipes/{folder}".rstrip("/") + (" (shipped with mmctl)" if shipped else "")
-        _print_group(words + ": fragments for extends" if fragments else words, members, fragments)
+        _print_group(words + ": parts for `extends`" if fragments else words, members, fragments)
     for missing in sorted({one.data_missing for one in found if one.data_missing}):
         text = f"data missing: {printable(missing)}. `mmctl run RECIPE` says where to get it."
         console.print_line(console.console(), f"\n{text}")
@@ -55,8 +59,8 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
         typer.echo("no recipes")
 
 
-def _print_group(title: str, members: list[Listed], fragments: bool) -> None:
-    """One folder as a table."""
+def _print_group(title: str, members: list[ListedRecipe], fragments: bool) -> None:
+    """Print the recipes of one folder as a table."""
     from mmctl.report import console
     from mmctl.report.console import Column
     from mmctl.text import printable
@@ -76,30 +80,33 @@ def _print_group(title: str, members: list[Listed], fragments: bool) -> None:
 
 @group.command()
 def validate(
-    files: list[str] = typer.Argument(
-        ..., metavar="FILE...", help="Recipes, by path or name.", autocompletion=complete_recipe
-    ),
-    sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
-    fast: bool = typer.Option(False, "--fast", help="Text, tables and names alone; imports no component."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    recipes: Recipes,
+    sets: Sets = None,
+    fast: bool = typer.Option(False, "--fast", help="Check syntax and names only; imports no component."),
+    as_json: Json = False,
 ) -> None:
-    """Check recipes: every fault at once, each with its file and line.
+    """Check recipes and show all problems.
 
-    mmctl recipe validate recipes/*.toml --fast
+    Each problem is one line that begins with its file and line number.
+
+    \b
+    Examples:
+      mmctl recipe validate digits
+      mmctl recipe validate recipes/*.toml --fast
     """
     from mmctl.errors import RecipeError
-    from mmctl.recipe import recipe
+    from mmctl.recipe.recipe import check_recipe
     from mmctl.registry.index import Index
     from mmctl.report.json_output import print_json
 
     index = Index()
     rows: list[dict[str, Any]] = []
-    for file in files:
+    for given in recipes:
         try:
-            recipe.check_recipe(file, sets, index, fast)
-            rows.append({"recipe": file, "ok": True, "problems": []})
+            check_recipe(given, sets or [], index, fast)
+            rows.append({"recipe": given, "ok": True, "problems": []})
         except RecipeError as error:
-            rows.append({"recipe": file, "ok": False, "problems": list(error.problems)})
+            rows.append({"recipe": given, "ok": False, "problems": list(error.problems)})
     if as_json:
         print_json({"recipes": rows})
     for row in rows if not as_json else ():
@@ -113,22 +120,26 @@ def validate(
 
 @group.command()
 def show(
-    file: str = typer.Argument(..., metavar="FILE", help="A recipe, by path or name.", autocompletion=complete_recipe),
-    sets: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value, as in run."),
-    plain: bool = typer.Option(False, "--plain", help="Leave out what the method does in a step."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON: the data, and the origin of each value."),
+    recipe: Recipe,
+    sets: Sets = None,
+    plain: bool = typer.Option(False, "--plain", help="Omit the explanation of a training step."),
+    as_json: Json = False,
 ) -> None:
-    """Explain the method, and print the recipe with everything it extends and every default, and their origins.
+    """Explain a recipe and print its values.
 
-    The explanation is of one step that was rehearsed: forwards, batch norm, who labels; weights and ramps in steps.
-    It stands in comments, so that the output is the recipe.
+    Prints every value and where it comes from: the recipe, a recipe that it extends, --set or a default. Comments
+    above explain one training step, which mmctl runs on a small network: forward passes, batch norm, pseudo-labels,
+    loss weights and ramps. The output is itself a recipe.
 
-    mmctl recipe show digits --set labeler.name=softmax
+    \b
+    Examples:
+      mmctl recipe show digits
+      mmctl recipe show digits --set labeler.name=softmax
     """
-    from mmctl.recipe import recipe
+    from mmctl.recipe.recipe import load
     from mmctl.report.json_output import print_json
 
-    made = recipe.load(file, sets)
+    made = load(recipe, sets or [])
     found = None
     if not plain:
         from mmctl.preview import explain
@@ -136,8 +147,8 @@ def show(
         found = explain.explain(made)
     if as_json:
         origins = {key: made.origin(path) for key, path in _keys(made.data)}
-        told = {} if found is None else {"explained": found}
-        print_json({"recipe": made.data, "origins": origins, "config_id": made.config_id, **told})
+        explained = {} if found is None else {"explained": found}
+        print_json({"recipe": made.data, "origins": origins, "config_id": made.config_id, **explained})
     else:
         if found is not None:
             typer.echo(explain.comment(found) + "\n")
@@ -145,7 +156,7 @@ def show(
 
 
 def _keys(data: dict[str, Any], at: tuple[str, ...] = ()) -> list[tuple[str, tuple[str, ...]]]:
-    """All values of a recipe as (dotted key, path)."""
+    """The dotted key and the path of every value of a recipe."""
     from mmctl.text import dotted
 
     found = []
@@ -156,12 +167,12 @@ def _keys(data: dict[str, Any], at: tuple[str, ...] = ()) -> list[tuple[str, tup
 
 
 def _is_table(path: tuple[str, ...], value: object) -> bool:
-    """Whether a value is written under a header of its own; a parameter that is a table goes in one line."""
+    """Whether a value is written under its own [header]; a parameter that is a table is written in one line."""
     return isinstance(value, dict) and (len(path) == 1 or (len(path) == 2 and path[0] in ("loss", "augment")))
 
 
-def _commented(made: Recipe) -> str:
-    """TOML with a comment behind each value."""
+def _commented(made: LoadedRecipe) -> str:
+    """The recipe as TOML, with a comment after each value that says where the value comes from."""
     from mmctl.text import dotted, literal
 
     lines: list[tuple[str, str]] = []
@@ -182,11 +193,16 @@ def _commented(made: Recipe) -> str:
 
 @group.command()
 def schema(
-    out: Path | None = typer.Option(None, "--out", "-o", metavar="FILE", help="Write to a file instead."),
+    out: Path | None = typer.Option(None, "--out", "-o", metavar="FILE", help="Write the schema to this file."),
 ) -> None:
-    """Print the JSON schema of recipes with all installed components, for completion in editors.
+    """Print the JSON schema of recipes.
 
-    mmctl recipe schema --out recipes/recipe.schema.json, and `#:schema recipe.schema.json` as a recipe's first line.
+    It covers all installed components. Editors use it for completion and checks, if the first line of a recipe is
+    `#:schema recipe.schema.json`.
+
+    \b
+    Examples:
+      mmctl recipe schema --out recipes/recipe.schema.json
     """
     import json
 
