@@ -116,7 +116,7 @@ def test_the_good_recipe_is_good(mm: Callable[..., Result], tmp_path: Path) -> N
         (["run", "digits", "--jobs", "-1"], "--jobs"),
         (["run", "digits", "--set", "seed=-1"], "at least 0"),
         (["run", "digits", "--set", "=3"], "KEY=VALUE"),
-        (["run", "digits", "--set", 'name="../../x"'], "letter or digit first"),
+        (["run", "digits", "--set", 'name="../../x"'], "starting with a letter or digit"),
         (["run", "digits", "--tag", "a,b"], "one word"),
         (["run", "digits", "--tag", "good\udcff"], "one word"),
         (["run", "digits", "digts"], 'Did you mean "digits"'),
@@ -136,7 +136,7 @@ def test_wrong_words(words: list[object], says: str, mm: Callable[..., Result], 
         (b"\xef\xbb\xbf" + b"[dataset]\n" * 2, ("recipe.toml",)),
         (b"a" * 100_000, ("recipe.toml",)),
         (b"x = " + b"[" * 5000, ("recipe.toml",)),
-        (b'extends = "other.toml"\n', ("other.toml:1", "circle", "recipe.toml -> other.toml -> recipe.toml")),
+        (b'extends = "other.toml"\n', ("other.toml:1", "circular", "recipe.toml -> other.toml -> recipe.toml")),
         (b'[dataset]\nname = "ferplus"\nroot = "nowhere"\n[split]\nlabels = 8\n' + REST, ("nowhere", "no such folder")),
         (
             b'[dataset]\nname = "digits"\n[split]\nrule = "file"\nfile = "x.json"\n' + REST,
@@ -144,7 +144,7 @@ def test_wrong_words(words: list[object], says: str, mm: Callable[..., Result], 
         ),
         (b'[dataset]\nname = "digits"\n[split]\nval = 5000\n' + REST, ("split.val = 5000", "lower it")),
     ],
-    ids=["empty", "binary", "mark", "long line", "deep", "circle", "data folder", "split file", "validation"],
+    ids=["empty", "binary", "mark", "long line", "deep", "circular", "data folder", "split file", "validation"],
 )
 def test_files_that_are_no_good_recipe(
     content: bytes, says: tuple[str, ...], mm: Callable[..., Result], tmp_path: Path

@@ -27,7 +27,7 @@ def print_plan(recipe: Recipe) -> None:
     run = build_training(recipe, data, hardware.device, hardware.dtype)
     images, split = data.images["train"], data.split
     shape = "x".join(str(n) for n in images.pixels.shape[1:])
-    print(f"{recipe.name}  seed {recipe.seed}  cell {recipe.config_id}")
+    print(f"{recipe.name}  seed {recipe.seed}  configuration {recipe.config_id}")
     print(
         f"data        {recipe.dataset_name}, {len(images.classes)} classes, {shape} uint8, "
         f"normalised with {_mean_std(run.loader.norm)}"

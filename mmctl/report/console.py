@@ -46,7 +46,7 @@ class Column:
     prose: bool = False  # sentences: takes what the others leave, and breaks them between words
 
     def width(self) -> int:
-        """The cells that it takes on the terminal, at the least."""
+        """The smallest number of terminal columns that it needs."""
         longest = max((cell_len(cell) for cell in [self.title, *self.cells]), default=0)
         return min(PROSE if self.prose else WIDEST, longest)
 
@@ -100,7 +100,7 @@ def print_heading(out: Console, text: str) -> None:
 
 
 def cut(text: str, width: int = WIDEST) -> str:
-    """Text of at most so many cells."""
+    """Text cut to at most `width` columns of the terminal."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 2) + ".."
 
 

@@ -1,4 +1,4 @@
-"""A table as data: methods by data sets and label counts, what was published in each cell, and what recipe fills it.
+"""A published table as data: rows are methods, columns are data sets with a number of labels, cells have recipes.
 
 table = read_table("table3")
 for cell in table.cells(): cell.figure, cell.recipe, cell.sets, cell.lacks
@@ -32,14 +32,16 @@ Sets = Annotated[list[str], Field(description="Values over the recipe's, as `--s
 
 
 class Head(Table):
-    """The keys above all tables."""
+    """The keys at the top of the file."""
 
     title: str = Field(description="What the table shows.")
     source: str = Field(description="Where it was published.")
-    unit: Literal["accuracy %", "error %"] = Field(description="What its figures count; ours are given in the same.")
-    metric: str = Field("test/accuracy", description="Our series that answers to it.")
-    selection: str = Field("unstated", description="Which checkpoint the published figures are of.")
-    notes: list[str] = Field([], description="What a reader must know.")
+    unit: Literal["accuracy %", "error %"] = Field(
+        description="Unit of the published numbers; ours are shown in it too."
+    )
+    metric: str = Field("test/accuracy", description="Our metric that it is compared with.")
+    selection: str = Field("unstated", description="How the published numbers' checkpoint was selected.")
+    notes: list[str] = Field([], description="Notes printed below the table.")
     set: Sets = []
 
 
@@ -47,41 +49,41 @@ class Column(Table):
     """A data set with a number of labels."""
 
     title: str | None = Field(None, description="Its heading; absent = its key.")
-    group: str | None = Field(None, description="A heading that neighbours share.")
+    group: str | None = Field(None, description="A heading above neighbouring columns.")
     dataset: str = Field(description="The data set's component.")
     labels: Positive | Literal["all"] = Field(description="Labelled pictures over all classes.")
     set: Sets = []
 
 
 class Row(Table):
-    """A method, as a recipe or by conditions on runs; with neither, its figures are published ones alone."""
+    """A method: a recipe, or conditions on runs; with neither, only published numbers are shown."""
 
     title: str | None = Field(None, description="Its name in the table; absent = its key.")
     recipe: str | None = Field(None, description="By path or name; {dataset} and {labels} are the column's.")
-    where: list[str] = Field([], description="Conditions on runs, as `mmctl ls` takes them, in place of a recipe.")
-    source: str | None = Field(None, description="Whose figures these are, if not the table's authors'.")
+    where: list[str] = Field([], description="Filters as for `mmctl ls`, instead of a recipe.")
+    source: str | None = Field(None, description="Source of this row, if it differs from the table's.")
     set: Sets = []
 
 
 class Figure(Table):
-    """One cell: what is printed there, what is wrong with that, and what is special in its recipe."""
+    """One cell: the printed number, what is wrong with it, and a recipe of its own if it has one."""
 
     value: Percent | Literal["nc"] | None = Field(None, description="As printed; nc = not converged.")
     std: Annotated[float, Field(ge=0)] | None = Field(None, description="Its spread, if printed.")
-    pasted: str | None = Field(None, description="The cell that the value was pasted from in error.")
-    right: Percent | None = Field(None, description="What should stand there.")
-    note: str | None = Field(None, description="What a reader must know.")
+    pasted: str | None = Field(None, description="The cell that this value was copied from by mistake.")
+    right: Percent | None = Field(None, description="The correct value.")
+    note: str | None = Field(None, description="A note on this number.")
     recipe: str | None = Field(None, description="Another recipe than the row's.")
     set: Sets = []
 
 
 NONE = Figure.model_validate({})
-"""Where nothing is printed."""
+"""An empty cell."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table; `recipe` is None where `lacks` says what is missing, or where the row has none."""
+    """One cell of a table; `recipe` is None if something is missing (see `lacks`) or the row has no recipe."""
 
     row: str
     column: str
@@ -104,12 +106,12 @@ class TableFile:
     figures: dict[tuple[str, str], Figure]
 
     def cells(self, sets: Sequence[str] = (), index: Index | None = None) -> list[Cell]:
-        """Every place, row by row, with its recipe; sets: `--set` words over all of them."""
+        """All cells, row by row, with their recipes; sets: `--set` options for all recipes."""
         index = index or StaticIndex()
         made: dict[tuple[Path, tuple[str, ...]], Recipe] = {}
         places = [(row, column) for row in self.rows for column in self.columns]
         found = [self._cell(*place, tuple(sets), index, made) for place in places]
-        if sets and not made:  # some of them fit some recipes alone; if none takes them, it is they that are wrong
+        if sets and not made:  # a --set option that no recipe takes is a mistake
             for place in places:
                 if (plain := self._cell(*place, (), index, {}).recipe) is not None:
                     plain.with_sets(sets)
@@ -141,7 +143,7 @@ class TableFile:
             return Cell(row, column, figure, given, words, lacks=(f"{given}: {error.problems[0]}",))
 
     def at(self, *path: str) -> str:
-        """Where a key stands, for a message."""
+        """File, line and key, for a message."""
         return f"{self.source.label}:{self.source.line(path)}: {dotted(path)}"
 
 
@@ -154,7 +156,7 @@ def find_cell_recipe(given: str, beside: Path) -> Path | None:
 
 
 def _place(path: Path, column: Column) -> Iterator[str]:
-    """The `--set` words that put a recipe into a column: none where it says the same."""
+    """The `--set` options that give a recipe the column's data set and labels, where they differ."""
     data = read_layers(path).data
 
     def said(table: str, key: str) -> Any:
@@ -167,7 +169,7 @@ def _place(path: Path, column: Column) -> Iterator[str]:
 
 
 def command_line_name(path: Path) -> str:
-    """A recipe as the command line takes it in the project's folder: a path in the project, or a shipped name."""
+    """A recipe as `mmctl run` takes it: a path in the project, or the name of a shipped recipe."""
     path, root = path.resolve(), project.root().resolve()
     for folder in recipe_folders():
         if folder.resolve() in path.parents and folder.resolve() != root / "recipes":
@@ -176,13 +178,13 @@ def command_line_name(path: Path) -> str:
 
 
 def known_tables() -> list[str]:
-    """The names of all tables that can be given without a path."""
+    """The names of all tables; each can be given without a path."""
     found = ((d, f) for d in recipe_folders() for f in sorted((d / "tables").rglob("*.toml")))
     return list(dict.fromkeys(str(f.relative_to(d / "tables").with_suffix("")) for d, f in found))
 
 
 def read_table(given: str | Path) -> TableFile:
-    """A table by path or name; RecipeError tells all that is wrong at once."""
+    """Read a table by path or name; RecipeError lists everything that is wrong."""
     path = Path(given)
     try:
         found = path if path.is_file() else find_by_name(f"tables/{given}", ())
@@ -200,7 +202,7 @@ T = TypeVar("T", bound=Table)
 
 
 class _Reader:
-    """One pass over a file."""
+    """Reads and checks one file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.source = path, read_toml(path)
@@ -226,7 +228,7 @@ class _Reader:
                 self.say((key,), f"is required: [{key}.NAME], one for each")
         for name, row in rows.items():
             if row and row.recipe and row.where:
-                self.say(("rows", name, "where"), "stands in place of a recipe, and this row has one")
+                self.say(("rows", name, "where"), "cannot be given together with recipe")
         figures: dict[tuple[str, str], Figure | None] = {}
         for name, cells in self.tables("cells"):
             if name not in rows:
@@ -253,7 +255,7 @@ class _Reader:
                 self.say((key, name), f"must be a table, [{dotted((key, name))}] (got {short_literal(value)})")
 
     def one(self, path: tuple[str, ...], model: type[T], table: Mapping[str, Any]) -> T | None:
-        """A checked table of fixed keys."""
+        """Check a table with fixed keys."""
         checked, faults = check_table(model, table)
         for at, message in faults:
             self.say((*path, *at), message)
@@ -265,7 +267,7 @@ class _Reader:
                 self.say((*path, "set"), f"{literal(setting)}: {error.problems[0].removeprefix('--set: ')}")
         for hole in re.findall(r"\{[^}]*\}?", str(table.get("recipe", ""))):
             if hole not in ("{labels}", "{dataset}"):
-                self.say((*path, "recipe"), f"{hole} is no placeholder; {{dataset}} and {{labels}} are")
+                self.say((*path, "recipe"), f"{hole} is not a placeholder; use {{dataset}} or {{labels}}")
         return checked  # type: ignore[return-value]
 
     def figure(self, path: tuple[str, ...], value: Any) -> Figure | None:
@@ -277,10 +279,10 @@ class _Reader:
         if figure and not isinstance(figure.value, float):
             for key in ("std", "pasted", "right"):
                 if getattr(figure, key) is not None:
-                    self.say((*path, key), "says something of a number, and there is none in value")
+                    self.say((*path, key), "needs a number in value")
         return figure
 
 
 def _all(found: Mapping[Any, T | None]) -> dict[Any, T]:
-    """The same, when nothing was wrong."""
+    """The same without None: nothing was wrong."""
     return {key: value for key, value in found.items() if value is not None}

@@ -82,7 +82,7 @@ def test_what_is_found_is_kept_and_shown(mm: Mm, folder: Path) -> None:
 def test_for_people(mm: Mm, folder: Path) -> None:
     done = mm("evaluate", "@last")
     assert done.code == 0
-    assert f"{folder.name}  step 12  test  ema weights, by head  (45 pictures)" in done.out
+    assert f"{folder.name}  step 12  test  ema weights, head predictor  (45 images)" in done.out
     assert "differs" not in done.out
     assert done.out.count("=") >= 5
     for words in ("balanced accuracy", "recall", "rows", "columns", "checks"):
@@ -103,10 +103,10 @@ def test_a_gate(mm: Mm, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--checkpoint", "7"), "it has steps 8, 12, or say last"),
-        (("--checkpoint", "\u00b2"), "it has steps 8, 12, or say last"),
-        (("--checkpoint", "-1"), "it has steps 8, 12, or say last"),
-        (("--checkpoint", "best"), "it has steps 8, 12, or say last"),
+        (("--checkpoint", "7"), "use 8, 12 or last"),
+        (("--checkpoint", "\u00b2"), "use 8, 12 or last"),
+        (("--checkpoint", "-1"), "use 8, 12 or last"),
+        (("--checkpoint", "best"), "use 8, 12 or last"),
         (("--split", "tset"), '--split: "tset" is not among test, train. Did you mean "test"?'),
         (("--split", "val"), '"val" is not among test, train'),
         (("--weights", "emma"), '--weights: "emma" is not among raw, ema. Did you mean "ema"?'),

@@ -109,7 +109,7 @@ def test_show_json(mm: Any) -> None:
         (["mine"], ["components of several kinds", "--kind labeler or --kind loss"]),
         (["mien"], ['no component "mien". Did you mean "mine"']),
         (["boom"], ["ZeroDivisionError", "plugins/boom.py:2", "MMCTL_DEBUG=1"]),
-        (["plugins:bad"], ["file name cannot be imported"]),
+        (["plugins:bad"], ["file name is not a valid module name"]),
         (["mine", "--kind", "backbone"], ["is a labeler, not a backbone"]),
     ],
 )

@@ -78,7 +78,7 @@ def test_dry_run_tells_the_plan_and_writes_nothing(mm: Callable[..., Result], tm
     assert done.code == 0, done.err
     for words in (
         "40 labelled, 1297 unlabelled",
-        "0 4, 1 4",
+        "0: 4, 1: 4",
         "ETA",
         "no gradient",
         "ramp over 200 steps",
@@ -93,8 +93,8 @@ def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Res
     swa = ("average.kind=swa", "average.start=0.4", "average.every=5", "train.threads=1")
     done = mm("run", DIGITS, "--dry-run", *(word for s in (*sets, *swa) for word in ("--set", s)))
     assert done.code == 0, done.err
-    assert "a cosine towards 0 at 300, left at 250 to repeat its last 50 steps" in done.out
-    assert "equal mean of the networks after steps 200, 205, 210 ... (SWA)" in done.out
+    assert "a cosine that would reach 0 at step 300; from step 250 its last 50 steps repeat" in done.out
+    assert "SWA: mean of the networks after steps 200, 205, 210 ..." in done.out
 
 
 def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Result], tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Resul
     assert done.code == 0, done.err
     assert "[4/4]" in done.out
     compared = json.loads(mm("compare", "--json").out)
-    cells = compared["panels"][0]["cells"]
+    cells = compared["panels"][0]["configurations"]
     assert sorted(c["method"] for c in cells) == ["marginmix", "supervised"]
     assert all(c["values"][0]["n"] == 2 for c in cells)
     failed = mm("run", DIGITS, "--seeds", "5,6", "--jobs", "2", *SHORT, "--set", "optimizer.lr=1e30")

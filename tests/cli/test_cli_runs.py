@@ -112,11 +112,11 @@ def test_compare(mm: Mm, runs: Path) -> None:
     ):
         assert words in result.out
     shown = json.loads(mm("compare", "--json").out)
-    assert (shown["schema_version"], len(shown["panels"][0]["cells"])) == (1, 3)
+    assert (shown["schema_version"], len(shown["panels"][0]["configurations"])) == (1, 3)
     assert "by_seed" not in json.dumps(shown)
     assert mm("compare", "--per-seed").out.count("20261125") == 10
     assert "vs mixmatch" in mm("compare", "-b", "mixmatch", "-m", "test/accuracy@last").out
-    assert "it flatters" in mm("compare", "-m", "test/accuracy@max").out
+    assert "optimistically biased" in mm("compare", "-m", "test/accuracy@max").out
     assert "optimizer.lr" in mm("compare", "--all-keys").out
     assert "no baseline" in mm("compare", "mixmatch", "marginmix").out
     assert mm("compare", "--test", "x").code == 2

@@ -327,5 +327,5 @@ def test_a_method_that_misnames_a_loss_is_told_before_a_run(mm: Callable[..., Re
     )
     done = mm("run", "tiny.toml", "--set", "method.name=odd")
     assert done.code == 2, done.err
-    assert "gives the losses ['labelled'], and its slots are ['labeled']" in done.err
+    assert "returned the losses ['labelled'], but its slots are ['labeled']" in done.err
     assert not (tmp_path / "runs").exists()

@@ -115,7 +115,7 @@ def test_parameters_for_people() -> None:
     assert rows["m"] == ("m", "float", "2.0", "> 1", "Fuzzifier; close to 1 is hard.")
     assert rows["form"].type == '"hard" | "soft"'
     assert rows["n"] == ("n", "int", "-", "", "")
-    assert rows["few"].bounds == "> 0, < 1"
+    assert rows["few"].bounds == "float > 0, < 1"
     assert rows["span"].type == "list[float, float]"
 
 

@@ -87,7 +87,7 @@ def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> Non
     assert done.code == 0, done.err
     assert done.err.count("warning:") == 1
     assert [e["exact"] for e in events(folder, "attempt")] == [True, False]
-    assert "went on under other conditions" in mm("show", folder.name).out
+    assert "resumed on different hardware or software" in mm("show", folder.name).out
     assert json.loads(mm("show", folder.name, "--json").out)["run"]["exact"] in (False, 0)
     assert_same(folder, whole)
 

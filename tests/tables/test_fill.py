@@ -302,19 +302,19 @@ def test_every_fault_of_a_file_is_told(mm: Mm, tmp_path: Path) -> None:
     path.write_text(WRONG)
     done = mm("table", path)
     assert done.code == 2
-    told = done.err.splitlines()
+    told = done.err.removeprefix("mmctl: ").splitlines()
     for line in (
         "wrong.toml:1: source: is required",
         'wrong.toml:3: unit: must be one of "accuracy %" or "error %" (got "error"); did you mean "error %"?',
         'wrong.toml:4: sorce: unknown key; did you mean "source" or "set"?',
         'wrong.toml:7: columns.a.labels: must be at least 1 or "all" (got 0)',
-        "wrong.toml:10: columns.b.dataset: must be a text in quotes (got 3)",
+        "wrong.toml:10: columns.b.dataset: must be a string in quotes (got 3)",
         "wrong.toml:9: columns.b.labels: is required",
-        "wrong.toml:12: rows.one.recipe: {size} is no placeholder; {dataset} and {labels} are",
-        "wrong.toml:13: rows.one.where: stands in place of a recipe, and this row has one",
+        "wrong.toml:12: rows.one.recipe: {size} is not a placeholder; use {dataset} or {labels}",
+        "wrong.toml:13: rows.one.where: cannot be given together with recipe",
         'wrong.toml:15: cells.one.a.value: must be at most 100 or "nc" (got 120)',
         "wrong.toml:16: cells.one.c: no such column.",
-        "wrong.toml:17: cells.one.b.std: says something of a number, and there is none in value",
+        "wrong.toml:17: cells.one.b.std: needs a number in value",
         'wrong.toml:18: cells.on: no such row. Did you mean "one"?',
         'wrong.toml:19: cells.on.a: must be a number, "nc" or a table (got true)',
     ):

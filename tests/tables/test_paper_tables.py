@@ -144,7 +144,7 @@ def test_a_table_is_no_recipe(mm: Mm) -> None:
     for command in (("recipe", "validate"), ("recipe", "show"), ("run",)):
         done = mm(*command, REPO / "recipes" / "tables" / "table3.toml")
         assert (done.code, done.out) == (2, "")
-        assert "is a table, not a recipe; see it with: mmctl table" in done.err
+        assert "is a table, not a recipe; show it with: mmctl table" in done.err
     assert "table" not in mm("recipe", "validate", "tabel").err
     done = mm("table", REPO / "recipes" / "digits.toml")
     assert (done.code, "is a recipe, not a table" in done.err) == (2, True)
