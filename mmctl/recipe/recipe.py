@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from mmctl.errors import MmctlError, PluginError, RecipeError
 from mmctl.identity import config_id_of
 from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
-from mmctl.recipe.layers import Layers, merge_sets, parse_sets, read_layers, same_name
+from mmctl.recipe.layers import Layers, Origin, merge_sets, parse_sets, read_layers, same_name
 from mmctl.recipe.resolve import resolve
 from mmctl.recipe.resolved import Resolved, build_order, missing_policies
 from mmctl.recipe.settings import Settings
-from mmctl.recipe.toml_source import KeyPath
+from mmctl.recipe.toml_source import KeyPath, read_toml
 from mmctl.registry.index import Index, failure
 from mmctl.registry.parameters import toml_value
 
@@ -175,6 +175,14 @@ def load(given: str | Path, sets: Sequence[str] = (), index: Index | None = None
     path = find_recipe(given)
     base = read_layers(path)
     return _recipe(path, tuple(sets), index or Index(), merge_sets(base, sets) if sets else base)
+
+
+def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]]) -> Recipe:
+    """The resolved recipe that a run keeps, after `rename` gave its keys their present names."""
+    source = read_toml(path)
+    layers = Layers(source)
+    layers.merge(rename(source.data), lambda at: Origin(source.label, source.line(at)))
+    return _recipe(path, (), Index(), layers)
 
 
 def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | None = None, fast: bool = False) -> None:

@@ -11,8 +11,9 @@ import torch
 from mmctl import environment
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
-from mmctl.recipe.recipe import Recipe, load
+from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.run_folder.record import RunRecord, read_record
+from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.build import Data, Shared, build_training, read_data
 from mmctl.runs.hardware import use_hardware
 from mmctl.training import checkpoint
@@ -40,7 +41,7 @@ def open_run(
     accept: allow changed plugins. Raises ResumeRefused if plugins, data set or split are not those of the run.
     """
     about = read_record(folder)
-    recipe = load(folder / "recipe.toml")
+    recipe = load_stored(folder / "recipe.toml", upgrade_recipe)
     if not accept_changes:
         check_components(folder, about, recipe)
     before = saved.manifest["environment"] if saved else {}
