@@ -1,4 +1,4 @@
-"""Which values of a resolved recipe say what is computed; the others say how it is carried out or shown."""
+"""Which values of a resolved recipe change the result; the others say how a run is executed or shown."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ EXECUTION = frozenset({
     "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
     "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "eval.batch",
 })  # fmt: skip
-"""Tables and keys that change nothing of what is computed."""
+"""Tables and keys that do not change the result."""
 
 
 def matters(key: str) -> bool:
-    """Whether a dotted key takes part in what a run computes; the seed tells runs of one configuration apart."""
+    """Whether a dotted key changes the result. The seed does not count: it distinguishes runs of one configuration."""
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
 
 
 def identity(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe computes: its resolved data without the keys of EXECUTION."""
+    """The resolved recipe without the keys of EXECUTION."""
     kept: dict[str, Any] = copy.deepcopy({k: v for k, v in data.items() if k not in EXECUTION})
     for name, table in kept.items():
         if isinstance(table, dict):

@@ -110,6 +110,22 @@ def test_the_map_is_in_order_and_whole() -> None:
     assert folders - KINDS - {"local", "shipped"} <= set(ROOMS)
 
 
+def test_the_tree_names_every_file() -> None:
+    text = (REPO / "CONTRIBUTING.md").read_text()
+    tree = text[text.index("```\nmmctl/") : text.index("the ground\n```")]
+    lines = dict(re.findall(r"^  (\w+)/((?:.*\n)(?: {16}.*\n)*)", tree, re.M))
+    for name in ROOMS:
+        files = {p.stem for p in (PACKAGE / name).glob("*.py")} - {"__init__"}
+        assert files <= set(re.findall(r"\w+", lines[name])), name
+
+
+def test_no_test_module_imports_another() -> None:
+    modules = {p.stem for p in (REPO / "tests").rglob("test_*.py")}
+    for path in (REPO / "tests").rglob("*.py"):
+        names = {name.rpartition(".")[2] for name in imports(path)} | {name.split(".")[0] for name in imports(path)}
+        assert not names & modules, path
+
+
 def test_no_module_waits_for_itself() -> None:
     """No circle, not even one for types or inside a function."""
     graph = {dotted(path): {name for name in ours(path) if name != dotted(path)} for path in FILES}

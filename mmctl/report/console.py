@@ -1,4 +1,4 @@
-"""How results look on a terminal: tables that fit its width, figures for people, text that cannot harm it.
+"""Output for a terminal: tables that fit its width, numbers for people.
 
 Imports rich, so only what prints a table imports this.
 """
@@ -20,9 +20,9 @@ from rich.text import Text
 
 GAP = 2
 WIDEST = 44
-"""No column grows beyond this: a name is the user's and may be of any length."""
+"""The largest width of a column."""
 PROSE = 24
-"""A column of sentences is no narrower than this."""
+"""The smallest width of a column of sentences."""
 STYLES = {
     "running": "cyan",
     "running?": "yellow",
@@ -37,7 +37,7 @@ SHARES = ("accuracy", "macro_f1", "ece", "largest_class", "recall")
 
 @dataclass
 class Column:
-    """A column of a table; the least important ones go first where the terminal is narrow."""
+    """A column of a table; on a narrow terminal columns with the highest rank are left out first."""
 
     title: str
     rank: int = 0
@@ -52,7 +52,7 @@ class Column:
 
 
 def console() -> Console:
-    """Where tables go: plain where nobody watches, as wide as it is where somebody does."""
+    """The console for tables; without colours and not limited in width if the output is not a terminal."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
@@ -63,7 +63,7 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[Column], out: Console) -> None:
-    """Print a table; columns that find no room are left out and named below it."""
+    """Print a table; columns that do not fit are left out and named below it."""
     kept = [column for column in columns if any(column.cells)]
     hidden: list[Column] = []
     while kept and sum(column.width() + GAP for column in kept) - GAP > out.width and any(c.rank for c in kept):
@@ -90,12 +90,12 @@ def print_table(columns: Sequence[Column], out: Console) -> None:
 
 
 def print_line(out: Console, text: str, style: str = "") -> None:
-    """Print a text as it is, broken between words where the terminal ends."""
+    """Print a text, wrapped between words at the width of the terminal."""
     out.print(Text(text, style=style))
 
 
 def print_heading(out: Console, text: str) -> None:
-    """Print the title of a part."""
+    """Print a heading."""
     print_line(out, f"\n{text}", "bold")
 
 
@@ -133,7 +133,7 @@ def spread(mean: float | None, std: float | None, name: str, out: Console) -> st
 
 
 def p_value(p: float | None) -> str:
-    """A probability, short."""
+    """A p value, short."""
     return "" if p is None else ("<.0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1")
 
 

@@ -66,7 +66,7 @@ def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
 
 
 def shown_state(row: ListingRow | RunDetails) -> str:
-    """The state for people: `running?` where another machine has gone silent."""
+    """The state for people: `running?` without a heartbeat from another machine."""
     return "running?" if row["silent"] else printable(row["state"])
 
 
@@ -121,11 +121,11 @@ def print_difference(found: Difference, out: Console) -> None:
     if found["same_configuration"]:
         print_line(out, "same configuration, different seed", "dim")
     elif not any(matters(key) for key, row in rows if row[0] != row[1]):
-        print_line(out, "no difference in what is computed: only names, places and the like differ", "dim")
+        print_line(out, "the differences do not change the result", "dim")
 
 
 def setting(value: Setting) -> str:
-    """A value of a recipe, short; nothing where the key is absent."""
+    """A value of a recipe, short; - if the key is absent."""
     if isinstance(value, float):
         return f"{value:g}"
     return "-" if value is None else printable(value).removeprefix("mmctl:")
@@ -156,9 +156,9 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     if data:
         parts = [f"{data[key]} {key}" for key in ("train", "labeled", "unlabeled", "val", "test") if data.get(key)]
         hashes = f"(data {printable(run['data_hash'])[:12]}, split {printable(run['split_hash'])[:12]})"
-        facts.append(("pictures", f"{', '.join(parts)} {hashes}"))
+        facts.append(("images", f"{', '.join(parts)} {hashes}"))
         pairs = zip(_list(data.get("classes")), _list(data.get("counts")), strict=False)
-        facts.append(("labeled", ", ".join(f"{printable(name)} {count}" for name, count in pairs)))
+        facts.append(("labelled", ", ".join(f"{printable(name)} {count}" for name, count in pairs)))
     if run["curve"]:
         values = [value for _, value in run["curve"]]
         ends = f"{figure(values[0], run['metric'])} to {figure(values[-1], run['metric'])}"
@@ -180,8 +180,8 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
 
 def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, out: Console) -> None:
     steps = sorted({row["step"] for row in rows})
-    pictures = f"{rows[0]['n']} pictures, " if rows[0]["n"] else ""
-    print_heading(out, f"Last evaluation on {split} ({pictures}step {', '.join(map(str, steps))})")
+    images = f"{rows[0]['n']} images, " if rows[0]["n"] else ""
+    print_heading(out, f"Last evaluation on {split} ({images}step {', '.join(map(str, steps))})")
     columns = [
         column("weights", rows, lambda row: printable(row["weights"])),
         column("predictor", rows, lambda row: printable(row["predictor"])),
@@ -195,7 +195,7 @@ def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, 
         if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
             names = _list(run["data"].get("classes")) or list(range(len(recalls)))
             pairs = zip(names, recalls, strict=False)
-            print_line(out, "recall: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
+            print_line(out, "recall, %: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
 
 
 def _metric(name: str, row: Evaluation) -> str:

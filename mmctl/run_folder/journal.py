@@ -1,4 +1,4 @@
-"""What happened in a run, appended to its folder: one JSON object a line, one file an attempt.
+"""The journal of a run: one JSON object per line, one file per attempt.
 
 journal.1.jsonl, journal.2.jsonl, ... are written by training; journal.0.jsonl holds what came from
 outside of it (evaluate, tag, note). The journal is the truth: the database is made from it and from nothing else.
@@ -21,9 +21,9 @@ from mmctl.errors import EnvironmentFault
 from mmctl.run_folder.events import Event, decode, encode
 
 PAUSE = 0.5
-"""Seconds that an event waits for company at most; kill -9 loses no more than that."""
+"""Seconds between two writes; kill -9 loses at most the events of this time."""
 EVENTS = 1000
-"""So many waiting events are written at once."""
+"""This many waiting events are written at once."""
 
 
 E = TypeVar("E", bound=Event)
@@ -66,7 +66,7 @@ class Journal:
             self._warn(str(fault))
 
     def write(self, event: Event) -> None:
-        """Add an event; it is on its way to the file within half a second."""
+        """Add an event; it is written to the file within half a second."""
         line = encode(event)
         with self._wake:
             assert not self._closing, "the journal is closed"
@@ -75,7 +75,7 @@ class Journal:
                 self._wake.notify()
 
     def flush(self, sync: bool = False) -> None:
-        """Write what waits; with `sync`, be sure that it outlives a power cut."""
+        """Write all waiting events; with `sync`, wait until they are on disk."""
         self._put()
         self._raise()
         if sync:
@@ -141,7 +141,7 @@ class Journal:
 
 
 def path_of(folder: Path, attempt: int) -> Path:
-    """The journal of an attempt; attempt 0 is everything outside training."""
+    """The journal file of an attempt; attempt 0 holds events from outside training (evaluate, tag, note)."""
     return folder / f"journal.{attempt}.jsonl"
 
 
@@ -152,12 +152,12 @@ def attempts(folder: Path) -> list[int]:
 
 
 def next_attempt(folder: Path) -> int:
-    """The number of the attempt that would begin now: 1 in a fresh run folder."""
+    """The number of the next attempt: 1 in a new run folder."""
     return max(attempts(folder), default=0) + 1
 
 
 def append(folder: Path, event: Event) -> None:
-    """Write one event from outside training, at once and safely beside others who do the same."""
+    """Write one event from outside training; several processes may do so at the same time."""
     path = path_of(folder, 0)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

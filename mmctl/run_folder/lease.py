@@ -97,7 +97,7 @@ class Lease:
 
 
 def read(folder: Path) -> dict[str, object] | None:
-    """What the lease file says, whether anybody holds it or not; None without a readable one."""
+    """The content of the lease file, held or not; None if there is no readable one."""
     key = _key(folder)
     if _mine(key):
         return dict(_held[key].content)
@@ -109,7 +109,7 @@ def read(folder: Path) -> dict[str, object] | None:
 
 
 def holder(folder: Path) -> dict[str, object] | None:
-    """The content of a lease that some process of this machine holds; None if it is free."""
+    """The content of the lease if a process of this machine holds it, else None."""
     if _mine(_key(folder)):
         return read(folder)
     try:
@@ -155,8 +155,8 @@ def _refusal(folder: Path, content: dict[str, object]) -> str:
     since = content.get("since", content.get("started"))
     when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if isinstance(since, int) else ""
     who = f"{content.get('pid', '?')}@{content.get('host', '?')}"
-    remedy = f"Wait for it, or stop it there: kill {content.get('pid', 'PID')}"
-    return f"{folder.name}: is running already: process {who}{when}. {remedy}"
+    remedy = f"Wait for it, or stop it on that machine: kill {content.get('pid', 'PID')}"
+    return f"{folder.name}: is already running: process {who}{when}. {remedy}"
 
 
 def now() -> int:
@@ -170,7 +170,7 @@ def host() -> str:
 
 
 def boot() -> str:
-    """What tells one start of this machine from another; containers of one machine share it."""
+    """Identifies one boot of this machine; containers on one machine share it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Opening runs/mmctl.db: who may, how long to wait, and what to say when it cannot be used.
+"""Opens runs/mmctl.db with locks and waiting, and explains why it cannot be opened.
 
 Whoever has the database open holds a shared lock on the file beside it; whoever makes, changes or removes it
 holds the lock alone. (SQLite itself would let a file be removed while another process writes to it.)
@@ -28,17 +28,17 @@ MACHINE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", 
 
 @contextmanager
 def explained_errors(path: Path) -> Iterator[None]:
-    """Turns what SQLite says about a database into a message with a way out."""
+    """Turn errors of SQLite into EnvironmentFault with a remedy."""
     try:
         yield
     except sqlite3.ProgrammingError:
-        raise  # a mistake of ours
+        raise  # a bug of ours
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(BUSY):
             text = "another process keeps the database locked. Try again when it is done"
         elif name.startswith(MACHINE):
-            text = f"the database cannot be used ({error}). Look for room and permission in that folder"
+            text = f"the database cannot be used ({error}). Check free space and permissions of that folder"
         else:
             text = f"the database is damaged ({error}). {REMEDY}"
         raise EnvironmentFault(f"{path}: {text}") from None
@@ -46,7 +46,7 @@ def explained_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, how: int, patience: float) -> Iterator[None]:
-    """Hold the lock beside the database, shared or alone, within `patience` seconds."""
+    """Hold the lock file beside the database, shared or exclusive; EnvironmentFault after `patience` seconds."""
     try:
         fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -74,7 +74,7 @@ def locked(folder: Path, how: int, patience: float) -> Iterator[None]:
 
 @contextmanager
 def open_database(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
-    """A connection to the database of a folder of runs, which is made if there is none."""
+    """A connection to the database of a folder of runs; creates the database if there is none."""
     path = folder / FILE
     while True:
         with locked(folder, fcntl.LOCK_SH, patience), explained_errors(path), connect(path, patience) as conn:
@@ -89,7 +89,7 @@ def open_database(folder: Path, patience: float) -> Iterator[sqlite3.Connection]
 
 @contextmanager
 def in_memory() -> Iterator[sqlite3.Connection]:
-    """A database that lives as long as the command, for folders that cannot be written."""
+    """A database in memory, for folders that are not writable."""
     with connect(Path(":memory:"), 0) as conn:
         schema.migrate(conn)
         yield conn
@@ -97,7 +97,7 @@ def in_memory() -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
-    """A connection whose transactions are begun by hand, always IMMEDIATE."""
+    """A connection without automatic transactions; `transaction` starts them, always IMMEDIATE."""
     conn = sqlite3.connect(path, timeout=patience, isolation_level=None)
     conn.row_factory = sqlite3.Row
     try:
@@ -111,7 +111,7 @@ def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def transaction(conn: sqlite3.Connection) -> Iterator[None]:
-    """One write, whole or not at all. A deferred one that turns into a write would fail as busy without waiting."""
+    """One write transaction. IMMEDIATE, since a deferred one that becomes a write fails as busy without waiting."""
     conn.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -123,7 +123,7 @@ def transaction(conn: sqlite3.Connection) -> Iterator[None]:
 
 
 def remove_database(folder: Path, patience: float) -> None:
-    """Delete the database; the run folders are not touched."""
+    """Delete the database, not the run folders."""
     with locked(folder, fcntl.LOCK_EX, patience):
         for end in ("", "-wal", "-shm", "-journal"):
             try:
@@ -133,7 +133,7 @@ def remove_database(folder: Path, patience: float) -> None:
 
 
 def _pending(conn: sqlite3.Connection, path: Path) -> bool:
-    """Whether a database lacks migrations; EnvironmentFault where it is not ours, or newer."""
+    """Whether migrations are missing; EnvironmentFault if the database is not ours or is newer."""
     if conn.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION:
         if conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise EnvironmentFault(

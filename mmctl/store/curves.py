@@ -1,4 +1,4 @@
-"""Points of a run and the summary of each of its series, kept in step inside one transaction."""
+"""Writes the points of a run and the summary of each of its curves, in one transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Curves:
         self._waiting = 0
 
     def add(self, name: str, step: int, value: object) -> None:
-        """One value; null is NaN, and infinity comes as text, because JSON has neither."""
+        """Add a value; None is NaN and infinity is the text "inf", because JSON has neither."""
         if value in ("inf", "-inf"):
             value = float(value)
         if value is not None:
@@ -40,7 +40,7 @@ class Curves:
             self.finish()
 
     def cut(self, step: int) -> int:
-        """Remove all points after a step; how many there were."""
+        """Delete all points after a step; returns their number."""
         self.finish()
         dropped = 0
         for (series,) in self.conn.execute("SELECT id FROM series WHERE run = ?", [self.run]).fetchall():
@@ -90,7 +90,7 @@ class Curves:
         self._store(series, old)
 
     def _summarize(self, series: int) -> None:
-        """Make a summary afresh; a series without points goes."""
+        """Compute a summary from all points; delete a curve without points."""
         found = "SELECT step, value FROM points WHERE series = ? ORDER BY step"
         rows = [(step, value) for step, value in self.conn.execute(found, [series])]
         if not rows:
@@ -103,7 +103,7 @@ class Curves:
     def _store(self, series: int, summary: dict[str, Any]) -> None:
         tail = "SELECT value FROM points WHERE series = ? ORDER BY step DESC LIMIT ?"
         values = [value for (value,) in self.conn.execute(tail, [series, TAIL])]
-        # One NaN among the last twenty is told, not left out.
+        # With a NaN among the last twenty points, mean and median are NaN too.
         whole = None not in values
         summary["mean20"] = _finite(sum(values) / len(values)) if whole and values else None
         summary["median20"] = _finite(median(values)) if whole and values else None

@@ -1,4 +1,4 @@
-"""From a run folder to rows: the only code that writes to the database.
+"""Imports run folders into the database; nothing else writes to the database.
 
 A run is imported in one transaction, from where the last import ended. Journals are read in the order of the
 attempts, so that importing bit by bit and importing everything at once leave the same rows.
@@ -34,16 +34,16 @@ from mmctl.run_folder.upgrade import upgrade_record
 from mmctl.store.curves import Curves
 
 SETTLED = 2_000_000_000
-"""A folder's time is trusted as `nothing new` only when it is that old (ns): a new file may fall into the same tick."""
+"""Nanoseconds; a younger folder may still get a file with the same modification time, so it is read again."""
 RUNNING = "running"
 
 
 class OutOfOrderJournal(Exception):
-    """An earlier attempt has grown after a later one was read: the run is read again from the start."""
+    """The journal of an earlier attempt grew after a later one was read: read the run again from the start."""
 
 
 def stale(folder: str, folder_ns: int, sizes: dict[int, int]) -> bool:
-    """Whether a run folder holds anything that is not imported."""
+    """Whether a run folder has anything that is not imported yet."""
     try:
         if os.stat(folder).st_mtime_ns != folder_ns:  # noqa: PTH116 - ten thousand of them
             return True
@@ -53,7 +53,7 @@ def stale(folder: str, folder_ns: int, sizes: dict[int, int]) -> bool:
 
 
 def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
-    """Bring one run up to date, inside a transaction of the caller; whether there was anything new."""
+    """Import what is new in one run, inside a transaction of the caller; returns whether anything was new."""
     about, signature = _about(folder)
     row = conn.execute("SELECT id, signature FROM runs WHERE uid = ?", [folder.name]).fetchone()
     if about is None:
@@ -82,7 +82,7 @@ class _Import:
         if any(_size(journal.path_of(self.folder, n)) < offset for n, offset in known.items()):
             raise OutOfOrderJournal
         news = 0
-        # What came from outside is read last: whether it still counts depends on the attempts.
+        # Attempt 0 is last: whether its evaluations still count depends on the attempts.
         for n in sorted(found, key=lambda n: (n == 0, n)):
             size = _size(journal.path_of(self.folder, n))
             begin = end = known.get(n, 0)
@@ -133,7 +133,7 @@ class _Import:
                 self.curves.add(f"{split}/{weights}/{predictor}/{text(name)}", event.step, value)
 
     def _attempt(self, n: int, t: int, start: int, body: str) -> None:
-        """Take back what earlier attempts did after the step where this one begins."""
+        """Delete what earlier attempts wrote after the step where this one starts."""
         dropped = self.curves.cut(start)
         self.conn.execute("DELETE FROM checkpoints WHERE run = ? AND step > ?", [self.run_id, start])
         self.conn.execute(
@@ -182,12 +182,12 @@ def _insert(conn: sqlite3.Connection, uid: str, about: dict[str, Any], signature
 
 
 def _derive(conn: sqlite3.Connection, run: int) -> None:
-    """Fill in what a listing shows of a run, from its events."""
+    """Compute the columns of a listing from the run's events."""
     events = "SELECT attempt, t, kind, step, body FROM events WHERE run = ? AND kind IN ('state', 'attempt', 'data') "
     rows = conn.execute(events + "ORDER BY attempt, offset", [run]).fetchall()
     new: dict[str, Any] = {"state": "queued", "reason": None, "code": None, "ended": None}
     said, step = -1, 0
-    for row in sorted(rows, key=lambda row: row["attempt"] == 0):  # stable: outside events last
+    for row in sorted(rows, key=lambda row: row["attempt"] == 0):  # stable: events of attempt 0 last
         event = decode(row["body"])
         if isinstance(event, Data):
             new |= {"data": row["body"], "labeled": event.labeled}
@@ -222,11 +222,11 @@ def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
 
 
 FLAT = {"name", "seed", "note"}
-"""Keys of a recipe that are no tables."""
+"""Keys of a recipe that are not tables."""
 
 
 def _shaped(about: dict[str, Any]) -> dict[str, Any]:
-    """A run.json whose tables are tables: what reads it later need not ask again."""
+    """A run.json with every table checked to be a table, so that readers need not check again."""
     config = about.get("config")
     tables = {k: v for k, v in config.items() if isinstance(v, dict) or k in FLAT} if isinstance(config, dict) else {}
     about |= {"config": tables, "components": [c for c in _list(about.get("components")) if isinstance(c, dict)]}

@@ -1,4 +1,4 @@
-"""The tables of runs/mmctl.db, made and changed by numbered migrations.
+"""The tables of runs/mmctl.db, created and changed by migrations.
 
 Every row comes from a run folder, so a change of meaning may simply empty the tables: the next sync fills them.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
 MIGRATIONS = ("m001_first", "m002_config_id")
-"""In order; sqlite-utils keeps the names of those that a database has had in a table of its own."""
+"""In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
 CREATE TABLE runs (
@@ -77,7 +77,7 @@ CREATE TABLE tags (
 
 
 def applied(conn: sqlite3.Connection) -> set[str]:
-    """The migrations that a database has had; read without sqlite-utils, since every command asks."""
+    """The migrations that were applied to a database; imports no sqlite-utils, since every command calls this."""
     found = "SELECT 1 FROM sqlite_schema WHERE name = '_sqlite_migrations'"
     if conn.execute(found).fetchone() is None:
         return set()
@@ -86,7 +86,7 @@ def applied(conn: sqlite3.Connection) -> set[str]:
 
 def migrate(conn: sqlite3.Connection) -> None:
     """Apply the migrations that are missing; the caller holds the exclusive lock."""
-    # Imported here: a database that is up to date, the usual case, never needs it.
+    # Imported here, because an up-to-date database, the usual case, does not need it.
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations("mmctl")

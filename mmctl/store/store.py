@@ -28,7 +28,7 @@ from mmctl.store.connection import explained_errors, transaction
 from mmctl.store.rows import AttemptRow, CheckpointRow, EvaluationRow, EventRow, RunRow, SeriesRow, TwinRow
 
 STALE = 60_000
-"""A run on another machine whose beat has not moved for so long (ms, on the reader's clock) is shown as `running?`."""
+"""Milliseconds without a heartbeat after which a run on another machine is shown as `running?`."""
 COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.boot, r.device, "
@@ -43,7 +43,7 @@ class Store:
     def __init__(self, runs_dir: Path, *, patience: float = 60.0, memory: bool = False) -> None:
         self.runs_dir = runs_dir
         self.path = runs_dir / connection.FILE
-        # A folder that cannot be written is still read: its index then lives as long as the command.
+        # A read-only folder can be read too: its index is then in memory.
         self.memory = memory or not os.access(runs_dir, os.W_OK)
         self.unreadable: dict[str, str] = {}
         self._stack = ExitStack()
@@ -59,12 +59,12 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         self._stack.close()
 
     @classmethod
     def rebuild(cls, runs_dir: Path, *, patience: float = 60.0) -> Store:
-        """Make the database again from the run folders."""
+        """Delete the database and create it again from the run folders."""
         if runs_dir.is_dir():
             connection.remove_database(runs_dir, patience)
         store = cls(runs_dir, patience=patience)
@@ -72,7 +72,7 @@ class Store:
         return store
 
     def sync(self, only: Iterable[str] | None = None) -> None:
-        """Import what the run folders hold beyond what is known; forget runs whose folder is gone."""
+        """Import what is new in the run folders; remove runs whose folder was deleted."""
         with explained_errors(self.path):
             known = self._known()
             if only is None:
@@ -91,7 +91,7 @@ class Store:
                     self._judge(self.runs_dir / uid)
 
     def runs(self) -> list[RunRow]:
-        """All runs, oldest first, each with its number in the listing, tags, and the state as it looks from here."""
+        """All runs, oldest first, with their number in listings, tags and state as seen from this machine."""
         rows = self.query(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
         tags: dict[int, list[str]] = {}
         for row in self.query("SELECT run, tag FROM tags ORDER BY tag"):
@@ -121,7 +121,7 @@ class Store:
         return self._parts("config", runs)
 
     def published(self, runs: Sequence[RunRow]) -> dict[int, Config]:
-        """The figures that the recipes of some runs are meant to reproduce, by id."""
+        """The [published] tables of the recipes of some runs, by id."""
         return self._parts("published", runs)
 
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
@@ -140,7 +140,7 @@ class Store:
         return cast(list[SeriesRow], self.query("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]]))
 
     def summaries(self, names: Sequence[str], runs: Sequence[RunRow] = ()) -> dict[tuple[int, str], SeriesRow]:
-        """The summaries of the named curves, by (run, name), of some runs or of all: one query for a listing."""
+        """The summaries of the named curves of some runs (or all), by (run, name), in one query."""
         sql = f"SELECT * FROM series WHERE name IN ({', '.join('?' * len(names))})"
         sql += f" AND {_within('run', runs)}" if runs else ""
         rows = cast(list[SeriesRow], self.query(sql, names))
@@ -153,12 +153,12 @@ class Store:
         return [(row["step"], float("nan") if row["value"] is None else row["value"]) for row in rows]
 
     def checkpoints(self, run: RunRow) -> list[CheckpointRow]:
-        """What was saved, oldest step first; retention may have removed some of the files."""
+        """The checkpoints of a run by step; the files of old ones may be deleted already."""
         sql = "SELECT * FROM checkpoints WHERE run = ? ORDER BY step, path"
         return cast(list[CheckpointRow], self.query(sql, [run["id"]]))
 
     def evaluations(self, run: RunRow) -> list[EvaluationRow]:
-        """All evaluations of a run, in the order of the steps; those made afterwards have attempt 0."""
+        """All evaluations of a run by step; those made after training have attempt 0."""
         rows = self.query("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
         for row in rows:
             row["metrics"] = self._object(row["metrics"])
@@ -172,7 +172,7 @@ class Store:
         return cast(list[EventRow], found)
 
     def attempts(self, run: RunRow) -> list[AttemptRow]:
-        """Each start of a run: where it began, how many points it took back, on which machine."""
+        """The attempts of a run: first step, number of dropped points, machine."""
         rows = self.query("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
         return cast(list[AttemptRow], [row | {"body": self._object(row["body"])} for row in rows])
 
@@ -182,7 +182,7 @@ class Store:
         return float(self.query(sql, [run["id"]])[0]["s"] or 0.0)
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Config]:
-        """The rows that a query gives."""
+        """The rows of an SQL query."""
         with explained_errors(self.path):
             return [dict(row) for row in self._conn.execute(sql, values)]
 
@@ -219,9 +219,9 @@ class Store:
             self._conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
 
     def _judge(self, folder: Path) -> None:
-        """Whether a run that says it is running still does."""
+        """Mark a run as crashed if its process is gone."""
         while lease.holder(folder) is None:
-            # A run that ended in this moment let go of its lease after its last word: listen once more.
+            # A run that just ended released its lease after its last event: import once more.
             if self._import(folder):
                 continue
             left = lease.read(folder)
@@ -240,7 +240,7 @@ class Store:
                 self._watch(run, whole(left.get("beat")) or 0)
                 return
             with transaction(self._conn):
-                # Only if nobody has written something newer meanwhile.
+                # Only if no other process has written something newer.
                 to = "UPDATE runs SET state = 'crashed', reason = ? WHERE id = ? AND attempt = ? AND state = ?"
                 self._conn.execute(to, [reason, run["id"], run["attempt"], run["state"]])
             return
@@ -262,7 +262,7 @@ class Store:
 
 
 def live_index(folder: Path) -> Callable[[], None] | None:
-    """What brings the index up to date with one run, for its journal to call after each flush.
+    """A function that imports what is new in one run; its journal calls it after each flush.
 
     None on a network file system, where only one host may open the database.
     """

@@ -16,13 +16,13 @@ from mmctl.store.store import Store
 from mmctl.tables.spec import Cell, Figure, TableFile, command_line_name
 
 HELD = ("completed", "nc", "running", "queued")
-"""A seed in one of these states is not asked for again."""
+"""Seeds with a run in one of these states need no new run."""
 SHARES = ("accuracy", "macro_f1")
 RESUMABLE = ("interrupted", "crashed")
 
 
 class PublishedCell(TypedDict):
-    """What is printed in a place of a published table; nc = not converged."""
+    """The number printed in a cell of a published table; nc = not converged."""
 
     value: float | Literal["nc"] | None
     std: float | None
@@ -40,7 +40,7 @@ class RunOfCell(TypedDict):
 
 
 class OurCell(TypedDict):
-    """What our runs of one place give, in the table's unit; n counts the completed ones."""
+    """Our result for one cell, in the table's unit; n counts the completed runs."""
 
     n: int
     mean: float | None
@@ -56,7 +56,7 @@ class OurCell(TypedDict):
 
 
 class FilledCell(TypedDict):
-    """One place of a table: published and ours; `lacks` says what is missing before it can be run."""
+    """One cell of a table: published and ours; `lacks` lists what is missing before it can be run."""
 
     row: str
     column: str
@@ -168,7 +168,7 @@ def _by_conditions(table: TableFile, cell: Cell, runs: Sequence[RunRow], store: 
 def _our_cell(
     runs: Sequence[RunRow], table: TableFile, cell: Cell, metric: str, store: Store, notes: list[str]
 ) -> OurCell:
-    """Our result for one place; of several recipes or data sets, the one that was completed last."""
+    """Our result for one cell; if several recipes or data sets fit, the one that was completed last."""
     made: OurCell = {
         "n": 0, "mean": None, "std": None, "nc": 0, "counts": {}, "recipe": runs[-1]["recipe"],
         "config_id": runs[-1]["config_id"], "data_hash": runs[-1]["data_hash"], "reducer": None, "words": None,
@@ -213,7 +213,7 @@ def heading(table: TableFile, column: str) -> str:
 
 
 def commands(table: TableFile, found: FilledTable, seeds: Sequence[int], sets: Sequence[str] = ()) -> Iterator[str]:
-    """The lines that would fill what is missing, for a shell in the project's folder; comments where none can."""
+    """The shell commands that fill the missing cells, and comments for cells that cannot be run."""
     lacking: dict[str, dict[str, list[str]]] = {}
     said: set[str] = set()
     for cell, place in zip(table.cells(sets), found["cells"], strict=True):
