@@ -51,7 +51,7 @@ class Column(Table):
     title: str | None = Field(None, description="Its heading; absent = its key.")
     group: str | None = Field(None, description="A heading above neighbouring columns.")
     dataset: str = Field(description="The data set's component.")
-    labels: Positive | Literal["all"] = Field(description="Labelled pictures over all classes.")
+    labels: Positive | Literal["all"] = Field(description="Labelled images over all classes.")
     set: Sets = []
 
 
