@@ -127,5 +127,7 @@ def started(tmp_path: Path, *sets: str, method: str = "supervised") -> Path:
 
 
 def tree(folder: Path) -> str:
-    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+    """A hash of all files of a folder, less the index of runs: reading may bring that up to date."""
+    found = folder.rglob("*") if folder.exists() else []
+    files = sorted(p for p in found if p.is_file() and not p.name.startswith("mmctl.db"))
     return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()
