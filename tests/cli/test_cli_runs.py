@@ -62,7 +62,7 @@ def test_show(mm: Mm, runs: Path) -> None:
         "marginmix, seed 2: completed",
         "89.0 \u00b1 0.4 (table 2, unstated), ours",
         "macro-F1",
-        "recall: anger",
+        "recall, %: anger",
         "Components",
     ):
         assert words in result.out

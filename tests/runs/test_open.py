@@ -159,7 +159,7 @@ def test_a_run_that_is_through(state: str, mm: Mm, tmp_path: Path) -> None:
 def test_a_run_that_somebody_holds(mm: Mm, tmp_path: Path) -> None:
     folder = stopped(tmp_path)
     with Lease(folder):
-        told = refused(mm, folder, "is running already: process", "Wait for it")
+        told = refused(mm, folder, "is already running: process", "Wait for it")
     assert "mmctl stop" not in told
     assert mm("resume", folder.name, "--quiet").code == 0
 
