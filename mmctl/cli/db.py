@@ -80,6 +80,7 @@ def info(as_json: Json = False) -> None:
 
     from mmctl import project
     from mmctl.filesystem import is_network
+    from mmctl.report.console import file_size
     from mmctl.store import schema
     from mmctl.store.store import Store
 
@@ -88,9 +89,10 @@ def info(as_json: Json = False) -> None:
         store.sync()
         tables = ("runs", "series", "points", "evaluations", "checkpoints", "events")
         rows = {table: store.query(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
+        size = 0 if store.memory else store.path.stat().st_size
         found = {
             "path": None if store.memory else str(store.path),
-            "bytes": 0 if store.memory else store.path.stat().st_size,
+            "bytes": size,
             "schema": len(schema.MIGRATIONS),
             "sqlite": sqlite3.sqlite_version,
             "network": is_network(folder),
@@ -100,7 +102,7 @@ def info(as_json: Json = False) -> None:
         print_json(found)
         return
     typer.echo(f"path     {found['path'] or 'in memory: the folder of runs cannot be written'}")
-    typer.echo(f"size     {found['bytes']} bytes, schema {found['schema']}, SQLite {sqlite3.sqlite_version}")
+    typer.echo(f"size     {file_size(size)}, schema {found['schema']}, SQLite {sqlite3.sqlite_version}")
     if found["network"]:
         typer.echo("network  yes: only commands on one host should read here; runs write their journals alone")
     typer.echo("rows     " + ", ".join(f"{count} {table}" for table, count in rows.items()))

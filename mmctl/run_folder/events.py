@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from mmctl.run_folder.lease import now
 
@@ -186,8 +186,7 @@ KINDS: dict[str, type[Event]] = {
 
 def encode(event: Event) -> bytes:
     """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
-    names = _names(type(event))
-    line = {"e": event.kind} | {key: getattr(event, name) for name, key, _ in names}
+    line = {"e": event.kind} | {key: getattr(event, name) for name, key, *_ in _FIELDS[type(event)]}
     line["t"] = now() if event.t is None else event.t
     try:
         text = json.dumps(line, separators=(",", ":"), allow_nan=False)
@@ -205,12 +204,14 @@ def decode(line: bytes | str) -> Event | None:
     made = KINDS.get(found["e"]) if isinstance(found, dict) and isinstance(found.get("e"), str) else None
     if made is None:
         return None
-    values = {name: convert(found.get(key)) for name, key, convert in _names(made)}
-    if any(values[name] is None for name in made.needs):
-        return None
-    # An empty field of a kind that can do without it has the default of its class.
-    given = {name: value for name, value in values.items() if value is not None or name in _required(made)}
-    return made(**given, t=whole(found.get("t")))
+    given: dict[str, Any] = {"t": whole(found.get("t"))}
+    for name, key, convert, has_default in _FIELDS[made]:
+        value = convert(found.get(key))
+        if value is None and name in made.needs:
+            return None
+        if value is not None or not has_default:  # an empty field has the default of its class, if there is one
+            given[name] = value
+    return made(**given)
 
 
 def json_safe(value: object) -> Json:
@@ -230,6 +231,8 @@ def json_safe(value: object) -> Json:
 
 def text(value: object) -> str:
     """Any value as text that SQLite takes."""
+    if isinstance(value, str) and value.isascii():
+        return value
     return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -262,16 +265,18 @@ _CONVERT: dict[str, Callable[[object], object]] = {
 }
 """How a value from a file is made to fit a field, by the field's annotation."""
 
-_known: dict[type[Event], list[tuple[str, str, Callable[[object], object]]]] = {}
 
-
-def _names(kind: type[Event]) -> list[tuple[str, str, Callable[[object], object]]]:
-    """(field, key in the file, conversion) of a kind, the time apart."""
-    if kind not in _known:
-        own = [one for one in fields(kind) if one.name != "t"]
-        _known[kind] = [(one.name, kind.keys.get(one.name, one.name), _CONVERT[str(one.type)]) for one in own]
-    return _known[kind]
-
-
-def _required(kind: type[Event]) -> set[str]:
-    return {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
+_FIELDS = {
+    kind: [
+        (
+            one.name,
+            kind.keys.get(one.name, one.name),
+            _CONVERT[str(one.type)],
+            one.default is not MISSING or one.default_factory is not MISSING,
+        )
+        for one in fields(kind)
+        if one.name != "t"
+    ]
+    for kind in KINDS.values()
+}
+"""(field, key in the file, conversion, whether it has a default) of each kind, without the time."""

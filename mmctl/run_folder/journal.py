@@ -182,7 +182,7 @@ class Line(NamedTuple):
 
     event: Event
     offset: int  # of the byte after it
-    text: str  # as written, with what this mmctl does not know of it
+    raw: bytes  # as written, with what this mmctl does not know of it
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[Line]:
@@ -195,7 +195,7 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[Line]:
             offset += len(line)
             event = decode(line)
             if event is not None:
-                yield Line(event, offset, line.decode("utf-8", "replace"))
+                yield Line(event, offset, line)
 
 
 def read_events(folder: Path, kind: type[E]) -> Iterator[E]:

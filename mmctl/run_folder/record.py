@@ -50,18 +50,27 @@ class RunRecord(TypedDict):
     git: Config | None
 
 
+NEEDED = {"uid": str, "config": dict, "components": list, "primary": str, "total_steps": int}
+"""Keys without which a run can be neither resumed nor evaluated."""
+
+
 def read_record(folder: Path) -> RunRecord:
     """The run.json of a run folder, in today's format; UserError where there is none that can be read."""
     try:
         found = json.loads((folder / "run.json").read_bytes())
-        made = found.get("format", 1)
-    except (OSError, ValueError, AttributeError) as error:
+        made = found.get("format")
+        if isinstance(made, int) and made > FORMAT:
+            raise UserError(
+                f"{folder}: made by a newer mmctl (run.json has format {made}, this mmctl reads {FORMAT}). "
+                "Upgrade mmctl."
+            )
+        record = upgrade_record(found)
+        for key, kind in NEEDED.items():
+            if not isinstance(record.get(key), kind):
+                raise ValueError(f'"{key}" is missing or has the wrong type')
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
-    if made > FORMAT:
-        raise UserError(
-            f"{folder}: made by a newer mmctl (run.json has format {made}, this mmctl reads {FORMAT}). Upgrade mmctl."
-        )
-    return cast(RunRecord, upgrade_record(found))
+    return cast(RunRecord, record)
 
 
 def last_state(folder: Path) -> str | None:

@@ -5,7 +5,6 @@ Nothing is written back: the folder stays as its own mmctl left it.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from mmctl.identity import config_id_of
@@ -26,7 +25,7 @@ KEYS_1 = {
 
 def upgrade_recipe(data: Config) -> Config:
     """A resolved recipe of format 1 with today's keys; one that has them already stays as it is."""
-    made = copy.deepcopy(data)
+    made = dict(data)
     for table, keys in KEYS_1.items():
         old = made.get(table)
         if isinstance(old, dict) and (table != "method" or str(old.get("name", "")).startswith("mmctl:")):
@@ -40,7 +39,7 @@ def _value(table: str, key: str, value: Any) -> Any:
 
 
 def upgrade_record(record: Config) -> Config:
-    """A run.json of any format up to today's as one of today's; whatever is no record stays as it is."""
+    """A run.json of any older format as one of today's."""
     if record.get("format") != 1:
         return record
     made = record | {"format": FORMAT}

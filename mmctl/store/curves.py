@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections import defaultdict
 from statistics import median
 from typing import Any
 
@@ -20,21 +21,19 @@ class Curves:
     def __init__(self, conn: sqlite3.Connection, run: int) -> None:
         self.conn, self.run = conn, run
         self._ids: dict[str, int] = {}
-        self._new: dict[int, dict[int, float | None]] = {}
+        self._new: dict[int, dict[int, float | None]] = defaultdict(dict)
         self._waiting = 0
 
     def add(self, name: str, step: int, value: object) -> None:
         """Add a value; None is NaN and infinity is the text "inf", because JSON has neither."""
-        if value in ("inf", "-inf"):
-            value = float(value)
-        if value is not None:
-            if not isinstance(value, (int, float)):
+        if value is not None and not isinstance(value, float):
+            if value not in ("inf", "-inf") and not isinstance(value, int):
                 return
             try:
                 value = float(value)
             except OverflowError:
                 return
-        self._new.setdefault(self._id(name), {})[step] = value
+        self._new[self._id(name)][step] = value
         self._waiting += 1
         if self._waiting >= CHUNK:
             self.finish()

@@ -53,12 +53,12 @@ def stale(folder: str, folder_ns: int, sizes: dict[int, int]) -> bool:
 
 
 def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
-    """Import what is new in one run, inside a transaction of the caller; returns whether anything was new."""
+    """Import what is new in one run, inside a transaction of the caller; returns whether anything was new.
+
+    ValueError or RecursionError: run.json holds no record of a run.
+    """
     about, signature = _about(folder)
     row = conn.execute("SELECT id, signature FROM runs WHERE uid = ?", [folder.name]).fetchone()
-    if about is None:
-        conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
-        return row is not None
     if row is not None and row["signature"] == signature:
         try:
             return _Import(conn, folder, row["id"]).run()
@@ -116,11 +116,12 @@ class _Import:
                 row = [self.run_id, n, step, event.seconds, event.cpu]
                 self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
             case State() | Attempt() | Data() | Alert() | Tag() | Note():
+                body = line.raw.decode("utf-8", "replace")
                 if isinstance(event, Attempt) and n > 0:
-                    self._attempt(n, t, event.start or 0, line.text)
+                    self._attempt(n, t, event.start or 0, body)
                 elif isinstance(event, Tag):
                     self._tag(event)
-                row = [self.run_id, n, line.offset, t, event.kind, getattr(event, "step", None), line.text]
+                row = [self.run_id, n, line.offset, t, event.kind, getattr(event, "step", None), body]
                 self.conn.execute("REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def _evaluation(self, n: int, offset: int, t: int, event: Evaluation) -> None:
@@ -129,8 +130,9 @@ class _Import:
         row += [json.dumps(part) for part in (event.metrics, event.per_class, event.confusion)]
         self.conn.execute(f"REPLACE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
         if n > 0:  # evaluated after training: no point of the training curve
+            prefix = f"{split}/{weights}/{predictor}/"
             for name, value in event.metrics.items():
-                self.curves.add(f"{split}/{weights}/{predictor}/{text(name)}", event.step, value)
+                self.curves.add(prefix + text(name), event.step, value)
 
     def _attempt(self, n: int, t: int, start: int, body: str) -> None:
         """Delete what earlier attempts wrote after the step where this one starts."""
@@ -211,14 +213,13 @@ def _derive(conn: sqlite3.Connection, run: int) -> None:
     conn.execute(f"UPDATE runs SET {', '.join(f'{key} = ?' for key in new)} WHERE id = ?", [*new.values(), run])
 
 
-def _about(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    try:
-        path = folder / "run.json"
-        info = path.stat()
-        about = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None, ""
-    return (_shaped(upgrade_record(about)) if isinstance(about, dict) else None), f"{info.st_mtime_ns}:{info.st_size}"
+def _about(folder: Path) -> tuple[dict[str, Any], str]:
+    path = folder / "run.json"
+    info = path.stat()
+    about = json.loads(path.read_bytes())
+    if not isinstance(about, dict):
+        raise ValueError("no JSON object")
+    return _shaped(upgrade_record(about)), f"{info.st_mtime_ns}:{info.st_size}"
 
 
 FLAT = {"name", "seed", "note"}

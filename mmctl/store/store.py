@@ -212,6 +212,9 @@ class Store:
             self._forget(folder.name)
         except OSError as error:  # one folder that cannot be read is no reason not to show the others
             self.unreadable[folder.name] = f"{error.filename or folder}: {error.strerror}"
+        except (ValueError, RecursionError) as error:
+            self._forget(folder.name)
+            self.unreadable[folder.name] = f"{folder / 'run.json'}: not the record of a run ({error})"
         return False
 
     def _forget(self, uid: str) -> None:

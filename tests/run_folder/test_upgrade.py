@@ -11,6 +11,7 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
+from helpers.fake_runs import make_run
 from helpers.run_helpers import After, assert_same, never
 from mmctl.errors import UserError
 from mmctl.recipe.recipe import load_stored
@@ -84,3 +85,14 @@ def test_a_stored_recipe_of_today_stays_as_it_is(tmp_path: Path) -> None:
     recipe = tiny_project.recipe("mixmatch", *SETS)
     (tmp_path / "recipe.toml").write_text(recipe.text())
     assert load_stored(tmp_path / "recipe.toml", upgrade_recipe).data == recipe.data
+
+
+DEEP = '{"format": 1, "config": ' + '{"a":' * 900 + "1" + "}" * 901
+
+
+@pytest.mark.parametrize("text", ['{"format": "x"}', "[]", "{}", "", '{"format": 1, "config": []}', DEEP])
+def test_a_record_that_cannot_be_used_is_one_message(tmp_path: Path, text: str) -> None:
+    folder = make_run(tmp_path, "r1")
+    (folder / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"r1.*run\.json"):
+        read_record(folder)

@@ -625,3 +625,32 @@ def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.Mo
         assert database_problems(opened) == []
     with Store(runs) as opened:
         assert database_problems(opened) == ["r1: differs from its journals"]
+
+
+def test_a_database_of_the_first_schema_is_upgraded_silently(runs: Path) -> None:
+    family(runs, 2)
+    before = contents(runs)
+    conn = sqlite3.connect(runs / connection.FILE)
+    conn.execute("PRAGMA user_version = 1")
+    conn.execute("ALTER TABLE runs RENAME COLUMN config_id TO cell")
+    conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'm002_config_id'")
+    conn.commit()
+    conn.close()
+    assert contents(runs) == before
+
+
+DEEP = '{"format": 1, "components": [], "config": ' + '{"a":' * 900 + "1" + "}" * 901
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[]", "[" * 100_000, DEEP], ids=["empty", "text", "list", "open", "deep"]
+)
+def test_a_record_that_cannot_be_read_is_named_and_hides_no_other_run(runs: Path, text: str) -> None:
+    make_run(runs, "r1")
+    make_run(runs, "r2")
+    with Store(runs) as store:
+        store.sync()
+        (runs / "r1" / "run.json").write_text(text)
+        store.sync()
+        assert [run["uid"] for run in store.runs()] == ["r2"]
+        assert "run.json: not the record of a run" in store.unreadable["r1"]
