@@ -87,8 +87,7 @@ def info(as_json: Json = False) -> None:
     folder = project.runs_dir()
     with Store(folder) as store:
         store.sync()
-        tables = ("runs", "series", "points", "evaluations", "checkpoints", "events")
-        rows = {table: store.query(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
+        rows = store.counts()
         size = 0 if store.memory else store.path.stat().st_size
         found = {
             "path": None if store.memory else str(store.path),

@@ -15,11 +15,12 @@ from typing import TypeAlias
 from mmctl.errors import UserError, suggest
 from mmctl.report import stats
 from mmctl.report.published import published_value
-from mmctl.report.results import Against, ComparedRun, Comparison, ConfigurationRow, Figures, Panel, Setting
+from mmctl.report.results import Against, ComparedRun, Comparison, ConfigurationRow, Figures, Panel
 from mmctl.report.settings import differing_settings
-from mmctl.run_folder.upgrade import Config
+from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.store.metrics import LOWER, Metric, check_metric, metric_values, parse_metric
 from mmctl.store.rows import RunRow
+from mmctl.store.select import setting
 from mmctl.store.store import Store
 
 TESTS = ("auto", "paired", "welch", "permutation", "none")
@@ -72,9 +73,9 @@ def _panels(runs: Sequence[RunRow], configs: Mapping[int, Config]) -> dict[DataK
 
 
 def _data_key(run: RunRow, configs: Mapping[int, Config]) -> DataKey:
-    labels = run["labeled"]
+    labels: Setting = run["labeled"]
     if labels is None:
-        labels = configs[run["id"]].get("split", {}).get("labels")
+        labels = setting(configs[run["id"]], "split.labels")
     return run["data_hash"] or "", labels if isinstance(labels, int) else None
 
 
@@ -121,7 +122,7 @@ def _panel(
     config = configs[example["id"]] if example else {}
     return {
         "data_hash": key[0] or None,
-        "dataset": str(config.get("dataset", {}).get("name", "")).removeprefix("mmctl:") or None,
+        "dataset": str(setting(config, "dataset.name") or "").removeprefix("mmctl:") or None,
         "labels": key[1],
         "metrics": [
             {"metric": metric.text, "reducer": reducer, "words": metric.words(reducer)}

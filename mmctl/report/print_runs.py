@@ -11,9 +11,10 @@ from rich.console import Console
 
 from mmctl.identity import matters
 from mmctl.report.console import Column, cut, figure, file_size, print_heading, print_line, print_table, spark, unicode
-from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, Setting
+from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails
 from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
+from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import WORDS, short_name
 from mmctl.text import duration, printable
 

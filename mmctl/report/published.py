@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmctl.report.results import Published, Setting
+from mmctl.report.results import Published
+from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import series_name
 
 

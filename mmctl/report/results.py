@@ -8,38 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NotRequired, TypeAlias, TypedDict
+from typing import NotRequired, TypedDict
 
-Setting: TypeAlias = "bool | int | float | str | list[Setting] | dict[str, Setting] | None"
-"""A value of a recipe or of run.json."""
+from mmctl.run_folder.upgrade import Setting
+from mmctl.store.rows import CurveSummary, RunFacts, SavedCheckpoint
 
 
-class ListingRow(TypedDict):
+class ListingRow(RunFacts):
     """A line of `mmctl ls`: a run with its headline figures."""
 
-    number: int
-    uid: str
-    name: str
-    recipe: str
-    method: str
-    labeler: str | None
-    seed: int | None
-    config_id: str
-    labeled: int | None
-    state: str
-    reason: str | None
-    code: int | None
-    step: int
-    total_steps: int | None
-    attempt: int
-    created: int
-    started: int | None
-    ended: int | None
-    host: str | None
-    device: str | None
-    data_hash: str | None
-    split_hash: str | None
-    tags: list[str]
     exact: bool
     metric: str  # the run's primary metric, such as test/ema/head/accuracy
     value: float | None
@@ -47,7 +24,6 @@ class ListingRow(TypedDict):
     reducer: str | None  # how the value was taken from its curve: "median20" or "last"
     rate: float | None  # steps per second, of a run that is training
     eta: float | None  # seconds left
-    silent: int | None  # seconds without a heartbeat, of a run on another machine
 
 
 class Published(TypedDict):
@@ -83,35 +59,10 @@ class Note(TypedDict):
     text: str
 
 
-class Checkpoint(TypedDict):
+class Checkpoint(SavedCheckpoint):
     """A checkpoint that was saved, and whether it is still there."""
 
-    step: int
-    path: str
-    attempt: int
-    t: int
-    bytes: int | None
-    sha256: str | None
-    kind: str | None
     present: bool
-
-
-class Curve(TypedDict):
-    """The summary of one curve; mean20 and median20 are over its last twenty points."""
-
-    name: str
-    n: int
-    nans: int
-    first_step: int | None
-    first: float | None
-    last_step: int
-    last: float | None
-    min_step: int | None
-    min: float | None
-    max_step: int | None
-    max: float | None
-    mean20: float | None
-    median20: float | None
 
 
 class RunDetails(ListingRow):
@@ -128,7 +79,7 @@ class RunDetails(ListingRow):
     checkpoints: list[Checkpoint]
     curve: list[tuple[int, float]]
     published: Published | None
-    series: list[Curve]
+    series: list[CurveSummary]
     config: Setting
     components: Setting
     environment: Setting

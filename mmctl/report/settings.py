@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mmctl.identity import matters
-from mmctl.report.results import Setting
+from mmctl.run_folder.upgrade import Setting
+from mmctl.store.rows import StoredRecord
 
 VERSION = "version of "
 
@@ -13,35 +14,32 @@ VERSION = "version of "
 def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
     """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
     if not isinstance(config, dict) or not config:
-        return {prefix: config}
+        return {prefix: config} if prefix else {}
     flat: dict[str, Setting] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
-def versions(about: Mapping[str, Setting]) -> dict[str, Setting]:
+def versions(about: StoredRecord) -> dict[str, Setting]:
     """`version of labeler` -> name, version and file hash, for each component in a run.json."""
-    components = about.get("components")
     found: dict[str, Setting] = {}
-    for part in components if isinstance(components, list) else ():
-        if isinstance(part, dict):
-            where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
-            text = f"{part.get('name')} {part.get('version')} {part.get('file_hash') or ''}"
-            found[VERSION + where] = text.strip()
+    for part in about["components"]:
+        where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
+        text = f"{part.get('name')} {part.get('version')} {part.get('file_hash') or ''}"
+        found[VERSION + where] = text.strip()
     return found
 
 
-def differing_settings(abouts: Sequence[Mapping[str, Setting]], all_keys: bool) -> dict[str, list[Setting]]:
+def differing_settings(abouts: Sequence[StoredRecord], all_keys: bool) -> dict[str, list[Setting]]:
     """The settings in which some runs differ (or all), each with its value in each run; None where it has none.
 
     Runs with equal settings may differ in the version of a plugin; that is listed too.
     """
-    flat = []
-    for about in abouts:
-        config = about.get("config")
-        settings = flatten(config) if config and isinstance(config, dict) else {}
-        flat.append({key: value for key, value in settings.items() if matters(key)} | versions(about))
+    flat = [
+        {key: value for key, value in flatten(about["config"]).items() if matters(key)} | versions(about)
+        for about in abouts
+    ]
     keys = sorted({key for table in flat for key in table})
     rows = {key: [table.get(key) for table in flat] for key in keys}
     # Where the components themselves differ, their names say so already, and their versions add nothing.

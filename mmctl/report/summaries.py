@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import cast
 
 from mmctl.report.published import published_value
-from mmctl.report.results import Checkpoint, Curve, Difference, Evaluation, ListingRow, Note, RunDetails, Setting
+from mmctl.report.results import Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import flatten, versions
 from mmctl.run_folder import lease
+from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import headline
-from mmctl.store.rows import RunRow
+from mmctl.store.rows import CurveSummary, RunRow
 from mmctl.store.store import Store
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
@@ -50,7 +51,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
     """Everything that `mmctl show` knows about a run."""
     about = store.about(run)
     (row,) = listing(store, [run])
-    published = published_value(about.get("published"), run["primary_metric"], run["primary_metric"])
+    published = published_value(about["published"], run["primary_metric"], run["primary_metric"])
     if published and row["value"] is not None:
         published["distance"] = row["value"] - published["value"]
     notes: list[Note] = [{"t": run["created"], "text": str(about["note"])}] if about.get("note") else []
@@ -77,11 +78,11 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "curve": store.points(run, run["primary_metric"]),
         "published": published,
         "series": [
-            cast(Curve, {key: value for key, value in one.items() if key not in ("id", "run")})
+            cast(CurveSummary, {key: value for key, value in one.items() if key not in ("id", "run")})
             for one in store.series(run)
         ],
-        "config": about.get("config"), "components": about.get("components"),
-        "environment": about.get("environment"), "git": about.get("git"), "command": about.get("command"),
+        "config": about["config"], "components": list(about["components"]),
+        "environment": about["environment"], "git": about["git"], "command": about.get("command"),
     }  # fmt: skip
 
 
@@ -90,9 +91,9 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
     sides: list[dict[str, Setting]] = []
     for run in (a, b):
         about = store.about(run)
-        flat = flatten(about.get("config") or {}) | versions(about)
-        flat |= {f"environment.{key}": value for key, value in flatten(about.get("environment") or {}).items() if key}
-        flat |= {"git": (about.get("git") or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
+        flat = flatten(about["config"]) | versions(about)
+        flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
+        flat |= {"git": (about["git"] or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}
     return {

@@ -5,11 +5,13 @@ Nothing is written back: the folder stays as its own mmctl left it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias, cast
 
 from mmctl.identity import config_id_of
 
-Config = dict[str, Any]
+Setting: TypeAlias = "bool | int | float | str | list[Setting] | dict[str, Setting] | None"
+"""A value of a recipe or of run.json."""
+Config: TypeAlias = dict[str, Setting]
 """A resolved recipe, or another record of run.json: nested tables of plain values."""
 
 FORMAT = 2
@@ -33,7 +35,7 @@ def upgrade_recipe(data: Config) -> Config:
     return made
 
 
-def _value(table: str, key: str, value: Any) -> Any:
+def _value(table: str, key: str, value: Setting) -> Setting:
     # "unit" or "raw" is now true or false.
     return value == "unit" if table == "centroids" and key in KEYS_1["centroids"] else value
 
@@ -46,18 +48,19 @@ def upgrade_record(record: Config) -> Config:
     cell = made.pop("cell", None)
     config, components = record.get("config"), record.get("components")
     if isinstance(config, dict):
-        made["config"] = upgrade_recipe(config)
+        made["config"] = config = upgrade_recipe(config)
     if isinstance(components, list):
-        made["components"] = [_component(one) for one in components]
+        made["components"] = components = [_component(one) for one in components]
     try:  # so that old and new runs of one configuration are compared as one
-        made["config_id"] = config_id_of(made["config"], made["components"])
+        made["config_id"] = config_id_of(cast(Config, config), cast(list[Config], components))
     except (KeyError, TypeError, AttributeError):
         made["config_id"] = cell
     return made
 
 
-def _component(one: Any) -> Any:
-    if not isinstance(one, dict) or one.get("kind") != "method" or not isinstance(one.get("params"), dict):
+def _component(one: Setting) -> Setting:
+    params = one.get("params") if isinstance(one, dict) and one.get("kind") == "method" else None
+    if not isinstance(one, dict) or not isinstance(params, dict):
         return one
-    named = upgrade_recipe({"method": {"name": one.get("name"), **one["params"]}})["method"]
-    return one | {"params": {key: value for key, value in named.items() if key != "name"}}
+    named = upgrade_recipe({"method": params | {"name": one.get("name")}})["method"]
+    return one | {"params": {key: value for key, value in cast(Config, named).items() if key != "name"}}

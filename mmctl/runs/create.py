@@ -53,7 +53,7 @@ def create_run(
             "command": environment.command(),
             "code": environment.code(),
             "components": cast(list[Component], recipe.components()),
-            "environment": {**environment.machine(), "versions": environment.versions()},
+            "environment": {**environment.machine(), "versions": {**environment.versions()}},
             "git": environment.git(project.root()),
         }
         (folder / "recipe.toml").write_text(recipe.text(), "utf-8")

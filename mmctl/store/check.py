@@ -26,15 +26,15 @@ def database_problems(store: Store) -> list[str]:
 
 def contents(store: Store) -> Iterator[tuple[str, list[object]]]:
     """All rows of each run, without ids, so that two databases can be compared."""
-    for run in store.query("SELECT * FROM runs ORDER BY uid"):
+    for run in store._rows("SELECT * FROM runs ORDER BY uid"):
         one = [run["id"]]
         seen = ("id", "folder_ns", "beat", "beat_seen")
         rows: list[object] = [[value for key, value in run.items() if key not in seen]]
         for table in ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags"):
-            found = store.query(f"SELECT * FROM {table} WHERE run = ?", one)
+            found = store._rows(f"SELECT * FROM {table} WHERE run = ?", one)
             rows.append(sorted([[value for key, value in row.items() if key != "run"] for row in found], key=repr))
-        for series in store.query("SELECT * FROM series WHERE run = ? ORDER BY name", one):
+        for series in store._rows("SELECT * FROM series WHERE run = ? ORDER BY name", one):
             rows.append([value for key, value in series.items() if key not in ("id", "run")])
-            values = store.query("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
+            values = store._rows("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series["id"]])
             rows.append([tuple(row.values()) for row in values])
         yield run["uid"], rows

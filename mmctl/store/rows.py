@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from mmctl.run_folder.upgrade import Config
+from mmctl.run_folder.upgrade import Config, Setting
 
 
-class RunRow(TypedDict):
-    """One run as `ls` and filters see it; times are milliseconds since 1970, UTC."""
+class RunFacts(TypedDict):
+    """What the index knows about a run; times are milliseconds since 1970, UTC."""
 
-    id: int
     number: int
     uid: str
     name: str
@@ -21,7 +20,6 @@ class RunRow(TypedDict):
     config_id: str
     created: int
     total_steps: int | None
-    primary_metric: str
     state: str
     reason: str | None
     code: int | None
@@ -30,14 +28,33 @@ class RunRow(TypedDict):
     started: int | None
     ended: int | None
     host: str | None
-    boot: str | None
     device: str | None
-    exact: int
     data_hash: str | None
     split_hash: str | None
     labeled: int | None
     tags: list[str]
     silent: int | None  # seconds without a heartbeat, of a run on another machine
+
+
+class RunRow(RunFacts):
+    """One run as `ls` and filters see it."""
+
+    id: int
+    primary_metric: str
+    boot: str | None
+    exact: int
+
+
+class StoredRecord(TypedDict):
+    """A run.json as the index keeps it: it may come from anywhere, but its tables are tables."""
+
+    config: Config
+    components: list[Config]
+    environment: Config | None
+    git: Config | None
+    published: Config | None
+    note: NotRequired[Setting]
+    command: NotRequired[Setting]
 
 
 class TwinRow(TypedDict):
@@ -50,11 +67,9 @@ class TwinRow(TypedDict):
     exact: int
 
 
-class SeriesRow(TypedDict):
+class CurveSummary(TypedDict):
     """The summary of one curve; mean20 and median20 are over its last twenty points."""
 
-    id: int
-    run: int
     name: str
     n: int
     nans: int
@@ -70,10 +85,16 @@ class SeriesRow(TypedDict):
     median20: float | None
 
 
-class CheckpointRow(TypedDict):
+class SeriesRow(CurveSummary):
+    """The summary of one curve of one run."""
+
+    id: int
+    run: int
+
+
+class SavedCheckpoint(TypedDict):
     """A checkpoint that was saved; its files may have been removed since."""
 
-    run: int
     step: int
     path: str
     attempt: int
@@ -81,6 +102,12 @@ class CheckpointRow(TypedDict):
     bytes: int | None
     sha256: str | None
     kind: str | None
+
+
+class CheckpointRow(SavedCheckpoint):
+    """A checkpoint of one run."""
+
+    run: int
 
 
 class EvaluationRow(TypedDict):

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
+from mmctl.run_folder.upgrade import Setting
 from mmctl.store import metrics
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
@@ -116,7 +117,7 @@ def _some(runs: Sequence[RunRow], word: str) -> list[RunRow]:
 def _condition(store: Store, runs: Sequence[RunRow], field: str, sign: str, value: str) -> Callable[[RunRow], bool]:
     if field.startswith("cfg."):
         configs = store.configs(runs)
-        held = {run["id"]: _setting(configs[run["id"]], field[4:]) for run in runs}
+        held = {run["id"]: setting(configs[run["id"]], field[4:]) for run in runs}
     elif "/" in field or "@" in field:
         metrics.check_metric(store, runs, one := metrics.parse_metric(field))
         held = dict(metrics.metric_values(store, runs, one)[0])
@@ -151,7 +152,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _setting(config: Any, path: str) -> Any:
+def setting(config: Setting, path: str) -> Setting:
+    """The value of a recipe under a dotted key; None where there is none."""
     for key in path.split("."):
         config = config.get(key) if isinstance(config, dict) else None
     return config

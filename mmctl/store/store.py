@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network
@@ -25,7 +25,16 @@ from mmctl.run_folder.events import whole
 from mmctl.run_folder.upgrade import Config
 from mmctl.store import connection, importer
 from mmctl.store.connection import explained_errors, transaction
-from mmctl.store.rows import AttemptRow, CheckpointRow, EvaluationRow, EventRow, RunRow, SeriesRow, TwinRow
+from mmctl.store.rows import (
+    AttemptRow,
+    CheckpointRow,
+    EvaluationRow,
+    EventRow,
+    RunRow,
+    SeriesRow,
+    StoredRecord,
+    TwinRow,
+)
 
 STALE = 60_000
 """Milliseconds without a heartbeat after which a run on another machine is shown as `running?`."""
@@ -92,9 +101,9 @@ class Store:
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first, with their number in listings, tags and state as seen from this machine."""
-        rows = self.query(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
+        rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
         tags: dict[int, list[str]] = {}
-        for row in self.query("SELECT run, tag FROM tags ORDER BY tag"):
+        for row in self._rows("SELECT run, tag FROM tags ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
         now = lease.now()
         for row in rows:
@@ -110,11 +119,12 @@ class Store:
             "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND data_hash = ? "
             "AND split_hash = ? AND json_extract(about, '$.code') = ? ORDER BY created DESC"
         )
-        return cast(list[TwinRow], self.query(sql, [config_id, seed, *hashes]))
+        return cast(list[TwinRow], self._rows(sql, [config_id, seed, *hashes]))
 
-    def about(self, run: RunRow) -> Config:
+    def about(self, run: RunRow) -> StoredRecord:
         """The whole run.json of a run."""
-        return self._object(self.query("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
+        about = self._object(self._rows("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
+        return cast(StoredRecord, about)
 
     def configs(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The resolved recipes of some runs, by id."""
@@ -126,40 +136,38 @@ class Store:
 
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}
-        # A run.json may come from anywhere and hold anything.
-        part = f"CASE json_type(about, '$.{key}') WHEN 'object' THEN json_extract(about, '$.{key}') END"
-        sql = f"SELECT id, {part} AS part FROM runs WHERE {_within('id', runs)}"
-        return {row["id"]: self._object(row["part"] or "{}") for row in self.query(sql) if row["id"] in wanted}
+        sql = f"SELECT id, json_extract(about, '$.{key}') AS part FROM runs WHERE {_within('id', runs)}"
+        return {row["id"]: self._object(row["part"] or "{}") for row in self._rows(sql) if row["id"] in wanted}
 
     def data(self, run: RunRow) -> Config:
         """Sizes, classes and hashes of the data; empty before the run has read it."""
-        return self._object(self.query("SELECT data FROM runs WHERE id = ?", [run["id"]])[0]["data"] or "{}")
+        return self._object(self._rows("SELECT data FROM runs WHERE id = ?", [run["id"]])[0]["data"] or "{}")
 
     def series(self, run: RunRow) -> list[SeriesRow]:
         """The summary of each curve of a run."""
-        return cast(list[SeriesRow], self.query("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]]))
+        return cast(list[SeriesRow], self._rows("SELECT * FROM series WHERE run = ? ORDER BY name", [run["id"]]))
 
     def summaries(self, names: Sequence[str], runs: Sequence[RunRow] = ()) -> dict[tuple[int, str], SeriesRow]:
         """The summaries of the named curves of some runs (or all), by (run, name), in one query."""
         sql = f"SELECT * FROM series WHERE name IN ({', '.join('?' * len(names))})"
         sql += f" AND {_within('run', runs)}" if runs else ""
-        rows = cast(list[SeriesRow], self.query(sql, names))
+        rows = cast(list[SeriesRow], self._rows(sql, names))
         return {(row["run"], row["name"]): row for row in rows}
 
     def points(self, run: RunRow, name: str) -> list[tuple[int, float]]:
         """A curve as (step, value); NaN is NaN."""
         sql = "SELECT p.step, p.value FROM points p JOIN series s ON s.id = p.series WHERE s.run = ? AND s.name = ?"
-        rows = self.query(sql + " ORDER BY p.step", [run["id"], name])
+        rows = self._rows(sql + " ORDER BY p.step", [run["id"], name])
         return [(row["step"], float("nan") if row["value"] is None else row["value"]) for row in rows]
 
     def checkpoints(self, run: RunRow) -> list[CheckpointRow]:
         """The checkpoints of a run by step; the files of old ones may be deleted already."""
         sql = "SELECT * FROM checkpoints WHERE run = ? ORDER BY step, path"
-        return cast(list[CheckpointRow], self.query(sql, [run["id"]]))
+        return cast(list[CheckpointRow], self._rows(sql, [run["id"]]))
 
     def evaluations(self, run: RunRow) -> list[EvaluationRow]:
         """All evaluations of a run by step; those made after training have attempt 0."""
-        rows = self.query("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
+        rows = self._rows("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
         for row in rows:
             row["metrics"] = self._object(row["metrics"])
             row |= {key: json.loads(row[key] or "null") for key in ("per_class", "confusion")}
@@ -167,22 +175,26 @@ class Store:
 
     def events(self, run: RunRow, kind: str | None = None) -> list[EventRow]:
         """States, alerts, tags, notes, as they were written."""
-        rows = self.query("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
+        rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
         found = [row | {"body": self._object(row["body"])} for row in rows if kind in (None, row["kind"])]
         return cast(list[EventRow], found)
 
     def attempts(self, run: RunRow) -> list[AttemptRow]:
         """The attempts of a run: first step, number of dropped points, machine."""
-        rows = self.query("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
+        rows = self._rows("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
         return cast(list[AttemptRow], [row | {"body": self._object(row["body"])} for row in rows])
 
     def seconds(self, run: RunRow) -> float:
         """Time spent in training, over all attempts."""
         sql = "SELECT sum(s) AS s FROM (SELECT max(seconds) AS s FROM pace WHERE run = ? GROUP BY attempt)"
-        return float(self.query(sql, [run["id"]])[0]["s"] or 0.0)
+        return float(self._rows(sql, [run["id"]])[0]["s"] or 0.0)
 
-    def query(self, sql: str, values: Sequence[object] = ()) -> list[Config]:
-        """The rows of an SQL query."""
+    def counts(self) -> dict[str, int]:
+        """The number of rows of each table."""
+        tables = ("runs", "series", "points", "evaluations", "checkpoints", "events")
+        return {table: self._rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables}
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         with explained_errors(self.path):
             return [dict(row) for row in self._conn.execute(sql, values)]
 

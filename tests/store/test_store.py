@@ -485,7 +485,7 @@ def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     assert [finish(other) for other in others] == [(0, "", "")] * 8
     with Store(runs) as store:
         assert [run["state"] for run in store.runs()] == ["completed"] * 8
-        assert store.query("SELECT count(*) AS n FROM points") == [{"n": 20_000}]
+        assert store.counts()["points"] == 20_000
         assert database_problems(store) == []
 
 
