@@ -155,7 +155,8 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     )
     facts.append(("started", _when(run["started"])))
     if data:
-        parts = [f"{data[key]} {key}" for key in ("train", "labeled", "unlabeled", "val", "test") if data.get(key)]
+        words = {"train": "train", "labeled": "labelled", "unlabeled": "unlabelled", "val": "val", "test": "test"}
+        parts = [f"{data[key]} {word}" for key, word in words.items() if data.get(key)]
         hashes = f"(data {printable(run['data_hash'])[:12]}, split {printable(run['split_hash'])[:12]})"
         facts.append(("images", f"{', '.join(parts)} {hashes}"))
         pairs = zip(_list(data.get("classes")), _list(data.get("counts")), strict=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -70,9 +71,10 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "evaluations": _newest_evaluations(store, run),
         "alerts": [one["body"] for one in store.events(run, "alert")],
         "notes": notes,
+        # Path.is_dir raises where a name is longer than the file system allows.
         "checkpoints": [
             cast(Checkpoint, {key: value for key, value in one.items() if key != "run"}
-                 | {"present": (folder / one["path"]).is_dir()})
+                 | {"present": os.path.isdir(folder / one["path"])})  # noqa: PTH112
             for one in store.checkpoints(run)
         ],
         "curve": store.points(run, run["primary_metric"]),

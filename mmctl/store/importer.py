@@ -25,6 +25,7 @@ from mmctl.run_folder.events import (
     State,
     Tag,
     decode,
+    number,
     text,
     whole,
     words,
@@ -127,7 +128,9 @@ class _Import:
     def _evaluation(self, n: int, offset: int, t: int, event: Evaluation) -> None:
         split, weights, predictor = event.split or "", event.weights or "", event.predictor or ""
         row: list[Any] = [self.run_id, n, offset, t, event.step, event.checkpoint, split, weights, predictor, event.n]
-        row += [json.dumps(part) for part in (event.metrics, event.per_class, event.confusion)]
+        metrics = {k: v if v in ("inf", "-inf") else number(v) for k, v in event.metrics.items()}
+        per_class = None if event.per_class is None else [number(recall) for recall in event.per_class]
+        row += [json.dumps(part) for part in (metrics, per_class, event.confusion)]
         self.conn.execute(f"REPLACE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
         if n > 0:  # evaluated after training: no point of the training curve
             prefix = f"{split}/{weights}/{predictor}/"

@@ -8,6 +8,7 @@ a field is one of FIELDS, a setting such as cfg.optimizer.lr, or a metric such a
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,14 +56,15 @@ def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
 
 def folder_of_run(ref: str) -> Path:
     """The folder of a run: its path, or its number, name or id as `mmctl ls` shows them, or @last."""
-    path = Path(ref)
-    if (path / "run.json").is_file():
-        return path.resolve()
+    if os.path.isfile(f"{ref}/run.json"):  # noqa: PTH113 - Path.is_file raises where the name is too long
+        return Path(ref).resolve()
     runs = project.runs_dir()
     if not runs.is_dir():
         raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run recipes/digits.toml')
     with Store(runs) as store:
         store.sync()
+        if ref in store.unreadable:
+            raise UserError(f"{store.unreadable[ref]}. Restore the file, or remove the folder.")
         return runs / str(find_run(store.runs(), ref)["uid"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from helpers.fake_runs import family, finished_run, make_run
 from helpers.paths import REPO
+from mmctl.run_folder.journal import path_of
 from mmctl.store.store import Store
 
 Mm = Callable[..., Any]
@@ -45,6 +47,40 @@ def test_ls_limits_and_filters(mm: Mm, runs: Path) -> None:
     assert mm("ls", "tag:x").err == "no run matches\n"
     assert mm("ls", "stat:x").code == 2
     assert 'no field "stat"' in mm("ls", "stat:x").err
+
+
+def test_values_from_outside_break_no_page(mm: Mm, tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "runs", "odd")
+    path = path_of(folder, 1)
+    huge = re.sub(rb'"(macro_f1|nll|seconds|bytes)":[0-9.]+', rb'"\1":1' + b"0" * 400, path.read_bytes())
+    path.write_bytes(re.sub(rb'"path":"[^"]*"', b'"path":"' + b"x" * 5000 + b'"', huge))
+    for command in (
+        ("ls",),
+        ("show", "odd"),
+        ("show", "odd", "--json"),
+        ("compare",),
+        ("diff", "1", "1"),
+        ("db", "check"),
+    ):
+        result = mm(*command)
+        assert result.code == 0, (command, result.err)
+
+
+def test_a_run_that_cannot_be_read_is_named(mm: Mm, runs: Path) -> None:
+    uid = json.loads(mm("ls", "--json").out)["runs"][0]["uid"]
+    (runs / uid / "run.json").write_text("[")
+    result = mm("ls")
+    assert (result.code, result.out.count("20261125")) == (0, 9)
+    assert f"{uid}/run.json: not the record of a run" in result.err
+    for command in ("resume", "evaluate"):
+        refused = mm(command, uid)
+        assert refused.code == 2
+        assert f"{uid}/run.json: not the record of a run" in refused.err
+
+
+@pytest.mark.parametrize("command", ["show", "resume", "evaluate", "ls", "compare"])
+def test_a_name_longer_than_a_file_name(mm: Mm, runs: Path, command: str) -> None:
+    assert mm(command, "x" * 5000).code == 2
 
 
 def test_ls_without_runs(mm: Mm, tmp_path: Path) -> None:
