@@ -103,5 +103,7 @@ def info(as_json: Json = False) -> None:
     typer.echo(f"path     {found['path'] or 'in memory: the folder of runs cannot be written'}")
     typer.echo(f"size     {file_size(size)}, schema {found['schema']}, SQLite {sqlite3.sqlite_version}")
     if found["network"]:
-        typer.echo("network  yes: only commands on one host should read here; runs write their journals alone")
+        typer.echo(
+            "network  yes: use `mmctl db`, `ls`, `show` and `compare` on one host only; runs do not open the database"
+        )
     typer.echo("rows     " + ", ".join(f"{count} {table}" for table, count in rows.items()))

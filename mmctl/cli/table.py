@@ -43,27 +43,29 @@ def table(
     from mmctl.tables.spec import known_tables, read_table
 
     if form not in FORMATS:
-        raise UserError(f'--format "{form}": no such form.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
+        raise UserError(f'--format "{form}": no such format.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
+    as_json = as_json or form == "json"
     numbers = parse_seeds(seeds)
     if not given:
         tables = {name: read_table(name).head.title for name in known_tables()}
-        if as_json or form == "json":
+        if as_json:
             print_json({"tables": [{"name": name, "title": title} for name, title in tables.items()]})
-        for name, title in tables.items() if not (as_json or form == "json") else ():
-            typer.echo(f"{name}  {title}")
+        else:
+            typer.echo("\n".join(f"{name}  {title}" for name, title in tables.items()))
         return
-    read = read_table(given)
-    from mmctl.tables import fill as tables_
+    from mmctl.tables import fill
 
+    read = read_table(given)
+    cells = read.cells(sets or [])
     with open_store() as store:
-        found = tables_.fill_table(read, store, metric=metric or None, sets=sets or [])
+        found = fill.fill_table(read, cells, store, metric=metric or None)
     if commands:
-        lines = list(tables_.commands(read, found, numbers, sets or []))
-        if as_json or form == "json":
+        lines = list(fill.commands(read, cells, found, numbers))
+        if as_json:
             print_json({"table": found["table"], "commands": lines})
         else:
             typer.echo("\n".join(lines) or "# nothing is missing")
-    elif as_json or form == "json":
+    elif as_json:
         print_json(found)
     else:
         from mmctl.tables import formats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,16 +39,15 @@ def known_recipes() -> list[str]:
 
 def find_recipe(given: str | Path) -> Path:
     """The file of a recipe given by path or name (`digits`, `methods/fixmatch`); RecipeError if there is none."""
-    path = Path(given)
-    try:
-        if path.is_file():
-            return path
-        found = find_by_name(str(given), ())
-    except (OSError, ValueError):  # a name that is too long, or has a NUL character
-        found = None
+    found = Path(given) if is_file(given) else find_by_name(str(given), ())
     if found is None:
         raise RecipeError([no_such_recipe(str(given))])
     return found
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; Path.is_file raises for a name that is too long, and for a NUL character."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def find_by_name(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
@@ -56,7 +56,7 @@ def find_by_name(given: str, first: Sequence[Path], besides: Path | None = None)
     besides: a file to skip if there is another one, since a recipe may extend the shipped recipe of its own name.
     """
     name = given if given.endswith(".toml") else f"{given}.toml"
-    found = [folder / name for folder in (*first, *recipe_folders()) if (folder / name).is_file()]
+    found = [folder / name for folder in (*first, *recipe_folders()) if is_file(folder / name)]
     other = [path for path in found if besides is None or not same_file(path, besides)]
     return (other or found or [None])[0]  # type: ignore[list-item]
 

@@ -140,11 +140,7 @@ def _parents(path: Path, source: Source) -> list[Path]:
 
 
 def _parent(given: str, path: Path, source: Source) -> Path:
-    try:
-        found = find_by_name(given, (path.parent,), besides=path)
-    except (OSError, ValueError):  # a name of 5,000 letters, or with a NUL
-        found = None
-    if found is None:
+    if (found := find_by_name(given, (path.parent,), besides=path)) is None:
         raise _extends(source, no_such_recipe(given))
     return found
 

@@ -47,22 +47,21 @@ def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path,
         if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
             return ListedRecipe(*head, lacks=lacks)
         settings = resolve(layers, index, "recipe", fast=True).settings
-    except RecipeError as error:
-        return ListedRecipe(*head, problem=error.problems[0])
-    labels, steps = settings.split.labels, settings.train.steps
-    return ListedRecipe(*head, labels=labels, steps=steps, data_missing=_data_missing(layers, index))
+        missing = _data_missing(layers, index)
+    except MmctlError as error:
+        return ListedRecipe(*head, problem=error.problems[0] if isinstance(error, RecipeError) else str(error))
+    return ListedRecipe(*head, labels=settings.split.labels, steps=settings.train.steps, data_missing=missing)
 
 
 def _data_missing(layers: Layers, index: Index) -> str | None:
-    """The folder of the data set if it is needed and missing, or the error if the data set is unknown; else None."""
+    """The folder of the data set if it is needed and missing."""
     table = layers.data["dataset"]
-    try:
-        entry = index.find("dataset", table["name"])
-        read = outline(entry) if entry.file else None
-        root = project.data_root(table.get("root"), entry.name)
-    except MmctlError as error:
-        return str(error)
-    needed = read is None or inspect.signature(read).parameters["root"].default is inspect.Parameter.empty
-    if not needed or root.is_dir():
+    entry = index.find("dataset", table["name"])
+    root = project.data_root(table.get("root"), entry.name)
+    if (read := outline(entry)) is not None:
+        asked = inspect.signature(read).parameters.get("root")
+        if asked is None or asked.default is not inspect.Parameter.empty:
+            return None
+    if root.is_dir():
         return None
     return str(root.relative_to(project.root()) if root.is_relative_to(project.root()) else root)

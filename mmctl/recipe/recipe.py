@@ -20,8 +20,10 @@ from mmctl.identity import config_id_of
 from mmctl.plugin import LossTerm
 from mmctl.recipe.find import find_recipe
 from mmctl.recipe.layers import Layers, Origin, merge_sets, parse_sets, read_layers, same_name
+from mmctl.recipe.problems import Problems
 from mmctl.recipe.resolve import resolve
-from mmctl.recipe.resolved import Resolved, build_order, missing_policies
+from mmctl.recipe.resolved import Resolved, build_order
+from mmctl.recipe.rules import check_views
 from mmctl.recipe.settings import Settings
 from mmctl.recipe.toml_source import KeyPath, read_toml
 from mmctl.registry.index import Index, failure
@@ -148,10 +150,10 @@ class Recipe:
 
     def check_views(self, views: Mapping[str, Sequence[str]]) -> None:
         """Raise RecipeError if the views of a built method use augmentation policies that the recipe does not have."""
-        if lacking := missing_policies(views, self.after):
-            at = self.layers.origin(("method", "name"))
-            text = f"method {self.method_name} uses this policy: add a table [augment.{{}}] with a name"
-            raise RecipeError([f"{at}: augment.{name}: {text.format(name)}" for name in lacking])
+        problems = Problems(self.layers)
+        check_views(views, self.after, self.method_name, problems)
+        if problems.found:
+            raise RecipeError(problems.lines())
 
     def components(self) -> list[dict[str, Any]]:
         """The components of the recipe, for the record of the run."""
@@ -170,11 +172,15 @@ class Recipe:
         ]
 
 
-def load(given: str | Path, sets: Sequence[str] = (), index: Index | None = None) -> Recipe:
-    """Load a recipe by path or name, with `--set` options; RecipeError lists all problems at once."""
+def load(
+    given: str | Path, sets: Sequence[str] = (), index: Index | None = None, done: dict[Path, Layers] | None = None
+) -> Recipe:
+    """Load a recipe by path or name, with `--set` options; RecipeError lists all problems at once.
+
+    done: files that were read before, as for `read_layers`.
+    """
     path = find_recipe(given)
-    base = read_layers(path)
-    return _recipe(path, tuple(sets), index or Index(), merge_sets(base, sets) if sets else base)
+    return _recipe(path, tuple(sets), index or Index(), merge_sets(read_layers(path, done), sets), done)
 
 
 def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]]) -> Recipe:
@@ -191,23 +197,25 @@ def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | Non
     resolve(merge_sets(read_layers(path), sets), index or Index(), _stem(path), fast)
 
 
-def _recipe(path: Path, sets: tuple[str, ...], index: Index, layers: Layers) -> Recipe:
+def _recipe(
+    path: Path, sets: tuple[str, ...], index: Index, layers: Layers, done: dict[Path, Layers] | None = None
+) -> Recipe:
     recipe = Recipe(path, sets, index, layers, resolve(layers, index, _stem(path)))
     published = recipe.data.pop("published", {})
     figures = published.pop("figures", [])
-    if "value" in published and _applies(recipe, "value", ()):
+    if "value" in published and _applies(recipe, "value", (), done):
         recipe.data["published"] = published
         return recipe
     for figure in figures:
         figure_sets = figure.pop("set")
         # Most figures belong to other values; this comparison is much faster than to resolve their recipe.
-        if _has_all(recipe.data, parse_sets(figure_sets)) and _applies(recipe, "figures", figure_sets):
+        if _has_all(recipe.data, parse_sets(figure_sets)) and _applies(recipe, "figures", figure_sets, done):
             recipe.data["published"] = figure | published | figure
             layers.origins |= {("published", key): layers.origin(("published", "figures")) for key in figure}
     return recipe
 
 
-def _applies(recipe: Recipe, key: str, sets: Sequence[str]) -> bool:
+def _applies(recipe: Recipe, key: str, sets: Sequence[str], done: dict[Path, Layers] | None) -> bool:
     """Whether a published result is valid for this recipe: its settings are those of the file with the result.
 
     key: the key of the result in [published]; sets: the --set options of the result.
@@ -217,7 +225,7 @@ def _applies(recipe: Recipe, key: str, sets: Sequence[str]) -> bool:
     if is_own and not recipe.sets and not sets:
         return True
     try:
-        layers = read_layers(recipe.path if is_own else find_recipe(file))
+        layers = read_layers(recipe.path if is_own else find_recipe(file), done)
         there = resolve(merge_sets(layers, sets), recipe.index, recipe.name).data
     except MmctlError:
         return False  # the file is a fragment, which cannot have a result

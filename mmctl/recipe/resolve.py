@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from mmctl.errors import PluginError, RecipeError, suggest
 from mmctl.plugin import LossTerm
-from mmctl.recipe.find import recipe_folders
+from mmctl.recipe.find import find_by_name
 from mmctl.recipe.layers import SET, Layers, parse_sets
 from mmctl.recipe.problems import Problems
 from mmctl.recipe.resolved import Part, Resolved
@@ -71,7 +71,7 @@ class Resolver:
         method = self.component("method", None, ("method",))
         self.labeler(method)
         self.losses(method)
-        self.augments(method)
+        self.augments()
         self.component("launcher", None, ("launcher",), default="local")
         check_rules(self.result, self.problems)
 
@@ -176,10 +176,8 @@ class Resolver:
         return part
 
     def _method_recipe(self, kind: str, name: str) -> str:
-        if kind == "method" and NAME.fullmatch(name):
-            for folder in recipe_folders():
-                if (folder / "methods" / f"{name}.toml").is_file():
-                    return f'"{name}" is a recipe, not a method: use extends = "methods/{name}.toml" instead'
+        if kind == "method" and NAME.fullmatch(name) and find_by_name(f"methods/{name}", ()):
+            return f'"{name}" is a recipe, not a method: use extends = "methods/{name}" instead'
         return ""
 
     def root(self) -> dict[str, Any]:
@@ -239,7 +237,7 @@ class Resolver:
         self.faults(("loss", name), faults, LossTable.model_fields)
         return values(checked) if checked else {}
 
-    def augments(self, method: Part | None) -> None:
+    def augments(self) -> None:
         """[augment.NAME]: augmentation policies; `after` names the policy that is applied before this one."""
         tables = {name: self.table(("augment", name)) for name in self.table(("augment",))}
         for name, table in tables.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -49,9 +49,3 @@ def policy_chain(name: str, after: Mapping[str, str | None]) -> tuple[str, ...]:
 def build_order(after: Mapping[str, str | None]) -> tuple[str, ...]:
     """All policies in the order in which they must be built: each after the one in its `after`."""
     return tuple(dict.fromkeys(policy for name in after for policy in policy_chain(name, after)))
-
-
-def missing_policies(views: Mapping[str, Iterable[str]], policies: Iterable[str]) -> list[str]:
-    """The policies that are used in views but missing in `policies`."""
-    named = dict.fromkeys(policy for policies_ in views.values() for policy in policies_)
-    return [policy for policy in named if policy != "clean" and policy not in policies]

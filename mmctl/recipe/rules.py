@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Iterable, Mapping
 
 from mmctl.recipe.problems import Problems
-from mmctl.recipe.resolved import Part, Resolved, missing_policies
+from mmctl.recipe.resolved import Part, Resolved
 from mmctl.recipe.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Train
 
 
@@ -61,7 +62,8 @@ def check_rules(resolved: Resolved, problems: Problems) -> None:
         if method and "ema" in method.shape.supplied and not _optional(method, "ema"):
             problems.add(("average", "kind"), f"method {method.entry.name} needs averaged weights; {none}")
     if method:
-        check_views(resolved, problems, method)
+        views = getattr(method.component, "views", {})
+        check_views(views, resolved.after, str(method.entry.name), problems)
 
 
 def has_all(resolved: Resolved, problems: Problems, table: str, keys: tuple[str, ...]) -> bool:
@@ -83,8 +85,9 @@ def _optional(part: Part, name: str) -> bool:
     return inspect.signature(part.component).parameters[name].default is not inspect.Parameter.empty
 
 
-def check_views(resolved: Resolved, problems: Problems, method: Part) -> None:
-    """Add a problem for each augmentation policy that the method uses and the recipe does not have."""
-    for name in missing_policies(getattr(method.component, "views", {}), resolved.after):
-        text = f"method {method.entry.name} uses this policy: add a table [augment.{name}] with a name"
+def check_views(views: Mapping[str, Iterable[str]], policies: Collection[str], method: str, problems: Problems) -> None:
+    """Add a problem for each augmentation policy that the views of a method use and the recipe does not have."""
+    used = dict.fromkeys(policy for names in views.values() for policy in names)
+    for name in (policy for policy in used if policy != "clean" and policy not in policies):
+        text = f"method {method} uses this policy: add a table [augment.{name}] with a name"
         problems.add(("augment", name), text, ("method", "name"))

@@ -45,10 +45,13 @@ def outline(entry: Entry) -> Callable[..., Any] | None:
 
     Returns None if the source file alone does not tell them, for example because a base class is in another file.
     """
-    assert entry.file is not None
-    tree, names = _read(entry.file)
+    try:
+        tree, names = _read(entry.file) if entry.file else (ast.Module([], []), {})
+    except (OSError, SyntaxError, ValueError):
+        return None
     defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    node = defined[entry.attr]
+    if (node := defined.get(entry.attr)) is None:
+        return None
     if isinstance(node, ast.FunctionDef):
         return _like(node.args, names)
     classes, complete = _with_bases(node, defined)

@@ -203,25 +203,23 @@ def _test_against(base: ConfigurationRow, rows: Sequence[ConfigurationRow], numb
         found = _test(ours, theirs, test)
         if found is None:  # one run a side, or no shared seeds: there is a difference, but no test of it
             diff = stats.mean(list(ours.values())) - stats.mean(list(theirs.values()))
-            found = stats.Test("none", min(len(ours), len(theirs)), diff, None, None, None, 1.0)
-        against: Against = {
-            "name": found.name, "n": found.n, "diff": found.diff, "low": found.low, "high": found.high,
-            "p": found.p, "p_min": found.p_min, "p_holm": None,
-        }  # fmt: skip
+            n = min(len(ours), len(theirs))
+            found = {"name": "none", "n": n, "diff": diff, "low": None, "high": None, "p": None, "p_min": 1.0}
+        against: Against = {**found, "p_holm": None}
         row["values"][number]["against"] = against
-        if found.p is not None:
+        if found["p"] is not None:
             tested.append(against)
     if len(tested) > 1:
         for against, p in zip(tested, stats.holm([one["p"] for one in tested if one["p"] is not None]), strict=True):
             against["p_holm"] = p
 
 
-def _test(ours: Mapping[SeedKey, float], theirs: Mapping[SeedKey, float], test: str) -> stats.Test | None:
+def _test(ours: Mapping[SeedKey, float], theirs: Mapping[SeedKey, float], test: str) -> stats.Outcome | None:
     pairs = stats.shared(ours, theirs)
     if test == "permutation":
         if len(pairs) > stats.EXACT:
-            limit = f"at most {stats.EXACT} pairs, and here are {len(pairs)}"
-            raise UserError(f"--test permutation: it can count {limit}; use --test paired.")
+            limit = f"takes at most {stats.EXACT} pairs, but there are {len(pairs)}"
+            raise UserError(f"--test permutation {limit}; use --test paired.")
         return stats.permutation(pairs)
     if test == "paired" or (test == "auto" and ours.keys() == theirs.keys()):
         return stats.paired(pairs)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.filesize import decimal
 from rich.table import Table as RichTable
 from rich.text import Text
 
+Row = TypeVar("Row")
 GAP = 2
 WIDEST = 44
 """The largest width of a column."""
@@ -49,6 +50,11 @@ class Column:
         """The smallest number of terminal columns that it needs."""
         longest = max((cell_len(cell) for cell in [self.title, *self.cells]), default=0)
         return min(PROSE if self.prose else WIDEST, longest)
+
+
+def column(title: str, rows: Sequence[Row], cell: Callable[[Row], str], rank: int = 0, right: bool = False) -> Column:
+    """A column with one cell for each row."""
+    return Column(title, rank, right, [cell(row) for row in rows])
 
 
 def console() -> Console:
@@ -128,8 +134,12 @@ def spread(mean: float | None, std: float | None, name: str, out: Console) -> st
     """Mean and standard deviation in one cell."""
     if mean is None:
         return ""
-    between = " \u00b1 " if unicode(out) else " +- "
-    return figure(mean, name) + (f"{between}{figure(std, name)}" if std is not None else "")
+    return figure(mean, name) + (f"{plus_minus(out)}{figure(std, name)}" if std is not None else "")
+
+
+def plus_minus(out: Console) -> str:
+    """What stands between a mean and a standard deviation."""
+    return " \u00b1 " if unicode(out) else " +- "
 
 
 def p_value(p: float | None) -> str:

@@ -8,8 +8,8 @@ from functools import partial
 
 from rich.console import Console
 
-from mmctl.report.console import figure, is_share, p_value, print_heading, print_line, print_table, spread
-from mmctl.report.print_runs import column, setting
+from mmctl.report.console import column, figure, is_share, p_value, print_heading, print_line, print_table, spread
+from mmctl.report.print_runs import setting
 from mmctl.report.results import Against, ComparedMetric, ComparedRun, Comparison, ConfigurationRow, Panel, Published
 from mmctl.run_folder.upgrade import Setting
 from mmctl.text import printable

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
 
 from rich.console import Console
 
 from mmctl.identity import matters
-from mmctl.report.console import Column, cut, figure, file_size, print_heading, print_line, print_table, spark, unicode
+from mmctl.report.console import (
+    column,
+    cut,
+    figure,
+    file_size,
+    print_heading,
+    print_line,
+    print_table,
+    spark,
+    spread,
+)  # fmt: skip
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails
 from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
@@ -25,9 +34,6 @@ TITLES = {
     "ece": "ECE",
     "largest_class": "largest class",
 }
-
-
-Row = TypeVar("Row")
 
 
 def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
@@ -134,7 +140,6 @@ def setting(value: Setting) -> str:
 
 def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     data = run["data"]
-    dash = " \u00b1 " if unicode(out) else " +- "
     facts = [("run", f"#{run['number']}  {printable(run['folder'])}")]
     state = f"step {run['step']} of {run['total_steps'] or '?'}"
     state += f", {duration(run['seconds'])} of training" if run["seconds"] else ""
@@ -169,10 +174,8 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         how = WORDS[run["reducer"] or "last"]
         facts.append(("result", f"{short_name(run['metric'])} {figure(run['value'], run['metric'])} ({how})"))
     if (published := run["published"]) is not None:
-        given = figure(published["value"]) + (
-            f"{dash}{figure(published['std'])}" if published["std"] is not None else ""
-        )
-        away = f", ours {figure(published['distance'], sign=True)}" if "distance" in published else ""
+        given = spread(published["value"], published["std"], run["metric"], out)
+        away = f", ours {figure(published['distance'], run['metric'], sign=True)}" if "distance" in published else ""
         source = ", ".join(printable(published[key]) for key in ("source", "selection") if published[key])
         facts.append(("published", f"{given} ({source}){away}"))
     facts.append(("tags", printable(" ".join(run["tags"]))))
@@ -207,10 +210,6 @@ def _metric(name: str, row: Evaluation) -> str:
 
 def _share(value: object) -> str:
     return figure(value) if isinstance(value, (int, float)) else "-"
-
-
-def column(title: str, rows: Sequence[Row], cell: Callable[[Row], str], rank: int = 0, right: bool = False) -> Column:
-    return Column(title, rank, right, [cell(row) for row in rows])
 
 
 def _parameters(value: Setting) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+from mmctl.report.stats import Outcome
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.rows import CurveSummary, RunFacts, SavedCheckpoint
 
@@ -97,16 +98,9 @@ class Difference(TypedDict):
     differences: dict[str, list[Setting]]
 
 
-class Against(TypedDict):
+class Against(Outcome):
     """A configuration tested against the baseline; p_holm is p adjusted for the number of tests."""
 
-    name: str
-    n: int
-    diff: float
-    low: float | None
-    high: float | None
-    p: float | None
-    p_min: float
     p_holm: float | None
 
 

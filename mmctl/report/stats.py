@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 EXACT = 12
 """The largest number of pairs for the permutation test, which counts 2^n sign patterns."""
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Test:
+class Outcome(TypedDict):
     """The outcome of one comparison; `p_min` is the smallest p an exact test of so many runs can give."""
 
     name: str
@@ -25,8 +23,6 @@ class Test:
     high: float | None
     p: float | None
     p_min: float
-
-    __test__ = False  # for pytest, which would collect it
 
 
 def mean(values: Sequence[float]) -> float:
@@ -56,7 +52,7 @@ def shared(a: Mapping[Key, float], b: Mapping[Key, float]) -> list[tuple[float, 
     return [(a[key], b[key]) for key in sorted(a.keys() & b.keys(), key=str)]
 
 
-def paired(pairs: Sequence[tuple[float, float]]) -> Test | None:
+def paired(pairs: Sequence[tuple[float, float]]) -> Outcome | None:
     """Student's t over the differences a - b of runs that share seed and split."""
     if len(pairs) < 2:
         return None
@@ -66,7 +62,7 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Test | None:
     return _student("paired t", n, diff, error, n - 1, smallest_p(n))
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
+def welch(a: Sequence[float], b: Sequence[float]) -> Outcome | None:
     """Welch's t: two samples, which may differ in size and spread."""
     if len(a) < 2 or len(b) < 2:
         return None
@@ -76,7 +72,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
     return _student("Welch t", min(len(a), len(b)), mean(a) - mean(b), math.sqrt(va + vb), freedom, p_min)
 
 
-def permutation(pairs: Sequence[tuple[float, float]]) -> Test | None:
+def permutation(pairs: Sequence[tuple[float, float]]) -> Outcome | None:
     """Exact sign-flip test: the share of all sign patterns of the differences whose mean is as far from zero."""
     n = len(pairs)
     if not 2 <= n <= EXACT:
@@ -88,7 +84,10 @@ def permutation(pairs: Sequence[tuple[float, float]]) -> Test | None:
     patterns = product((1, -1), repeat=n)
     extreme = sum(abs(sum(s * g for s, g in zip(signs, gaps, strict=True))) >= bar for signs in patterns)
     low, high = interval(gaps) or (None, None)
-    return Test("sign flip", n, mean(gaps), low, high, extreme / 2**n, smallest_p(n))
+    return {
+        "name": "sign flip", "n": n, "diff": mean(gaps), "low": low, "high": high, "p": extreme / 2**n,
+        "p_min": smallest_p(n),
+    }  # fmt: skip
 
 
 def smallest_p(n: int) -> float:
@@ -123,11 +122,12 @@ def t_quantile(level: float, freedom: float) -> float:
     return (low + high) / 2
 
 
-def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float) -> Test:
+def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float) -> Outcome:
+    found: Outcome = {"name": name, "n": n, "diff": diff, "low": None, "high": None, "p": None, "p_min": p_min}
     if error <= 1e-12 * max(1.0, abs(diff)):  # no spread at all: a t test would claim certainty
-        return Test(name, n, diff, None, None, 1.0 if diff == 0 else None, p_min)
+        return found | {"p": 1.0 if diff == 0 else None}
     half = t_quantile(0.95, freedom) * error
-    return Test(name, n, diff, diff - half, diff + half, t_tail(diff / error, freedom), p_min)
+    return found | {"low": diff - half, "high": diff + half, "p": t_tail(diff / error, freedom)}
 
 
 def _beta(x: float, a: float, b: float) -> float:

@@ -1,4 +1,6 @@
-"""The SQLite index of all runs, made from their journals and from nothing else; which runs and which figure are meant.
+"""The SQLite index of all runs, made from their journals and from nothing else.
+
+Also finds the runs and the metrics that a command names.
 
 Imports run_folder/ and the ground; no torch, so that reading commands start fast.
 """

@@ -41,7 +41,6 @@ class RunRow(RunFacts):
 
     id: int
     primary_metric: str
-    boot: str | None
     exact: int
 
 

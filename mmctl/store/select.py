@@ -50,7 +50,7 @@ def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
     known = {run["uid"] for run in runs} | {run["name"] for run in runs}
-    where = " See: mmctl ls" if runs else " There are no runs yet: mmctl run"
+    where = " See: mmctl ls" if runs else " There are no runs yet. Start one: mmctl run digits"
     raise RunNotFound(f'no run "{reference}".{suggest(reference, known)}{where}')
 
 
@@ -60,7 +60,7 @@ def folder_of_run(ref: str) -> Path:
         return Path(ref).resolve()
     runs = project.runs_dir()
     if not runs.is_dir():
-        raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run recipes/digits.toml')
+        raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run digits')
     with Store(runs) as store:
         store.sync()
         if ref in store.unreadable:

@@ -40,8 +40,8 @@ STALE = 60_000
 """Milliseconds without a heartbeat after which a run on another machine is shown as `running?`."""
 COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
-    "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.boot, r.device, "
-    "r.exact, r.data_hash, r.split_hash, r.labeled, r.beat, r.beat_seen, "
+    "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.device, "
+    "r.exact, r.data_hash, r.split_hash, r.labeled, r.beat_seen, "
     "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 
@@ -110,7 +110,6 @@ class Store:
             row["tags"] = tags.get(row["id"], [])
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
-            row.pop("beat")
         return cast(list[RunRow], rows)
 
     def twins(self, config_id: str, seed: int, hashes: tuple[str, str, str]) -> list[TwinRow]:

@@ -101,12 +101,11 @@ class FilledTable(TypedDict):
     notes: list[str]
 
 
-def fill_table(table: TableFile, store: Store, *, metric: str | None = None, sets: Sequence[str] = ()) -> FilledTable:
-    """The whole table as one object; figures are in the table's unit."""
+def fill_table(table: TableFile, cells: Sequence[Cell], store: Store, *, metric: str | None = None) -> FilledTable:
+    """The whole table as one object, of its cells as `table.cells()` gives them; figures are in the table's unit."""
     metric = metric or table.head.metric
     if not parse_metric(metric).name.endswith(SHARES):
         raise UserError(f'"{metric}": a table is in percent, so its metric must end in {" or ".join(SHARES)}.')
-    cells = table.cells(sets)
     runnable = {cell.row for cell in cells if cell.given}
     runs = store.runs()
     by_config: dict[str, list[RunRow]] = {}
@@ -212,11 +211,11 @@ def heading(table: TableFile, column: str) -> str:
     return " ".join(part for part in (one.group, one.title or column) if part)
 
 
-def commands(table: TableFile, found: FilledTable, seeds: Sequence[int], sets: Sequence[str] = ()) -> Iterator[str]:
+def commands(table: TableFile, cells: Sequence[Cell], found: FilledTable, seeds: Sequence[int]) -> Iterator[str]:
     """The shell commands that fill the missing cells, and comments for cells that cannot be run."""
     lacking: dict[str, dict[str, list[str]]] = {}
     said: set[str] = set()
-    for cell, place in zip(table.cells(sets), found["cells"], strict=True):
+    for cell, place in zip(cells, found["cells"], strict=True):
         where = f"{title(table, cell.row)} {heading(table, cell.column)}"
         for reason in cell.lacks:
             lacking.setdefault(reason, {}).setdefault(title(table, cell.row), []).append(heading(table, cell.column))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import groupby
 from typing import NamedTuple
 
 from rich.console import Console
 
-from mmctl.report.console import GAP, Column, cut, print_line, print_table, unicode
+from mmctl.report.console import GAP, Column, cut, plus_minus, print_line, print_table
 from mmctl.tables.fill import FilledColumn, FilledTable, OurCell, PublishedCell
 from mmctl.text import printable
 
-FORMATS = ("text", "markdown", "latex", "csv", "json")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CSV = (
     "row", "column", "dataset", "labels", "published", "published_std", "right", "pasted", "note", "ours", "ours_std",
@@ -36,7 +35,7 @@ def print_text(found: FilledTable, out: Console) -> None:
     """The table, in as many parts as the terminal's width asks for."""
     print_line(out, printable(found["title"]), "bold")
     print_line(out, f"{found['unit']}\n", "dim")
-    lines, notes = _lines(found, " \u00b1 " if unicode(out) else " +- ")
+    lines, notes = _lines(found, plus_minus(out))
     titles = Column("", 0, False, [("  " if one.kind != "published" else "") + cut(one.title, 30) for one in lines])
     columns = [
         Column(_heading(column), 0, True, [_marked(one.texts[n], one.marks[n], "[{}]") for one in lines])
@@ -209,7 +208,7 @@ def _notes(found: FilledTable) -> list[str]:
             for words, at in places.items()
         ]
         what = metric if found["unit"] == "accuracy %" else f"100 - {metric}"
-        ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over completed runs of this very recipe"
+        ours = f"ours: {what}, {', '.join(rules)}; mean and standard deviation over its completed runs"
     return [*notes, ours, *(printable(note) for note in found["notes"])]
 
 
@@ -234,6 +233,3 @@ def _tex(text: str) -> str:
 def form(found: FilledTable, name: str) -> str:
     """The table in one of the forms for documents."""
     return {"markdown": markdown, "latex": latex, "csv": as_csv}[name](found)
-
-
-__all__: Sequence[str] = ("FORMATS", "as_csv", "form", "latex", "markdown", "print_text")

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from mmctl import project
 from mmctl.errors import MmctlError, RecipeError, UserError, suggest
-from mmctl.recipe.find import find_by_name, recipe_folders
-from mmctl.recipe.layers import parse_sets, read_layers, same_name
+from mmctl.recipe.find import find_by_name, is_file, recipe_folders
+from mmctl.recipe.layers import Layers, parse_sets, read_layers, same_name
 from mmctl.recipe.recipe import Recipe, load
 from mmctl.recipe.settings import Positive, Table
 from mmctl.recipe.toml_source import Problem, Source, read_toml
@@ -95,6 +95,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class _Known:
+    """What the cells of a table share: many name the same recipe, and all recipes have the same parents."""
+
+    index: Index
+    files: dict[Path, Layers] = field(default_factory=dict)
+    recipes: dict[tuple[Path, tuple[str, ...]], Recipe] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TableFile:
     """A checked table."""
 
@@ -107,17 +116,16 @@ class TableFile:
 
     def cells(self, sets: Sequence[str] = (), index: Index | None = None) -> list[Cell]:
         """All cells, row by row, with their recipes; sets: `--set` options for all recipes."""
-        index = index or StaticIndex()
-        made: dict[tuple[Path, tuple[str, ...]], Recipe] = {}
+        known = _Known(index or StaticIndex())
         places = [(row, column) for row in self.rows for column in self.columns]
-        found = [self._cell(*place, tuple(sets), index, made) for place in places]
-        if sets and not made:  # a --set option that no recipe takes is a mistake
+        found = [self._cell(*place, tuple(sets), known) for place in places]
+        if sets and not known.recipes:  # a --set option that no recipe takes is a mistake
             for place in places:
-                if (plain := self._cell(*place, (), index, {}).recipe) is not None:
+                if (plain := self._cell(*place, (), known).recipe) is not None:
                     plain.with_sets(sets)
         return found
 
-    def _cell(self, row: str, column: str, sets: tuple[str, ...], index: Index, made: dict[Any, Recipe]) -> Cell:
+    def _cell(self, row: str, column: str, sets: tuple[str, ...], known: _Known) -> Cell:
         theirs, across = self.columns[column], self.rows[row]
         figure = self.figures.get((row, column), NONE)
         given = figure.recipe or across.recipe
@@ -125,20 +133,20 @@ class TableFile:
             return Cell(row, column, figure)
         given = given.replace("{labels}", str(theirs.labels)).replace("{dataset}", theirs.dataset)
         lacks = []
-        if (path := find_cell_recipe(given, self.path.parent)) is None:
+        if (path := find_by_name(given, (self.path.parent, project.root()))) is None:
             lacks.append(f"there is no recipe {given}")
         try:
-            index.find("dataset", theirs.dataset)
+            known.index.find("dataset", theirs.dataset)
         except MmctlError:
             lacks.append(f"there is no data set component {theirs.dataset}")
         if path is None or lacks:
             return Cell(row, column, figure, given, lacks=tuple(lacks))
         words = (*self.head.set, *theirs.set, *across.set, *figure.set, *sets)
         try:
-            words = (*_place(path, theirs), *words)
-            if (path, words) not in made:
-                made[path, words] = load(path, words, index)
-            return Cell(row, column, figure, given, words, made[path, words])
+            words = (*_place(read_layers(path, known.files).data, theirs), *words)
+            if (path, words) not in known.recipes:
+                known.recipes[path, words] = load(path, words, known.index, known.files)
+            return Cell(row, column, figure, given, words, known.recipes[path, words])
         except RecipeError as error:
             return Cell(row, column, figure, given, words, lacks=(f"{given}: {error.problems[0]}",))
 
@@ -147,17 +155,8 @@ class TableFile:
         return f"{self.source.label}:{self.source.line(path)}: {dotted(path)}"
 
 
-def find_cell_recipe(given: str, beside: Path) -> Path | None:
-    """A recipe's file: beside the table, in the project, or by name."""
-    try:
-        return find_by_name(given, (beside, project.root()))
-    except (OSError, ValueError):
-        return None
-
-
-def _place(path: Path, column: Column) -> Iterator[str]:
+def _place(data: Mapping[str, Any], column: Column) -> Iterator[str]:
     """The `--set` options that give a recipe the column's data set and labels, where they differ."""
-    data = read_layers(path).data
 
     def said(table: str, key: str) -> Any:
         return data[table].get(key) if isinstance(data.get(table), dict) else None
@@ -186,10 +185,7 @@ def known_tables() -> list[str]:
 def read_table(given: str | Path) -> TableFile:
     """Read a table by path or name; RecipeError lists everything that is wrong."""
     path = Path(given)
-    try:
-        found = path if path.is_file() else find_by_name(f"tables/{given}", ())
-    except (OSError, ValueError):
-        found = None
+    found = path if is_file(path) else find_by_name(f"tables/{given}", ())
     if found is None:
         known = known_tables()
         stem = path.name.removesuffix(".toml")

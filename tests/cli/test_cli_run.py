@@ -40,7 +40,7 @@ def test_a_run_from_start_to_evaluation(mm: Callable[..., Result], tmp_path: Pat
     listed = json.loads(mm("ls", "--json").out)
     assert len(listed["runs"]) == 1
     shown = mm("show", "first").out
-    assert "20 labeled" in shown
+    assert "20 labelled" in shown
     assert "completed" in shown
 
 

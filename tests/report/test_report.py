@@ -228,7 +228,7 @@ def test_cells_means_and_the_paired_test(store: Store) -> None:
     assert right
     against = cells["marginmix"]["values"][0]["against"]
     assert (against["name"], against["n"], against["p_min"]) == ("paired t", 5, 0.0625)
-    assert against["p"] == pytest.approx(right.p)
+    assert against["p"] == pytest.approx(right["p"])
     others = cells["mixmatch"]["values"][0]["against"]
     assert [against["p_holm"], others["p_holm"]] == pytest.approx(stats.holm([against["p"], others["p"]]))
     assert "against" not in cells["supervised"]["values"][0]
@@ -420,7 +420,7 @@ def test_better_cells_come_first_whatever_the_direction(runs: Path) -> None:
 
 def test_the_permutation_test_says_what_it_cannot_count(runs: Path) -> None:
     family(runs, 13)
-    with synced(runs) as store, pytest.raises(UserError, match="it can count at most 12 pairs, and here are 13"):
+    with synced(runs) as store, pytest.raises(UserError, match="takes at most 12 pairs, but there are 13"):
         compare(store, store.runs(), ["test/accuracy"], test="permutation")
 
 
