@@ -67,7 +67,7 @@ class TrainingFailed(MmctlError):
 
 
 class Diverged(TrainingFailed):
-    """A loss term became NaN or infinite."""
+    """A loss or a weight of the network became NaN or infinite."""
 
     def __init__(self, term: str, step: int) -> None:
         self.term, self.step = term, step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,22 +19,18 @@ def matters(key: str) -> bool:
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
 
 
-def identity(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved recipe without the keys of EXECUTION."""
-    kept: dict[str, Any] = copy.deepcopy({k: v for k, v in data.items() if k not in EXECUTION})
-    for name, table in kept.items():
-        if isinstance(table, dict):
-            kept[name] = {k: v for k, v in table.items() if f"{name}.{k}" not in EXECUTION}
-    return kept
-
-
 def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
     """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
 
     Runs with the same one differ only in their seed.
     """
-    kept: dict[str, Any] = identity(data)
-    kept.pop("seed", None)
+    kept = {
+        name: {key: value for key, value in table.items() if matters(f"{name}.{key}")}
+        if isinstance(table, dict)
+        else table
+        for name, table in data.items()
+        if matters(name)
+    }
     foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
     text = json.dumps([kept, foreign] if foreign else kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

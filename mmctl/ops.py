@@ -128,7 +128,7 @@ def draw_mixup(
     rng: Generator,
     sizes: Sequence[int],
     alpha: float,
-    per: Literal["sample", "batch"] = "sample",
+    lambda_per: Literal["sample", "batch"] = "sample",
     near: bool = True,
 ) -> dict[str, np.ndarray]:
     """MixUp's random numbers for batches of these global sizes: `lam`, and `partner`, a permutation over all of them.
@@ -136,7 +136,7 @@ def draw_mixup(
     near: lambda <- max(lambda, 1 - lambda), so that each mixed image stays nearer to the original one (MixMatch).
     """
     n = sum(sizes)
-    lam = rng.beta(alpha, alpha, n if per == "sample" else 1)
+    lam = rng.beta(alpha, alpha, n if lambda_per == "sample" else 1)
     lam = np.broadcast_to(np.maximum(lam, 1 - lam) if near else lam, (n,))
     return {"lam": lam.astype(np.float32), "partner": rng.permutation(n)}
 

@@ -188,7 +188,7 @@ class Limits(NamedTuple):
 
 
 class Backbone(Protocol):
-    """nn.Module(in_channels, image_size, *, ...); `mean` and `std` (0 to 1) if pretrained with them."""
+    """nn.Module(supplied arguments, *, parameters of the recipe); `mean` and `std` (0 to 1) if pretrained with them."""
 
     embed_dim: int
 
@@ -218,7 +218,7 @@ class Augment(Protocol):
 
 
 class Labeler(Protocol):
-    """nn.Module(num_classes, embed_dim, num_unlabeled, prior_K, steps, centroids, *, ...)."""
+    """nn.Module(supplied arguments, *, parameters of the recipe)."""
 
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Pseudo-labels from the views of the same images, without gradient."""
@@ -226,7 +226,7 @@ class Labeler(Protocol):
 
 
 class Loss(Protocol):
-    """Callable or nn.Module(num_classes, embed_dim, centroids, *, ...)."""
+    """Callable, or nn.Module(supplied arguments, *, parameters of the recipe)."""
 
     def __call__(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
         """0-d: the mean of loss * weight over the global batch; a row of weight 0 counts as a zero."""
@@ -234,7 +234,7 @@ class Loss(Protocol):
 
 
 class Method(Protocol):
-    """nn.Module(model, ema, labeler, losses, centroids, augments, num_..., steps, *, ...).
+    """nn.Module(supplied arguments, *, parameters of the recipe).
 
     No class attribute may have the name of a supplied argument: it would hide the submodule of that name.
     """

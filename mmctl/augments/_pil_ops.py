@@ -117,14 +117,14 @@ def blended(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, ops: Collection[int])
         if BLUR in present:
             filtered = where(op == BLUR, blur, filtered, x)
         if present <= {COLOR, SHARPNESS}:
-            return mix(filtered, x, alpha)
+            return blend(filtered, x, alpha)
         to_filtered = _wide((op == SMOOTH) | (op == BLUR), x)
-        return mix(torch.where(to_filtered, x, filtered), torch.where(to_filtered, filtered, x), alpha)
+        return blend(torch.where(to_filtered, x, filtered), torch.where(to_filtered, filtered, x), alpha)
 
     return only(among(op_B, BLENDS), change, x_BCHW, op_B, alpha_B) if present else x_BCHW
 
 
-def mix(from_B: Tensor, to_B: Tensor, alpha_B: Tensor) -> Tensor:
+def blend(from_B: Tensor, to_B: Tensor, alpha_B: Tensor) -> Tensor:
     """PIL's Image.blend: from + alpha (to - from) in float32, clamped to 0..255 and truncated to integers."""
     start = from_B.float()
     return start.add((to_B.float() - start).mul_(_wide(alpha_B, to_B))).clamp_(0, 255).to(torch.uint8)
@@ -207,7 +207,7 @@ def curves(x_BCHW: Tensor, op_B: Tensor, alpha_B: Tensor, level_B: Tensor, ops: 
     if CONTRAST in ops:
         middle = where(op_B == CONTRAST, mean_luma, torch.zeros_like(alpha_B), x_BCHW)
         start = torch.where(op == CONTRAST, middle[:, None, None], start)
-    return mix(start, end, alpha_B)
+    return blend(start, end, alpha_B)
 
 
 def mean_luma(x_BCHW: Tensor) -> Tensor:

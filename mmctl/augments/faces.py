@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mmctl.augments import _geometry
 from mmctl.augments.affine import Affine, NotNegative, Padding
 from mmctl.plugin import augment
 
@@ -33,7 +34,7 @@ class Faces(Affine):
         noise: NotNegative = 0.02,
         padding: Padding = "reflection",
     ) -> None:
-        side = image_size if isinstance(image_size, int) else min(image_size)
+        side = min(_geometry.sides(image_size))
         super().__init__(
             rotate=rotate, zoom=0.0, shift=shift * side, shear=0.0, flip=flip, noise=noise, padding=padding
         )

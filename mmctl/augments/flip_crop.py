@@ -11,6 +11,7 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
+from mmctl.augments import _geometry
 from mmctl.plugin import DataError, augment
 
 
@@ -35,7 +36,7 @@ class FlipCrop:
         flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
         pad: Annotated[int, Field(ge=0)] = 4,
     ) -> None:
-        side = image_size if isinstance(image_size, int) else min(image_size)
+        side = min(_geometry.sides(image_size))
         if pad >= side:
             raise DataError(f"flip_crop: pad = {pad} needs images larger than {pad} px, but a side is {side} px")
         self.flip, self.pad = flip, pad

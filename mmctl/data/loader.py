@@ -19,6 +19,7 @@ from torch import Tensor
 from mmctl import ops
 from mmctl.data.draws import generator
 from mmctl.data.images import Normalization, one_hot
+from mmctl.data.split import class_of
 from mmctl.data.transfer import DevicePlan, Plan
 from mmctl.plugin import Batch, Images, Split
 from mmctl.recipe.resolved import policy_chain
@@ -103,20 +104,19 @@ class Loader:
         self.chains = {name: policy_chain(name, after) for name in {v for vs in self.views.values() for v in vs}}
         self.table = {"x": split.labeled, "u": split.unlabeled}  # rows of the training images
         self.rows = {b: torch.as_tensor(r, device=device) for b, r in self.table.items()}
-        target_NK = one_hot(images)
+        class_N = class_of(images)
         labeled: Order | Balanced = Order(len(split.labeled), batch, seed, "labeled", straddle=True)
         if sampling == "balanced":
-            labeled = Balanced(target_NK[split.labeled].argmax(-1), batch, seed, "labeled")
+            labeled = Balanced(class_N[split.labeled], batch, seed, "labeled")
         self.order = {
             "x": labeled,
             "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
         }
         self.resident = not isinstance(images.pixels, np.memmap)
         self.pixels = on_device(images, device) if self.resident else images.pixels
-        targets = torch.from_numpy(target_NK).to(device)
-        self.target_NK = targets
+        self.target_NK = torch.from_numpy(one_hot(images)).to(device)
         # True labels of the unlabelled images, used only to score pseudo-labels; -1 = unknown.
-        self.hidden = torch.where(targets.sum(-1) > 0, targets.argmax(-1), -1)[self.rows["u"]]
+        self.hidden = torch.as_tensor(class_N[split.unlabeled], device=device)
 
     def plan(self, step: int) -> Plan:
         """Everything about step `step` that is decided on the CPU: rows, random draws, pixels if not on the device."""

@@ -76,8 +76,9 @@ class Aligning(nn.Module):
 def known(labeler: nn.Module, labeled: Output | None) -> Output:
     """The predictions for the labelled images; raises PluginError if the method does not give them."""
     if labeled is None:
+        _, name = labeler.__mmctl__  # type: ignore[misc]
         raise PluginError(
-            f"labeler {type(labeler).__name__.lower()} needs the predictions for labelled images, and this method does "
+            f"labeler {name} needs the predictions for labelled images, and this method does "
             "not give them: use a method that does, such as fixmatch, or another labeler."
         )
     return labeled

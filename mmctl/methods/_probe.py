@@ -21,11 +21,13 @@ def probe_view(augments: Mapping[str, Any]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def update_probe(augments: Mapping[str, Any], net: Any, batch: Batch) -> None:
-    """Give the policy a score for each image: how near the prediction is to the label, 1 - |p - y| / 2.
+    """Give the policy [augment.probe], if there is one, a score for each image: 1 - |p - y| / 2.
 
     The probe is the last view of the labelled images; `net` predicts in eval mode. Scores are of this rank's images,
     draws of the global batch.
     """
+    if "probe" not in augments:
+        return
     error_B = (net(batch.x[-1], bn="running").probs - batch.y).abs().sum(-1)
     draws = batch.view_draws[f"x{len(batch.x) - 1}"]["probe"]
     augments["probe"].update(1 - 0.5 * error_B, **draws)

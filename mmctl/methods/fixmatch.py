@@ -72,11 +72,10 @@ class FixMatch(nn.Module):
 
     def forwards(self, batch: Batch) -> tuple[Output, Output, Output]:
         """Outputs for the labelled images, and for the weak and the strong view of the unlabelled ones."""
-        if len(batch.x) > 1:
-            update_probe(self.augments, self.ema or self.model, batch)
+        update_probe(self.augments, self.ema or self.model, batch)
         model: Any = self.model
         if self.bn_groups == "joint":
-            x, weak, strong = model.branches(batch.x[0], *batch.u, bn="update", group="joint")
+            x, weak, strong = model.branches(batch.x[0], *batch.u, bn="update", bn_groups="joint")
         else:
             with torch.no_grad():
                 weak = model(batch.u[0], bn="batch")

@@ -87,10 +87,10 @@ class MarginMix(nn.Module):
         with torch.no_grad():
             if clean:
                 self.centroids.update(net(*clean, bn=bn).emb, batch.y, batch.index_x)  # eq. 1; lines 2-3
-            views = net.branches(*batch.u, bn=bn, group=self.guess_bn_groups)
+            views = net.branches(*batch.u, bn=bn, bn_groups=self.guess_bn_groups)
             guess = self.labeler(*views, batch=batch)  # type: ignore[operator]  # eq. 6-8
         xs, (y, *qs) = mixup((weak, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
-        x, *us = self.model.branches(*xs, bn=training, group=self.bn_groups)  # type: ignore[operator]
+        x, *us = self.model.branches(*xs, bn=training, bn_groups=self.bn_groups)  # type: ignore[operator]
         u, q = concat_views(us, qs)
         terms = {
             "labeled": self.losses.labeled(x, y),

@@ -39,8 +39,8 @@ class MeanTeacher(nn.Module):
         first, second = batch.u
         joined = batch.x if self.bn_groups == "joint" else ()
         with torch.no_grad():
-            *_, teacher = self.ema.branches(*joined, first, bn="batch", group=self.bn_groups)  # type: ignore[operator]
-        x, u = self.model.branches(*batch.x, second, bn="first", group=self.bn_groups)  # type: ignore[operator]
+            *_, teacher = self.ema.branches(*joined, first, bn="batch", bn_groups=self.bn_groups)  # type: ignore[operator]
+        x, u = self.model.branches(*batch.x, second, bn="first", bn_groups=self.bn_groups)  # type: ignore[operator]
         return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),
             "consistency": self.losses.consistency(u, teacher.probs),

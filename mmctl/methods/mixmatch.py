@@ -71,10 +71,10 @@ class MixMatch(nn.Module):
         """Pseudo-labels, MixUp, one loss on mixed labelled images and one on mixed unlabelled images."""
         guessing, training = ("batch", "first") if self.bn_update == "first" else ("update", "update")
         with torch.no_grad():
-            views = self.model.branches(*batch.u, bn=guessing, group=self.guess_bn_groups)  # type: ignore[operator]
+            views = self.model.branches(*batch.u, bn=guessing, bn_groups=self.guess_bn_groups)  # type: ignore[operator]
             guess = self.labeler(*views, batch=batch)  # type: ignore[operator]
         xs, (y, *qs) = mixup((*batch.x, *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
-        x, *us = self.model.branches(*xs, bn=training, group=self.bn_groups)  # type: ignore[operator]
+        x, *us = self.model.branches(*xs, bn=training, bn_groups=self.bn_groups)  # type: ignore[operator]
         return StepOutput(
             {"labeled": self.losses.labeled(x, y), "unlabeled": self.losses.unlabeled(*concat_views(us, qs))},
             pseudo_labels=guess,

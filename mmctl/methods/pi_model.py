@@ -41,7 +41,7 @@ class PiModel(nn.Module):
 
     def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy of labelled images, squared difference between two views of unlabelled ones."""
-        x, u, v = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
+        x, u, v = self.model.branches(*batch.x, *batch.u, bn="first", bn_groups=self.bn_groups)  # type: ignore[operator]
         target = u.probs if self.through == "both" else u.probs.detach()
         return StepOutput({
             "labeled": self.losses.labeled(x, batch.y),

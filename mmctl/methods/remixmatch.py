@@ -74,14 +74,13 @@ class ReMixMatch(nn.Module):
 
     def step(self, batch: Batch) -> StepOutput:
         """Pseudo-labels from the weak view, MixUp of all views; then the first strong view, unmixed and rotated."""
-        if len(batch.x) > 1:
-            update_probe(self.augments, self.ema or self.model, batch)
+        update_probe(self.augments, self.ema or self.model, batch)
         model: Any = self.model
         weak, strong, *_ = batch.u
         with torch.no_grad():
             guess = self.labeler(model(weak, bn="batch"), batch=batch)
         xs, (y, *qs) = mixup((batch.x[0], *batch.u), (batch.y, *[guess.target] * len(batch.u)), batch.draws["mix"])
-        x, *us = model.branches(*xs, bn="last", group=self.bn_groups)
+        x, *us = model.branches(*xs, bn="last", bn_groups=self.bn_groups)
         turn = local_rows(batch.draws["turn"])
         plain, turned = model.branches(strong, rotated(strong, turn), bn="batch")
         rotation_U = F.cross_entropy(self.rotate(turned.emb), turn, reduction="none")

@@ -50,7 +50,7 @@ class TemporalEnsembling(nn.Module):
 
     def step(self, batch: Batch) -> StepOutput:
         """Cross-entropy of labelled images, squared difference from the earlier predictions of unlabelled ones."""
-        x, u = self.model.branches(*batch.x, *batch.u, bn="first", group=self.bn_groups)  # type: ignore[operator]
+        x, u = self.model.branches(*batch.x, *batch.u, bn="first", bn_groups=self.bn_groups)  # type: ignore[operator]
         mean_UK, visits_U = self.mean_NK[batch.index_u], self.visits_N[batch.index_u]
         target_UK = mean_UK / (1 - self.momentum**visits_U).clamp_min(1e-6)[:, None]
         remember(self.mean_NK, batch.index_u, lerp(u.probs.detach(), mean_UK, self.momentum))

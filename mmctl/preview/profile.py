@@ -9,7 +9,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +163,9 @@ def run_steps(run: Training, steps: int, timer: PartTimer | None = None) -> None
     """Train for `steps` steps; after the recipe's last step the plan of its first one is used again."""
     for _ in range(steps):
         run.refit()
-        step = run.step % run.steps
-        if timer is None:
-            device_step(run, run.staged(step))
-        else:
-            staged = run.transfer(run.plan(step))
-            with timer.part(PARTS[-1]):
-                device_step(run, staged)
+        staged = run.staged(run.step % run.steps)
+        with timer.part(PARTS[-1]) if timer else nullcontext():
+            device_step(run, staged)
         run.step += 1
 
 

@@ -95,7 +95,7 @@ def build_training(recipe: Recipe, data: Data, device: torch.device, precision: 
     losses = {slot: _to_device(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
     known["losses"] = SimpleNamespace(**losses)
     labeler = known["labeler"] = _to_device(make("labeler"), device)
-    method = known["method"] = _to_device(make("method"), device)
+    method = _to_device(make("method"), device)
     recipe.check_views(method.views)
     parts: dict[str, Any] = {"model": model, "ema": ema, "centroids": centroids, "labeler": labeler}
     parts |= {f"loss.{slot}": part for slot, part in losses.items()}
@@ -196,16 +196,19 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
 
 
 def try_one_step(recipe: Recipe, data: Data) -> None:
-    """Run one training step on a few images on the CPU, to find errors before a run folder exists.
+    """Build the run and train one step on a few images on the CPU, to find errors before a run folder exists.
 
-    Raises PluginError if the method returns other losses than it declares, and whatever a component raises.
+    Raises PluginError if the method returns other losses than it declares, the errors of `build_training`, and
+    whatever a component raises.
     """
     train = recipe.settings.train
     batch = min(4, train.batch, train.unlabeled_batch)
     # The two batches stay unequal if the recipe's are: a method that needs equal ones must fail here too.
     unlabeled_batch = batch + (train.batch != train.unlabeled_batch)
-    small = recipe.with_sets([f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}"])
-    run = build_training(small, data, torch.device("cpu"), None)
+    # Not compiled: it would take longer than the step, and needs a compiler for the CPU even where there is a GPU.
+    sets = [f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}", "train.compile=false"]
+    run = build_training(recipe.with_sets(sets), data, torch.device("cpu"), None)
+    _check_sizes(recipe, data.split, run.method)
     run.refit()
     output = run.method.step(run.loader.batch(run.staged(0)))
     if output.losses.keys() != recipe.slots.keys():

@@ -9,11 +9,10 @@ from mmctl.errors import ResumeRefused, UserError, suggest
 from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
-from mmctl.runs.build import evaluation_splits
 from mmctl.runs.open import open_run
 from mmctl.runs.recorder import evaluation_event
 from mmctl.training import checkpoint as checkpoints
-from mmctl.training.evaluate import evaluate
+from mmctl.training.evaluate import evaluate, refit_centroids
 
 
 def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> EvaluationResult:
@@ -28,17 +27,17 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
-    pictures = dict(evaluation_splits(opened.recipe, data, run.loader.norm, run.device))
+    pictures = dict(run.splits)
     for name, part in data.images.items():
         if name not in pictures:
             pictures[name] = Pictures(part, run.loader.norm, run.device, batch=opened.recipe.settings.eval.batch)
     _one_of("--split", split, list(pictures))
     _one_of("--weights", weights, list(run.nets))
     _one_of("--predictor", predictor, ["head", "centroid"])
-    scores, agreement = evaluate(run.ready(weights), pictures[split], run.centroids, run.labeled)
-    where = f"checkpoints/{saved.folder.name}"
-    journal.append(folder, evaluation_event(saved.step, where, split, weights, predictor, scores[predictor]))
-    own = scores[predictor]
+    net = run.ready(weights)
+    scores, agreement = evaluate(net, pictures[split], refit_centroids(net, run.centroids, run.labeled))
+    own, where = scores[predictor], checkpoints.path_of(saved.step)
+    journal.append(folder, evaluation_event(saved.step, where, split, weights, predictor, own))
     return {
         "run": opened.about["uid"], "step": saved.step, "checkpoint": where, "split": split, "weights": weights,
         "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,

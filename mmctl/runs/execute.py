@@ -30,7 +30,7 @@ def execute(
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
 
-    watch: called with every event of the loop; accept: resume although a plugin changed.
+    watch: called with every event of the loop; accept_changes: resume although a plugin changed.
     Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training fails.
     """
     steps = attempt(folder, stop, watch, accept_changes=accept_changes)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmctl.environment import machine
 from mmctl.errors import PartFailed, PluginError, Stopped
+from mmctl.plugin import available_cores
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
@@ -43,7 +43,7 @@ def launch(
         if not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
             # Several runs in one process only make better use of a GPU.
             sets += ["launcher.pack=1"] if "pack" not in own else []
-            sets += [f"launcher.slots={machine()['cores']}"] if not jobs and "slots" not in own else []
+            sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []
     launcher = recipes[0].with_sets(sets).build("launcher")
     slots = launcher.limits().slots
     if slots > 1:

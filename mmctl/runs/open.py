@@ -38,7 +38,7 @@ def open_run(
 ) -> OpenRun:
     """Build the run in this folder and restore the checkpoint `saved`, if there is one.
 
-    accept: allow changed plugins. Raises ResumeRefused if plugins, data set or split are not those of the run.
+    accept_changes: allow changed plugins. Raises ResumeRefused if plugins, data set or split are not those of the run.
     """
     about = read_record(folder)
     recipe = load_stored(folder / "recipe.toml", upgrade_recipe)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from mmctl.data.split import make_split
 from mmctl.errors import MmctlError, PluginError
 from mmctl.recipe.recipe import Recipe
-from mmctl.runs.build import Data, Shared, build_training, read_data, try_one_step
-from mmctl.runs.hardware import DTYPES, device_of
+from mmctl.runs.build import Data, Shared, read_data, try_one_step
+from mmctl.runs.hardware import device_of
 from mmctl.runs.recorder import plugin_line
 
 
@@ -18,14 +16,13 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     """Read the data, build all components and run one step, so that a mistake leaves no run folder behind.
 
     Returns a function: recipe (one of these, with any seed) -> hash of its data set, hash of its split.
-    Raises PluginError if a plugin fails, and the errors of read_data and build_training.
+    Raises PluginError if a plugin fails, and the errors of read_data and try_one_step.
     """
     read: dict[str, Data] = {}
     shared: Shared = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)
         data = read[recipe.config_id] = read_data(recipe, shared=shared)
-        build_training(recipe, data, torch.device("cpu"), DTYPES["fp32"])
         try:
             try_one_step(recipe, data)
         except MmctlError:

@@ -54,7 +54,7 @@ class RunRecorder:
     def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.first = time.perf_counter(), opened.training.step
-        self.writer: AsyncSaver | None = None
+        self.saver: AsyncSaver | None = None
 
     def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
         """Run the training loop, yield after each step, and log how it ended, also after an error.
@@ -64,7 +64,7 @@ class RunRecorder:
         t = self.o.training
         try:
             self.begin(accept_changes)
-            self.writer = AsyncSaver(t.tensors())
+            self.saver = AsyncSaver(t.tensors())
             for event in train(t, stop):
                 self.keep(event)
                 self.watch(event, t)
@@ -72,10 +72,10 @@ class RunRecorder:
                     yield
                     if torch.get_num_threads() != self.o.facts["threads"]:  # changed by another run in this process
                         torch.set_num_threads(self.o.facts["threads"])
-            self.writer.join()
+            self.saver.join()
         except BaseException as error:
-            if self.writer is not None:
-                self.writer.settle()  # keep the lease until no thread writes any more
+            if self.saver is not None:
+                self.saver.settle()  # keep the lease until no thread writes any more
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"
@@ -103,7 +103,7 @@ class RunRecorder:
         self.log.write(Data(
             data_hash=o.data.digest, split_hash=split.sha256, train=len(images["train"].ids),
             labeled=len(split.labeled), unlabeled=len(split.unlabeled),
-            val=len(split.val) or len(images["val"].ids) if "val" in images else len(split.val),
+            val=len(split.val) or (len(images["val"].ids) if "val" in images else 0),
             test=len(images["test"].ids) if "test" in images else 0,
             counts=list(split.counts), classes=list(images["train"].classes),
         ))  # fmt: skip
@@ -129,7 +129,7 @@ class RunRecorder:
                 self.log.write(Points(step=step, values={**values, f"{split}/{weights}/agreement": agreement}))
                 if step == t.steps:
                     for predictor, s in scores.items():
-                        where = f"checkpoints/{checkpoint.folder_of(self.o.folder, step).name}"
+                        where = checkpoint.path_of(step)
                         self.log.write(evaluation_event(step, where, split, weights, predictor, s))
             case loop.Notice(step, text):
                 self.log.write(Notice(step=step, text=text))
@@ -154,8 +154,8 @@ class RunRecorder:
             self.log.write(Checkpoint(step=step, reason=reason, **about))
             checkpoint.retain(o.folder, o.recipe.settings.train.keep)
 
-        assert self.writer is not None
-        self.writer.save(o.training.tensors(), publish)
+        assert self.saver is not None
+        self.saver.save(o.training.tensors(), publish)
 
     def pace(self, step: int) -> None:
         """Log wall-clock and CPU time of this attempt so far."""

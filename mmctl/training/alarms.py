@@ -41,7 +41,7 @@ class Alarms:
                 False,
             ))  # fmt: skip
         if values.get("train/centroid_cosine", 0.0) > COSINE:
-            found.append(("centroids", "the class centroids nearly coincide (mean cosine above 0.99).", True))
+            found.append(("centroids", f"the class centroids nearly coincide (mean cosine above {COSINE}).", True))
         if abs(values.get("train/loss", 0.0)) > LOSS:
             found.append(("loss", f"the loss is {values['train/loss']:.3g}: a loss term grows without bound.", True))
         return self._new(found)

@@ -33,7 +33,7 @@ class Centroids(nn.Module):
 
     def __init__(self, num_classes: int, embed_dim: int, settings: CentroidSettings, num_labeled: int = 0) -> None:
         super().__init__()
-        self.num_classes, self.embed_dim = num_classes, embed_dim
+        self.num_classes = num_classes
         self.estimator, self.rate = settings.estimator, settings.rate
         self.every, self.images, self.network = settings.every, settings.images, settings.network
         self.normalize_embeddings, self.normalize_centroids = (
@@ -61,7 +61,7 @@ class Centroids(nn.Module):
         """Whether the method must call `update` with labelled embeddings in each training step."""
         return self.estimator in ("running", "ema", "batch", "memory")
 
-    def member(self, emb_BD: Tensor) -> Tensor:
+    def normalized(self, emb_BD: Tensor) -> Tensor:
         """The embedding that distances are computed from: scaled to length 1, or unchanged."""
         return F.normalize(emb_BD, dim=-1, eps=EPS) if self.normalize_embeddings else emb_BD
 
@@ -72,7 +72,7 @@ class Centroids(nn.Module):
 
     def squared(self, emb_BD: Tensor) -> Tensor:
         """Squared distances BK of the embeddings to all centroids (meaningless for classes not seen yet)."""
-        e, c = self.member(emb_BD), self.centers().to(emb_BD.dtype)
+        e, c = self.normalized(emb_BD), self.centers().to(emb_BD.dtype)
         return e.square().sum(-1, keepdim=True) + c.square().sum(-1) - 2 * e @ c.T
 
     def distance(self, emb_BD: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Centroids(nn.Module):
         if self.squared_loss:
             return self.squared(emb_BD)
         # The square root of `squared` has no gradient at zero; the norm of the difference has gradient 0 there.
-        difference = self.member(emb_BD)[:, None] - self.centers().to(emb_BD.dtype)
+        difference = self.normalized(emb_BD)[:, None] - self.centers().to(emb_BD.dtype)
         return torch.linalg.vector_norm(difference, dim=-1)  # type: ignore[no-any-return]
 
     def membership(self, emb_BD: Tensor) -> Tensor:
@@ -97,11 +97,11 @@ class Centroids(nn.Module):
             return
         if self.estimator == "memory":
             assert index_B is not None
-            ops.remember(self.memory_ND, index_B, self.member(emb_BD))  # type: ignore[arg-type]
+            ops.remember(self.memory_ND, index_B, self.normalized(emb_BD))  # type: ignore[arg-type]
             ops.remember(self.target_NK, index_B, target_BK)  # type: ignore[arg-type]
             n_K, sum_KD = self.target_NK.sum(0), self.target_NK.T @ self.memory_ND  # type: ignore[operator]
         else:
-            n_K, sum_KD = _sums(self.member(emb_BD), target_BK)
+            n_K, sum_KD = _sums(self.normalized(emb_BD), target_BK)
         mean_KD = sum_KD / n_K.clamp_min(1e-12)[:, None]
         if self.estimator == "running":
             rate_K = self.rate * n_K / (1 + n_K)
@@ -122,7 +122,7 @@ class Centroids(nn.Module):
         n_K = torch.zeros_like(self.seen_K, dtype=self.mean_KD.dtype)
         sum_KD = torch.zeros_like(self.mean_KD)
         for x_BCHW, target_BK in batches:
-            n, s = _sums(self.member(net(x_BCHW, bn="running").emb), target_BK)
+            n, s = _sums(self.normalized(net(x_BCHW, bn="running").emb), target_BK)
             n_K, sum_KD = n_K + n, sum_KD + s
         self.mean_KD.copy_(torch.where((n_K > 0)[:, None], sum_KD / n_K.clamp_min(1e-12)[:, None], self.mean_KD))
         self.seen_K.logical_or_(n_K > 0)

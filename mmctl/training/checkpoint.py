@@ -35,9 +35,14 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
 
 
+def path_of(step: int) -> str:
+    """The path of the checkpoint after `step` steps, from the run folder on."""
+    return f"checkpoints/step-{step:09d}"
+
+
 def folder_of(run: Path, step: int) -> Path:
     """The folder of the checkpoint after `step` steps."""
-    return run / "checkpoints" / f"step-{step:09d}"
+    return run / path_of(step)
 
 
 def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
             f"{final}: cannot write the checkpoint ({error.strerror or error}). Earlier checkpoints are not affected. "
             "Free disk space or make the folder writable, then resume the run."
         ) from error
-    return {"path": f"checkpoints/{final.name}", "bytes": len(data), "sha256": digest}
+    return {"path": path_of(step), "bytes": len(data), "sha256": digest}
 
 
 def retain(run: Path, keep: int) -> None:

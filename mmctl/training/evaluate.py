@@ -38,20 +38,18 @@ def evaluate(
     net: Model,
     pictures: Pictures,
     centroids: Centroids,
-    labeled: Pictures | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Scores], float]:
     """Scores of the `head` and of the `centroid` predictor, and how often the two agree.
 
-    With `labeled`, the centroids are first recomputed with this network; without, they must already be its own.
+    The centroids are those of this network, as `refit_centroids` gives them.
     Raises EvaluationStopped as soon as `stop()` is true.
     """
-    own = centroids if labeled is None else refit_centroids(net, centroids, labeled, stop)
     logits, distances, targets = [], [], []
     for x_BCHW, target_BK in _watched(pictures, stop):
         out = net(x_BCHW, bn="running")
         logits.append(out.logits.cpu())
-        distances.append(own.squared(out.emb).masked_fill(~own.seen_K, torch.inf).cpu())
+        distances.append(centroids.squared(out.emb).masked_fill(~centroids.seen_K, torch.inf).cpu())
         targets.append(target_BK.argmax(-1).cpu())
     target_N = torch.cat(targets)
     head_NK, centroid_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)

@@ -123,7 +123,7 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
             net = run.ready(weights, stop)
             centroids = refit_centroids(net, run.centroids, run.labeled, stop)
             for split, pictures in run.splits.items():
-                results.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop=stop)))
+                results.append(Evaluated(run.step, split, weights, *evaluate(net, pictures, centroids, stop)))
     except EvaluationStopped:
         run.evaluation_stopped = True
         return

@@ -69,23 +69,23 @@ class Model(nn.Module):
         self,
         *xs: Tensor,
         bn: BatchNormMode | Literal["first", "last"],
-        group: Literal["each", "joint", "interleave"] = "each",
+        bn_groups: Literal["each", "joint", "interleave"] = "each",
     ) -> tuple[Output, ...]:
         """Outputs of several batches.
 
-        group: "each" = a forward per batch; "joint" = one forward of all; "interleave" = swap slices as MixMatch
+        bn_groups: "each" = a forward per batch; "joint" = one forward of all; "interleave" = swap slices as MixMatch
         does, then a forward per batch. bn = "first" or "last": only that forward updates the running statistics.
         """
-        if group == "joint" or len(xs) == 1:
+        if bn_groups == "joint" or len(xs) == 1:
             out = self(torch.cat(xs), bn="update" if bn in ("first", "last") else bn)
             sizes = [len(x) for x in xs]
             return tuple(map(Output, out.logits.split(sizes), out.emb.split(sizes)))
         chosen = {"first": 0, "last": len(xs) - 1}.get(bn)
         modes = [bn if chosen is None else ("update" if i == chosen else "batch") for i in range(len(xs))]
-        if group == "interleave":
+        if bn_groups == "interleave":
             xs = interleave(xs)
         outs = [self(x, bn=mode) for x, mode in zip(xs, modes, strict=True)]
-        if group == "interleave":
+        if bn_groups == "interleave":
             logits, embs = interleave([o.logits for o in outs]), interleave([o.emb for o in outs])
             return tuple(map(Output, logits, embs))
         return tuple(outs)
@@ -134,17 +134,12 @@ class Average(Model):
         self._norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
         self.requires_grad_(False)
         averaged: dict[str, Tensor] = dict(self.named_parameters())
-        live: dict[str, Tensor] = dict(model.named_parameters())
-        names = list(averaged)
         if buffers == "average":
             averaged |= {k: b for k, b in self.named_buffers() if b.is_floating_point()}
-            live |= {k: b for k, b in model.named_buffers() if b.is_floating_point()}
-            names = list(averaged)
-        self._averaged = [averaged[k] for k in names]
-        self._live = [live[k].detach() for k in names]
         copied = {k: b for k, b in self.named_buffers() if k not in averaged}
-        self._copied = list(copied.values())
-        self._sources = [dict(model.named_buffers())[k] for k in copied]
+        live: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self._averaged, self._live = list(averaged.values()), [live[k].detach() for k in averaged]
+        self._copied, self._sources = list(copied.values()), [live[k] for k in copied]
 
     @torch.no_grad()
     def update_average(self, share: float | Tensor) -> None:

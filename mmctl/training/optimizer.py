@@ -26,7 +26,7 @@ class Optimizer:
         fused: SGD in one kernel, which reads the learning rate from the device; None = on a GPU only. On a CPU its
         rounding differs from that of the other form.
         """
-        self.params, self.clip, self.base = dict(params), s.clip, s.lr
+        self.params, self.clip = dict(params), s.clip
         groups: list[dict[str, Any]] = [
             # No weight decay for biases and batch norm scales: it would only shrink the signal.
             {"names": [k for k, p in params.items() if k not in own and p.dim() > 1], "weight_decay": s.weight_decay},
@@ -46,7 +46,8 @@ class Optimizer:
             made.append({"params": [params[k] for k in names], **group})
             # A group that sets its own learning rate keeps it; the others follow the schedule.
             self.scale.append(group.get("lr"))
-        fused = all(p.is_cuda for p in params.values()) if fused is None else fused
+        gpu = all(p.is_cuda for p in params.values())
+        fused = gpu if fused is None else fused
         if s.name == "sgd":
             nesterov = s.nesterov and s.momentum > 0
             self.rule: torch.optim.Optimizer = torch.optim.SGD(
@@ -61,25 +62,19 @@ class Optimizer:
         else:
             rule = torch.optim.Adam if s.name == "adam" else torch.optim.AdamW
             # capturable: the step can be part of a CUDA graph.
-            gpu = all(p.is_cuda for p in params.values())
             self.rule = rule(made, lr=s.lr, weight_decay=0.0, betas=s.betas, eps=s.eps, fused=True, capturable=gpu)
             # torch warns about capturable steps outside a graph; warm-up and eager mode run them on purpose.
             self.rule._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
-        for p in self.params.values():
-            self._make_slots(p, s)
-
-    def _make_slots(self, p: nn.Parameter, s: OptimizerSettings) -> None:
-        # torch makes them at the first step; made now, a new and a resumed run have the same names.
-        if s.name == "sgd":
-            group = next(g for g in self.rule.param_groups if any(q is p for q in g["params"]))
-            if group["momentum"]:
+        # torch makes its state at the first step; made now, a new and a resumed run have the same names.
+        for own_group, p in ((g, p) for g in self.rule.param_groups for p in g["params"]):
+            if s.name != "sgd":
+                self.rule.state[p] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=p.device),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
+            elif own_group["momentum"]:
                 self.rule.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        else:
-            self.rule.state[p] = {
-                "step": torch.zeros((), dtype=torch.float32, device=p.device),
-                "exp_avg": torch.zeros_like(p),
-                "exp_avg_sq": torch.zeros_like(p),
-            }
 
     def step(self, lr: float | Tensor) -> None:
         """Clip the gradients, update the parameters, clear the gradients; on a GPU `lr` is a 0-d tensor there."""

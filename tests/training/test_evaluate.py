@@ -84,7 +84,7 @@ def test_evaluation_leaves_no_trace() -> None:
     before = {k: t.clone() for k, t in run.tensors().items()}
     modes = {k: m.training for k, m in run.parts.items()}
     for net in run.nets.values():
-        evaluate(net, run.splits["test"], run.centroids, run.labeled)
+        evaluate(net, run.splits["test"], refit_centroids(net, run.centroids, run.labeled))
     for k, t in run.tensors().items():
         assert torch.equal(t, before[k]), k
     assert modes["model"]

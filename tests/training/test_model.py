@@ -109,7 +109,7 @@ def test_bn_has_no_default() -> None:
 )
 def test_branches_are_forwards_as_declared(group: str, bn: str, calls: list[tuple[int, str]]) -> None:
     net = model()
-    outs = net.branches(*(images(6, i) for i in range(3)), bn=bn, group=group)  # type: ignore[arg-type]
+    outs = net.branches(*(images(6, i) for i in range(3)), bn=bn, bn_groups=group)  # type: ignore[arg-type]
     assert [c[:2] for c in net.calls] == calls
     assert [len(o.logits) for o in outs] == [6, 6, 6]
     assert int(norm(net).num_batches_tracked) == sum(b == "update" for _, b in calls)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def test_branches_are_forwards_as_declared(group: str, bn: str, calls: list[tupl
 
 def test_joint_shares_statistics_and_each_does_not() -> None:
     net, xs = model(), [images(5, 0), images(3, 2)]
-    joint = net.branches(*xs, bn="batch", group="joint")
+    joint = net.branches(*xs, bn="batch", bn_groups="joint")
     together = net(torch.cat(xs), bn="batch")
     assert torch.equal(joint[1].emb, together.emb[5:])
     each = net.branches(*xs, bn="batch")
@@ -144,7 +144,7 @@ def test_interleave_needs_branches_of_one_size() -> None:
 
 def test_interleaved_outputs_return_to_their_images() -> None:
     net, xs = model(), [images(7, i) for i in range(3)]
-    outs = net.branches(*xs, bn="batch", group="interleave")
+    outs = net.branches(*xs, bn="batch", bn_groups="interleave")
     mixed = [net(x, bn="batch") for x in interleave(xs)]
     where = interleave([torch.arange(7) + 7 * p for p in range(3)])
     flat = torch.cat([m.logits for m in mixed])
@@ -152,7 +152,7 @@ def test_interleaved_outputs_return_to_their_images() -> None:
         assert torch.equal(outs[image // 7].logits[image % 7], flat[place])
     # Where batch norm does not mix the images, neither does the interleave.
     plain = net.branches(*xs, bn="running")
-    for a, b in zip(net.branches(*xs, bn="running", group="interleave"), plain, strict=True):
+    for a, b in zip(net.branches(*xs, bn="running", bn_groups="interleave"), plain, strict=True):
         assert torch.allclose(a.emb, b.emb, atol=1e-6)
 
 
