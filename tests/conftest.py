@@ -10,7 +10,9 @@ import pytest
 
 from helpers.command import Result
 
-pytest.register_assert_rewrite("helpers.method_checks", "helpers.method_steps", "helpers.run_helpers")
+pytest.register_assert_rewrite(
+    "helpers.method_checks", "helpers.method_steps", "helpers.processes", "helpers.run_helpers"
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what it sends to the background; the tests of Ctrl-C would wait for ever, children included.

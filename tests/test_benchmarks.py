@@ -68,7 +68,7 @@ def test_rounds_are_interleaved_and_ratios_are_of_one_round(benchmarks: None) ->
     assert common.ratio(times, "a", "c") is None
 
 
-def test_the_numpy_transforms_crop_and_flip_within_the_reflected_picture(benchmarks: None) -> None:
+def test_the_numpy_transforms_crop_and_flip_within_the_reflected_image(benchmarks: None) -> None:
     import reference
 
     rng = np.random.default_rng(0)

@@ -39,6 +39,7 @@ ROOMS, GROUND = rooms(), ground()
 STANDARD_ALONE = {"errors", "plugin", "project", "identity", "environment", "filesystem", "text"}
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "rich", "sqlite_utils", "pydantic", "typer"}
 THIRD_PARTY = {
+    "ops": {"torch", "numpy"},
     "registry": {"pydantic"},
     "recipe": {"pydantic"},
     "data": {"torch", "numpy"},
@@ -85,6 +86,7 @@ def dotted(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_file_imports_what_its_room_may(path: Path) -> None:
     here, used = room(dotted(path)), {room(name) for name in ours(path)}
+    needed = {room(name) for name in imports(path, for_types=False) if name.startswith("mmctl.")}
     theirs = {name.split(".")[0] for name in imports(path, for_types=False)} & HEAVY
     if here in KINDS:
         assert used <= {"plugin", "ops", here}, "a component sees what a third party's sees"
@@ -93,11 +95,15 @@ def test_a_file_imports_what_its_room_may(path: Path) -> None:
         assert used <= {here} | ROOMS[here] | GROUND | plugins
         if here in THIRD_PARTY:
             assert theirs <= THIRD_PARTY[here]
+            assert "torch" in THIRD_PARTY[here] or "ops" not in needed, "mmctl.ops imports torch"
     else:
         assert here in GROUND | {"local"}, f"{here} is in no room: the map in CONTRIBUTING.md says where files belong"
         assert used <= GROUND | {"local"}
         if here in STANDARD_ALONE:
             assert not theirs, "the standard library alone"
+            assert "ops" not in needed, "mmctl.ops imports torch"
+        else:
+            assert theirs <= THIRD_PARTY.get(here, HEAVY)
 
 
 def test_the_map_is_in_order_and_whole() -> None:
@@ -116,6 +122,9 @@ def test_the_tree_names_every_file() -> None:
     lines = dict(re.findall(r"^  (\w+)/((?:.*\n)(?: {16}.*\n)*)", tree, re.M))
     for name in ROOMS:
         files = {p.stem for p in (PACKAGE / name).glob("*.py")} - {"__init__"}
+        said = re.sub(r"\([^)]*\)", "", lines[name])
+        if name != "cli":  # its modules stand with the names of their commands
+            assert files == set(re.findall(r"\w+", said)), name
         assert files <= set(re.findall(r"\w+", lines[name])), name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from helpers.paths import REPO
 from mmctl.recipe.recipe import Recipe, load
 from mmctl.training.schedules import length_of
 
-ALL = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name != "tables")  # those are in test_tables
+ALL = sorted(p for p in (REPO / "recipes").rglob("*.toml") if p.parent.name != "tables")  # those are in tests/tables
 FRAGMENTS = {"methods", "base", "optimizers"}
 WHOLE = [p for p in ALL if p.parent.name not in FRAGMENTS]
 PARENTS = [p for p in ALL if p.parent.name == "methods"]
@@ -158,7 +159,13 @@ def test_pseudo_labelling_siblings_on_digits_differ_in_their_method_alone() -> N
         assert made.data["augment"]["weak"] == one.data["augment"]["weak"]
 
 
-@pytest.mark.parametrize("path", PARENTS, ids=lambda p: p.stem)
+def test_the_readme_names_every_method() -> None:
+    text = (REPO / "README.md").read_text()
+    table = text[text.index("| baselines |") : text.index("You can combine methods")]
+    assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in PARENTS}
+
+
+@pytest.mark.parametrize("path", [p for p in PARENTS if p.stem != "fast_swa"], ids=lambda p: p.stem)
 def test_the_optimizer_of_fixmatch_fits_every_method_and_changes_nothing_else(path: Path, tmp_path: Path) -> None:
     fair, own = child(path, tmp_path, "optimizers/fixmatch"), child(path, tmp_path)
     differs = {table for table in fair.data if fair.data[table] != own.data[table]}

@@ -77,7 +77,7 @@ def test_flip_crop_draws_all_shifts_and_flips_alike() -> None:
     assert FlipCrop(32, flip=1).draw(default_rng(0), 100)["flip"].all()
 
 
-def test_flip_crop_needs_pictures_larger_than_its_pad() -> None:
+def test_flip_crop_needs_images_larger_than_its_pad() -> None:
     with pytest.raises(DataError, match="pad = 8 needs images larger than 8 px"):
         FlipCrop((32, 8), pad=8)
     FlipCrop(8, pad=7).apply(pictures(2, 1, 8, 8), **draws(FlipCrop(8, pad=7), 2, down=7, right=-7))

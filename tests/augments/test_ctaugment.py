@@ -125,7 +125,7 @@ class Slow:
 
 @pytest.mark.parametrize("depth", [2, 4])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 48, 48), (3, 20, 33)], ids=str)
-def test_probes_are_the_source_s_pictures(shape: tuple[int, int, int], depth: int) -> None:
+def test_probes_are_the_source_s_images(shape: tuple[int, int, int], depth: int) -> None:
     policy, probe = pair(shape[0], shape[1:], depth=depth)
     x, draws = pictures(*shape, n=192), drawn(policy, 192)
     out = probe.apply(x, **draws)

@@ -100,7 +100,7 @@ def test_bytes_are_pil_s(name: str, shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (4, 3)])
 @pytest.mark.parametrize("name", VALUES)
-def test_very_small_pictures(name: str, size: tuple[int, int]) -> None:
+def test_very_small_images(name: str, size: tuple[int, int]) -> None:
     x = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (16, 3, *size), np.uint8))
     for value in VALUES[name]:
         assert torch.equal(ours(name, x, value), each(name, x, value)), value
@@ -133,7 +133,7 @@ def test_the_whole_batch_at_once_is_pil_s_too(name: str) -> None:
         assert torch.equal(ours(name, x, value), each(name, x, value)), value
 
 
-def test_a_picture_does_not_know_its_neighbours() -> None:
+def test_a_image_does_not_know_its_neighbours() -> None:
     x, *told = mixture(96, 3, 16, 16)
     out, order = done(x, *told), torch.from_numpy(np.random.default_rng(0).permutation(96))
     assert torch.equal(done(x[order], *(t[order] for t in told)), out[order])

@@ -352,7 +352,7 @@ def test_what_lies_outside() -> None:
     assert set(shown(USBRandAugment(3, 32, without=but("translate_x"), cutout=0), x, 0).flatten().tolist()) == {0, 255}
 
 
-def test_colour_changes_nothing_in_grey_pictures() -> None:
+def test_colour_changes_nothing_in_grey_images() -> None:
     x = pictures(1, 16, 16)
     assert torch.equal(shown(USBRandAugment(1, 16, without=but("color"), cutout=0), x, 0), x)
     patch = shown(USBRandAugment(1, 16, num_ops=0), torch.zeros_like(x), 0)

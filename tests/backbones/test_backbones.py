@@ -92,7 +92,7 @@ def test_forms_equal_the_published_code(net: type[wrn.WideResNet], residual: Any
 
 @pytest.mark.parametrize("size", [(48, 48), (96, 96), (100, 100), (17, 24), (8, 8)])
 @pytest.mark.parametrize("net", [Small, wrn.WRN10x2])
-def test_any_picture_size(net: Callable[..., Any], size: tuple[int, int]) -> None:
+def test_any_image_size(net: Callable[..., Any], size: tuple[int, int]) -> None:
     made = net(1, size)
     assert made(torch.randn(2, 1, *size)).shape == (2, made.embed_dim)
 
@@ -190,7 +190,7 @@ def test_timm_refusals(timm_net: Any, given: dict[str, Any], words: str) -> None
         timm_net(3, 48, **given)
 
 
-def test_pretrained_weights_say_how_pictures_are_normalised(timm_net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrained_weights_say_how_images_are_normalised(timm_net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
     create = timm.create_model

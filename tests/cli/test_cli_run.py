@@ -117,7 +117,7 @@ def test_no_folder_is_used_twice(tmp_path: Path) -> None:
     assert len(made) == 20
 
 
-def test_blame_finds_installed_components(tmp_path: Path) -> None:
+def test_an_error_names_installed_components(tmp_path: Path) -> None:
     from mmctl.runs.recorder import plugin_line
 
     file = tmp_path / "site-packages" / "theirs.py"

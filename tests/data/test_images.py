@@ -44,7 +44,7 @@ def test_one_hot_of_numbers_and_of_distributions() -> None:
     assert one_hot(soft).dtype == np.float32
 
 
-def test_pictures_without_a_label_are_shown_if_asked() -> None:
+def test_images_without_a_label_are_shown_if_asked() -> None:
     pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=16, unlabeled=True)
     targets = torch.cat([y for _, y in pictures])
     assert len(pictures) == len(targets) == 40
@@ -52,7 +52,7 @@ def test_pictures_without_a_label_are_shown_if_asked() -> None:
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(16, [13, 13, 12]), (40, [38]), (37, [19, 19]), (1, [1] * 38)])
-def test_pictures_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int]) -> None:
+def test_images_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int]) -> None:
     pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=batch)
     dealt = pictures.interleaved()
     assert [len(x) for x, _ in dealt] == sizes
@@ -64,7 +64,7 @@ def test_pictures_are_dealt_into_batches_of_one_size(batch: int, sizes: list[int
     assert torch.cat([y for _, y in dealt]).argmax(-1).tolist() == images().targets[dealt.rows].tolist()
 
 
-def test_pictures_are_the_labelled_rows_in_order() -> None:
+def test_images_are_the_labelled_rows_in_order() -> None:
     data, norm = images(), Normalization((0, 0), (1, 1))
     pictures = Pictures(data, norm, CPU, batch=16)
     assert len(pictures) == 38  # two have no label
@@ -76,7 +76,7 @@ def test_pictures_are_the_labelled_rows_in_order() -> None:
     assert Pictures(data, norm, CPU, batch=2, rows=rows).rows.tolist() == [5, 2]
 
 
-def test_few_pictures_are_spread_evenly() -> None:
+def test_few_images_are_spread_evenly() -> None:
     pictures = Pictures(images(), Normalization((0, 0), (1, 1)), CPU, batch=16)
     assert pictures.subset(38) is pictures
     few = pictures.subset(5)

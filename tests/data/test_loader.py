@@ -153,7 +153,7 @@ def test_labelled_rows_are_visited_equally(n: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("n", "batch"), [(30, 7), (30, 30), (31, 10)])
-def test_no_picture_comes_twice_in_an_unlabelled_batch(n: int, batch: int) -> None:
+def test_no_image_comes_twice_in_an_unlabelled_batch(n: int, batch: int) -> None:
     order = Order(n, batch, 0, "unlabeled", straddle=False)
     per_epoch = n // batch
     for s in range(5 * per_epoch):

@@ -215,7 +215,7 @@ def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
         make_split(pictures([6, 6]), Table(labels=labels, rule="file", file="s.json"), 0)
 
 
-def test_file_with_a_bare_picture(tmp_path: Path) -> None:
+def test_file_with_a_bare_image(tmp_path: Path) -> None:
     images = pictures([6], bare=3)
     row = int(np.flatnonzero(images.targets < 0)[0])
     (tmp_path / "s.json").write_text(json.dumps({"labeled": [row]}))

@@ -386,13 +386,13 @@ def _truncate(path: Path) -> None:
     ],
     ids=["cut", "empty", "text", "size", "16 bit", "alpha", "other format"],
 )
-def test_bad_picture(png: Path, spoil: Callable[[Path], Any], words: str) -> None:
+def test_bad_image(png: Path, spoil: Callable[[Path], Any], words: str) -> None:
     spoil(png / "FER2013Valid" / "11.png")
     with pytest.raises(DataError, match=rf"FER2013Valid/11\.png: not a valid image \(.*({words}).*1 of 2 images"):
         ferplus(png)
 
 
-def test_picture_that_is_no_file(png: Path) -> None:
+def test_image_that_is_no_file(png: Path) -> None:
     (png / "FER2013Test" / "20.png").unlink()
     os.mkfifo(png / "FER2013Test" / "20.png")  # opening it would wait for ever
     with pytest.raises(DataError, match=r"there is no image file '20\.png'"):

@@ -73,7 +73,6 @@ SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_ev
 LOSS = '''
 import torch
 
-from mmctl.ops import global_mean
 from mmctl.plugin import loss
 
 

@@ -142,7 +142,7 @@ def test_a_direction_without_length_and_one_that_would_underflow() -> None:
     assert torch.allclose(found[1], d[1] / d[1].norm())
 
 
-def test_noise_belongs_to_the_picture_and_the_step() -> None:
+def test_noise_belongs_to_the_image_and_the_step() -> None:
     run = training("vat")
     seeds = [run.plan(step).draws["seed"] for step in (0, 1)]
     assert len({*seeds[0].tolist(), *seeds[1].tolist()}) == 24

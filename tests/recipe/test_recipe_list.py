@@ -94,7 +94,7 @@ def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_shell_is_offered_names_without_a_heavy_import(words: str) -> None:
     code = (
         "import sys, atexit\n"
-        "heavy = {'torch', 'numpy', 'sqlite3', 'mmctl.settings', 'mmctl.registry'}\n"
+        "heavy = {'torch', 'numpy', 'sqlite3', 'mmctl.recipe.settings', 'mmctl.registry'}\n"
         "atexit.register(lambda: print('heavy:', heavy & set(sys.modules)))\n"
         "from mmctl.cli import app\n"
         "app(prog_name='mmctl')\n"

@@ -62,6 +62,38 @@ def test_an_old_run_is_listed_compared_resumed_and_evaluated(mm: Callable[..., R
     assert [len(row["runs"]) for row in panel["configurations"]] == [2]
 
 
+def test_a_record_that_format_1_wrote() -> None:
+    config = {
+        "method": {
+            "name": "mmctl:mixmatch",
+            "group": "joint",
+            "guess_group": "each",
+            "update": "first",
+            "per": "batch",
+        },
+        "centroids": {"estimator": "ema", "member": "unit", "norm": "raw"},
+        "split": {"labels": 40, "short": "cap"},
+    }
+    params = {"group": "joint", "per": "batch", "alpha": 0.75}
+    components = [
+        {"kind": "method", "name": "mmctl:mixmatch", "params": params, "sha256": "5e"},
+        {"kind": "loss", "name": "mmctl:brier", "params": {"per": 1}, "sha256": "6f"},
+    ]
+    record = {"format": 1, "uid": "r1", "cell": "0123456789ab", "config": config, "components": components}
+    now = upgrade_record(record)
+    assert now["config"] == {
+        "method": {
+            "name": "mmctl:mixmatch", "bn_groups": "joint", "guess_bn_groups": "each", "bn_update": "first",
+            "lambda_per": "batch",
+        },
+        "centroids": {"estimator": "ema", "normalize_embeddings": True, "normalize_centroids": False},
+        "split": {"labels": 40, "on_shortage": "cap"},
+    }  # fmt: skip
+    renamed = {"bn_groups": "joint", "lambda_per": "batch", "alpha": 0.75}
+    assert now["components"] == [components[0] | {"params": renamed}, components[1]]
+    assert (now["format"], now["uid"], "cell" in now) == (2, "r1", False)
+
+
 def test_a_method_of_a_plugin_keeps_its_keys() -> None:
     method = {"name": "plugins:mine", "group": "joint", "per": 3}
     assert upgrade_recipe({"method": method, "split": {"short": "cap"}}) == {

@@ -54,7 +54,7 @@ def refused(mm: Mm, folder: Path, *says: str) -> str:
     return told[0]
 
 
-def test_changed_pictures(mm: Mm, tmp_path: Path) -> None:
+def test_changed_images(mm: Mm, tmp_path: Path) -> None:
     folder = stopped(tmp_path)
     edit(tmp_path / "plugins" / "tiny.py", 'f"tiny-{n}-{seed}"', 'f"other-{n}-{seed}"')
     refused(mm, folder, "dataset plugins:tiny has changed", "--accept-changes")

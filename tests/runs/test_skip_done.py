@@ -74,7 +74,7 @@ def test_other_code_is_not_the_same(mm: Mm, tmp_path: Path, monkeypatch: pytest.
     assert count(tmp_path) == 3
 
 
-def test_other_pictures_under_the_same_settings_are_not_the_same(mm: Mm, tmp_path: Path) -> None:
+def test_other_images_under_the_same_settings_are_not_the_same(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN)
     folder = next((tmp_path / "runs").glob("2*"))
     journal_file = folder / "journal.1.jsonl"

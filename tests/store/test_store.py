@@ -627,7 +627,7 @@ def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.Mo
         assert database_problems(opened) == ["r1: differs from its journals"]
 
 
-def test_a_database_of_the_first_schema_is_upgraded_silently(runs: Path) -> None:
+def test_a_database_of_the_first_schema_is_upgraded_silently(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     family(runs, 2)
     before = contents(runs)
     conn = sqlite3.connect(runs / connection.FILE)
@@ -637,6 +637,7 @@ def test_a_database_of_the_first_schema_is_upgraded_silently(runs: Path) -> None
     conn.commit()
     conn.close()
     assert contents(runs) == before
+    assert capfd.readouterr().err == ""
 
 
 DEEP = '{"format": 1, "components": [], "config": ' + '{"a":' * 900 + "1" + "}" * 901

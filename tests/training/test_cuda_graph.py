@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.method_cases import CASES, METHODS, SOFT, named
+from helpers.method_cases import CASES, METHODS, SOFT, every_method, named
 from helpers.method_checks import assert_replayed_is_taken, capturable, tensors
 from helpers.tiny_project import training
 from mmctl.data.transfer import Transfer
@@ -17,9 +17,6 @@ from mmctl.training import cuda_graph
 from mmctl.training.cuda_graph import Snapshot, StepRunner, uses_device_rng, why_not_captured
 from mmctl.training.loop import Notice, device_step, train
 from mmctl.training.state import Training
-
-every_method = pytest.mark.parametrize("method", METHODS)
-
 
 ADAM = [(m, ("optimizer.name=adamw", "optimizer.lr=0.01", "optimizer.clip=1.0")) for m in METHODS]
 # Exact centroids are found between steps, where no graph is.
