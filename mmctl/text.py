@@ -60,6 +60,14 @@ def display_path(path: Path) -> str:
         return str(path)
 
 
+def hardware_line(facts: Mapping[str, Any]) -> str:
+    """What a run computes on, as far as its facts tell: `cpu (AVX2), fp32, 2 threads`."""
+    device, isa, threads = (facts.get(key) for key in ("device", "isa", "threads"))
+    where = f"{device} ({isa})" if device == "cpu" and isa else device
+    count = f"{threads} {'' if device == 'cpu' else 'CPU '}thread{'s' * (threads != 1)}" if threads else None
+    return ", ".join(printable(part) for part in (where, facts.get("precision"), count) if part)
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: 42s, 3m05s, 7h12m, 2d03h."""
     s = round(max(0.0, seconds))

@@ -56,6 +56,7 @@ class Attempt(Event):
     boot: str | None = None  # names one start of the machine
     pid: int | None = None
     device: str | None = None
+    isa: str | None = None  # the CPU's instruction set
     threads: int | None = None
     precision: str | None = None
     versions: Mapping[str, Json] = field(default_factory=dict)

@@ -201,6 +201,7 @@ def _derive(conn: sqlite3.Connection, run: int) -> None:
             step = event.start or 0
             new |= {"state": RUNNING, "reason": None, "code": None, "ended": None, "attempt": row["attempt"]}
             new |= {"host": event.host, "boot": event.boot, "device": event.device}
+            new |= {"precision": event.precision, "threads": event.threads}
             new |= {"exact": int(event.exact and new.get("exact", 1))}
             new.setdefault("started", row["t"])
             said = row["t"]
