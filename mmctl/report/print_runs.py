@@ -20,7 +20,7 @@ from mmctl.report.console import (
     spark,
     spread,
 )  # fmt: skip
-from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails
+from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
 from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
@@ -206,8 +206,7 @@ def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, 
 
 
 def _metric(name: str, row: Evaluation) -> str:
-    value = row["metrics"].get(name)
-    return figure(value, name) if isinstance(value, (int, float)) else ""
+    return figure(as_number(row["metrics"][name]), name) if name in row["metrics"] else ""
 
 
 def _share(value: object) -> str:

@@ -18,11 +18,11 @@ from mmctl.report import console, stats, summaries
 from mmctl.report.compare import compare
 from mmctl.report.published import published_value
 from mmctl.report.settings import flatten
-from mmctl.run_folder.events import json_safe
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
 from mmctl.store import metrics, select
 from mmctl.store.store import Store
+from mmctl.text import json_safe
 
 PRIMARY = "test/ema/head/accuracy"
 
