@@ -112,6 +112,7 @@ class AugmentContract(Contract):
                 after = here.apply(x, **{k: torch.as_tensor(v).to(device) for k, v in drawn.items()})
                 if after.device.type != "cuda":
                     raise Broken(f"{self.who} returns images on the CPU. Keep them on the device of x.")
+            return  # operations are the same for every size
 
 
 def rng(seed: int) -> np.random.Generator:
