@@ -132,7 +132,7 @@ class Index:
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
             hint = hint.replace(f'"{n}"', close[n])
-        how_to_add = "To add one, put a file in plugins/ (see CONTRIBUTING.md)."
+        how_to_add = f"To add one: `mmctl plugins new NAME --kind {kind}`."
         return f'no {kind} "{word}".{hint}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:
