@@ -20,6 +20,7 @@ Batch sizes in a recipe and in draw() are those of the global batch, over all pr
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,11 +161,23 @@ class Batch:
 class Images:
     """One split of a data set."""
 
-    pixels: Any  # uint8 NCHW: tensor or memory map
+    pixels: Any  # uint8 NCHW: array, tensor or memory map
     targets: np.ndarray  # int64 N, -1 = no label; or float32 NK, a row of zeros = no label
     classes: tuple[str, ...]
     ids: Sequence[str]  # file name or row number of each image
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
+
+    @staticmethod
+    def of(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
+        """Images in memory; the fingerprint is a SHA-256 of all pixels, targets, ids and class names."""
+        digest = hashlib.sha256()
+        for array in (pixels_NCHW, targets):
+            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+            digest.update((array if array.flags.c_contiguous else array.copy()).data)
+        for names in (ids, classes):
+            digest.update(f"{len(names)}\n".encode())
+            digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
+        return Images(pixels_NCHW, targets, tuple(classes), tuple(ids), digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,10 @@ class Augment(Protocol):
 
 
 class Labeler(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe)."""
+    """nn.Module(supplied arguments, *, parameters of the recipe).
+
+    `masks = True` says that it gives weights below 1; without it, all weights must be 1.
+    """
 
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Pseudo-labels from the views of the same images, without gradient."""
@@ -237,6 +253,7 @@ class Method(Protocol):
     """nn.Module(supplied arguments, *, parameters of the recipe).
 
     No class attribute may have the name of a supplied argument: it would hide the submodule of that name.
+    `mixes = True` says that it uses every pseudo-label and ignores the weights: labelers that mask are then refused.
     """
 
     views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = no augmentation

@@ -19,12 +19,29 @@ from mmctl.plugin import Images
 
 def check_images(images: Mapping[str, Images], name: str) -> None:
     """Raise DataError if a data set breaks its contract: otherwise wrong labels would only lower the accuracy."""
+    if not isinstance(images, Mapping) or not isinstance(images.get("train"), Images):
+        found = f"{sorted(map(str, images))}" if isinstance(images, Mapping) else f"a {type(images).__name__}"
+        raise DataError(
+            f'dataset "{name}" returns {found}: it must return a dict with mmctl.plugin.Images for train, and for '
+            "test or val."
+        )
     first = images["train"]
     for split, part in images.items():
-        n, classes, where = len(part.ids), len(part.classes), f'dataset "{name}", {split}'
+        where = f'dataset "{name}", {split}'
+        if not isinstance(part, Images):
+            raise DataError(f"{where}: is a {type(part).__name__}; it must be mmctl.plugin.Images.")
+        if not isinstance(part.pixels, torch.Tensor | np.ndarray):
+            raise DataError(f"{where}: pixels are a {type(part.pixels).__name__}; use a uint8 tensor or numpy array.")
+        if not isinstance(part.targets, np.ndarray) or part.targets.dtype.kind not in "iuf":
+            what = str(part.targets.dtype) if isinstance(part.targets, np.ndarray) else type(part.targets).__name__
+            raise DataError(f"{where}: targets are {what}; use a numpy array of int64 N (-1 = no label) or float32 NK.")
+        _check_names(part, where)
+        n, classes = len(part.ids), len(part.classes)
         shape, kind = tuple(part.pixels.shape), str(part.pixels.dtype).removeprefix("torch.")
         if len(shape) != 4 or kind != "uint8":
             raise DataError(f"{where}: pixels are {kind} {list(shape)}; they must be uint8, N x C x H x W.")
+        if shape[1] > 4 and shape[3] <= 4:
+            raise DataError(f"{where}: pixels are {list(shape)}, which looks like N x H x W x C: use N x C x H x W.")
         if part.classes != first.classes:
             raise DataError(f"{where}: its classes {list(part.classes)} differ from train's, {list(first.classes)}.")
         if shape[1:] != tuple(first.pixels.shape[1:]):
@@ -39,6 +56,28 @@ def check_images(images: Mapping[str, Images], name: str) -> None:
         if part.targets.ndim == 1 and n and not -1 <= part.targets.min() <= part.targets.max() < classes:
             low, high = part.targets.min(), part.targets.max()
             raise DataError(f"{where}: labels go from {low} to {high}; they must lie in -1 .. {classes - 1}.")
+        if part.targets.ndim == 2 and n:
+            sums = part.targets.sum(1)
+            wrong = (np.abs(sums - 1) > 1e-3) & (sums != 0)
+            if not np.isfinite(part.targets).all() or part.targets.min() < 0 or wrong.any():
+                raise DataError(
+                    f"{where}: the target of {part.ids[int(wrong.argmax())]} is no distribution: values must be finite "
+                    "and not negative, and a row must sum to 1, or to 0 for an image without a label."
+                )
+
+
+def _check_names(part: Images, where: str) -> None:
+    """Class names, ids and fingerprint: a split file names images by their ids, and the fingerprint tells a change."""
+    if isinstance(part.classes, str) or not part.classes or not all(isinstance(c, str) for c in part.classes):
+        raise DataError(f"{where}: classes are {part.classes!r}; they must be a tuple of names.")
+    for what, names in (("class name", part.classes), ("id", part.ids)):
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if list(names).count(name) > 1)
+            raise DataError(f"{where}: the {what} {twice!r} is there twice; each must be unique.")
+    if not isinstance(part.fingerprint, str) or not part.fingerprint:
+        raise DataError(
+            f"{where}: has no fingerprint; use a hash of pixels, labels, ids and class names, so that a change is seen."
+        )
 
 
 def one_hot(images: Images) -> np.ndarray:

@@ -1,32 +1,16 @@
-"""Helpers of the data sets: a fingerprint of images, and a cache of decoded images."""
+"""A cache of decoded images."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
-
-from mmctl.plugin import Images
 
 Arrays = dict[str, np.ndarray]
-
-
-def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
-    """Images, with a fingerprint of all pixels, targets, ids and class names."""
-    pixels_NCHW = np.ascontiguousarray(pixels_NCHW)
-    digest = hashlib.sha256()
-    for array in (pixels_NCHW, np.ascontiguousarray(targets)):
-        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    for names in (ids, classes):
-        digest.update(f"{len(names)}\n".encode())
-        digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
-    return Images(torch.from_numpy(pixels_NCHW), targets, tuple(classes), tuple(ids), digest.hexdigest())
 
 
 def cache_folder() -> Path:

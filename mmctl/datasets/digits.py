@@ -9,7 +9,6 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mmctl.datasets._cache import images
 from mmctl.plugin import DataError, Images, dataset
 
 CLASSES = tuple("0123456789")
@@ -36,7 +35,7 @@ def digits(
     chosen[_stratified(targets, test_seed)[:test]] = True
     parts = {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
     return {
-        part: images(pixels_NCHW[rows], targets[rows], CLASSES, [f"digit{row:04d}" for row in rows])
+        part: Images.of(pixels_NCHW[rows], targets[rows], CLASSES, [f"digit{row:04d}" for row in rows])
         for part, rows in parts.items()
     }
 

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from mmctl.datasets._cache import images
 from mmctl.datasets._ferplus_files import FOLDERS, SOURCES, USAGES, VOTES, Table, csv_pixels, png_pixels, read_votes
 from mmctl.plugin import DataError, Images, dataset
 
@@ -48,7 +47,7 @@ def ferplus(
             targets = label[good]
         if not good.any():
             raise DataError(f"{table.path}: no image of {part} has a majority label; is the file complete? {SOURCES}.")
-        parts[part] = images(pixels[good][:, None], targets, CLASSES, table.ids(rows[good].tolist()))
+        parts[part] = Images.of(pixels[good][:, None], targets, CLASSES, table.ids(rows[good].tolist()))
     return parts
 
 

@@ -1,7 +1,7 @@
 """Masking labelers: pseudo-labels from the head, and which images count. U unlabelled batch, K classes, N images.
 
-Labels are one-hot unless stated otherwise; an image below its threshold has weight 0. The attribute `masks` is for
-methods that mix all pseudo-labels (MixMatch, MarginMix): they cannot leave an image out and refuse these labelers.
+Labels are one-hot unless stated otherwise; an image below its threshold has weight 0. Methods that mix all
+pseudo-labels (MixMatch, MarginMix) cannot leave an image out, so a recipe cannot combine them with these labelers.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ class MarginMix(nn.Module):
     }
     views = {"x": ("weak",), "u": ("weak", "weak")}
     default_labeler = "fuzzy"
+    mixes = True
 
     def __init__(
         self,
@@ -63,11 +64,6 @@ class MarginMix(nn.Module):
         if guesser == "ema" and ema is None:
             raise ValueError('guesser = "ema" needs an average: set average.kind = "ema", or guesser = "model"')
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
-        if getattr(labeler, "masks", False):
-            raise ValueError(
-                "marginmix mixes all pseudo-labels and cannot use a masking labeler; use fuzzy, nearest_centroid, "
-                "product, softmax or aligned"
-            )
         self.num_views, self.alpha, self.lambda_per = num_views, alpha, lambda_per
         self.bn_groups, self.bn_update, self.guesser = bn_groups, bn_update, guesser
         self.guess_bn_groups = guess_bn_groups or ("joint" if bn_groups == "joint" else "each")

@@ -32,6 +32,7 @@ class MixMatch(nn.Module):
     slots = {"labeled": LossTerm("soft_cross_entropy"), "unlabeled": LossTerm("brier", 75.0, 16_384)}
     views = {"x": ("weak",), "u": ("weak", "weak")}
     default_labeler = "softmax"
+    mixes = True
 
     def __init__(
         self,
@@ -48,11 +49,6 @@ class MixMatch(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.labeler, self.losses = model, labeler, losses
-        if getattr(labeler, "masks", False):
-            raise ValueError(
-                "mixmatch mixes all pseudo-labels and cannot use a masking labeler; use softmax, aligned, fuzzy, "
-                "nearest_centroid or product"
-            )
         self.num_views, self.alpha, self.lambda_per, self.bn_groups, self.bn_update = (
             num_views,
             alpha,

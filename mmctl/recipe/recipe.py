@@ -25,7 +25,7 @@ from mmctl.recipe.resolve import resolve
 from mmctl.recipe.resolved import Resolved, build_order
 from mmctl.recipe.rules import check_views
 from mmctl.recipe.settings import Settings
-from mmctl.recipe.toml_source import KeyPath, read_toml
+from mmctl.recipe.toml_source import KeyPath, Source, read_toml
 from mmctl.registry.index import Index, failure
 from mmctl.registry.parameters import toml_value
 
@@ -148,6 +148,10 @@ class Recipe:
                 raise
             raise PluginError(failure(part.entry, error, "cannot be built")) from error
 
+    def who(self, kind: str, slot: str | None = None) -> str:
+        """A component of the recipe for messages: `loss plugins:mine`."""
+        return f"{kind} {self.resolved.parts[kind, slot].entry.qualified}"
+
     def check_views(self, views: Mapping[str, Sequence[str]]) -> None:
         """Raise RecipeError if the views of a built method use augmentation policies that the recipe does not have."""
         problems = Problems(self.layers)
@@ -181,6 +185,15 @@ def load(
     """
     path = find_recipe(given)
     return _recipe(path, tuple(sets), index or Index(), merge_sets(read_layers(path, done), sets), done)
+
+
+def from_data(data: Mapping[str, Any], name: str) -> Recipe:
+    """A checked recipe from data in memory; name: its default name, also in messages."""
+    import tomli_w
+
+    layers = Layers(Source(name, tomli_w.dumps(data), dict(data), {}))
+    layers.merge(data, lambda at: Origin(name, 0))
+    return _recipe(Path(name), (), Index(), layers)
 
 
 def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]]) -> Recipe:

@@ -62,6 +62,10 @@ def check_rules(resolved: Resolved, problems: Problems) -> None:
         if method and "ema" in method.shape.supplied and not _optional(method, "ema"):
             problems.add(("average", "kind"), f"method {method.entry.name} needs averaged weights; {none}")
     if method:
+        labeler = resolved.parts.get(("labeler", None))
+        if labeler and getattr(method.component, "mixes", False) and getattr(labeler.component, "masks", False):
+            text = f"{method.entry.name} mixes all pseudo-labels and cannot use a labeler that masks"
+            problems.add(("labeler", "name"), f"{text}: use softmax, aligned, fuzzy, nearest_centroid or product")
         views = getattr(method.component, "views", {})
         check_views(views, resolved.after, str(method.entry.name), problems)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +20,10 @@ from mmctl.data.draws import seed_initialization
 from mmctl.data.images import Normalization, Pictures, check_images, one_hot
 from mmctl.data.loader import Loader
 from mmctl.data.split import make_split
-from mmctl.errors import DataError, PluginError, UserError
+from mmctl.errors import DataError, UserError
 from mmctl.plugin import Images, Split
 from mmctl.recipe.recipe import Recipe
+from mmctl.runs import promises
 from mmctl.training.centroids import Centroids
 from mmctl.training.model import Average, Model
 from mmctl.training.state import Training
@@ -54,12 +54,16 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
     key = json.dumps([recipe.data["dataset"], str(root)], sort_keys=True)
     if key not in shared:
         shared[key] = recipe.build("dataset", known={"root": root})
-    images = shared[key]
-    if "train" not in images or not any(s in images for s in ("val", "test")):
+    return data_of(recipe, shared[key], split)
+
+
+def data_of(recipe: Recipe, images: dict[str, Images], split: Split | None = None) -> Data:
+    """The images of a data set, checked, with the split of the recipe; raises errors as `read_data` does."""
+    check_images(images, recipe.dataset_name)
+    if not any(s in images for s in ("val", "test")):
         raise DataError(
             f'dataset "{recipe.dataset_name}" has the splits {sorted(images)}; a run needs train, and test or val.'
         )
-    check_images(images, recipe.dataset_name)
     if "val" in images and recipe.settings.split.val:
         raise UserError(
             f"split.val = {recipe.settings.split.val} takes validation images from the training split, but "
@@ -70,12 +74,23 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
     return Data(images, split, hashlib.sha256(text.encode()).hexdigest())
 
 
-def build_training(recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None) -> Training:
-    """Build every object of the run. Initial weights are the same on every device: they are drawn on the CPU."""
+def build_training(
+    recipe: Recipe, data: Data, device: torch.device, precision: torch.dtype | None, *, check: bool = False
+) -> Training:
+    """Build every object of the run. Initial weights are the same on every device: they are drawn on the CPU.
+
+    check: every result of a component is held against its interface; PluginError says which promise is broken.
+    """
     seed_initialization(recipe.seed)
     images, split = data.images["train"], data.split
     known = supplied_facts(recipe, images, split)
-    make = partial(recipe.build, known=known)
+
+    def make(kind: str, slot: str | None = None) -> Any:
+        part = recipe.build(kind, slot, known)
+        if part is None or not check:
+            return part
+        return promises.watched(recipe.who(kind, slot), kind, part, len(images.classes))
+
     known["augments"] = augments = {}
     for name in recipe.policies:
         augments[name] = make("augment", name)
@@ -198,8 +213,8 @@ def _check_sizes(recipe: Recipe, split: Split, method: Any) -> None:
 def try_one_step(recipe: Recipe, data: Data) -> None:
     """Build the run and train one step on a few images on the CPU, to find errors before a run folder exists.
 
-    Raises PluginError if the method returns other losses than it declares, the errors of `build_training`, and
-    whatever a component raises.
+    Raises PluginError if a component gives something else than its interface says (promises.py), the errors of
+    `build_training`, and whatever a component raises.
     """
     train = recipe.settings.train
     batch = min(4, train.batch, train.unlabeled_batch)
@@ -207,12 +222,8 @@ def try_one_step(recipe: Recipe, data: Data) -> None:
     unlabeled_batch = batch + (train.batch != train.unlabeled_batch)
     # Not compiled: it would take longer than the step, and needs a compiler for the CPU even where there is a GPU.
     sets = [f"train.batch={batch}", f"train.unlabeled_batch={unlabeled_batch}", "train.compile=false"]
-    run = build_training(recipe.with_sets(sets), data, torch.device("cpu"), None)
+    run = build_training(recipe.with_sets(sets), data, torch.device("cpu"), None, check=True)
     _check_sizes(recipe, data.split, run.method)
     run.refit()
     output = run.method.step(run.loader.batch(run.staged(0)))
-    if output.losses.keys() != recipe.slots.keys():
-        raise PluginError(
-            f"method {recipe.method_name}: step returned the losses {sorted(output.losses)}, but its slots are "
-            f"{sorted(recipe.slots)}: the two must be equal."
-        )
+    promises.check_step(recipe.who("method"), output, recipe.slots)

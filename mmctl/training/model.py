@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from mmctl.plugin import Output
 BatchNormMode = Literal["update", "batch", "running"]
 """Which batch norm statistics a forward uses: "update" = those of the batch, and update the running statistics;
 "batch" = those of the batch, running statistics not updated; "running" = the running statistics (eval mode)."""
+
+BN_MODES = get_args(BatchNormMode)
 
 
 class Model(nn.Module):
@@ -45,6 +47,8 @@ class Model(nn.Module):
 
     def forward(self, x_BCHW: Tensor, *, bn: BatchNormMode) -> Output:
         """One forward pass; `bn` has no default, because each method must decide which forward updates batch norm."""
+        if bn not in BN_MODES:
+            raise PluginError(f"bn = {bn!r}: a forward takes {', '.join(BN_MODES)}; branches takes first and last too.")
         self.calls.append((len(x_BCHW), bn, torch.is_grad_enabled()))
         if self.training != (bn != "running"):
             self.train(bn != "running")
@@ -76,6 +80,8 @@ class Model(nn.Module):
         bn_groups: "each" = a forward per batch; "joint" = one forward of all; "interleave" = swap slices as MixMatch
         does, then a forward per batch. bn = "first" or "last": only that forward updates the running statistics.
         """
+        if bn_groups not in ("each", "joint", "interleave"):
+            raise PluginError(f"bn_groups = {bn_groups!r}: branches takes each, joint or interleave.")
         if bn_groups == "joint" or len(xs) == 1:
             out = self(torch.cat(xs), bn="update" if bn in ("first", "last") else bn)
             sizes = [len(x) for x in xs]

@@ -513,5 +513,5 @@ def test_two_processes_label_as_one_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["mixmatch", "marginmix"])
 @pytest.mark.parametrize("name", ["threshold", "flex", "free", "soft"])
 def test_a_method_that_mixes_every_label_takes_no_mask(method: str, name: str) -> None:
-    with pytest.raises(UserError, match="mixes all pseudo-labels and cannot use a masking labeler"):
+    with pytest.raises(UserError, match="mixes all pseudo-labels and cannot use a labeler that masks"):
         training(method, f"labeler.name={name}")
