@@ -240,31 +240,30 @@ def distance_to_means(cross_BN: Tensor, within_NN: Tensor, member_NK: Tensor) ->
 
 
 class GeneralizedDistance:
-    """Distances to class means by any `Distance`, in place of those of `centroids`, whose memory it reads.
+    """Distances to the classes by any `Distance`, in place of those of `centroids`.
 
-    The remembered points are the last embeddings of the labelled images: centroids.estimator must be "memory".
+    With centroids.estimator = "memory" a class is its labelled images, of which the memory has the last embeddings;
+    the mean is never computed. With any other estimator it is one point, its centroid.
     """
 
     def __init__(self, centroids: Any, distance: Distance, bandwidth: float = 1.0) -> None:
-        if centroids.estimator != "memory":
-            raise ValueError(
-                'a generalized distance needs the embeddings of all labelled images: set centroids.estimator = "memory"'
-            )
         self.centroids, self.kind, self.bandwidth = centroids, distance, bandwidth
 
     @property
     def seen_K(self) -> Tensor:  # noqa: N802  the shape suffix of all tensors
-        """Which classes have a labelled image in the memory."""
+        """Which classes have a centroid."""
         return self.centroids.seen_K  # type: ignore[no-any-return]
 
     def distance(self, emb_BD: Tensor) -> Tensor:
-        """Squared distances BK of the embeddings to the class means; the gradient flows through the embeddings only."""
-        memory_ND, member_NK = (
-            t.detach().to(emb_BD.dtype) for t in (self.centroids.memory_ND, self.centroids.target_NK)
-        )
-        within_NN = pairwise_distance(memory_ND, memory_ND, self.kind, self.bandwidth)
+        """Squared distances BK of the embeddings to the classes; differentiable."""
         emb_BD = self.centroids.normalized(emb_BD)
-        return distance_to_means(pairwise_distance(emb_BD, memory_ND, self.kind, self.bandwidth), within_NN, member_NK)
+        if self.centroids.estimator != "memory":
+            return self._pairs(emb_BD, self.centroids.centers().to(emb_BD.dtype))
+        memory_ND, member_NK = (t.to(emb_BD.dtype) for t in (self.centroids.memory_ND, self.centroids.target_NK))
+        return distance_to_means(self._pairs(emb_BD, memory_ND), self._pairs(memory_ND, memory_ND), member_NK)
+
+    def _pairs(self, x_BD: Tensor, y_ND: Tensor) -> Tensor:
+        return pairwise_distance(x_BD, y_ND, self.kind, self.bandwidth)
 
     def membership(self, emb_BD: Tensor) -> Tensor:
         """Eq. 6 with these distances: 1 / sum_j (d_c / d_j)^2, BK; 0 for classes not seen yet, equal before any is."""

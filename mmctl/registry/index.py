@@ -279,6 +279,7 @@ def _local_module(entry: Entry) -> ModuleType:
         mmctl.local.__path__[:] = [mmctl.local.__path__[0], folder]
         for name in [n for n in sys.modules if n.startswith("mmctl.local.")]:
             del sys.modules[name]  # a plugin of another project
+            vars(mmctl.local).pop(name.rpartition(".")[2], None)  # `from . import name` looks here first
         importlib.invalidate_caches()
     return importlib.import_module(entry.module)
 

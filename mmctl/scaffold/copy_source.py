@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -114,6 +114,11 @@ def copy_component(entry: Entry, name: str, prefix: str) -> Copy:
     assert entry.file is not None
     home = entry.module.rpartition(".")[0]
     main = _Module(entry.file, home, {entry.attr}, {entry.attr})
+    # What asks for the component by its class would not know the copy: it is copied too.
+    for part in main.parts:
+        if part.mark and _asked(ast.walk(part.node), entry.attr):
+            main.wanted |= part.names
+            main.marked |= part.names
     others: dict[str, _Module] = {}
     todo = [main]
     while todo:
@@ -125,7 +130,9 @@ def copy_component(entry: Entry, name: str, prefix: str) -> Copy:
                 other.wanted.add(wanted)
                 todo.append(other)
     # A component that the code asks for by its class stays one, under a name of its own; a mere base class does not.
-    main.marked |= {part_name for part in main.kept if part.mark for part_name in part.names if _asked(main, part_name)}
+    main.marked |= {
+        part_name for part in main.kept if part.mark for part_name in part.names if _asked(main.used(), part_name)
+    }
     marks, objects = {}, {}
     for part in main.kept:
         if part.mark and part.names & main.marked:
@@ -141,10 +148,9 @@ def copy_component(entry: Entry, name: str, prefix: str) -> Copy:
     return Copy(files, marks, objects)
 
 
-def _asked(module: _Module, name: str) -> bool:
-    calls = [
-        n for n in module.used() if isinstance(n, ast.Call) and ast.unparse(n.func) in ("isinstance", "issubclass")
-    ]
+def _asked(nodes: Iterable[ast.AST], name: str) -> bool:
+    """Whether isinstance or issubclass asks for a class."""
+    calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) in ("isinstance", "issubclass")]
     return any(isinstance(n, ast.Name) and n.id == name for call in calls for arg in call.args for n in ast.walk(arg))
 
 

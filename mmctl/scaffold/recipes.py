@@ -42,7 +42,8 @@ def required_of(entry: Entry) -> dict[str, Any]:
 def _parent(entry: Entry, marks: dict[str, str]) -> tuple[str, list[Table]]:
     """The simplest shipped recipe that uses the component, and the tables in which it is replaced by its copy."""
     index = StaticIndex(sources="off")
-    names = [name for name in known_recipes() if name.startswith(("digits/", "ferplus"))]
+    # Without a download, unless it is the data set itself that is copied.
+    names = [n for n in known_recipes() if n.startswith("ferplus" if entry.kind == "dataset" else "digits/")]
     for parent in (*FIRST, *names):
         try:
             recipe = load(parent, index=index)

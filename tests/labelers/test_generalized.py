@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.reference_math import randn, settings
+from helpers.reference_math import centroids, randn, settings
 from mmctl.labelers.centroid import Fuzzy
 from mmctl.labelers.generalized import GeneralizedFuzzy
 from mmctl.losses.generalized import GeneralizedMargin
@@ -132,7 +132,19 @@ def test_before_any_image_all_classes_are_equal(distance: Distance) -> None:
     assert GeneralizedMargin(empty, distance=distance)(shown(), labels.target).item() == 0
 
 
-@pytest.mark.parametrize("component", [GeneralizedFuzzy, GeneralizedMargin])
-def test_another_estimator_is_refused(component: type) -> None:
-    with pytest.raises(ValueError, match=r'set centroids.estimator = "memory"'):
-        component(Centroids(K, D, settings(), N))
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_with_another_estimator_a_class_is_its_centroid(distance: Distance) -> None:
+    at = centroids(randn(K, D, seed=8), seen=[True, True, False, True])
+    batch: Any = None
+    ours = GeneralizedFuzzy(at, distance=distance)(shown(), batch=batch).target
+    pairs = pairwise_distance(at.normalized(shown().emb), at.centers(), distance)[:, [0, 1, 3]]
+    expected = (1 / pairs) / (1 / pairs).sum(-1, keepdim=True)  # eq. 6
+    expected = expected**4 / (expected**4).sum(-1, keepdim=True)  # eq. 8 at T = 0.25
+    assert torch.allclose(ours[:, [0, 1, 3]], expected, rtol=1e-9, atol=1e-12)
+    assert (ours[:, 2] == 0).all()
+    if distance == "euclidean":
+        usual = Fuzzy(torch.full((K,), 1 / K, dtype=torch.float64), at)(shown(), batch=batch).target
+        assert torch.allclose(ours, usual, rtol=1e-9, atol=1e-12)
+        target = randn(B, K, seed=5).softmax(-1)
+        one, other = GeneralizedMargin(at, distance=distance), LargeMargin(at)
+        assert one(shown(), target).item() == pytest.approx(other(shown(), target).item(), rel=1e-10)

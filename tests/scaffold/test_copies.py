@@ -122,8 +122,9 @@ def test_a_copied_launcher_has_the_same_limits(mm: Any) -> None:
     assert recipe.build("launcher").limits() == load("digits").build("launcher").limits()
 
 
-def test_a_policy_and_its_probe_are_copied_together(mm: Any) -> None:
-    """The probe looks for its policy by class: the copy of the probe brings a copy of the policy."""
-    recipe = copied(mm, "augment", "ctaugment_probe")
+@pytest.mark.parametrize("name", ["ctaugment", "ctaugment_probe"])
+def test_a_policy_and_its_probe_are_copied_together(mm: Any, name: str) -> None:
+    """The probe looks for its policy by class: a copy of one alone would not fit the other."""
+    recipe = copied(mm, "augment", name)
     names = {part.entry.name for part in recipe.resolved.parts.values() if part.entry.origin == "plugins"}
-    assert names == {NAME, f"{NAME}_ctaugment"}
+    assert names == {NAME, NAME + ("_ctaugment" if name == "ctaugment_probe" else "_ctaugment_probe")}
