@@ -153,8 +153,8 @@ def _write(files: dict[Path, str]) -> None:
                 written.append(path)
                 file.write(text)
     except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
+        for done in written:
+            done.unlink(missing_ok=True)
         raise EnvironmentFault(f"{display_path(path)} cannot be written: {error.strerror or error}.") from error
 
 
