@@ -47,6 +47,7 @@ def new_component(name: str, kind: str, *, package: bool, source: Entry | None =
             ("pyproject.toml", "pyproject.toml"),
             ("README.md", "README.md"),
             ("test.yml", ".github/workflows/test.yml"),
+            ("gitignore", ".gitignore"),
             ("__init__.py", f"src/mmctl_{name}/__init__.py"),
         ):
             files[base / to] = _filled((TEMPLATES / "package" / file).read_text("utf-8"), name, kind)
@@ -87,12 +88,14 @@ def _test(name: str, kind: str, module: str, source: Entry | None) -> str:
 
     params = required_of(source)
     needs_root = kind == "dataset" and source.name != "digits"
+    probe = source.name == "ctaugment_probe"  # works on a policy that is built before it
     lines = [
         f'"""Tests of the {kind} {name}: what mmctl expects of every {kind}."""',
         "",
         "from __future__ import annotations",
         "",
         *(["from pathlib import Path", "", "import pytest", ""] if needs_root else []),
+        *(["from typing import Any", "", f"from {module} import CTAugment"] if probe else []),
         f"from mmctl.testing import {kind.capitalize()}Contract",
         "",
         "",
@@ -106,7 +109,13 @@ def _test(name: str, kind: str, module: str, source: Entry | None) -> str:
             "    def make_root(self, folder: Path) -> Path | None:",
             '        pytest.skip("write small files of this data set into the folder here, and return it")',
         ]
-    return "\n".join(lines) + "\n"
+    if probe:
+        lines += [
+            "",
+            "    def others(self, size: tuple[int, int, int]) -> dict[str, Any]:",
+            '        return {"strong": CTAugment(size[0], size[1:])}',
+        ]
+    return _sorted_imports("\n".join(lines) + "\n")
 
 
 def _sorted_imports(text: str) -> str:

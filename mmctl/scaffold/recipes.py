@@ -14,7 +14,7 @@ from mmctl.registry.parameters import defaults, toml_value
 from mmctl.registry.static_index import StaticIndex
 from mmctl.text import dotted, literal
 
-FIRST = ("digits", "digits-mixmatch", "digits-supervised")
+FIRST = ("digits", "digits-mixmatch", "digits-supervised", "ferplus-small")
 SLOTS = {"augment": "weak", "loss": "labeled"}
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {("backbone", "timm"): {"model": "resnet18"}}
 """Values of parameters without a default, for components that no shipped recipe uses."""
@@ -42,9 +42,10 @@ def required_of(entry: Entry) -> dict[str, Any]:
 def _parent(entry: Entry, marks: dict[str, str]) -> tuple[str, list[Table]]:
     """The simplest shipped recipe that uses the component, and the tables in which it is replaced by its copy."""
     index = StaticIndex(sources="off")
-    # Without a download, unless it is the data set itself that is copied.
-    names = [n for n in known_recipes() if n.startswith("ferplus" if entry.kind == "dataset" else "digits/")]
+    names = [name for name in known_recipes() if name.startswith("digits/")]
     for parent in (*FIRST, *names):
+        if parent.startswith("ferplus") and entry.kind != "dataset":
+            continue  # needs a download
         try:
             recipe = load(parent, index=index)
         except MmctlError:

@@ -21,7 +21,7 @@ from mmctl.scaffold.new import TEMPLATES
 LOCAL = ("plugins/{0}.py", "tests/test_{0}.py", "recipes/{0}.toml")
 PACKAGE = (
     "src/mmctl_{0}/{0}.py", "tests/test_{0}.py", "recipes/{0}.toml", "pyproject.toml", "README.md",
-    ".github/workflows/test.yml", "src/mmctl_{0}/__init__.py", "src/mmctl_{0}/py.typed",
+    ".github/workflows/test.yml", ".gitignore", "src/mmctl_{0}/__init__.py", "src/mmctl_{0}/py.typed",
 )  # fmt: skip
 
 
