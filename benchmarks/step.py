@@ -197,7 +197,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as both programs set it
     precisions = ["fp32", "bf16"] if precision_of("auto", device) == "bf16" else ["fp32"]
     if len(precisions) == 1:
-        tell("bf16 is not faster than fp32 on this machine (measured by mmctl): its rows are omitted")
+        tell("this machine has no instructions for bf16: its rows are omitted")
     tell("making images and runs")
     bench = Bench(device, precisions, args.quick)
     bench.mixmatch()

@@ -69,10 +69,12 @@ class TrainingFailed(MmctlError):
 class Diverged(TrainingFailed):
     """A loss or a weight of the network became NaN or infinite."""
 
+    WORDS = "became NaN or infinite"  # in the reason of such a run, by which reading commands find it
+
     def __init__(self, term: str, step: int) -> None:
         self.term, self.step = term, step
         super().__init__(
-            f"{term} became NaN or infinite at step {step}. The last checkpoint is older, and resuming it would "
+            f"{term} {self.WORDS} at step {step}. The last checkpoint is older, and resuming it would "
             "give the same result: lower optimizer.lr or the weight of a loss term, and start a new run."
         )
 

@@ -77,12 +77,16 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "labeler": ("num_classes", "embed_dim", "num_labeled", "num_unlabeled", "prior_K", "steps", "centroids"),
     "loss": ("num_classes", "embed_dim", "centroids"),
     "method": (
-        "in_channels", "image_size", "num_classes", "embed_dim", "num_labeled", "num_unlabeled", "prior_K",
+        "in_channels", "image_size", "num_classes", "embed_dim", "num_labeled", "num_unlabeled", "prior_K", "std_C",
         "steps", "augments", "model", "ema", "centroids", "losses", "labeler",
     ),
     "launcher": (),
 }  # fmt: skip
-"""Argument names that a component of each kind may have before its `*`; mmctl supplies those that it names."""
+"""Argument names that a component of each kind may have before its `*`; mmctl supplies those that it names.
+
+prior_K: class frequencies of the labelled images; std_C: the standard deviation of the pixels (0 to 1) of each channel,
+which images are divided by.
+"""
 
 Component = TypeVar("Component", bound=Callable[..., Any])
 
@@ -121,7 +125,7 @@ class Output(NamedTuple):
 class PseudoLabels(NamedTuple):
     """Pseudo-labels of unlabelled images, without gradient."""
 
-    target: Tensor  # UK, rows sum to 1
+    target: Tensor  # UK, rows sum to 1 (but for eq. 8 as printed, labeler fuzzy)
     weight: Tensor  # U, from 0 to 1; 0 = the image is not used
 
 

@@ -1,4 +1,4 @@
-"""Formats values for messages: TOML literals, keys, paths, durations, and text without terminal control codes."""
+"""Formats values: TOML literals, keys, paths, durations, JSON, and text without terminal control codes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,38 @@ def display_path(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
         return str(path)
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Any value as JSON that every program reads, in pure ASCII: NaN is null, an infinity the text "inf" or "-inf"."""
+    separators = (",", ":") if indent is None else None
+    try:
+        return json.dumps(value, indent=indent, separators=separators, allow_nan=False)
+    except (ValueError, TypeError):
+        return json.dumps(json_safe(value), indent=indent, separators=separators, allow_nan=False)
+
+
+def json_safe(value: object) -> object:
+    """The value as JSON has it: NaN is null, an infinity a text, an array a list."""
+    if isinstance(value, dict):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if hasattr(value, "tolist"):  # numpy and torch, without importing either
+        return json_safe(value.tolist())
+    return str(value)
+
+
+def hardware_line(facts: Mapping[str, Any]) -> str:
+    """What a run computes on, as far as its facts tell: `cpu (AVX2), fp32, 2 threads`."""
+    device, isa, threads = (facts.get(key) for key in ("device", "isa", "threads"))
+    where = f"{device} ({isa})" if device == "cpu" and isa else device
+    count = f"{threads} {'' if device == 'cpu' else 'CPU '}thread{'s' * (threads != 1)}" if threads else None
+    return ", ".join(printable(part) for part in (where, facts.get("precision"), count) if part)
 
 
 def duration(seconds: float) -> str:

@@ -148,7 +148,7 @@ def test_a_room_says_what_it_is_for() -> None:
             continue
         tree = ast.parse((PACKAGE / name / "__init__.py").read_text())
         assert ast.get_docstring(tree), name
-        assert len(tree.body) == 1, name
+        assert len(tree.body) == 1 or name == "testing", name  # its first file is what authors import
 
 
 def test_no_traceback_is_ever_printed() -> None:

@@ -174,6 +174,78 @@ def new(
         typer.echo(f"  {command:{width}}   {purpose}")
 
 
+@group.command()
+def check(
+    names: list[str] | None = typer.Argument(
+        None, metavar="[NAME|FILE]...", help="Components or plugin files. Default: all that are not mmctl's own."
+    ),
+    kind: Kind = None,
+    sets: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Value of a parameter to try; root=DIR is the folder of a data set."
+    ),
+    as_json: Json = False,
+) -> None:
+    """Test components against the contract of their kind.
+
+    Does what the classes of `mmctl.testing` do, without a test file: shapes, gradients, state in checkpoints,
+    randomness, several processes and more, on small inputs. Exit code 2 if a promise is broken.
+
+    \b
+    Examples:
+      mmctl plugins check                      # everything in plugins/ and in installed packages
+      mmctl plugins check fuzzy --set temperature=0.5
+      mmctl plugins check plugins/paper_texture.py
+    """
+    from mmctl.errors import PluginError
+    from mmctl.recipe.layers import parse_sets
+    from mmctl.registry.index import Index
+    from mmctl.testing.check import contract_of, promises
+    from mmctl.text import printable
+
+    index, table = Index(), parse_sets(sets)
+    chosen = [(index, e) for e in index.entries if e.origin != "mmctl" and _kind(kind) in ("", e.kind)]
+    if names:
+        chosen = [pair for name in names for pair in _named(index, name, _kind(kind))]
+    if not chosen:
+        typer.echo("no components of your own: `mmctl plugins new NAME --kind KIND` starts one")
+    rows: list[dict[str, Any]] = []
+    for at, entry in chosen:
+        if not as_json:
+            typer.echo(f"{entry.kind} {entry.qualified}  ({printable(entry.place)})")
+        for promise in promises(contract_of(entry, at, table)):
+            rows.append({"kind": entry.kind, "component": entry.qualified, **promise._asdict()})
+            if not as_json:
+                typer.echo(f"  {'BROKEN' if promise.broken else 'ok':<7} {promise.sentence}")
+                for line in ([promise.broken] if promise.broken else []) + [f"note: {note}" for note in promise.notes]:
+                    typer.echo("\n".join(f"          {printable(part)}" for part in line.splitlines()))
+    if as_json:
+        from mmctl.report.json_output import print_json
+
+        print_json({"promises": rows})
+    broken = sum(1 for row in rows if row["broken"])
+    if broken:
+        raise PluginError(f"{broken} of {len(rows)} promises {'is' if broken == 1 else 'are'} broken.")
+
+
+def _named(index: Index, name: str, kind: str) -> list[tuple[Index, Entry]]:
+    """The components that a word means: one by its name, or all in a file."""
+    from pathlib import Path
+
+    from mmctl.errors import PluginError
+    from mmctl.registry.index import Index as Registry
+    from mmctl.text import printable
+
+    if not name.endswith(".py"):
+        return [(index, _find(index, name, kind))]
+    file = Path(name).absolute()
+    there = Registry(plugins=file.parent, sources="local")
+    found = [(there, e) for e in there.entries if e.file and e.file.absolute() == file and kind in ("", e.kind)]
+    if not found:
+        what = "no component in this file has a mark" if file.is_file() else "there is no such file"
+        raise PluginError(f"{printable(name)}: {what}.")
+    return found
+
+
 def _find(index: Index, name: str, kind: str) -> Entry:
     from mmctl.errors import PluginError, suggest
     from mmctl.plugin import KINDS

@@ -204,16 +204,16 @@ def schema(
     Examples:
       mmctl recipe schema --out recipes/recipe.schema.json
     """
-    import json
 
     from mmctl.errors import EnvironmentFault
     from mmctl.recipe.json_schema import recipe_schema
     from mmctl.registry.index import Index
+    from mmctl.text import to_json
 
     made, broken = recipe_schema(Index())
     for message in broken:
         typer.echo(f"left out: {message}", err=True)
-    text = json.dumps(made, indent=2)
+    text = to_json(made, indent=2)
     if out is None:
         typer.echo(text)
     else:

@@ -75,6 +75,8 @@ def run(
             profile_steps(recipe, profile, project.runs_dir())
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
+    # One run that is left of several is trained as one of several: the number of its threads follows from the command.
+    alone = len(planned) == 1
     from mmctl.runs.preflight import preflight
 
     hashes = preflight(wanted)
@@ -87,7 +89,7 @@ def run(
         if not planned:
             return
     del hashes  # frees the images that they hold; each run reads its own
-    if len(planned) == 1 and planned[0].data["launcher"]["name"] == "mmctl:local":
+    if alone and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.runs.create import create_run
 
         folder = create_run(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
@@ -128,11 +130,14 @@ def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:
 
 def _show(progress: Progress, event: Event, training: Training) -> None:
     """Show an event of a run to the user."""
-    from mmctl.training.loop import Alarm, Evaluated, Notice, Point, Saved
+    from mmctl.training.loop import Alarm, Evaluated, Notice, Point, Saved, Started
 
     match event:
         case None:
             progress.step(training.step)
+        case Started(_, hardware):
+            if not progress.quiet:
+                progress.say(f"hardware: {hardware}")
         case Point(_, values):
             progress.point(values)
         case Evaluated(step, split, weights, scores, _):

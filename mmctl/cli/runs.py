@@ -155,6 +155,9 @@ def compare(
     test: str = typer.Option(
         "auto", "--test", metavar="TEST", help="Significance test: auto, paired, welch, permutation or none."
     ),
+    count_nc: bool = typer.Option(
+        False, "--count-nc", help="Count runs that did not converge in accuracies, as chance level."
+    ),
     per_seed: bool = typer.Option(False, "--per-seed", help="List the run of each seed too."),
     all_keys: bool = typer.Option(False, "--all-keys", help="List all settings, not only those that differ."),
     as_json: Json = False,
@@ -176,7 +179,9 @@ def compare(
 
     with open_store() as store:
         runs = select.select_runs(store, store.runs(), terms or [])
-        found = comparing.compare(store, runs, metric, baseline=baseline, test=test, all_keys=all_keys)
+        found = comparing.compare(
+            store, runs, metric, baseline=baseline, test=test, count_nc=count_nc, all_keys=all_keys
+        )
     if as_json:
         print_json(found)
     elif not found["panels"]:

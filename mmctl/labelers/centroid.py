@@ -18,6 +18,13 @@ def mean_membership(centroids: Any, views: tuple[Output, ...]) -> Tensor:
     return torch.stack([centroids.membership(v.emb) for v in views]).mean(0)
 
 
+def divided_by_norm(y_UK: Tensor, temperature: float) -> Tensor:
+    """Eq. 8 as printed: y_c / psi^T with psi = sum_k y_k^(1/T), that is y divided by its norm of order 1/T."""
+    top_U1 = y_UK.amax(-1, keepdim=True)  # the scale cancels; so no power underflows
+    ratio_UK = y_UK / top_U1
+    return ratio_UK / ratio_UK.pow(1 / temperature).sum(-1, keepdim=True).pow(temperature)
+
+
 @labeler("fuzzy")
 class Fuzzy(Aligning):
     """Fuzzy memberships by distance to the class centroids, averaged over views, sharpened (eq. 6-8; MarginMix).
@@ -25,6 +32,8 @@ class Fuzzy(Aligning):
     Args:
         temperature: T of eq. 8: memberships to the power 1/T, renormalised; 1 = no sharpening. Together with eq. 6
             this is fuzzy c-means with fuzzifier 1 + T.
+        sharpening: "power" = MixMatch's, y_c^(1/T) / sum_k y_k^(1/T); "printed" = eq. 8 as printed,
+            y_c / (sum_k y_k^(1/T))^T: the labels keep their ratios, and for T < 1 they sum to more than 1.
         prior: "running" multiplies the memberships by an EMA of the pseudo-labels, which starts with the class
             frequencies of the labelled set: rare classes get fewer labels, common ones more. Not in the paper. It
             works against `align`, so a recipe can use only one of the two.
@@ -39,6 +48,7 @@ class Fuzzy(Aligning):
         centroids: Any,
         *,
         temperature: Annotated[float, Field(gt=0)] = 0.25,
+        sharpening: Literal["power", "printed"] = "power",
         prior: Literal["none", "running"] = "none",
         momentum: Momentum = 0.99,
         align: Align = "none",
@@ -46,17 +56,20 @@ class Fuzzy(Aligning):
         window: Window = 0,
     ) -> None:
         super().__init__(prior_K, align, align_momentum, window)
+        if prior == "running" and sharpening == "printed":
+            raise ValueError('prior = "running" renormalises the labels, which undoes sharpening = "printed"')
         if prior == "running" and align != "none":
             raise ValueError(f'prior = "running" and align = "{align}" work against each other: use one of them')
         self.centroids = centroids
-        self.temperature, self.prior, self.momentum = temperature, prior, momentum
+        self.temperature, self.sharpening, self.prior, self.momentum = temperature, sharpening, prior, momentum
         if prior == "running":
             self.register_buffer("prior_K", prior_K.clone())
 
     @torch.no_grad()
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK, all of weight 1."""
-        q_UK = sharpen(self.aligned(mean_membership(self.centroids, views), batch, labeled), self.temperature)
+        y_UK = self.aligned(mean_membership(self.centroids, views), batch, labeled)
+        q_UK = (sharpen if self.sharpening == "power" else divided_by_norm)(y_UK, self.temperature)
         if self.prior == "running":
             q_UK = q_UK * self.prior_K
             q_UK = q_UK / q_UK.sum(-1, keepdim=True).clamp_min(1e-12)

@@ -12,7 +12,7 @@ from mmctl.preview.trace_step import trace_step
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import build_training, read_data
 from mmctl.runs.hardware import use_hardware
-from mmctl.text import duration
+from mmctl.text import duration, hardware_line
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -49,8 +49,7 @@ def print_plan(recipe: Recipe) -> None:
         print(f"{heading if heading != previous else '':<12}{text}")
         previous = heading
     print(
-        f"speed       {seconds * 1000:.1f} ms per step on {hardware.device}, {hardware.precision}, "
-        f"{hardware.threads} thread{'s' * (hardware.threads > 1)} "
+        f"speed       {seconds * 1000:.1f} ms per step on {hardware_line(hardware.facts())} "
         f"(median of {MEASURED}): ETA {duration(seconds * run.steps)} without evaluations"
     )
 

@@ -19,10 +19,12 @@ import torch
 from mmctl.errors import MmctlError
 from mmctl.preview.trace_step import CLASSES, SIDE, TracedCall, noise_data, trace_step
 from mmctl.recipe.recipe import Recipe
-from mmctl.recipe.resolved import policy_chain
+from mmctl.recipe.resolved import Part, policy_chain
+from mmctl.recipe.settings import Centroids
+from mmctl.registry.parameters import defaults
 from mmctl.runs.build import Data, build_training, read_data
 from mmctl.store.metrics import ENOUGH
-from mmctl.text import printable
+from mmctl.text import literal, printable
 from mmctl.training.schedules import length_of, steps_of
 from mmctl.training.state import Training
 
@@ -79,13 +81,14 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: lis
     sizes = {"labeled": recipe.settings.train.batch, "unlabeled": recipe.settings.train.unlabeled_batch}
     plans = {at: run.plan(at) for at in sorted({0, total // 2, total - 1})} if run else {}
     entries = {key: part.entry for key, part in recipe.resolved.parts.items()}
-    labeler = entries.get(("labeler", None))
+    labeler, options = entries.get(("labeler", None)), {k: _changed(p) for k, p in recipe.resolved.parts.items()}
     supplied = [part.shape.supplied for part in recipe.resolved.parts.values()]
     losses = {}
     for slot, term in recipe.slots.items():
         length = steps_of(term.rampup, total)
         losses[slot] = {
-            "loss": term.loss, "weight": term.weight, "ramp": term.ramp if length else None, "ramp_steps": length,
+            "loss": term.loss, "options": options.get(("loss", slot), {}), "weight": term.weight,
+            "ramp": term.ramp if length else None, "ramp_steps": length,
             "ramp_share": length / total, "ramp_epochs": _epochs(length, sizes["unlabeled"], pools["unlabeled"]),
             "weights": {at: plan.weight[slot] for at, plan in plans.items()},
         }  # fmt: skip
@@ -93,6 +96,7 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: lis
     return {
         "method": recipe.method_name, "summary": entries["method", None].summary,
         "labeler": labeler.name if labeler else None, "labeler_summary": labeler.summary if labeler else None,
+        "labeler_options": options.get(("labeler", None), {}),
         "views": _views(recipe, run),
         "centroids": recipe.data["centroids"] if any("centroids" in names for names in supplied) else None,
         "calls": [call._asdict() for call in calls],
@@ -106,6 +110,16 @@ def describe(recipe: Recipe, run: Training | None, data: Data | None, calls: lis
         "evaluations": math.ceil(total / recipe.settings.eval.every), "every": recipe.settings.eval.every,
         "traced_on": None, "failed": None,
     }  # fmt: skip
+
+
+def _changed(part: Part) -> Facts:
+    """The parameters of a component that differ from their defaults."""
+    own = defaults(part.shape.model)
+    return {key: value for key, value in part.params.items() if value != own.get(key)}
+
+
+def _in_brackets(options: Facts) -> str:
+    return f" ({', '.join(f'{key} = {literal(value)}' for key, value in options.items())})" if options else ""
 
 
 def _as_count(labels: int | str) -> int | None:
@@ -136,7 +150,7 @@ def explanation_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """The explanation for people, as (heading, text); lines of one heading follow each other."""
     yield "method", f"{facts['method']}: {facts['summary']}"
     if facts["labeler"]:
-        yield "labeler", f"{facts['labeler']}: {facts['labeler_summary']}"
+        yield "labeler", f"{facts['labeler']}{_in_brackets(facts['labeler_options'])}: {facts['labeler_summary']}"
     yield from _view_lines(facts)
     yield from _step_lines(facts)
     if facts["centroids"]:
@@ -186,6 +200,12 @@ def _step_lines(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _centroids(table: Facts) -> str:
+    usual = defaults(Centroids)
+    geometry = ("normalize_embeddings", "normalize_centroids", "distance")
+    return _estimator(table) + _in_brackets({key: table[key] for key in geometry if table[key] != usual[key]})
+
+
+def _estimator(table: Facts) -> str:
     if table["estimator"] == "exact":
         every = f"every {table['every']:,} steps" if table["every"] > 1 else "before each step"
         net = "EMA network" if table["network"] == "ema" else "network"
@@ -195,7 +215,7 @@ def _centroids(table: Facts) -> str:
 
 
 def _loss_term(facts: Facts, term: Facts) -> str:
-    name = (term["loss"] or "computed by the method").removeprefix("mmctl:")
+    name = (term["loss"] or "computed by the method").removeprefix("mmctl:") + _in_brackets(term["options"])
     if not term["weight"]:
         return f"{name}, weight 0: reported, not part of the loss"
     text = f"{name}, weight {term['weight']:g}"

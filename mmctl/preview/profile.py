@@ -24,6 +24,7 @@ from mmctl.report import console
 from mmctl.report.console import Column
 from mmctl.runs.build import build_training, read_data
 from mmctl.runs.hardware import use_hardware
+from mmctl.text import hardware_line
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -114,7 +115,7 @@ def time_parts(run: Training, timer: PartTimer) -> Iterator[None]:
 def profile_steps(recipe: Recipe, steps: int, folder: Path) -> Path:
     """Print the time of each part over `steps` steps, write a trace into `folder` and return its path."""
     hardware = use_hardware(recipe.settings.train)
-    device, threads = hardware.device, hardware.threads
+    device = hardware.device
     run = build_training(recipe, read_data(recipe), device, hardware.dtype)
     timer = PartTimer(device)
     run_steps(run, WARM)
@@ -128,10 +129,7 @@ def profile_steps(recipe: Recipe, steps: int, folder: Path) -> Path:
     kind = "GPU ms" if device.type == "cuda" else "CPU ms"
     rows = [(name, timer.seconds[name] / steps) for name in PARTS if name in timer.seconds]
     out = console.console()
-    threads_text = f"{threads} thread{'s' * (threads > 1)}"
-    console.print_line(
-        out, f"{recipe.name}: {steps} steps on {hardware.device_name}, {hardware.precision}, {threads_text}"
-    )
+    console.print_line(out, f"{recipe.name}: {steps} steps on {hardware_line(hardware.facts())}")
     console.print_table(
         [
             Column("part", cells=[name for name, _ in rows] + ["total per step"]),

@@ -141,12 +141,14 @@ class Train(Table):
         "uniform", description="Labelled batches: random, or with equal numbers of each class."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "fp32", description="Precision of forward and backward passes; bf16 uses autocast."
+        "fp32",
+        description="Precision of forward and backward passes. bf16 uses autocast; auto = bf16 if the processor has "
+        "instructions for it (a GPU; a CPU with AMX or AVX512_BF16), else fp32.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device for training; auto = CUDA if available.")
     capture: Literal["auto", "off"] = Field("auto", description="CUDA graphs: auto = capture whole steps if possible.")
     compile: bool = Field(False, description="Compile the backbone with torch.compile (faster on a GPU).")
-    threads: Positive | None = Field(None, description="CPU threads. Default: all cores, or 1 on a busy machine.")
+    threads: Positive | None = Field(None, description="CPU threads. Default: all cores, shared by parallel runs.")
     log_every: int = Field(50, ge=1, description="Steps between two logged points of the training curves.")
     save_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")
     keep: int = Field(2, ge=2, description="Number of newest checkpoints to keep.")

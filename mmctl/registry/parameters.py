@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from mmctl.errors import PluginError
-from mmctl.plugin import SUPPLIED
+from mmctl.plugin import SUPPLIED, LossTerm
 from mmctl.registry.messages import Fault, faults_of
 from mmctl.text import literal, short_literal
 
@@ -90,6 +90,8 @@ def shape(component: Callable[..., Any], kind: str) -> Shape:
     except (PydanticUserError, TypeError) as error:
         raise PluginError(f"a parameter has a type that cannot be checked: {str(error).splitlines()[0]}") from error
     _try_defaults(model)
+    if kind == "method" and hasattr(component, "views"):  # else its constructor sets them
+        check_declarations(component)
     return Shape(tuple(supplied), model)
 
 
@@ -114,6 +116,20 @@ def _annotation(component: Callable[..., Any], p: inspect.Parameter) -> Any:
         return eval(p.annotation, dict(names))
     except Exception as error:
         raise PluginError(f"the type of parameter {p.name}, {p.annotation}, cannot be evaluated: {error}") from error
+
+
+def check_declarations(method: Any) -> None:
+    """Raise PluginError if `views` or `slots` of a method, class or instance, are not what mmctl.plugin.Method says."""
+    views, slots = (getattr(method, name, None) for name in ("views", "slots"))
+    good = isinstance(views, Mapping) and "x" in views and set(views) <= {"x", "u"}
+    if not good or any(isinstance(v, str) or not all(isinstance(p, str) for p in v) for v in views.values()):  # type: ignore[union-attr]
+        raise PluginError(
+            f'has views = {views!r}. Set for example views = {{"x": ("weak",), "u": ("weak", "strong")}}.'
+        )
+    if not isinstance(slots, Mapping) or not slots or not all(isinstance(v, LossTerm) for v in slots.values()):
+        raise PluginError(
+            f'has slots = {slots!r}. Set for example slots = {{"labeled": LossTerm("soft_cross_entropy")}}.'
+        )
 
 
 def _try_defaults(model: type[BaseModel]) -> None:

@@ -1,24 +1,23 @@
 """Which recipe is better, by how much, and is that noise: configurations compared over their seeds.
 
 A configuration is the runs that differ only in the seed. Configurations with other data or another number of labels
-are in panels of their own and are never averaged or tested against each other. Only completed runs have a value; the
-others are counted.
+are in panels of their own and are never averaged or tested against each other. Only completed runs have a value. A run
+that did not converge (nc) is counted; it takes part in means as chance level, if that is asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from mmctl.errors import UserError, suggest
 from mmctl.report import stats
-from mmctl.report.published import published_value
-from mmctl.report.results import Against, ComparedRun, Comparison, ConfigurationRow, Figures, Panel
+from mmctl.report.configuration import SeedKey, chance_level, configuration_row, not_converged, values_by_seed
+from mmctl.report.results import Against, Comparison, ConfigurationRow, Panel
 from mmctl.report.settings import differing_settings
 from mmctl.run_folder.upgrade import Config, Setting
-from mmctl.store.metrics import LOWER, Metric, check_metric, metric_values, parse_metric
+from mmctl.store.metrics import LOWER, Metric, check_metric, is_share, metric_values, parse_metric
 from mmctl.store.rows import RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
@@ -26,8 +25,6 @@ from mmctl.store.store import Store
 TESTS = ("auto", "paired", "welch", "permutation", "none")
 DataKey: TypeAlias = tuple[str, int | None]
 """The data hash and the number of labels: what runs must share to be compared."""
-SeedKey: TypeAlias = tuple[int | None, str | None]
-"""Seed and split hash: what two runs must share to be a pair."""
 
 
 def compare(
@@ -37,9 +34,14 @@ def compare(
     *,
     baseline: str | None = None,
     test: str = "auto",
+    count_nc: bool = False,
     all_keys: bool = False,
 ) -> Comparison:
-    """Everything `mmctl compare` shows, in one object; metrics are fractions."""
+    """Everything `mmctl compare` shows, in one object; metrics are fractions.
+
+    count_nc: runs that did not converge count in accuracy and balanced accuracy, as chance level. Their last evaluation
+    would flatter them: it can be older than the collapse.
+    """
     if test not in TESTS:
         raise UserError(f'--test "{test}": no such test.{suggest(test, TESTS)} Known: {", ".join(TESTS)}')
     parsed = [parse_metric(text) for text in metrics]
@@ -47,7 +49,7 @@ def compare(
         check_metric(store, runs, metric)
     configs = store.configs(runs)
     grouped = sorted(_panels(runs, configs).items(), key=lambda item: (item[0][0], item[0][1] or 0))
-    panels = [_panel(store, key, list(groups.values()), parsed, configs, all_keys) for key, groups in grouped]
+    panels = [_panel(store, key, list(groups.values()), parsed, configs, count_nc, all_keys) for key, groups in grouped]
     if baseline is not None and not any(_named_by(panel, baseline) for panel in panels):
         rows = [row for panel in panels for row in panel["configurations"]]
         known = {name for row in rows for name in (row["recipe"], row["method"], row["config_id"])}
@@ -57,7 +59,7 @@ def compare(
         panel["baseline"] = base["config_id"] if base else None
         if base and test != "none":
             for number in range(len(parsed)):
-                _test_against(base, panel["configurations"], number, test)
+                _test_against(base, panel["configurations"], number, test, is_share(parsed[number].name))
     return {"test": test, "panels": panels}
 
 
@@ -85,6 +87,7 @@ def _panel(
     groups: Sequence[Sequence[RunRow]],
     metrics: Sequence[Metric],
     configs: Mapping[int, Config],
+    count_nc: bool,
     all_keys: bool,
 ) -> Panel:
     completed = [run for runs in groups for run in runs if run["state"] == "completed"]
@@ -94,30 +97,16 @@ def _panel(
     rows: list[ConfigurationRow] = []
     newest = {runs[-1]["config_id"]: runs[-1] for runs in groups}
     for runs in groups:
-        finished = [run for run in runs if run["state"] == "completed"]
-        counted = list({(run["seed"], run["split_hash"]): run for run in finished}.values())
-        last = runs[-1]
-        if repeated := len(finished) - len(counted):
-            notes.append(f"{last['recipe']}: {repeated} runs repeat a seed; only the newest run of a seed counts")
-        compared: list[ComparedRun] = [
-            {
-                "uid": run["uid"], "seed": run["seed"], "split_hash": run["split_hash"], "state": run["state"],
-                "step": run["step"], "counted": run in counted,
-                "values": [values.get(run["id"]) for values, _ in found],
-            }
-            for run in runs
-        ]  # fmt: skip
-        figures = [
-            _figures(_by_seed(compared, number), metric, published[last["id"]], last["primary_metric"])
-            for number, metric in enumerate(metrics)
-        ]
-        rows.append({
-            "config_id": last["config_id"], "recipe": last["recipe"], "method": last["method"],
-            "labeler": last["labeler"], "labels": key[1],
-            "counts": dict(sorted(Counter(run["state"] for run in runs).items())), "runs": compared, "values": figures,
-        })  # fmt: skip
+        failed = [run for run in runs if not_converged(run)]
+        chances = [chance_level(store, metric, failed) if count_nc else None for metric in metrics]
+        values = [held for held, _ in found]
+        rows.append(configuration_row(runs, key[1], metrics, values, chances, published[runs[-1]["id"]], notes))
     notes += [f"{m.text}: selected on the test set, so it is optimistically biased" for m in metrics if m.peeks]
     rows.sort(key=lambda row: _rank(row["values"][0]["mean"], metrics[0]))
+    settings = differing_settings([store.about(newest[row["config_id"]]) for row in rows], all_keys)
+    used: list[Setting] = [" and ".join(row["hardware"]) or None for row in rows]
+    if any(one != used[0] for one in used):
+        settings = {"(hardware)": used, **settings}
     example = next((run for runs in groups for run in runs if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
     return {
@@ -125,13 +114,18 @@ def _panel(
         "dataset": str(setting(config, "dataset.name") or "").removeprefix("mmctl:") or None,
         "labels": key[1],
         "metrics": [
-            {"metric": metric.text, "reducer": reducer, "words": metric.words(reducer)}
+            {
+                "metric": metric.text,
+                "reducer": reducer,
+                "words": metric.words(reducer),
+                "interval": "Student t" + (", cut at 0 and 1 (differences: -1 and 1)" if is_share(metric.name) else ""),
+            }
             for metric, (_, reducer) in zip(metrics, found, strict=True)
         ],
         "configurations": rows,
         "notes": notes,
         "baseline": None,
-        "config": differing_settings([store.about(newest[row["config_id"]]) for row in rows], all_keys),
+        "config": settings,
     }
 
 
@@ -140,32 +134,6 @@ def _rank(mean: float | None, metric: Metric) -> tuple[bool, float]:
     if mean is None or not math.isfinite(mean):
         return True, 0.0
     return False, mean if metric.name.endswith(LOWER) else -mean
-
-
-def _by_seed(runs: Sequence[ComparedRun], number: int) -> dict[SeedKey, float]:
-    """The values of one metric, of the runs that count."""
-    values = {(run["seed"], run["split_hash"]): run["values"][number] for run in runs if run["counted"]}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _figures(
-    by_seed: Mapping[SeedKey, float], metric: Metric, published: Mapping[str, Setting], primary: str
-) -> Figures:
-    values = list(by_seed.values())
-    finite = bool(values) and all(map(math.isfinite, values))
-    mean = stats.mean(values) if finite else math.nan
-    low, high = (stats.interval(values) if finite else None) or (None, None)
-    theirs = published_value(published, metric.name, primary)
-    if theirs and finite:
-        theirs["distance"] = mean - theirs["value"]
-    return {
-        "n": len(values),
-        "mean": mean if values else None,
-        "std": stats.std(values) if finite else None,
-        "low": low,
-        "high": high,
-        "published": theirs,
-    }
 
 
 def _named_by(panel: Panel, name: str) -> list[ConfigurationRow]:
@@ -192,12 +160,17 @@ def _baseline(panel: Panel, name: str | None) -> ConfigurationRow | None:
     return found[0] if found else None
 
 
-def _test_against(base: ConfigurationRow, rows: Sequence[ConfigurationRow], number: int, test: str) -> None:
-    """Add the difference to the baseline, the test and p to each other row; Holm's p where several are tested."""
-    theirs = _by_seed(base["runs"], number)
+def _test_against(
+    base: ConfigurationRow, rows: Sequence[ConfigurationRow], number: int, test: str, share: bool
+) -> None:
+    """Add the difference to the baseline, the test and p to each other row; Holm's p where several are tested.
+
+    share: the metric is a share, so that no difference is below -1 or above 1.
+    """
+    theirs = values_by_seed(base["runs"], number)
     tested: list[Against] = []
     for row in rows:
-        ours = _by_seed(row["runs"], number)
+        ours = values_by_seed(row["runs"], number)
         if row is base or not ours or not theirs or not all(map(math.isfinite, (*ours.values(), *theirs.values()))):
             continue
         found = _test(ours, theirs, test)
@@ -205,6 +178,8 @@ def _test_against(base: ConfigurationRow, rows: Sequence[ConfigurationRow], numb
             diff = stats.mean(list(ours.values())) - stats.mean(list(theirs.values()))
             n = min(len(ours), len(theirs))
             found = {"name": "none", "n": n, "diff": diff, "low": None, "high": None, "p": None, "p_min": 1.0}
+        if share and found["low"] is not None and found["high"] is not None:
+            found |= {"low": max(found["low"], -1.0), "high": min(found["high"], 1.0)}
         against: Against = {**found, "p_holm": None}
         row["values"][number]["against"] = against
         if found["p"] is not None:

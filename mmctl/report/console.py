@@ -18,6 +18,8 @@ from rich.filesize import decimal
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mmctl.store.metrics import is_share
+
 Row = TypeVar("Row")
 GAP = 2
 WIDEST = 44
@@ -32,8 +34,6 @@ STYLES = {
     "crashed": "red",
     "nc": "yellow",
 }
-SHARES = ("accuracy", "macro_f1", "ece", "largest_class", "recall")
-"""Metrics that are shares of a whole and shown in percent."""
 
 
 @dataclass
@@ -113,11 +113,6 @@ def cut(text: str, width: int = WIDEST) -> str:
 def unicode(out: Console) -> bool:
     """Whether the terminal's encoding has more than ASCII."""
     return out.encoding.lower().startswith("utf")
-
-
-def is_share(name: str) -> bool:
-    """Whether a metric is shown in percent."""
-    return name.endswith(SHARES) and not name.startswith("lr")
 
 
 def figure(value: float | None, name: str = "accuracy", sign: bool = False) -> str:

@@ -8,10 +8,20 @@ from functools import partial
 
 from rich.console import Console
 
-from mmctl.report.console import column, figure, is_share, p_value, print_heading, print_line, print_table, spread
+from mmctl.report.console import column, figure, p_value, print_heading, print_line, print_table, spread
 from mmctl.report.print_runs import setting
-from mmctl.report.results import Against, ComparedMetric, ComparedRun, Comparison, ConfigurationRow, Panel, Published
+from mmctl.report.results import (
+    Against,
+    ComparedMetric,
+    ComparedRun,
+    Comparison,
+    ConfigurationRow,
+    Figures,
+    Panel,
+    Published,
+)
 from mmctl.run_folder.upgrade import Setting
+from mmctl.store.metrics import CHANCE, is_share
 from mmctl.text import printable
 
 ROWS = 20
@@ -21,6 +31,10 @@ TESTS = {
     "Welch t": "Welch's t test, since seeds or splits differ",
     "sign flip": "exact sign-flip test over the same seeds and splits",
 }
+NOT_CONVERGED = "nc: not converged (collapsed, or a loss became NaN or infinite); "
+COUNTED = "counted in the mean as chance level, 1 / number of classes"
+NOT_COUNTED = "not in the mean, which favours unstable methods"
+COUNT_THEM = "; --count-nc counts it as chance level"
 Named = tuple[str, ConfigurationRow]
 """A configuration and the name that it has in the tables."""
 
@@ -58,7 +72,7 @@ def _print_metric(
     columns = [
         column("recipe", rows, lambda row: row[0]),
         column("n", figures, lambda one: str(one["n"]), right=True),
-        column("mean", figures, lambda one: spread(one["mean"], one["std"], name, out), right=True),
+        column("mean", rows, lambda row: _mean(row[1], row[1]["values"][number], name, out), right=True),
         column("95 % interval", figures, lambda one: _range(one["low"], one["high"], name), 5, right=True),
         column("published", figures, lambda one: _published(one["published"], name, out), 2, right=True),
         column(f"vs {base}" if base else "", differences, str, right=True),
@@ -72,8 +86,24 @@ def _print_metric(
     made = [_explain(one) for one in tests if one]
     for text, count in Counter(made).items():
         print_line(out, text if count == len(made) else f"{text} ({count} of {len(made)})", "dim")
+    if any(one["nc"] for one in figures):
+        counted = any(one["nc_counted"] for one in figures)
+        offer = COUNT_THEM if name.split("/")[-1] in CHANCE and not counted else ""
+        print_line(out, NOT_CONVERGED + (COUNTED if counted else NOT_COUNTED) + offer, "dim")
     if base is None and len(rows) > 1 and test != "none":
         print_line(out, "no baseline: --baseline RECIPE tests the other recipes against that one", "dim")
+
+
+def _mean(row: ConfigurationRow, one: Figures, name: str, out: Console) -> str:
+    """Mean and deviation, with what the mean hides: runs that did not converge, and a mix of precisions or devices."""
+    notes = [f"{one['n']} with {one['nc']} nc" if one["nc_counted"] else f"{one['n']}, {one['nc']} nc"] * bool(
+        one["nc"]
+    )
+    if len(row["hardware"]) > 1:
+        precisions = {label.split()[0] for label in row["hardware"]}
+        notes.append("mixed precision" if len(precisions) > 1 else "CPU and GPU")
+    text = spread(one["mean"], one["std"], name, out)
+    return " ".join(filter(None, (text, f"({'; '.join(notes)})" if notes else "")))
 
 
 def _explain(test: Against) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from mmctl.report.console import GAP, Column, console, figure, is_share, print_line, print_table
+from mmctl.report.console import GAP, Column, console, figure, print_line, print_table
 from mmctl.report.results import EvaluationResult
+from mmctl.store.metrics import is_share
 from mmctl.text import printable
 
 

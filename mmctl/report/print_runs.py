@@ -20,12 +20,12 @@ from mmctl.report.console import (
     spark,
     spread,
 )  # fmt: skip
-from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails
+from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
 from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import WORDS, short_name
-from mmctl.text import duration, printable
+from mmctl.text import duration, hardware_line, printable
 
 TITLES = {
     "balanced_accuracy": "balanced",
@@ -126,7 +126,8 @@ def print_difference(found: Difference, out: Console) -> None:
         out,
     )
     if found["same_configuration"]:
-        print_line(out, "same configuration, different seed", "dim")
+        seeds = found["differences"].get("seed", [None, None])
+        print_line(out, f"same configuration{', different seed' if seeds[0] != seeds[1] else ' and seed'}", "dim")
     elif not any(matters(key) for key, row in rows if row[0] != row[1]):
         print_line(out, "the differences do not change the result", "dim")
 
@@ -150,6 +151,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
     ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
+    facts.append(("hardware", "; ".join(dict.fromkeys(map(hardware_line, run["attempts"])))))
     facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software)"))
     facts.append(
         (
@@ -204,8 +206,7 @@ def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, 
 
 
 def _metric(name: str, row: Evaluation) -> str:
-    value = row["metrics"].get(name)
-    return figure(value, name) if isinstance(value, (int, float)) else ""
+    return figure(as_number(row["metrics"][name]), name) if name in row["metrics"] else ""
 
 
 def _share(value: object) -> str:

@@ -105,9 +105,14 @@ class Against(Outcome):
 
 
 class Figures(TypedDict):
-    """One metric of one configuration over its runs; low and high bound the 95 % confidence interval of the mean."""
+    """One metric of one configuration over its runs; low and high bound the 95 % confidence interval of the mean.
+
+    `n` counts the runs behind the mean, `nc` those that did not converge; these are among the n if `nc_counted`.
+    """
 
     n: int
+    nc: int
+    nc_counted: bool
     mean: float | None
     std: float | None
     low: float | None
@@ -137,6 +142,7 @@ class ConfigurationRow(TypedDict):
     labeler: str | None
     labels: int | None
     counts: dict[str, int]  # runs by state
+    hardware: dict[str, list[int | None]]  # "fp32 on CPU" -> seeds of the runs behind the mean
     runs: list[ComparedRun]
     values: list[Figures]
 
@@ -147,6 +153,7 @@ class ComparedMetric(TypedDict):
     metric: str
     reducer: str
     words: str
+    interval: str  # how the confidence intervals are computed
 
 
 class Panel(TypedDict):

@@ -38,13 +38,18 @@ def std(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """The confidence interval of the mean, by Student's t; one value has none."""
+def interval(
+    values: Sequence[float], level: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float] | None:
+    """The confidence interval of the mean, by Student's t, cut at the bounds of the metric; one value has none.
+
+    Cutting takes away only what is impossible, so that the interval covers the mean as often as without it.
+    """
     spread = std(values)
     if spread is None:
         return None
     half = t_quantile(level, len(values) - 1) * spread / math.sqrt(len(values))
-    return mean(values) - half, mean(values) + half
+    return max(mean(values) - half, bounds[0]), min(mean(values) + half, bounds[1])
 
 
 def shared(a: Mapping[Key, float], b: Mapping[Key, float]) -> list[tuple[float, float]]:

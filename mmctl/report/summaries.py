@@ -14,7 +14,7 @@ from mmctl.report.settings import flatten, versions
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import headline
-from mmctl.store.rows import CurveSummary, RunRow
+from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
 from mmctl.store.store import Store
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
@@ -36,8 +36,9 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "labeled": run["labeled"], "state": run["state"], "reason": run["reason"], "code": run["code"],
             "step": run["step"], "total_steps": run["total_steps"], "attempt": run["attempt"],
             "created": run["created"], "started": run["started"], "ended": run["ended"], "host": run["host"],
-            "device": run["device"], "data_hash": run["data_hash"], "split_hash": run["split_hash"],
-            "tags": run["tags"], "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
+            "device": run["device"], "precision": run["precision"], "threads": run["threads"],
+            "data_hash": run["data_hash"], "split_hash": run["split_hash"], "tags": run["tags"],
+            "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
             "silent": run["silent"],
@@ -95,6 +96,7 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         about = store.about(run)
         flat = flatten(about["config"]) | versions(about)
         flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
+        flat |= _environment(store.attempts(run))
         flat |= {"git": (about["git"] or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}
@@ -105,6 +107,18 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         "same_configuration": a["config_id"] == b["config_id"],
         "differences": {key: row for key, row in rows.items() if everything or row[0] != row[1]},
     }
+
+
+def _environment(attempts: Sequence[AttemptRow]) -> dict[str, Setting]:
+    """What the attempts of a run were computed with, as settings; attempts that differ give a list of their values."""
+    found: dict[str, list[Setting]] = {}
+    for one in attempts:
+        facts = {key: one["body"].get(key) for key in ("host", "device", "isa", "precision", "threads", "versions")}
+        for key, value in flatten(facts, "environment").items():
+            values = found.setdefault(key, [])
+            if value is not None and value not in values:
+                values.append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items() if values}
 
 
 def _newest_evaluations(store: Store, run: RunRow) -> list[Evaluation]:

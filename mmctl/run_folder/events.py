@@ -8,12 +8,12 @@ what its kind cannot do without is no event.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 from mmctl.run_folder.lease import now
+from mmctl.text import to_json
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """A value that a JSON text can hold."""
@@ -56,6 +56,7 @@ class Attempt(Event):
     boot: str | None = None  # names one start of the machine
     pid: int | None = None
     device: str | None = None
+    isa: str | None = None  # the CPU's instruction set
     threads: int | None = None
     precision: str | None = None
     versions: Mapping[str, Json] = field(default_factory=dict)
@@ -188,11 +189,7 @@ def encode(event: Event) -> bytes:
     """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
     line = {"e": event.kind} | {key: getattr(event, name) for name, key, *_ in _FIELDS[type(event)]}
     line["t"] = now() if event.t is None else event.t
-    try:
-        text = json.dumps(line, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError):
-        text = json.dumps(json_safe(line), separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
+    return to_json(line).encode() + b"\n"
 
 
 def decode(line: bytes | str) -> Event | None:
@@ -212,21 +209,6 @@ def decode(line: bytes | str) -> Event | None:
         if value is not None or not has_default:  # an empty field has the default of its class, if there is one
             given[name] = value
     return made(**given)
-
-
-def json_safe(value: object) -> Json:
-    """The value as JSON has it: NaN is null, an infinity a text, an array a list."""
-    if isinstance(value, dict):
-        return {str(key): json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if hasattr(value, "tolist"):  # numpy and torch, without importing either
-        return json_safe(value.tolist())
-    return str(value)
 
 
 def text(value: object) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
+from mmctl.text import to_json
 
 FILE = "lease"
 PAUSE = 2.0
@@ -91,7 +92,7 @@ class Lease:
     def _put(self) -> None:
         self.content["t"] = now()
         try:
-            os.pwrite(self._fd, json.dumps(self.content).encode().ljust(SIZE - 1) + b"\n", 0)
+            os.pwrite(self._fd, to_json(self.content).encode().ljust(SIZE - 1) + b"\n", 0)
         except OSError:
             return  # a full disk: the lock still says that the run lives
 

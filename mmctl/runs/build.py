@@ -107,6 +107,7 @@ def build_training(
     )
     known["centroids"] = centroids
     known["prior_K"] = known["prior_K"].to(device)
+    known["std_C"] = torch.tensor(norm.std, device=device)
     losses = {slot: _to_device(make("loss", slot), device) for slot, term in recipe.slots.items() if term.loss}
     known["losses"] = SimpleNamespace(**losses)
     labeler = known["labeler"] = _to_device(make("labeler"), device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from mmctl.filesystem import write_atomic
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder.record import Component, RunRecord
 from mmctl.run_folder.upgrade import FORMAT
+from mmctl.text import to_json
 
 
 def create_run(
@@ -60,7 +60,7 @@ def create_run(
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
         (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
         # run.json is written last and atomically: a folder without it is not a run.
-        write_atomic(folder / "run.json", json.dumps(about, indent=1).encode())
+        write_atomic(folder / "run.json", to_json(about, indent=1).encode())
     except OSError as error:
         raise EnvironmentFault(
             f"{runs}: cannot create a run folder ({error.strerror}). Use a writable folder with free disk space; "

@@ -1,21 +1,24 @@
-"""The device, precision and number of CPU threads that a run trains with."""
+"""The device, precision and number of CPU threads that a run trains with.
+
+They follow from the recipe, the machine and the number of parallel runs, never from the load or a measurement: the
+same command gives the same bits on the same machine.
+"""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from mmctl.errors import UserError
 from mmctl.plugin import available_cores
 from mmctl.recipe.settings import Train
 
 DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+CPU_BF16 = ("amx_bf16", "avx512_bf16")
+"""Instructions that compute in bf16; without them bf16 is converted, up to ten times slower than fp32."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class Hardware:
     def device_name(self) -> str:
         """The GPU's name, or cpu."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+    def facts(self) -> dict[str, Any]:
+        """What journals and checkpoints keep of it."""
+        return {
+            "device": self.device_name, "isa": instruction_set(), "precision": self.precision, "threads": self.threads
+        }  # fmt: skip
 
 
 def use_hardware(wanted: Train, recorded: Mapping[str, Any] | None = None) -> Hardware:
@@ -57,27 +66,25 @@ def device_of(wanted: str) -> torch.device:
 
 
 def precision_of(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16; auto = bf16 if the GPU supports it, or if a measurement on the CPU shows that it is faster."""
+    """fp32 or bf16; auto = bf16 if the GPU or the CPU has instructions for it."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    x = torch.randn(16, 64, 24, 24).contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    times: dict[bool, float] = {}
-    with torch.no_grad():
-        for half in (True, False) * 5:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                start = time.process_time()  # not wall clock time, which other processes change
-                conv(x)
-                times[half] = min(times.get(half, 1e9), time.process_time() - start)
-    return "bf16" if times[True] < 0.8 * times[False] else "fp32"
+    return "bf16" if cpu_bf16() else "fp32"
 
 
-def threads_of(wanted: int | None) -> int:
-    """CPU threads of a run: the recipe's number; else all cores, or 1 if the machine is busy.
+def cpu_bf16() -> str:
+    """The instructions of this CPU that compute in bf16, or an empty string (also with a torch that cannot tell)."""
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return next((name for name in CPU_BF16 if known.get(name)), "")
 
-    On a busy machine threads wait for each other, which makes several threads slower than one.
-    """
-    cores = available_cores()
-    return wanted or (1 if os.getloadavg()[0] > cores / 2 else cores)
+
+def instruction_set() -> str:
+    """The CPU instructions that torch uses, on which the last bits depend: "AVX2", or "AVX512, amx_bf16"."""
+    return ", ".join(filter(None, (torch.backends.cpu.get_cpu_capability(), cpu_bf16())))
+
+
+def threads_of(wanted: int | None, parallel: int = 1) -> int:
+    """CPU threads of a run: the recipe's number; else an equal share of the cores for each of the parallel runs."""
+    return wanted or max(1, available_cores() // parallel)

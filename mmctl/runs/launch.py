@@ -14,7 +14,7 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_scores, last_state
 from mmctl.runs.create import create_run
-from mmctl.runs.hardware import device_of
+from mmctl.runs.hardware import device_of, threads_of
 from mmctl.runs.progress import tell
 from mmctl.runs.signals import StopSignal
 
@@ -47,10 +47,10 @@ def launch(
     launcher = recipes[0].with_sets(sets).build("launcher")
     slots = launcher.limits().slots
     if slots > 1:
-        # Parallel runs share the cores: one thread each is fastest, and results do not depend on the machine's load.
+        # Parallel runs share the cores; by the number of jobs, not of runs, so that any part of a batch gets the same.
+        share = [f"train.threads={threads_of(None, slots)}"]
         recipes = [
-            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(["train.threads=1"])
-            for r in recipes
+            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(share) for r in recipes
         ]
     folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]
     tell(f"{len(folders)} runs, {min(slots, len(folders))} in parallel", out=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmctl import environment
 from mmctl.data.split import load_split, save_split
 from mmctl.errors import ResumeRefused
@@ -51,14 +49,7 @@ def open_run(
     if not split_file.exists():
         save_split(split_file, data.split)
     training = build_training(recipe, data, hardware.device, hardware.dtype)
-    facts = {
-        "threads": hardware.threads,
-        "precision": hardware.precision,
-        "device": hardware.device_name,
-        "isa": torch.backends.cpu.get_cpu_capability(),
-        "versions": environment.versions(),
-        "code": environment.code(),
-    }
+    facts = {**hardware.facts(), "versions": environment.versions(), "code": environment.code()}
     exact = all(before.get(k, v) == v for k, v in facts.items())
     if saved:
         if saved.manifest["run"] != about["uid"]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmctl.errors import PluginError
 from mmctl.plugin import LossTerm, Output, PseudoLabels, StepOutput
+from mmctl.registry.parameters import check_declarations
 
 ROWS = 1e-3  # largest difference of a row's sum from 1; float32 over 1,000 classes is below it
 NEEDED = {
@@ -154,10 +155,15 @@ def check_augmented(who: str, before_BCHW: Tensor, given_BCHW: Tensor, after: An
         raise broken(who, "returns images with values 0 and 1", "Pixels go from 0 to 255.")
 
 
+def check_embed_dim(who: str, D: Any) -> None:
+    """A positive int."""
+    if not isinstance(D, int) or isinstance(D, bool) or D < 1:
+        raise broken(who, f"has embed_dim = {D!r}", "Set it in __init__ to the size of its embedding, an int.")
+
+
 def check_embedding(who: str, emb: Any, B: int, D: Any, gradient: bool) -> None:
     """The embedding of B images: float B x D, finite, with gradient in training."""
-    if not isinstance(D, int) or isinstance(D, bool) or D < 1:
-        raise broken(who, f"has embed_dim = {D!r}", "Set it in __init__ to the size of its embedding.")
+    check_embed_dim(who, D)
     if not isinstance(emb, Tensor) or not emb.is_floating_point() or emb.shape != (B, D):
         raise broken(who, f"gives {say(emb)} for {B} images", f"By its embed_dim it must give float [{B}, {D}].")
     if not bool(torch.isfinite(emb).all()):
@@ -167,18 +173,11 @@ def check_embedding(who: str, emb: Any, B: int, D: Any, gradient: bool) -> None:
 
 
 def check_method(who: str, method: Any) -> None:
-    """`views`, `slots` and `default_labeler` of a method."""
-    views = getattr(method, "views", None)
-    good = isinstance(views, Mapping) and "x" in views and set(views) <= {"x", "u"}
-    if not good or any(isinstance(v, str) or not all(isinstance(p, str) for p in v) for v in views.values()):  # type: ignore[union-attr]
-        raise broken(
-            who, f"has views = {views!r}", 'Set for example views = {"x": ("weak",), "u": ("weak", "strong")}.'
-        )
-    slots = getattr(method, "slots", None)
-    if not isinstance(slots, Mapping) or not slots or not all(isinstance(v, LossTerm) for v in slots.values()):
-        raise broken(
-            who, f"has slots = {slots!r}", 'Set for example slots = {"labeled": LossTerm("soft_cross_entropy")}.'
-        )
+    """`views` and `slots` of a method that is built: its class may be right and its instance not."""
+    try:
+        check_declarations(method)
+    except PluginError as error:
+        raise PluginError(f"{who} {error}") from error
 
 
 def watched(who: str, kind: str, part: Any, num_classes: int) -> Any:
@@ -195,7 +194,8 @@ def watched(who: str, kind: str, part: Any, num_classes: int) -> Any:
     if kind == "augment":
         part = _replaced(part, "draw", lambda inner: _draw(who, inner))
         return _replaced(part, "apply", lambda inner: _apply(who, inner))
-    if kind == "backbone":  # a hook, because the average copies the backbone
+    if kind == "backbone":
+        check_embed_dim(who, getattr(part, "embed_dim", None))  # then a hook, because the average copies the backbone
         part.register_forward_hook(
             lambda net, args, emb: check_embedding(
                 who, emb, len(args[0]), getattr(net, "embed_dim", None), torch.is_grad_enabled() and net.training

@@ -30,10 +30,11 @@ from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import tell
+from mmctl.text import hardware_line
 from mmctl.training import checkpoint, loop
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores
-from mmctl.training.loop import Alarm, Evaluated, Event, Point, Saved, train
+from mmctl.training.loop import Alarm, Evaluated, Event, Point, Saved, Started, train
 from mmctl.training.state import Training
 
 Watch = Callable[[Event, Training], None]
@@ -95,8 +96,8 @@ class RunRecorder:
         exact = o.exact and not accept_changes
         self.log.write(Attempt(
             number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
-            device=o.facts["device"], threads=o.facts["threads"], precision=o.facts["precision"],
-            versions=o.facts["versions"], exact=exact,
+            device=o.facts["device"], isa=o.facts["isa"], threads=o.facts["threads"],
+            precision=o.facts["precision"], versions=o.facts["versions"], exact=exact,
         ))  # fmt: skip
         self.log.write(State(state="running", step=o.training.step))
         images = o.data.images
@@ -108,6 +109,7 @@ class RunRecorder:
             counts=list(split.counts), classes=list(images["train"].classes),
         ))  # fmt: skip
         self.log.flush(sync=True)
+        self.watch(Started(o.training.step, hardware_line(o.facts)), o.training)
         if not exact:
             text = (
                 "hardware, torch, mmctl or a plugin changed since the last attempt: results can differ from "

@@ -33,6 +33,7 @@ from mmctl.run_folder.events import (
 from mmctl.run_folder.lease import now
 from mmctl.run_folder.upgrade import upgrade_record
 from mmctl.store.curves import Curves
+from mmctl.text import to_json
 
 SETTLED = 2_000_000_000
 """Nanoseconds; a younger folder may still get a file with the same modification time, so it is read again."""
@@ -130,7 +131,7 @@ class _Import:
         row: list[Any] = [self.run_id, n, offset, t, event.step, event.checkpoint, split, weights, predictor, event.n]
         metrics = {k: v if v in ("inf", "-inf") else number(v) for k, v in event.metrics.items()}
         per_class = None if event.per_class is None else [number(recall) for recall in event.per_class]
-        row += [json.dumps(part) for part in (metrics, per_class, event.confusion)]
+        row += [to_json(part) for part in (metrics, per_class, event.confusion)]
         self.conn.execute(f"REPLACE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
         if n > 0:  # evaluated after training: no point of the training curve
             prefix = f"{split}/{weights}/{predictor}/"
@@ -165,7 +166,7 @@ class _Import:
 def _insert(conn: sqlite3.Connection, uid: str, about: dict[str, Any], signature: str) -> int:
     row = {
         "uid": uid,
-        "about": json.dumps(about),
+        "about": to_json(about),
         "name": text(about.get("name")) or uid,
         "recipe": text(about.get("recipe")),
         "method": text(about.get("method")),
@@ -201,6 +202,7 @@ def _derive(conn: sqlite3.Connection, run: int) -> None:
             step = event.start or 0
             new |= {"state": RUNNING, "reason": None, "code": None, "ended": None, "attempt": row["attempt"]}
             new |= {"host": event.host, "boot": event.boot, "device": event.device}
+            new |= {"precision": event.precision, "threads": event.threads}
             new |= {"exact": int(event.exact and new.get("exact", 1))}
             new.setdefault("started", row["t"])
             said = row["t"]

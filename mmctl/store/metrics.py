@@ -24,6 +24,12 @@ WORDS = {
     "mean20": "mean of the last 20 evaluations",
 }
 ENOUGH = 20
+SHARES = (
+    "accuracy", "macro_f1", "ece", "largest_class", "recall", "agreement", "guess_kept", "guess_top", "guess_largest"
+)  # fmt: skip
+"""Metrics that are shares of a whole: from 0 to 1, shown in percent."""
+CHANCE = ("accuracy", "balanced_accuracy")
+"""Metrics that are 1 / K on average if one of K classes is predicted for everything."""
 LOWER = ("nll", "ece", "loss", "error")
 """Metrics whose names end like this are better when they are smaller."""
 
@@ -92,6 +98,11 @@ def headline(summary: SeriesRow) -> tuple[float | None, str]:
     """The number that represents a curve, and the reducer that gave it."""
     reducer = "median20" if summary["n"] >= ENOUGH else "last"
     return _value(_reduced(summary, reducer), summary), reducer
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share of a whole."""
+    return name.endswith(SHARES) and not name.startswith("lr")
 
 
 def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:

@@ -28,7 +28,9 @@ class RunFacts(TypedDict):
     started: int | None
     ended: int | None
     host: str | None
-    device: str | None
+    device: str | None  # of the last attempt, as precision and threads
+    precision: str | None
+    threads: int | None
     data_hash: str | None
     split_hash: str | None
     labeled: int | None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-MIGRATIONS = ("m001_first", "m002_config_id")
+MIGRATIONS = ("m001_first", "m002_config_id", "m003_precision")
 """In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
@@ -25,7 +25,8 @@ CREATE TABLE runs (
     name TEXT NOT NULL, recipe TEXT NOT NULL, method TEXT NOT NULL, labeler TEXT,
     seed INTEGER, config_id TEXT NOT NULL, created INTEGER NOT NULL, total_steps INTEGER, primary_metric TEXT NOT NULL,
     state TEXT NOT NULL, reason TEXT, code INTEGER, step INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
-    started INTEGER, ended INTEGER, host TEXT, boot TEXT, device TEXT, exact INTEGER NOT NULL DEFAULT 1,
+    started INTEGER, ended INTEGER, host TEXT, boot TEXT, device TEXT, precision TEXT, threads INTEGER,
+    exact INTEGER NOT NULL DEFAULT 1,
     data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT,
     beat INTEGER, beat_seen INTEGER,    -- of a run on another machine, and when a reader here saw it move
     signature TEXT NOT NULL, folder_ns INTEGER NOT NULL DEFAULT 0
@@ -97,6 +98,10 @@ def migrate(conn: sqlite3.Connection) -> None:
 
     @migrations()
     def m002_config_id(db: Database) -> None:
+        """The next migration makes all tables again."""
+
+    @migrations()
+    def m003_precision(db: Database) -> None:
         for name in re.findall(r"CREATE TABLE (\w+)", TABLES):
             db[name].drop(ignore=True)
         for statement in TABLES.split(";"):

@@ -24,7 +24,7 @@ from mmctl.store.store import Store
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
     "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
-    "attempt": "attempt", "step": "step", "device": "device",
+    "attempt": "attempt", "step": "step", "device": "device", "precision": "precision", "threads": "threads",
 }  # fmt: skip
 TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {

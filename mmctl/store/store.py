@@ -41,7 +41,7 @@ STALE = 60_000
 COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.device, "
-    "r.exact, r.data_hash, r.split_hash, r.labeled, r.beat_seen, "
+    "r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, r.beat_seen, "
     "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 

@@ -105,8 +105,9 @@ class AugmentContract(Contract):
         for size, table, part in self.each():
             drawn = part.draw(rng(3), 4)
             with fake_gpu(self.who) as device:
-                here = self.augment(table, size)
-                here = here.to(device) if isinstance(here, nn.Module) else here
+                here: Any = self.augment(table, size)
+                if isinstance(here, nn.Module):
+                    here = here.to(device)
                 x = torch.empty(4, *size, dtype=torch.uint8, device=device)
                 after = here.apply(x, **{k: torch.as_tensor(v).to(device) for k, v in drawn.items()})
                 if after.device.type != "cuda":

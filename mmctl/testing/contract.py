@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmctl.errors import MmctlError, PluginError
+from mmctl.errors import PluginError
 from mmctl.registry.index import Entry, Index, marks
 from mmctl.registry.parameters import Shape, check_table, parameters, shape, values
 from mmctl.text import dotted
@@ -170,9 +170,7 @@ def generators_untouched(who: str, what: str) -> Iterator[None]:
     before = _generators()
     yield
     if _generators() != before:
-        raise Broken(
-            f"{who} uses global random numbers in {what}. Use a generator with a seed, in an augmentation that of `draw`."
-        )
+        raise Broken(f"{who} uses global random numbers in {what}. Use a generator of its own with a seed.")
 
 
 @contextmanager
@@ -193,7 +191,7 @@ def fake_gpu(who: str) -> Iterator[torch.device]:
         if "device" not in text:
             raise
         raise Broken(
-            f"{who} makes a tensor on the wrong device ({text}). Use device=x.device, x.new_zeros, or register_buffer."
+            f"{who} makes a tensor on the wrong device ({text}). Use device=x.device, new_zeros or register_buffer."
         ) from error
 
 
@@ -208,20 +206,3 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return isinstance(b, tuple) and len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
-
-
-def failures(contract: type[Contract]) -> Iterator[tuple[str, str | None]]:
-    """Run every promise of a contract: its sentence, and what is wrong, or None."""
-    made = contract()
-    for name, function in inspect.getmembers(contract, inspect.isfunction):
-        if not name.startswith("test_"):
-            continue
-        sentence = (inspect.getdoc(function) or name).splitlines()[0]
-        try:
-            function(made)
-        except (Broken, MmctlError) as error:
-            yield sentence, str(error)
-        except Exception as error:
-            yield sentence, f"{made.who} raises {type(error).__name__}: {error}"
-        else:
-            yield sentence, None

@@ -38,7 +38,7 @@ class DatasetContract(Contract):
             with tempfile.TemporaryDirectory() as folder:
                 found = self.read(table, Path(folder))
                 if not {"val", "test"} & set(found):
-                    raise self.broken(f"has only the splits {sorted(found)}", "A run needs train, and val or test.")
+                    raise self.broken(f"has only the splits {sorted(found)}", "A run needs train, and test or val.")
                 train = one_hot(found["train"])
                 missing = [c for c, n in zip(found["train"].classes, train.sum(0), strict=True) if not n]
                 if missing:

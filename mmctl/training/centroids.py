@@ -1,7 +1,9 @@
 """Class centroids in the embedding space: labelers, margin losses and the centroid predictor share them.
 
-All three use one geometry. The recipe's [centroids] table alone decides whether embeddings and centroids are scaled
-to length 1, and whether distances are squared. B batch, D embedding, K classes, N labelled images.
+The recipe's [centroids] table decides whether embeddings and centroids are scaled to length 1, and whether distances
+are squared; a loss may scale otherwise (large_margin's `normalize`).
+
+B batch, D embedding, K classes, N labelled images.
 """
 
 from __future__ import annotations
@@ -61,26 +63,34 @@ class Centroids(nn.Module):
         """Whether the method must call `update` with labelled embeddings in each training step."""
         return self.estimator in ("running", "ema", "batch", "memory")
 
-    def normalized(self, emb_BD: Tensor) -> Tensor:
-        """The embedding that distances are computed from: scaled to length 1, or unchanged."""
-        return F.normalize(emb_BD, dim=-1, eps=EPS) if self.normalize_embeddings else emb_BD
+    def normalized(self, emb_BD: Tensor, unit: bool | None = None) -> Tensor:
+        """The embedding that distances are computed from: scaled to length 1, or not; `unit` overrides the recipe."""
+        unit = self.normalize_embeddings if unit is None else unit
+        return F.normalize(emb_BD, dim=-1, eps=EPS) if unit else emb_BD
 
-    def centers(self) -> Tensor:
-        """The centroids that distances are computed from, KD; without gradient (eq. 11) unless they are learned."""
+    def centers(self, unit: bool | None = None) -> Tensor:
+        """The centroids that distances are computed from, KD; without gradient (eq. 11) unless they are learned.
+
+        unit: scale them to length 1; None = as [centroids] says.
+        """
         mean = self.mean_KD if self.estimator == "learned" else self.mean_KD.detach()
-        return F.normalize(mean, dim=-1, eps=EPS) if self.normalize_centroids else mean
+        unit = self.normalize_centroids if unit is None else unit
+        return F.normalize(mean, dim=-1, eps=EPS) if unit else mean
 
-    def squared(self, emb_BD: Tensor) -> Tensor:
-        """Squared distances BK of the embeddings to all centroids (meaningless for classes not seen yet)."""
-        e, c = self.normalized(emb_BD), self.centers().to(emb_BD.dtype)
+    def squared(self, emb_BD: Tensor, unit_e: bool | None = None, unit_c: bool | None = None) -> Tensor:
+        """Squared distances BK of the embeddings to all centroids (meaningless for classes not seen yet).
+
+        unit_e, unit_c: scale embeddings and centroids to length 1; None = as [centroids] says.
+        """
+        e, c = self.normalized(emb_BD, unit_e), self.centers(unit_c).to(emb_BD.dtype)
         return e.square().sum(-1, keepdim=True) + c.square().sum(-1) - 2 * e @ c.T
 
-    def distance(self, emb_BD: Tensor) -> Tensor:
-        """Distances BK for the margin loss; finite, and with a finite gradient, even at zero."""
+    def distance(self, emb_BD: Tensor, unit_e: bool | None = None, unit_c: bool | None = None) -> Tensor:
+        """Distances BK for losses, squared or not; finite, and with a finite gradient, even at zero."""
         if self.squared_loss:
-            return self.squared(emb_BD)
+            return self.squared(emb_BD, unit_e, unit_c)
         # The square root of `squared` has no gradient at zero; the norm of the difference has gradient 0 there.
-        difference = self.normalized(emb_BD)[:, None] - self.centers().to(emb_BD.dtype)
+        difference = self.normalized(emb_BD, unit_e)[:, None] - self.centers(unit_c).to(emb_BD.dtype)
         return torch.linalg.vector_norm(difference, dim=-1)  # type: ignore[no-any-return]
 
     def membership(self, emb_BD: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,7 +43,8 @@ def evaluate(
 ) -> tuple[dict[str, Scores], float]:
     """Scores of the `head` and of the `centroid` predictor, and how often the two agree.
 
-    The centroids are those of this network, as `refit_centroids` gives them.
+    The centroids are those of this network, as `refit_centroids` gives them. They give no probabilities, only
+    distances: a softmax of those would depend on a temperature that nobody fitted, and so would NLL and ECE.
     Raises EvaluationStopped as soon as `stop()` is true.
     """
     logits, distances, targets = [], [], []
@@ -52,9 +54,10 @@ def evaluate(
         distances.append(centroids.squared(out.emb).masked_fill(~centroids.seen_K, torch.inf).cpu())
         targets.append(target_BK.argmax(-1).cpu())
     target_N = torch.cat(targets)
-    head_NK, centroid_NK = torch.cat(logits).log_softmax(-1), (-torch.cat(distances)).log_softmax(-1)
-    agreement = (head_NK.argmax(-1) == centroid_NK.argmax(-1)).double().mean().item()
-    return {"head": score(head_NK, target_N), "centroid": score(centroid_NK, target_N)}, agreement
+    head_NK, near_NK = torch.cat(logits).log_softmax(-1), -torch.cat(distances)
+    agreement = (head_NK.argmax(-1) == near_NK.argmax(-1)).double().mean().item()
+    scores = {"head": score(head_NK, target_N), "centroid": score(near_NK, target_N, probabilities=False)}
+    return scores, agreement
 
 
 @torch.no_grad()
@@ -91,27 +94,41 @@ def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-u
         yield batch
 
 
-def score(logp_NK: Tensor, target_N: Tensor, bins: int = 15) -> Scores:
-    """All metrics from log-probabilities and true classes, in float64; `bins` are those of the calibration error."""
-    logp, target = logp_NK.double().numpy(), target_N.numpy()
-    n, k = logp.shape
-    predicted = logp.argmax(1)
+def score(score_NK: Tensor, target_N: Tensor, bins: int = 15, *, probabilities: bool = True) -> Scores:
+    """All metrics of a predictor from its scores and the true classes, in float64, as scikit-learn computes them.
+
+    score_NK: log-probabilities; or, with probabilities=False, any numbers of which the largest is the prediction:
+    then there is no NLL and no ECE. bins: those of the calibration error (ECE).
+    Balanced accuracy is the mean over the classes that have images; macro-F1 counts a class without images too if it is
+    predicted, with F1 = 0.
+    """
+    scores, target = score_NK.double().numpy(), target_N.numpy()
+    n, k = scores.shape
+    predicted = scores.argmax(1)
     confusion = np.bincount(target * k + predicted, minlength=k * k).reshape(k, k)
     true_K, predicted_K, right_K = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     present = true_K > 0
     recall = right_K / np.maximum(true_K, 1)
     f1 = 2 * right_K / np.maximum(true_K + predicted_K, 1)
-    top = np.exp(logp.max(1))
     correct = predicted == target
-    bin_N = np.minimum((top * bins).astype(int), bins - 1)
-    gaps = [abs(correct[bin_N == b].mean() - top[bin_N == b].mean()) * (bin_N == b).mean() for b in np.unique(bin_N)]
     metrics = {
         "accuracy": float(correct.mean()),
         "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[present].mean()),
-        "nll": float(-logp[np.arange(n), target].mean()),
-        "ece": float(sum(gaps)),
-        "largest_class": float(predicted_K.max() / n),
+        "macro_f1": float(f1[true_K + predicted_K > 0].mean()),
     }
+    if probabilities:
+        metrics |= {
+            "nll": float(-scores[np.arange(n), target].mean()),
+            "ece": _calibration_error(scores, correct, bins),
+        }
+    metrics["largest_class"] = float(predicted_K.max() / n)
     per_class = [float(r) if p else None for r, p in zip(recall, present, strict=True)]
     return Scores(metrics, per_class, confusion.tolist(), n)
+
+
+def _calibration_error(logp: NDArray[np.float64], correct: NDArray[np.bool_], bins: int) -> float:
+    """Mean gap between confidence and accuracy over bins of equal width; NaN if a probability is NaN."""
+    top = np.exp(logp.max(1))
+    bin_N = np.minimum((np.nan_to_num(top) * bins).astype(int), bins - 1)
+    gaps = [abs(correct[bin_N == b].mean() - top[bin_N == b].mean()) * (bin_N == b).mean() for b in np.unique(bin_N)]
+    return float(sum(gaps))

@@ -19,6 +19,13 @@ from mmctl.training.evaluate import EvaluationStopped, Scores, evaluate, refit_c
 from mmctl.training.state import Training
 
 
+class Started(NamedTuple):
+    """An attempt begins, on this hardware."""
+
+    step: int
+    hardware: str
+
+
 class Point(NamedTuple):
     """A point of the training curve: means of the losses and metrics since the last point."""
 
@@ -59,7 +66,7 @@ class Saved(NamedTuple):
     reason: str  # periodic, last or interrupt
 
 
-Event = Point | Evaluated | Alarm | Notice | Saved | None
+Event = Started | Point | Evaluated | Alarm | Notice | Saved | None
 
 
 def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> Iterator[Event]:

@@ -15,6 +15,11 @@ def length_of(amount: int | float | None, total: int) -> int:
     return max(1, steps_of(amount or 1, total))
 
 
+def exact_length(amount: int | float | None, total: int) -> float:
+    """The same without rounding, for a length at which no step begins."""
+    return amount * total if isinstance(amount, float) else length_of(amount, total)
+
+
 def learning_rate(
     step: int,
     total: int,
@@ -37,11 +42,12 @@ def learning_rate(
     if name == "seven_sixteenths":  # FixMatch's
         return peak * math.cos(7 * math.pi * t / 16)
     if name == "cyclic":
-        return cyclic(step, peak, *(length_of(length, total) for length in cycles))
+        horizon, start, cycle = cycles
+        return cyclic(step, peak, exact_length(horizon, total), length_of(start, total), length_of(cycle, total))
     return peak
 
 
-def cyclic(step: int, peak: float, horizon: int, start: int, cycle: int) -> float:
+def cyclic(step: int, peak: float, horizon: float, start: int, cycle: int) -> float:
     """Fast-SWA's learning rate: a cosine that would reach 0 at `horizon`; from `start` on, its last part repeats.
 
     The part that repeats is the `cycle` steps before `start`. Steps are counted from the start of the run (warm-up

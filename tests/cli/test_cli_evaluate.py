@@ -42,7 +42,7 @@ def test_figures_are_those_of_training(step: str, weights: str, predictor: str, 
     logged = {name: value for (name, at), value in points(folder).items() if at == number}
     prefix = f"test/{weights}/{predictor}/"
     assert found["step"] == number
-    assert len(found["metrics"]) >= 5  # type: ignore[arg-type]
+    assert len(found["metrics"]) == (6 if predictor == "head" else 4)  # type: ignore[arg-type]
     assert {prefix + k: v for k, v in found["metrics"].items()} == {  # type: ignore[attr-defined]
         k: v for k, v in logged.items() if k.startswith(prefix)
     }
@@ -59,7 +59,7 @@ def test_an_average_with_statistics_of_its_own(step: str, mm: Mm, tmp_path: Path
     for weights in ("ema", "raw"):
         for predictor in ("head", "centroid"):
             found = figures(mm, "--checkpoint", step, "--weights", weights, "--predictor", predictor)
-            assert len(found["metrics"]) >= 5  # type: ignore[arg-type]
+            assert len(found["metrics"]) == (6 if predictor == "head" else 4)  # type: ignore[arg-type]
             assert found["logged"] == found["metrics"], (weights, predictor)
 
 

@@ -20,9 +20,9 @@ from mmctl.run_folder.events import (
     Points,
     State,
     encode,
-    json_safe,
 )  # fmt: skip
 from mmctl.run_folder.journal import append, path_of
+from mmctl.text import json_safe
 
 T0 = 1_790_000_000_000
 """ms UTC at which the first fake run was made."""

@@ -30,6 +30,7 @@ VARIANTS = {
         ("method.bn_groups=joint", "method.bn_update=all", "method.lambda_per=batch"),
         ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
         ("labeler.prior=running", "average.kind=none"),
+        ("loss.margin.normalize=both", "loss.margin_unlabeled.reduction=sum", "centroids.normalize_embeddings=false"),
         ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
         ("loss.unlabeled.name=brier", "loss.unlabeled.weight=1.0", "labeler.name=nearest_centroid"),
     ],
@@ -48,6 +49,8 @@ VARIANTS = {
     "uda": [("method.tsa=log", "labeler.name=threshold", "labeler.target=soft", "loss.entropy.weight=0.1")],
     "pi_model": [
         ("method.through=both", "method.bn_groups=joint"),
+        ("method.consistency_on=all", "method.bn_groups=view"),
+        ("method.consistency_on=all", "method.bn_groups=each"),
         (
             "schedule.name=cyclic", "schedule.horizon=0.6", "schedule.start=0.5", "schedule.cycle=3",
             "average.kind=swa", "average.start=7", "average.every=0.1", "average.buffers=recompute",
@@ -56,7 +59,7 @@ VARIANTS = {
     "temporal_ensembling": [("method.momentum=0.0", "method.bn_groups=joint")],
     "mean_teacher": [("method.bn_groups=joint", "average.buffers=average")],
     "ict": [("method.alpha=0.2", "method.bn_update=all")],
-    "vat": [("method.iterations=3", "loss.adversarial.name=brier")],
+    "vat": [("method.iterations=3", "loss.adversarial.name=brier", "method.epsilon_unit=range")],
 }  # fmt: skip
 CASES = [(m, sets) for m in METHODS for sets in ((), *VARIANTS.get(m, []))]
 SEMI = [m for m in METHODS if m != "supervised"]

@@ -66,6 +66,36 @@ def test_fuzzy_is_equations_6_to_8(n: int, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("n", [1, 2])
+def test_fuzzy_as_it_is_printed(n: int, temperature: float) -> None:
+    """Eq. 6 to 8 by the letter: raw e and c, a sum over the views, and y_c / psi^T."""
+    mean, shown = 0.4 * randn(K, D), views(n)
+    raw = centroids(mean, normalize_embeddings=False, normalize_centroids=False)
+    target, weight = label(Fuzzy(PRIOR, raw, temperature=temperature, sharpening="printed"), *shown)
+    for i in range(U):
+        y = [sum(m) for m in zip(*(membership(v.emb[i].tolist(), mean.tolist()) for v in shown), strict=True)]
+        psi = sum(v ** (1 / temperature) for v in y)
+        assert target[i].tolist() == pytest.approx([v / psi**temperature for v in y], rel=1e-9)
+        # Nothing is sharpened: ratios stay, and labels sum to more than 1.
+        assert (target[i] / target[i].sum()).tolist() == pytest.approx([v / n for v in y], rel=1e-9)
+        assert target[i].sum() > 1.1 or temperature == 1.0
+    assert weight.tolist() == [1.0] * U
+
+
+def test_a_sure_label_and_a_tiny_temperature_are_finite() -> None:
+    sure = Output(randn(1, K), torch.eye(K, D, dtype=torch.float64)[:1])
+    at = centroids(torch.eye(K, D, dtype=torch.float64))
+    for temperature in (1e-3, 0.25):
+        target = label(Fuzzy(PRIOR, at, temperature=temperature, sharpening="printed"), sure).target
+        assert target[0].tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=1e-9)
+
+
+def test_the_running_prior_would_undo_eq_8_as_printed() -> None:
+    with pytest.raises(ValueError, match="renormalises the labels"):
+        Fuzzy(PRIOR, centroids(randn(K, D)), prior="running", sharpening="printed")
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0])
 def test_sharpened_membership_is_fuzzy_c_means_with_fuzzifier_one_plus_t(temperature: float) -> None:
     mean, (shown,) = randn(K, D), views(1)
     fuzzifier = 1 + temperature

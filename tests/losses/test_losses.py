@@ -96,6 +96,49 @@ def test_large_margin_with_raw_centroids_is_equation_3() -> None:
     assert loss(out, torch.eye(K, dtype=torch.float64)[torch.arange(B) % K]).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("equation", [2, 3])
+def test_large_margin_as_it_is_printed(equation: int) -> None:
+    """Eq. 2 and 3 by the letter: a sum over the images, D not squared, centroids of raw embeddings."""
+    mean, out = 0.4 * randn(K, D), shown()
+    labels = [0, 3, 1, 1, 2, 0]
+    expected = 0.0
+    for e, y in zip(out.emb.tolist(), labels, strict=True):
+        e_hat = [v / math.sqrt(sum(a * a for a in e)) for v in e]
+        d = []
+        for c in mean.tolist():
+            length = math.sqrt(sum(a * a for a in c)) if equation == 2 else 1.0
+            d.append(math.sqrt(sum((a - b / length) ** 2 for a, b in zip(e_hat, c, strict=True))))
+        expected += d[y] - sum(d[j] for j in range(K) if j != y) / (K - 1)
+    raw = centroids(mean, normalize_embeddings=False, normalize_centroids=False, distance="plain")
+    loss = LargeMargin(raw, normalize="both" if equation == 2 else "embeddings", reduction="sum")
+    y = torch.eye(K, dtype=torch.float64)[labels]
+    assert loss(out, y).item() == pytest.approx(expected, rel=1e-12)
+    weight = torch.tensor([1.0, 0.0, 0.0, 0.5, 1.0, 0.0], dtype=torch.float64)
+    rows = [loss(Output(*(t[[i]] for t in out)), y[[i]]).item() for i in range(B)]
+    assert loss(out, y, weight).item() == pytest.approx(rows[0] + 0.5 * rows[3] + rows[4])
+    logits, emb = (t.requires_grad_() for t in shown())
+    assert torch.autograd.gradcheck(lambda a, b: loss(Output(a, b), soft(), weight), (logits, emb))
+
+
+def test_center_loss_as_eq_1_is_printed() -> None:
+    """A sum of distances of raw embeddings; Wen et al. have half of their squares."""
+    mean, out, labels = randn(K, D), shown(), [0, 3, 1, 1, 2, 0]
+    pairs = [(e, mean[c].tolist()) for e, c in zip(out.emb.tolist(), labels, strict=True)]
+    y = torch.eye(K, dtype=torch.float64)[labels]
+    for distance, power in (("squared", 1.0), ("plain", 0.5)):
+        raw = centroids(mean, normalize_embeddings=False, normalize_centroids=False, distance=distance)
+        expected = 0.5 * sum(squared(e, c) ** power for e, c in pairs)
+        assert Center(raw, reduction="sum")(out, y).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_raw_learned_centroids_are_refused() -> None:
+    """Nothing bounds the loss of eq. 3 in c: they would move away for ever."""
+    at = centroids(randn(K, D), estimator="learned")
+    assert math.isfinite(LargeMargin(at, normalize="both")(shown(), soft()).item())
+    with pytest.raises(ValueError, match='normalize = "embeddings" cannot be used'):
+        LargeMargin(at, normalize="embeddings")
+
+
 def test_soft_labels_weigh_distances_by_the_closed_form() -> None:
     mean, out, y = randn(K, D), shown(), soft()
     cs = [unit(c) for c in mean.tolist()]

@@ -6,6 +6,8 @@ difference quotients are the gradients that the step must have.
 
 from __future__ import annotations
 
+import json
+import tomllib
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.method_steps import agree, doubles, forwards, probs, steps_of
+from helpers.paths import REPO
 from helpers.reference_math import Rows, entropy, mean, softmax, squared
 from helpers.tiny_project import training
 from mmctl.methods.temporal_ensembling import TemporalEnsembling
@@ -44,24 +47,53 @@ def trained(method: str, *sets: str) -> tuple[Training, Batch]:
     return run, doubles(run, 5)
 
 
-@pytest.mark.parametrize("group", ["each", "joint"])
+@pytest.mark.parametrize("group", ["each", "view", "joint"])
 @pytest.mark.parametrize("through", ["second", "both"])
-def test_pi_model_is_its_equation(group: str, through: str) -> None:
-    run, batch = trained("pi_model", f"method.bn_groups={group}", f"method.through={through}")
+@pytest.mark.parametrize("images", ["unlabeled", "all"])
+def test_pi_model_is_its_equation(group: str, through: str, images: str) -> None:
+    run, batch = trained(
+        "pi_model", "seed=1", f"method.bn_groups={group}", f"method.through={through}",
+        f"method.consistency_on={images}",
+    )  # fmt: skip
+    x, *other = batch.x
+    assert len(other) == (images == "all")
+    u, v = batch.u
 
-    def rows() -> Rows:
+    def views() -> tuple[Rows, Rows]:
+        """Logits of the targets' images, and of the images that learn: labelled ones first."""
         with torch.no_grad():
-            return forwards(run, [batch.x[0], *batch.u], group)[0]
+            if group == "view":
+                return tuple(forwards(run, part, "joint")[0] for part in ([*other, u], [x, v]))  # type: ignore[return-value]
+            logits, n = forwards(run, [x, *other, u, v], group)[0], 12 * len(batch.x)
+            return logits[12 : n + 12], logits[:12] + logits[n + 12 :]
 
-    fixed = [softmax(r) for r in rows()[12:24]]
+    fixed = [softmax(r) for r in views()[0]]
 
     def slow() -> dict[str, float]:
-        logits = rows()
-        first, second = ([softmax(r) for r in part] for part in (logits[12:24], logits[24:]))
-        target = first if through == "both" else fixed
-        return {"labeled": entropy(logits[:12], batch.y.tolist()), "consistency": brier(second, target)}
+        targets, said = views()
+        first = [softmax(r) for r in targets] if through == "both" else fixed
+        second = [softmax(r) for r in said[-len(first) :]]
+        return {"labeled": entropy(said[:12], batch.y.tolist()), "consistency": brier(second, first)}
 
     agree(run, run.method.step(batch), slow)
+
+
+def test_fast_swa_weighs_as_its_program() -> None:
+    """Its program: (sum of cross-entropies + 100 * ramp * sum of squared differences / classes) / all images."""
+    path = "schedule.name=cyclic", "schedule.horizon=0.175", "schedule.start=0.15", "schedule.cycle=0.025"
+    recipe = tomllib.loads((REPO / "recipes" / "methods" / "fast_swa.toml").read_text())
+    sets = [f"{t}.{k}={json.dumps(v)}" for t in ("method", "optimizer") for k, v in recipe[t].items()]
+    sets += [f"loss.{slot}.{k}={json.dumps(v)}" for slot, table in recipe["loss"].items() for k, v in table.items()]
+    run, batch = trained("pi_model", *sets, *path)
+    losses = run.method.step(batch).losses
+    total = sum(run.plan(19).weight[k] * v.item() for k, v in losses.items())  # past the ramp
+    x, other = batch.x
+    u, v = batch.u
+    with torch.no_grad():
+        target, said = (forwards(run, part, "joint")[0] for part in ([other, u], [x, v]))
+    squares = sum(squared(softmax(a), softmax(b)) / 3 for a, b in zip(said, target, strict=True))
+    crosses = 12 * entropy(said[:12], batch.y.tolist())
+    assert total == pytest.approx((crosses + 100 * squares) / 24, rel=1e-9)
 
 
 @pytest.mark.parametrize("group", ["each", "joint"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from typing import Any
 
 import pytest
 
 from helpers.method_steps import doubles, forwards, mixed, steps_of, terms_of
+from helpers.paths import REPO
 from helpers.reference_math import cross_entropy, margin, mean, membership, power, softmax, squared, unit
 from helpers.tiny_project import training
 from mmctl.plugin import Batch
@@ -85,6 +88,47 @@ def test_marginmix_is_algorithm_1(group: str, own: str | None, plain: bool) -> N
     }
     terms = run.method.step(batch)
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(expected, rel=1e-8)
+    assert terms.pseudo_labels.target.tolist() == [pytest.approx(g, rel=1e-8) for g in guesses]
+    assert run.centroids.mean_KD.tolist() == [pytest.approx(c, rel=1e-9) for c in cs]
+
+
+def test_marginmix_printed_is_the_printed_equations() -> None:
+    """Eq. 1, 2, 6, 7, 8, 9 by the letter, with the options of the recipe."""
+    table = tomllib.loads((REPO / "recipes" / "methods" / "marginmix_printed.toml").read_text())
+    sets = [f"{t}.{k}={json.dumps(v)}" for t in ("labeler", "centroids") for k, v in table[t].items()]
+    sets += [f"loss.{slot}.{k}={json.dumps(v)}" for slot, of in table["loss"].items() for k, v in of.items()]
+    run = training("marginmix", *sets, "centroids.estimator=batch")  # eq. 1 alone
+    steps_of(run, 0, 5)
+    batch = doubles(run, 5)
+    labels = batch.y.argmax(-1).tolist()
+    clean = run.model(batch.x[1], bn="batch").emb.tolist()
+    cs = run.centroids.mean_KD.tolist()
+    for c in {*labels}:
+        here = [e for e, y in zip(clean, labels, strict=True) if y == c]
+        cs[c] = [sum(column) / len(here) for column in zip(*here, strict=True)]
+    views = [embs for _, embs in guessed_from(run, batch, "interleave", None)]
+    guesses = []
+    for i in range(12):
+        y = [sum(column) for column in zip(*(membership(view[i], cs) for view in views), strict=True)]
+        psi = sum(v ** (1 / 0.25) for v in y)
+        guesses.append([v / psi**0.25 for v in y])
+    xs, ys = mixed(batch, batch.y.tolist() + guesses * len(batch.u))
+    logits, embs = forwards(run, xs, "interleave")
+    at = [unit(c) for c in cs]
+    losses = [
+        sum(t * margin(unit(e), at, c, plain=True) for c, t in enumerate(y)) for e, y in zip(embs, ys, strict=True)
+    ]
+    entropies = [cross_entropy(*pair) for pair in zip(logits, ys, strict=True)]
+    terms = run.method.step(batch)
+    assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(
+        {
+            "labeled": mean(entropies[:12]),
+            "margin": sum(losses[:12]),
+            "margin_unlabeled": sum(losses[12:]),
+            "unlabeled": mean(entropies[12:]),
+        },
+        rel=1e-8,
+    )
     assert terms.pseudo_labels.target.tolist() == [pytest.approx(g, rel=1e-8) for g in guesses]
     assert run.centroids.mean_KD.tolist() == [pytest.approx(c, rel=1e-9) for c in cs]
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from helpers.method_steps import agree, doubles, probs, steps_of
 from helpers.reference_math import Rows, cross_entropy, entropy, mean, randn, softmax
-from helpers.tiny_project import training
+from helpers.tiny_project import recipe, training
 from mmctl import ops
 from mmctl.losses.classification import kl
 from mmctl.methods.vat import Vat, unit
 from mmctl.plugin import Output
+from mmctl.runs.build import read_data
 
 
 def divergence(targets: Rows, said: Rows) -> float:
@@ -93,8 +94,8 @@ def hessian(weight_KP: Tensor, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("iterations", [1, 2, 40])
 def test_power_iteration_is_that_of_the_hessian(iterations: int) -> None:
     weight, u, seed = randn(4, 9), randn(5, 1, 3, 3, seed=1), torch.arange(5) + 77
-    method = Vat(Softmax(weight), SimpleNamespace(adversarial=kl()), eps=3.0, xi=1e-5, iterations=iterations)
-    found = method.perturbation(u, seed)
+    losses, std = SimpleNamespace(adversarial=kl()), torch.ones(1)
+    found = Vat(Softmax(weight), losses, std, eps=3.0, xi=1e-5, iterations=iterations).perturbation(u, seed)
     start = ops.hashed_normal(seed, (1, 3, 3)).double()
     for i in range(5):
         h, d = hessian(weight, u[i]), start[i].flatten()
@@ -114,6 +115,47 @@ def test_power_iteration_is_that_of_the_hessian(iterations: int) -> None:
             worst = moved(small * found[i].flatten())
             others = [moved(1e-2 * o / o.norm()) for o in randn(20, 9, seed=i)]
             assert worst > max(others)
+
+
+def test_lengths_may_count_in_pixels_from_minus_1_to_1() -> None:
+    """The direction and the length are then those of a network that takes such pixels, as MixMatch's baselines do."""
+    weight, u, seed = randn(4, 18), randn(5, 2, 3, 3, seed=1), torch.arange(5) + 77
+    std, losses = torch.tensor([0.25, 0.2], dtype=torch.float64), SimpleNamespace(adversarial=kl())
+    # Normalised pixels are (p - mean) / std; with x = 2 p - 1 they are x / (2 std) + a constant.
+    wide = (weight.view(4, 2, 9) / (2 * std)[:, None]).view(4, 18)
+    mean = torch.tensor([0.1, -0.3]).double()[:, None, None]
+    x = 2 * std[:, None, None] * (u - mean)
+    shift = (weight.view(4, 2, 9) * mean.view(2, 1)).sum((1, 2))
+
+    class Wide(Softmax):
+        def forward(self, x: Tensor, *, bn: str) -> Output:
+            return Output(super().forward(x, bn=bn).logits + shift, x)
+
+    theirs = Vat(Wide(wide), losses, std, eps=6.0, xi=1e-5).perturbation(x, seed)
+    ours = Vat(Softmax(weight), losses, std, eps=6.0, xi=1e-5, epsilon_unit="range").perturbation(u, seed)
+    in_range = 2 * std[:, None, None] * ours
+    assert lengths(in_range) == pytest.approx([6.0] * 5)
+    assert in_range.flatten().tolist() == pytest.approx(theirs.flatten().tolist(), abs=1e-4)
+    # On CIFAR-10 (std about .25) 6 there is about 12 here: what published figures have, and not 6.
+    assert lengths(Vat(Softmax(weight), losses, std, eps=6.0).perturbation(u, seed)) == pytest.approx([6.0] * 5)
+    cifar = torch.tensor([0.247, 0.2435, 0.2616])
+    c = Vat(Softmax(randn(4, 27)), losses, cifar, eps=6.0, epsilon_unit="range")
+    assert all(11 < n < 13 for n in lengths(c.perturbation(randn(5, 3, 3, 3), seed)))
+
+
+def test_a_run_supplies_the_deviation_of_its_pixels() -> None:
+    run = training("vat", "method.epsilon_unit=range")
+    batch = run.loader.batch(run.staged(0))
+    pixels = read_data(recipe("vat")).images["train"].pixels.double() / 255
+    found = run.method.perturbation(batch.u[0], batch.draws["seed"])
+    assert lengths(2 * pixels.std() * found) == pytest.approx([6.0] * 12, rel=1e-3)
+
+
+def test_entropy_has_its_whole_weight_from_the_first_step() -> None:
+    """google-research/mixmatch: loss + loss_vat * warmup * vat + entmin_weight * loss_entmin."""
+    run = training("vat", "train.steps=100")
+    for step, warm in ((0, 0.0), (20, 0.5), (40, 1.0), (99, 1.0)):
+        assert run.plan(step).weight == pytest.approx({"labeled": 1.0, "adversarial": 0.3 * warm, "entropy": 0.06})
 
 
 @pytest.mark.parametrize(("precision", "least"), [(None, 0.99), (torch.bfloat16, 0.99)])

@@ -101,6 +101,18 @@ def test_numbers_are_those_of_the_run() -> None:
     assert text["evaluation"] == "every 50 steps, 10 in total; reported: the last one"
 
 
+def test_options_that_differ_from_their_defaults_are_named() -> None:
+    sets = ["loss.margin.normalize=both", "loss.margin_unlabeled.reduction=sum", "labeler.sharpening=printed"]
+    sets += ["centroids.distance=plain", "centroids.normalize_embeddings=false"]
+    lines = [*explanation_lines(explain(load(REPO / "recipes" / "digits.toml", sets)))]
+    text = "\n".join(line for _, line in lines)
+    assert 'margin: large_margin (normalize = "both"), weight 1' in text
+    assert 'margin_unlabeled: large_margin (reduction = "sum"), weight 1' in text
+    assert 'fuzzy (sharpening = "printed"): ' in text
+    assert '(normalize_embeddings = false, distance = "plain")' in text
+    assert "unlabeled: brier, weight 10" in text
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.97, 0.995, 0.999])
 def test_when_an_average_has_its_whole_horizon(decay: float) -> None:
     found = explain(load(REPO / "recipes" / "digits-supervised.toml", [f"average.decay={decay}"]))

@@ -14,6 +14,7 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.tiny_project import training
 from mmctl.preview.profile import PARTS, PartTimer, peak_conv_flops, run_steps, time_parts
+from mmctl.runs.hardware import instruction_set
 from mmctl.training.loop import device_step
 
 Mm = Callable[..., Result]
@@ -76,7 +77,7 @@ def test_the_command_prints_where_a_step_goes(mm: Mm, tmp_path: Path) -> None:
     done = mm("run", "tiny.toml", "--profile", "3", "--set", "train.device=cpu")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert lines[0].startswith("tiny: 3 steps on cpu, fp32, ")
+    assert lines[0].startswith(f"tiny: 3 steps on cpu ({instruction_set()}), fp32, ")
     table = {line[:29].strip(): line[29:].split() for line in lines[2:12]}
     shares = [float(cells[1]) for name, cells in table.items() if name != "total per step" and name in PARTS]
     assert len(shares) >= 8

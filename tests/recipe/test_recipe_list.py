@@ -51,7 +51,7 @@ def test_a_project_with_recipes_of_its_own(mm: Mm, tmp_path: Path) -> None:
     out = mm("recipe", "list").out
     heads = [line for line in out.splitlines() if line.startswith("recipes")]
     assert heads[:3] == ["recipes", "recipes/faces", "recipes (shipped with mmctl)"]
-    assert heads[-1] == "recipes/optimizers (shipped with mmctl): parts for `extends`"
+    assert heads[-1] == "recipes/svhn (shipped with mmctl): parts for `extends`"
     assert "broken: recipes/spoilt.toml:2" in out
     assert "\u202e" not in out
     assert found["spoilt"]["purpose"] == "Not  whole."

@@ -20,7 +20,7 @@ from mmctl.registry.static_index import DECLARED, StaticIndex, outline
 
 BUILT_IN = [entry for entry in Index(sources="off").entries if not entry.broken]
 FOLDER = REPO / "recipes"
-PARTS = {"methods", "base", "optimizers", "tables"}
+PARTS = {"methods", "base", "optimizers", "svhn", "tables"}
 RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if not PARTS & set(p.relative_to(FOLDER).parts))
 
 

@@ -18,11 +18,11 @@ from mmctl.report import console, stats, summaries
 from mmctl.report.compare import compare
 from mmctl.report.published import published_value
 from mmctl.report.settings import flatten
-from mmctl.run_folder.events import json_safe
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
 from mmctl.store import metrics, select
 from mmctl.store.store import Store
+from mmctl.text import json_safe
 
 PRIMARY = "test/ema/head/accuracy"
 
@@ -296,6 +296,152 @@ def test_runs_without_a_value_are_counted(runs: Path) -> None:
     assert cell["counts"] == {"completed": 1, "failed": 1, "nc": 1, "running": 1}
     figures = cell["values"][0]
     assert (figures["n"], figures["std"], figures["low"]) == (1, None, None)
+
+
+NAN = 'the loss term "labeled" became NaN or infinite at step 10. The last checkpoint is older'
+
+
+def unstable(runs: Path) -> None:
+    """A baseline of three runs; four completed runs, one collapsed, one diverged, one out of memory, one repaired."""
+    for seed in range(3):
+        finished_run(runs, f"a{seed}", name="a", method="supervised", config_id="a", seed=seed, final=0.5)
+    for seed in range(4):
+        finished_run(runs, f"b{seed}", name="b", config_id="b", seed=seed, final=0.98 - 0.01 * seed, created=T0 + 1)
+    finished_run(runs, "b4", name="b", config_id="b", seed=4, final=0.6, end="nc", created=T0 + 2)
+    for seed, reason in ((5, NAN), (6, "out of memory in step 3")):
+        folder = make_run(runs, f"b{seed}", name="b", config_id="b", seed=seed, created=T0 + 2)
+        write(folder, 1, attempt(), state("running"), data(split_hash=f"s{seed}"), state("failed", 10, reason, 3))
+    finished_run(runs, "b7", name="b", config_id="b", seed=0, end="nc", created=T0)  # seed 0 was completed later
+
+
+def test_runs_that_did_not_converge_stand_beside_the_mean_and_can_be_counted(runs: Path) -> None:
+    unstable(runs)
+    metrics = ["test/accuracy", "test/nll"]
+    with synced(runs) as store:
+        plain = compare(store, store.runs(), metrics)
+        counted = compare(store, store.runs(), metrics, count_nc=True)
+    rows = {row["recipe"]: row for row in plain["panels"][0]["configurations"]}
+    accuracy, nll = rows["b"]["values"]
+    assert (accuracy["n"], accuracy["nc"], accuracy["nc_counted"]) == (4, 2, False)
+    assert accuracy["mean"] == pytest.approx(0.965)
+    assert (rows["a"]["values"][0]["nc"], rows["a"]["values"][0]["nc_counted"]) == (0, False)
+    (row,) = [row for row in counted["panels"][0]["configurations"] if row["recipe"] == "b"]
+    accuracy, same = row["values"]
+    # Four classes: chance is 1/4, not the last value .6, which is older than the collapse.
+    assert (accuracy["n"], accuracy["nc"], accuracy["nc_counted"]) == (6, 2, True)
+    assert accuracy["mean"] == pytest.approx((4 * 0.965 + 2 * 0.25) / 6)
+    assert (same["n"], same["mean"], same["nc_counted"]) == (4, nll["mean"], False), "NLL has no level of chance"
+    assert [run["uid"] for run in row["runs"] if run["counted"]] == ["b0", "b1", "b2", "b3", "b4", "b5"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "cell", "legend"),
+    [
+        ((), "96.5 +- 1.3 (4, 2 nc)", "not in the mean, which favours unstable methods; --count-nc counts it"),
+        (("--count-nc",), "72.7 +- 36.9 (6 with 2 nc)", "counted in the mean as chance level, 1 / number of classes"),
+    ],
+)
+def test_the_page_says_how_many_did_not_converge(
+    flags: tuple[str, ...], cell: str, legend: str, runs: Path, mm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unstable(runs)
+    out = mm("compare", "-m", "test/accuracy", *flags).out.replace("\u00b1", "+-")
+    assert cell in out
+    assert legend in out
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("test", ["paired", "welch", "permutation"])
+def test_intervals_of_shares_stay_within_all_that_is_possible(n: int, test: str, runs: Path) -> None:
+    for seed in range(n):
+        finished_run(
+            runs, f"a{seed}", name="a", method="supervised", config_id="a", seed=seed, final=0.02 + 0.05 * seed
+        )
+        finished_run(runs, f"b{seed}", name="b", config_id="b", seed=seed, final=1 - 0.12 * (seed % 2))
+    with synced(runs) as store:
+        (panel,) = compare(store, store.runs(), ["test/accuracy", "test/nll"], test=test)["panels"]
+    for row in panel["configurations"]:
+        share, nll = row["values"]
+        assert share["low"] is not None
+        assert share["high"] is not None
+        assert 0 <= share["low"] <= share["mean"] <= share["high"] <= 1
+        if against := share.get("against"):
+            assert against["low"] is not None
+            assert against["high"] is not None
+            assert -1 <= against["low"] <= against["diff"] <= against["high"] <= 1
+    first, second = (metric["interval"] for metric in panel["metrics"])
+    assert (first, second) == ("Student t, cut at 0 and 1 (differences: -1 and 1)", "Student t")
+    assert n > 2 or nll["high"] > 1, "an interval that is not cut passes the bounds here"
+
+
+def hardware_runs(runs: Path, *kinds: tuple[str, str]) -> None:
+    for seed, (precision, device) in enumerate(kinds):
+        folder = make_run(runs, f"r{seed}", name="a", config_id="a", seed=seed)
+        start = attempt(precision=precision, device=device)
+        write(folder, 1, start, data(split_hash=f"s{seed}"), evaluation(1000, 0.9), state("completed", 1000))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "mark", "note"),
+    [
+        ([("fp32", "cpu"), ("fp32", "cpu")], None, None),
+        ([("bf16", "NVIDIA A100"), ("bf16", "NVIDIA H100")], None, None),
+        ([("fp32", "cpu"), ("bf16", "cpu"), ("fp32", "cpu")], "90.0 +- 0.0 (mixed precision)",
+         "a: its mean mixes bf16 on CPU (seeds 1), fp32 on CPU (seeds 0, 2); precision:fp32 or device:cpu selects"),
+        ([("bf16", "cpu"), ("bf16", "NVIDIA H100")], "90.0 +- 0.0 (CPU and GPU)",
+         "a: its mean mixes bf16 on CPU (seeds 0), bf16 on GPU (seeds 1); precision:fp32 or device:cpu selects"),
+    ],
+)  # fmt: skip
+def test_a_mean_over_several_precisions_or_kinds_of_device_is_marked(
+    kinds: list[tuple[str, str]], mark: str | None, note: str | None, runs: Path, mm: Any
+) -> None:
+    hardware_runs(runs, *kinds)
+    out = mm("compare", "-m", "test/accuracy").out.replace("\u00b1", "+-")
+    assert ("its mean mixes" in out) == (note is not None)
+    if mark and note:
+        assert mark in out
+        assert note in " ".join(out.split())
+        (panel,) = json.loads(mm("compare", "-m", "test/accuracy", "--json").out)["panels"]
+        assert len(panel["configurations"][0]["hardware"]) == 2
+        alone = mm("compare", "-m", "test/accuracy", f"precision:{kinds[0][0]}", f"device:{kinds[0][1]}").out
+        assert "mixes" not in alone
+
+
+def test_a_comparison_shows_where_precision_differs(runs: Path) -> None:
+    hardware_runs(runs, ("fp32", "cpu"))
+    folder = make_run(runs, "r9", name="b", config_id="b")
+    write(folder, 1, attempt(precision="bf16"), data(split_hash="s0"), evaluation(1000, 0.9), state("completed", 1000))
+    with synced(runs) as store:
+        (panel,) = compare(store, store.runs(), ["test/accuracy"])["panels"]
+    assert sorted(map(str, panel["config"]["(hardware)"])) == ["bf16 on CPU", "fp32 on CPU"]
+
+
+def test_diff_compares_the_attempts(runs: Path) -> None:
+    same = {"isa": "AVX2", "threads": 2, "precision": "fp32", "versions": {"torch": "2.14"}}
+    changed = {
+        "device": "NVIDIA H100",
+        "isa": "AVX512",
+        "threads": 1,
+        "precision": "bf16",
+        "versions": {"torch": "2.15"},
+    }
+    write(make_run(runs, "r1", config_id="a"), 1, attempt(**same), data(), state("completed", 9))
+    write(make_run(runs, "r2", config_id="a"), 1, attempt(**changed), data(), state("completed", 9))
+    folder = make_run(runs, "r3", config_id="a")
+    write(folder, 1, attempt(**same), data(), state("interrupted", 5))
+    write(folder, 2, attempt(2, 5, **changed | {"precision": "fp32"}), state("completed", 9))
+    with synced(runs) as store:
+        one, two, three = store.runs()
+        assert summaries.difference(store, one, one, False)["differences"] == {}
+        found = summaries.difference(store, one, two, False)["differences"]
+        resumed = summaries.difference(store, one, three, False)["differences"]
+    assert found == {
+        "environment.device": ["cpu", "NVIDIA H100"], "environment.isa": ["AVX2", "AVX512"],
+        "environment.threads": [2, 1], "environment.precision": ["fp32", "bf16"],
+        "environment.versions.torch": ["2.14", "2.15"],
+    }  # fmt: skip
+    assert resumed["environment.threads"] == [2, [2, 1]]
+    assert "environment.precision" not in resumed
 
 
 def test_a_seed_run_twice_counts_once(runs: Path) -> None:

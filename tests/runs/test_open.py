@@ -179,7 +179,7 @@ def test_the_number_of_threads_is_that_of_the_first_attempt(tmp_path: Path) -> N
     whole, folder = (create_run(recipe, tmp_path / "runs") for _ in range(2))
     execute(whole, never)
     execute(folder, After(1))
-    edit(folder / "recipe.toml", "threads = 2", "threads = 1")  # as the load of the machine would, without the key
+    edit(folder / "recipe.toml", "threads = 2", "threads = 1")  # as a machine with other cores would, without the key
     torch.set_num_threads(1)
     execute(folder, never)
     assert torch.get_num_threads() == 2

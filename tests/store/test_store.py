@@ -627,13 +627,18 @@ def test_check_is_calm_about_a_run_that_lives(runs: Path, monkeypatch: pytest.Mo
         assert database_problems(opened) == ["r1: differs from its journals"]
 
 
-def test_a_database_of_the_first_schema_is_upgraded_silently(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_database_of_an_older_schema_is_upgraded_silently(
+    version: int, runs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     family(runs, 2)
     before = contents(runs)
     conn = sqlite3.connect(runs / connection.FILE)
     conn.execute("PRAGMA user_version = 1")
-    conn.execute("ALTER TABLE runs RENAME COLUMN config_id TO cell")
-    conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'm002_config_id'")
+    if version == 1:
+        conn.execute("ALTER TABLE runs RENAME COLUMN config_id TO cell")
+    conn.execute("ALTER TABLE runs DROP COLUMN precision")
+    conn.executemany("DELETE FROM _sqlite_migrations WHERE name = ?", [[m] for m in schema.MIGRATIONS[version:]])
     conn.commit()
     conn.close()
     assert contents(runs) == before

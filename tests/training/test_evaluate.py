@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_figures_are_scikit_learns() -> None:
     expected = {
         "accuracy": metrics.accuracy_score(target, said),
         "balanced_accuracy": recalls[present].mean(),
-        "macro_f1": metrics.f1_score(target, said, labels=present, average="macro"),  # as recall: classes that occur
+        "macro_f1": metrics.f1_score(target, said, average="macro"),  # with class 3, which is predicted: F1 = 0
         "nll": metrics.log_loss(target, logp.exp().numpy(), labels=range(5)),
         "largest_class": np.bincount(said).max() / 200,
     }
@@ -53,6 +54,41 @@ def test_balanced_accuracy_is_scikit_learns_where_all_classes_occur() -> None:
     target[:20] = 3
     got = score(logp, target)
     assert got.metrics["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(target, logp.argmax(-1)))
+
+
+def test_a_class_that_neither_occurs_nor_is_predicted_does_not_count_in_macro_f1() -> None:
+    from sklearn import metrics
+
+    logp, target = predictions()
+    logp[:, 3] = -torch.inf
+    got = score(logp, target).metrics["macro_f1"]
+    assert got == pytest.approx(metrics.f1_score(target, logp.argmax(-1), average="macro"), rel=1e-9)
+    assert got == pytest.approx(metrics.f1_score(target, logp.argmax(-1), labels=[0, 1, 2, 4], average="macro"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_outputs_that_are_not_finite() -> None:
+    logp, target = predictions(4, 3)
+    target = target.clamp_max(2)
+    logp[1, target[1]] = -torch.inf
+    assert score(logp, target).metrics["nll"] == math.inf
+    assert math.isfinite(score(logp, target).metrics["ece"])
+    logp[2] = torch.nan
+    found = score(logp, target).metrics
+    assert math.isnan(found["nll"])
+    assert math.isnan(found["ece"])
+    assert all(math.isfinite(found[k]) for k in ("accuracy", "balanced_accuracy", "macro_f1", "largest_class"))
+
+
+def test_distances_are_no_probabilities() -> None:
+    """NLL and ECE of the centroid predictor would depend on a temperature that nobody fitted."""
+    run = stepped()
+    found, _ = evaluate(run.model, run.splits["test"], refit_centroids(run.model, run.centroids, run.labeled))
+    assert found["head"].metrics.keys() - found["centroid"].metrics.keys() == {"nll", "ece"}
+    assert not found["centroid"].metrics.keys() - found["head"].metrics.keys()
+    logp, target = predictions()
+    head, distance = score(logp, target).metrics, score(logp, target, probabilities=False).metrics
+    assert distance == {k: v for k, v in head.items() if k in distance}
 
 
 def test_calibration_error_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.paths import REPO
 from helpers.reference_math import randn
 from mmctl.training.optimizer import Optimizer
 from mmctl.training.schedules import cyclic, learning_rate, length_of, ramp, steps_of
@@ -68,6 +70,19 @@ def test_cyclic_is_fast_swas_program() -> None:
     warm = [learning_rate(s, 1200, 0.1, "cyclic", 12, 0.0, (210, 180, 30)) for s in range(1200)]
     assert warm[:12] == pytest.approx([0.1 * (s + 1) / 12 for s in range(12)])
     assert warm[12:] == rates[12:]  # cycles end where they did
+
+
+@pytest.mark.parametrize("steps", [200_000, 1_048_576, 1500, 500, 7])
+def test_the_recipe_of_ict_has_its_programs_cosine(steps: int) -> None:
+    """Its program: .1 * .5 * (1 + cos(pi * epoch / 450)), with a fractional epoch, over 400 epochs."""
+    table = tomllib.loads((REPO / "recipes" / "methods" / "ict.toml").read_text())["schedule"]
+    cycles = table["horizon"], table["start"], table["cycle"]
+    for step in {*range(0, steps, max(1, steps // 50)), steps - 1}:
+        theirs = 0.1 * 0.5 * (1 + math.cos(math.pi * (400 * step / steps) / 450))
+        assert learning_rate(step, steps, 0.1, table["name"], 0, 0.0, cycles) == pytest.approx(theirs, abs=1e-12)
+    # The cosine that it replaced agrees at both ends only.
+    old = learning_rate(19 * steps // 20, steps, 0.1, "cosine", 0, 0.003)
+    assert steps < 100 or old < 0.8 * learning_rate(19 * steps // 20, steps, 0.1, "cyclic", 0, 0.0, cycles)
 
 
 def test_a_length_is_at_least_a_step() -> None:
