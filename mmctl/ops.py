@@ -1,7 +1,7 @@
 """Public: tensor operations for methods and other plugins; they give the same result on one process and on several.
 
-B batch, K classes, U unlabelled batch, N size of a memory. The "global" batch is the batch over all ranks; rank r of
-W has its rows r, r+W, ...
+B batch, D embedding, K classes, U unlabelled batch, N size of a memory. The "global" batch is the batch over all
+ranks; rank r of W has its rows r, r+W, ...
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
 from mmctl.plugin import Output
 
 __all__ = [
+    "Distance",
+    "GeneralizedDistance",
     "all_reduce_sum",
     "argmax_one_hot",
     "concat_views",
+    "distance_to_means",
     "draw_mixup",
     "ema_update_",
     "gather",
@@ -28,6 +32,7 @@ __all__ = [
     "hashed_normal",
     "local_rows",
     "mixup",
+    "pairwise_distance",
     "rank",
     "remember",
     "sharpen",
@@ -201,3 +206,67 @@ def remember(memory_N: Tensor, index_U: Tensor, value_U: Tensor) -> None:
     same = index[:, None] == index[None, :]
     last = (same * torch.arange(1, len(index) + 1, device=index.device)).argmax(1)
     memory_N.index_copy_(0, index, value[last].to(memory_N.dtype))
+
+
+Distance = Literal["euclidean", "manhattan", "cosine", "gaussian"]
+"""Squared distance of two embeddings x and y: ||x - y||^2, sum |x - y|, 2 - 2 cos(x, y), or that of kernel k-means
+with a Gaussian kernel, 2 - 2 exp(-||x - y||^2 / (2 bandwidth^2)). Each is the square of a Euclidean distance in some
+space, so no distance to a mean is negative.
+"""
+
+
+def pairwise_distance(x_BD: Tensor, y_ND: Tensor, distance: Distance, bandwidth: float = 1.0) -> Tensor:
+    """The squared distances BN of all pairs."""
+    if distance == "manhattan":
+        return torch.cdist(x_BD, y_ND, p=1.0)
+    if distance == "cosine":
+        return 2 - 2 * F.normalize(x_BD, dim=-1, eps=1e-6) @ F.normalize(y_ND, dim=-1, eps=1e-6).T
+    squared_BN = x_BD.square().sum(-1, keepdim=True) + y_ND.square().sum(-1) - 2 * x_BD @ y_ND.T
+    return squared_BN if distance == "euclidean" else 2 - 2 * (squared_BN / (-2 * bandwidth**2)).exp()
+
+
+def distance_to_means(cross_BN: Tensor, within_NN: Tensor, member_NK: Tensor) -> Tensor:
+    """Squared distances BK of points to class means, from squared distances of points alone (MarginMix, eq. 4, 5).
+
+    cross: from each point to the N remembered ones; within: among these; member: their memberships mu, at least 0.
+    With s_c = mu_c / sum(mu_c) and w = s_c - b_i, where the basis vector b_i is the point itself, eq. 4 says
+    D_ic = -w^T A w / 2, which is (A s_c)_i - s_c^T A s_c / 2, because a_ii = 0. If A is Euclidean, D_ic is the squared
+    distance to the mean sum_j s_jc e_j; else the mean is never computed (kernel k-means). A class without members
+    gets 0.
+    """
+    share_NK = member_NK / member_NK.sum(0).clamp_min(1e-12)
+    spread_K = (share_NK * (within_NN @ share_NK)).sum(0)
+    return cross_BN @ share_NK - spread_K / 2
+
+
+class GeneralizedDistance:
+    """Distances to the classes by any `Distance`, in place of those of `centroids`.
+
+    With centroids.estimator = "memory" a class is its labelled images, of which the memory has the last embeddings;
+    the mean is never computed. With any other estimator it is one point, its centroid.
+    """
+
+    def __init__(self, centroids: Any, distance: Distance, bandwidth: float = 1.0) -> None:
+        self.centroids, self.kind, self.bandwidth = centroids, distance, bandwidth
+
+    @property
+    def seen_K(self) -> Tensor:  # noqa: N802  the shape suffix of all tensors
+        """Which classes have a centroid."""
+        return self.centroids.seen_K  # type: ignore[no-any-return]
+
+    def distance(self, emb_BD: Tensor) -> Tensor:
+        """Squared distances BK of the embeddings to the classes; differentiable."""
+        emb_BD = self.centroids.normalized(emb_BD)
+        if self.centroids.estimator != "memory":
+            return self._pairs(emb_BD, self.centroids.centers().to(emb_BD.dtype))
+        memory_ND, member_NK = (t.to(emb_BD.dtype) for t in (self.centroids.memory_ND, self.centroids.target_NK))
+        return distance_to_means(self._pairs(emb_BD, memory_ND), self._pairs(memory_ND, memory_ND), member_NK)
+
+    def _pairs(self, x_BD: Tensor, y_ND: Tensor) -> Tensor:
+        return pairwise_distance(x_BD, y_ND, self.kind, self.bandwidth)
+
+    def membership(self, emb_BD: Tensor) -> Tensor:
+        """Eq. 6 with these distances: 1 / sum_j (d_c / d_j)^2, BK; 0 for classes not seen yet, equal before any is."""
+        any_seen = self.seen_K.any()
+        log_BK = self.distance(emb_BD).clamp_min(1e-12).log() * any_seen
+        return torch.softmax((-log_BK).masked_fill(~self.seen_K & any_seen, -torch.inf), -1)

@@ -1,4 +1,4 @@
-"""`mmctl plugins`: list all components, and explain one with its parameters."""
+"""`mmctl plugins`: list all components, explain one with its parameters, and make a new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmctl.cli.options import Json, Kind
 if TYPE_CHECKING:
     from mmctl.registry.index import Entry, Index
 
-group = typer.Typer(help="List and explain components.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(help="List, explain and make components.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def add(app: typer.Typer) -> None:
@@ -131,6 +131,47 @@ def show(
     else:
         typer.echo("no parameters\n")
     typer.echo(_paste(entry, [(row.name, row.default) for row in rows], component))
+
+
+@group.command()
+def new(
+    name: str = typer.Argument(metavar="NAME", help="Name of the new component: lower-case letters, digits and _."),
+    kind: str | None = typer.Option(None, "--kind", metavar="KIND", help="Its kind; not needed with --from."),
+    package: bool = typer.Option(False, "--package", help="Make a folder that can be installed and published."),
+    source: str = typer.Option("", "--from", metavar="COMPONENT", help="Start from a copy of a component of mmctl."),
+) -> None:
+    """Make a new component, with a test and a recipe.
+
+    Writes plugins/NAME.py, tests/test_NAME.py and recipes/NAME.toml, or with --package a folder mmctl-NAME that also
+    has a pyproject.toml. All of them work at once; change them step by step. The kinds are backbone, dataset, augment,
+    labeler, loss, method and launcher. No existing file is changed.
+
+    \b
+    Examples:
+      mmctl plugins new my_labels --kind labeler
+      mmctl plugins new my_labels --from fuzzy
+      mmctl plugins new my_net --kind backbone --package
+    """
+    from mmctl.errors import UserError
+    from mmctl.plugin import KINDS
+    from mmctl.registry.index import Index
+    from mmctl.scaffold.new import new_component
+    from mmctl.text import display_path, printable
+
+    chosen = _kind(kind)
+    origin, _, short = source.rpartition(":")
+    if origin not in ("", "mmctl"):
+        raise UserError(f'--from: "{printable(source)}" is not of mmctl: only components of mmctl can be copied.')
+    entry = _find(Index(sources="off"), short, chosen) if source else None
+    if not entry and not chosen:
+        raise UserError(f"--kind is needed: {', '.join(KINDS)}. Or copy a component: --from fuzzy.")
+    made = new_component(name, entry.kind if entry else chosen, package=package, source=entry)
+    for path in made.files:
+        typer.echo(f"wrote {display_path(path)}")
+    width = max(len(command) for command, _ in made.commands)
+    typer.echo("\nWhat to type next:")
+    for command, purpose in made.commands:
+        typer.echo(f"  {command:{width}}   {purpose}")
 
 
 @group.command()

@@ -132,7 +132,7 @@ class Index:
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
             hint = hint.replace(f'"{n}"', close[n])
-        how_to_add = "To add one, put a file in plugins/ (see CONTRIBUTING.md)."
+        how_to_add = f"To add one: `mmctl plugins new NAME --kind {kind}`."
         return f'no {kind} "{word}".{hint}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:
@@ -279,6 +279,7 @@ def _local_module(entry: Entry) -> ModuleType:
         mmctl.local.__path__[:] = [mmctl.local.__path__[0], folder]
         for name in [n for n in sys.modules if n.startswith("mmctl.local.")]:
             del sys.modules[name]  # a plugin of another project
+            vars(mmctl.local).pop(name.rpartition(".")[2], None)  # `from . import name` looks here first
         importlib.invalidate_caches()
     return importlib.import_module(entry.module)
 

@@ -141,7 +141,7 @@ class LabelerContract(Contract):
         part, found = self.labeler(table), []
         for step in range(3):
             out, x, at = outputs(U, 3, seed=step), outputs(LABELED, 3, seed=step + 50), batch(3, step)
-            at.index_u = deal(at.index_u)
+            at.index_u, at.index_x, at.y = deal(at.index_u), deal(at.index_x), deal(at.y)
             with torch.no_grad():
                 views = Output(deal(out.logits), deal(out.emb))
                 found.append(part(views, batch=at, labeled=Output(deal(x.logits), deal(x.emb))))

@@ -1,0 +1,1 @@
+"""The loss `gce` for mmctl: generalised cross-entropy."""

@@ -1,0 +1,45 @@
+"""Pseudo-labels by generalised distances to the classes. U unlabelled batch, K classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmctl.ops import Distance, GeneralizedDistance, sharpen
+from mmctl.plugin import Batch, Output, PseudoLabels, labeler
+
+
+@labeler("generalized_fuzzy")
+class GeneralizedFuzzy(nn.Module):
+    """Fuzzy memberships by a distance that need not be Euclidean, as in kernel k-means (eq. 4-8; MarginMix, 3.2).
+
+    With centroids.estimator = "memory" a class is the set of its labelled images (eq. 4, 5; kernel k-means), with any
+    other estimator it is one point, its centroid. With distance = "euclidean" and centroids.normalize_centroids =
+    false, this is the labeler `fuzzy`.
+
+    Args:
+        distance: Squared distance of two embeddings: "euclidean", "manhattan" (the sum of absolute differences),
+            "cosine" (2 - 2 cos), or "gaussian" (kernel k-means with a Gaussian kernel).
+        bandwidth: Standard deviation of the Gaussian kernel; embeddings of length 1 are at most 2 apart.
+        temperature: T of eq. 8: memberships to the power 1/T, renormalised; 1 = no sharpening.
+    """
+
+    def __init__(
+        self,
+        centroids: Any,
+        *,
+        distance: Distance = "gaussian",
+        bandwidth: Annotated[float, Field(gt=0)] = 1.0,
+        temperature: Annotated[float, Field(gt=0)] = 0.25,
+    ) -> None:
+        super().__init__()
+        self.distances, self.temperature = GeneralizedDistance(centroids, distance, bandwidth), temperature
+
+    @torch.no_grad()
+    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
+        """Labels UK, all of weight 1."""
+        member_UK: Tensor = torch.stack([self.distances.membership(v.emb) for v in views]).mean(0)  # eq. 7
+        return PseudoLabels(sharpen(member_UK, self.temperature), torch.ones_like(member_UK[:, 0]))

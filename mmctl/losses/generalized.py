@@ -1,0 +1,45 @@
+"""The large margin with generalised distances to the classes. B batch, K classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmctl.ops import Distance, GeneralizedDistance, global_mean
+from mmctl.plugin import Output, loss
+
+
+@loss("generalized_margin")
+class GeneralizedMargin(nn.Module):
+    """The large margin (eq. 2, 3) by a distance that need not be Euclidean, as in kernel k-means (MarginMix, 3.2).
+
+    With centroids.estimator = "memory" a class is the set of its labelled images (eq. 4, 5; kernel k-means), with any
+    other estimator it is one point, its centroid. With distance = "euclidean" and centroids.normalize_centroids =
+    false, this is the loss `large_margin`.
+
+    Args:
+        distance: Squared distance of two embeddings: "euclidean", "manhattan" (the sum of absolute differences),
+            "cosine" (2 - 2 cos), or "gaussian" (kernel k-means with a Gaussian kernel).
+        bandwidth: Standard deviation of the Gaussian kernel; embeddings of length 1 are at most 2 apart.
+    """
+
+    def __init__(
+        self,
+        centroids: Any,
+        *,
+        distance: Distance = "gaussian",
+        bandwidth: Annotated[float, Field(gt=0)] = 1.0,
+    ) -> None:
+        super().__init__()
+        self.distances = GeneralizedDistance(centroids, distance, bandwidth)
+
+    def forward(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        """Mean over the batch of sum_c y_c (D_c - mean_{j != c} D_j); a class that is not seen yet is left out."""
+        seen_K = self.distances.seen_K.to(target_BK.dtype)
+        y_BK = target_BK * seen_K
+        others = (seen_K.sum() - 1).clamp_min(1)
+        w_BK = seen_K * (y_BK - (y_BK.sum(-1, keepdim=True) - y_BK) / others)
+        loss_B = (w_BK * self.distances.distance(out.emb)).sum(-1)
+        return global_mean(loss_B if weight_B is None else loss_B * weight_B)

@@ -1,0 +1,1 @@
+"""The my_kind `my_component` for mmctl."""
