@@ -99,6 +99,10 @@ def _panel(
         last = runs[-1]
         if repeated := len(finished) - len(counted):
             notes.append(f"{last['recipe']}: {repeated} runs repeat a seed; only the newest run of a seed counts")
+        notes += [f"not counted: {run['unreadable']}" for run in runs if run["unreadable"]]
+        notes += [
+            f"{run['uid']} was altered, so that it stands alone: {run['altered'][0]}" for run in runs if run["altered"]
+        ]
         compared: list[ComparedRun] = [
             {
                 "uid": run["uid"], "seed": run["seed"], "split_hash": run["split_hash"], "state": run["state"],
@@ -113,7 +117,7 @@ def _panel(
         ]
         rows.append({
             "config_id": last["config_id"], "recipe": last["recipe"], "method": last["method"],
-            "labeler": last["labeler"], "labels": key[1],
+            "labeler": last["labeler"], "labels": key[1], "altered": bool(last["altered"]),
             "counts": dict(sorted(Counter(run["state"] for run in runs).items())), "runs": compared, "values": figures,
         })  # fmt: skip
     notes += [f"{m.text}: selected on the test set, so it is optimistically biased" for m in metrics if m.peeks]

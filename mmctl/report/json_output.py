@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from mmctl.run_folder.events import json_safe
+from mmctl.run_folder.values import json_safe
 
 
 def print_json(value: Mapping[str, object]) -> None:

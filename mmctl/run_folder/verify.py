@@ -26,8 +26,8 @@ from mmctl.run_folder.record import RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT, Config, Setting, upgrade_recipe
 from mmctl.text import short_literal
 
-RECIPE_SIZE, SPLIT_SIZE = 2**22, 2**28
-"""Larger files are not read, in bytes."""
+RECIPE_SIZE, RECIPE_LINE, SPLIT_SIZE = 2**16, 2**11, 2**28
+"""Larger files and lines are not read, in bytes; a long dotted key takes tomllib minutes."""
 
 
 class Logged(NamedTuple):
@@ -116,7 +116,9 @@ def _derived(config: Config) -> list[tuple[str, str, Setting]]:
         values = config.get(table)
         if isinstance(values, dict) and name in values:
             value = values[name]
-            if isinstance(value, str):  # a component has its short name in run.json, a metric its full one
+            if isinstance(value, str) and (
+                key != "primary" or "/" in value
+            ):  # a component has its short name in run.json, a metric its full one
                 value = full_metric_name(value, weights) if key == "primary" else value.rpartition(":")[2]
             rows.append((key, f"{table}.{name}", value))
     return [*rows, ("seed", "seed", config["seed"])] if "seed" in config else rows
@@ -132,6 +134,8 @@ def _recipe(path: Path, record: RunRecord) -> list[str]:
         return [f"recipe.toml: cannot be read ({error})"]
     if record.get("recipe_hash") == recipe_hash(text) and record.get("identity") == identity_hash(record):
         return []
+    if max(map(len, text.split(b"\n"))) > RECIPE_LINE:
+        return [f"recipe.toml: has a line of more than {RECIPE_LINE} bytes"]
     try:
         recipe = upgrade_recipe(tomllib.loads(text.decode("utf-8")))
     except (ValueError, RecursionError) as error:
