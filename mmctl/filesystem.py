@@ -38,14 +38,13 @@ def open_file(path: Path, limit: int) -> BinaryIO:
 
     A run folder may come from anywhere: a FIFO would make the reader wait, a device or huge file fill the memory.
     """
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
-    info = os.fstat(file.fileno())
-    if stat.S_ISREG(info.st_mode) and info.st_size <= limit:
-        return file
-    file.close()
-    if stat.S_ISREG(info.st_mode):
-        raise ValueError(f"{path.name} has {info.st_size} bytes, more than {limit}")
-    raise ValueError(f"{path.name} is not a file")
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
+        os.close(fd)
+        size = f"has {info.st_size} bytes, more than {limit}"
+        raise ValueError(f"{path.name} {size if stat.S_ISREG(info.st_mode) else 'is not a file'}")
+    return open(fd, "rb")  # noqa: PTH123
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -120,6 +120,7 @@ def open_database(folder: Path, waiting: Waiting, name: str = FILE) -> Iterator[
     while True:
         with locked(folder, fcntl.LOCK_SH, waiting), explained_errors(path), connect(path, seconds) as conn:
             if not _pending(conn, path):
+                conn.execute("PRAGMA synchronous = NORMAL")
                 yield conn
                 return
         with locked(folder, fcntl.LOCK_EX, waiting), explained_errors(path), connect(path, seconds) as conn:
@@ -159,7 +160,6 @@ def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
     conn.row_factory = sqlite3.Row
     try:
         conn.execute("PRAGMA foreign_keys = ON")
-        conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute("PRAGMA trusted_schema = OFF")
         yield conn
     finally:
@@ -194,6 +194,8 @@ def replace_database(folder: Path, name: str, waiting: Waiting) -> None:
         remove_database(folder, FILE, ("-wal", "-shm", "-journal"))
         try:
             (folder / name).replace(folder / FILE)
+            for left in folder.glob(f"{FILE}.*.new*"):  # of processes that were killed
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise IndexUnusable(f"{folder / FILE}: cannot be replaced ({error.strerror}).") from None
 

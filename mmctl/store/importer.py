@@ -77,7 +77,8 @@ def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
             return False  # not a run, or one that is being created
         faults.append(f"{folder / 'run.json'}: is missing. {RESTORE}, or remove the folder.")
     except (OSError, ValueError) as error:
-        faults.append(f"{folder / 'run.json'}: not the record of a run ({error}). {RESTORE}, or remove the folder.")
+        fault = getattr(error, "strerror", None) or error
+        faults.append(f"{folder / 'run.json'}: not the record of a run ({fault}). {RESTORE}, or remove the folder.")
     bad = _journal_faults(conn, folder, attempts, row if row is not None and row["signature"] == signature else None)
     faults += bad.values()
     if row is not None and faults:

@@ -48,6 +48,8 @@ class Sync:
             # Many runs in one transaction are faster; others that write need not wait long for it.
             end = time.monotonic() + HOLD
             with transaction(self.conn, self.waiting):
+                self._import(self.runs_dir / new[done])
+                done += 1
                 while done < len(new) and time.monotonic() < end:
                     self._import(self.runs_dir / new[done])
                     done += 1
@@ -85,7 +87,7 @@ class Sync:
     def _folders(self) -> set[str]:
         try:
             with os.scandir(self.runs_dir) as entries:
-                return {e.name for e in entries if e.name[0] != "." and e.name.isprintable() and e.is_dir()}
+                return {e.name for e in entries if e.name[0] != "." and e.name.isprintable() and _is_folder(e)}
         except FileNotFoundError:
             return set()
         except OSError as error:
@@ -125,3 +127,10 @@ class Sync:
             with transaction(self.conn, self.waiting):
                 to = "UPDATE runs SET beat = ?, beat_seen = ? WHERE id = ?"
                 self.conn.execute(to, [beat, lease.now(), run["id"]])
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -14,20 +14,21 @@ from pathlib import Path
 import pytest
 
 from helpers.command import Result
-from helpers.fake_runs import T0, attempt, evaluation, finished_run, points, state, write
+from helpers.fake_runs import attempt, evaluation, finished_run, points, state, write
 from mmctl.run_folder import journal, record
 from mmctl.store import connection
 from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
 BAD = "20261125-081502-digits-s1-0002"
+CREATED = 1_795_594_501_000  # as the first name says
 UIDS = ["20261125-081501-digits-s0-0001", BAD, "20261125-081503-digits-s2-0003"]
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     for seed, uid in enumerate(UIDS):
-        finished_run(tmp_path / "runs", uid, seed=seed, final=0.9, created=T0 + seed)
+        finished_run(tmp_path / "runs", uid, seed=seed, final=0.9, created=CREATED + 1000 * seed)
     return tmp_path / "runs"
 
 
@@ -70,13 +71,12 @@ def test_a_record_that_cannot_be_read_is_named_by_every_command(mm: Mm, runs: Pa
         assert json.loads(mm("ls", "--json").out)["found"] == 3
     DAMAGES[damage](runs / BAD / "run.json")
     told = f"mmctl: warning: {runs / BAD / 'run.json'}: "
-    for words in (["ls"], ["compare"], ["show", BAD], ["diff", UIDS[0], BAD], ["table", "table3"]):
-        for more in ([], ["--json"]):
-            done = mm(*words, *more)
-            assert done.code in (0, 2), done
-            assert done.err.startswith(told), done.err
-            assert "Restore it from a copy" in done.err
-            assert "bug" not in done.err
+    for words in (["ls"], ["compare"], ["show", BAD], ["diff", UIDS[0], BAD, "--json"]):
+        done = mm(*words)
+        assert done.code == 0, done
+        assert done.err.startswith(told), done.err
+        assert "Restore it from a copy" in done.err
+        assert "bug" not in done.err
     listed = json.loads(mm("ls", "--json").out)["runs"]
     assert [row["uid"] for row in listed] == UIDS
     assert [row["state"] for row in listed] == ["completed", "unreadable", "completed"]
