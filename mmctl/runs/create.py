@@ -12,7 +12,7 @@ from typing import cast
 
 from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
-from mmctl.filesystem import write_atomic
+from mmctl.filesystem import share, write_atomic
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder.record import Component, RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT
@@ -32,6 +32,7 @@ def create_run(
             folder = runs / uid
             try:
                 folder.mkdir()
+                share(folder)
                 break
             except FileExistsError:
                 continue

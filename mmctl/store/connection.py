@@ -161,6 +161,7 @@ def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
     try:
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA trusted_schema = OFF")
+        conn.execute("PRAGMA temp_store = MEMORY")  # a savepoint writes a file otherwise
         yield conn
     finally:
         conn.close()
