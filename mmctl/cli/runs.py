@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mmctl.store.store import Store
 
 METRICS = ["test/accuracy", "test/balanced_accuracy"]
+UNREADABLE = 10
+"""So many runs that cannot be read are named."""
 
 
 def add(app: typer.Typer) -> None:
@@ -27,14 +29,16 @@ def add(app: typer.Typer) -> None:
 
 @contextmanager
 def open_store() -> Iterator[Store]:
-    """Open the store of this project and bring it up to date with the run folders."""
+    """Open the store of this project, up to date with the run folders; say what cannot be read of them."""
     from mmctl import project
-    from mmctl.store.store import Store
+    from mmctl.store.reading import open_for_reading, tell
 
-    with Store(project.runs_dir()) as store:
-        store.sync()
-        for problem in store.unreadable.values():
-            typer.echo(f"warning: {problem}; this run is missing or out of date below", err=True)
+    with open_for_reading(project.runs_dir()) as store:
+        problems = list(store.unreadable.values())
+        for problem in problems[:UNREADABLE]:
+            tell(f"warning: {problem}")
+        if len(problems) > UNREADABLE:
+            tell(f"warning: ... and {len(problems) - UNREADABLE} more runs cannot be read: mmctl db check")
         yield store
 
 

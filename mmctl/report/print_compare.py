@@ -117,9 +117,14 @@ def _explain(test: Against) -> str:
 
 def _named(rows: Sequence[ConfigurationRow]) -> list[Named]:
     """Each configuration by its recipe, with the beginning of its id where several have the same recipe."""
-    recipes = Counter(row["recipe"] for row in rows)
+    recipes = Counter((row["recipe"], row["altered"]) for row in rows)
     return [
-        (printable(row["recipe"]) + (f" {printable(row['config_id'])[:6]}" if recipes[row["recipe"]] > 1 else ""), row)
+        (
+            printable(row["recipe"])
+            + (" (altered)" if row["altered"] else "")
+            + (f" {printable(row['config_id'])[:6]}" if recipes[row["recipe"], row["altered"]] > 1 else ""),
+            row,
+        )
         for row in rows
     ]
 

@@ -74,7 +74,8 @@ def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
 
 def shown_state(row: ListingRow | RunDetails) -> str:
     """The state for people: `running?` without a heartbeat from another machine."""
-    return "running?" if row["silent"] else printable(row["state"])
+    state = "running?" if row["silent"] else printable(row["state"])
+    return f"{state}, altered" if row["altered"] else state
 
 
 def print_run(run: RunDetails, out: Console) -> None:
@@ -114,6 +115,11 @@ def print_run(run: RunDetails, out: Console) -> None:
 def print_difference(found: Difference, out: Console) -> None:
     """The table of `mmctl diff`; what does not change the result is marked."""
     rows = list(found["differences"].items())
+    for uid, sentences in found["altered"].items():
+        for sentence in sentences:
+            print_line(out, f"{printable(uid)} was altered: {printable(sentence)}", "yellow")
+    if not rows and found["altered"]:
+        return
     if not rows:
         print_line(out, "no difference")
         return
@@ -147,6 +153,9 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     state += f", {run['rate']:.3g} steps/s, {duration(run['eta'] or 0)} left" if run["rate"] else ""
     state += f": {printable(run['reason'])}" if run["reason"] else ""
     facts.append(("progress", state))
+    facts.append(("unreadable", printable(run["unreadable"])))
+    facts += [("altered", printable(one)) for one in run["altered"]]
+    facts += [("journal", printable(one)) for one in run["bad_lines"]]
     resumed = [
         f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
     ]

@@ -70,6 +70,7 @@ class RunDetails(ListingRow):
     """All that `mmctl show` knows about a run."""
 
     folder: str
+    bad_lines: list[str]  # what is wrong with lines of its journals, which are left out
     seconds: float
     data: dict[str, Setting]
     attempts: list[dict[str, Setting]]
@@ -95,6 +96,7 @@ class Difference(TypedDict):
     b: str
     titles: list[str]
     same_configuration: bool
+    altered: dict[str, list[str]]  # what was edited in the folder of a run
     differences: dict[str, list[Setting]]
 
 
@@ -141,6 +143,7 @@ class ConfigurationRow(TypedDict):
     method: str
     labeler: str | None
     labels: int | None
+    altered: bool  # the run folder was edited: a configuration of its own, with one run
     counts: dict[str, int]  # runs by state
     hardware: dict[str, list[int | None]]  # "fp32 on CPU" -> seeds of the runs behind the mean
     runs: list[ComparedRun]

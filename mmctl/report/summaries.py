@@ -41,7 +41,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
-            "silent": run["silent"],
+            "silent": run["silent"], "unreadable": run["unreadable"], "altered": run["altered"],
         }  # fmt: skip
         if run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
@@ -62,6 +62,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
     return {
         **row,
         "folder": str(folder),
+        "bad_lines": store.bad_lines(run),
         "seconds": store.seconds(run),
         "data": {key: value for key, value in store.data(run).items() if key not in ("e", "t")},
         "attempts": [
@@ -105,6 +106,7 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         "b": b["uid"],
         "titles": [f"#{run['number']} {run['name']} s{run['seed']}" for run in (a, b)],
         "same_configuration": a["config_id"] == b["config_id"],
+        "altered": {run["uid"]: run["altered"] for run in (a, b) if run["altered"]},
         "differences": {key: row for key, row in rows.items() if everything or row[0] != row[1]},
     }
 

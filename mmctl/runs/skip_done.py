@@ -12,7 +12,7 @@ from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Tag
 from mmctl.run_folder.record import last_scores
-from mmctl.store.store import Store
+from mmctl.store.reading import open_for_reading
 
 Hashes = Callable[[Recipe], tuple[str, str]]
 """recipe -> hash of its data set, hash of its split."""
@@ -36,8 +36,7 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
     taken: set[tuple[str, int]] = set()
     code = environment.code()
     try:
-        with Store(runs) if runs.is_dir() else Store(runs, memory=True) as store:
-            store.sync()
+        with open_for_reading(runs) as store:
             tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"

@@ -18,6 +18,7 @@ from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store import metrics
+from mmctl.store.reading import open_for_reading
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
@@ -61,11 +62,11 @@ def folder_of_run(ref: str) -> Path:
     runs = project.runs_dir()
     if not runs.is_dir():
         raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run digits')
-    with Store(runs) as store:
-        store.sync()
-        if ref in store.unreadable:
-            raise UserError(f"{store.unreadable[ref]}. Restore the file, or remove the folder.")
-        return runs / str(find_run(store.runs(), ref)["uid"])
+    with open_for_reading(runs) as store:
+        run = find_run(store.runs(), ref)
+        if run["unreadable"]:
+            raise UserError(run["unreadable"])
+        return runs / run["uid"]
 
 
 def checked_tags(words: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ def test_a_run_that_cannot_be_read_is_named(mm: Mm, runs: Path) -> None:
     uid = json.loads(mm("ls", "--json").out)["runs"][0]["uid"]
     (runs / uid / "run.json").write_text("[")
     result = mm("ls")
-    assert (result.code, result.out.count("20261125")) == (0, 9)
+    assert (result.code, result.out.count("20261125"), result.out.count("unreadable")) == (0, 10, 1)
     assert f"{uid}/run.json: not the record of a run" in result.err
     for command in ("resume", "evaluate"):
         refused = mm(command, uid)

@@ -15,6 +15,7 @@ from helpers.run_helpers import After, never, started
 from mmctl import environment
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
+from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
 from mmctl.runs.execute import execute
 
@@ -133,8 +134,7 @@ def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_p
 def test_a_run_that_did_not_converge_is_computed_too(mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path)
     execute(folder, never)
-    lines = (folder / "journal.1.jsonl").read_text().splitlines(keepends=True)
-    (folder / "journal.1.jsonl").write_text("".join(lines).replace('"s":"completed"', '"s":"nc"'))
+    append(folder, State(state="nc", step=12))
     done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
     assert "(not converged)" in done.out
     assert count(tmp_path) == 1
