@@ -1,9 +1,10 @@
-"""Writes files atomically and detects network file systems."""
+"""Writes files atomically, reads files that may be anything, and detects network file systems."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
@@ -28,6 +29,21 @@ def is_network(path: Path) -> bool:
         if len(point.parts) >= best and path.is_relative_to(point):
             best, kind = len(point.parts), right.split()[0]
     return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes, OSError or ValueError for anything else.
+
+    A run folder may come from anywhere: a FIFO would make the reader wait, a device or huge file fill the memory.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(fd, "rb") as file:  # noqa: PTH123
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError(f"{path.name} is not a file")
+        if info.st_size > limit:
+            raise ValueError(f"{path.name} has {info.st_size} bytes, more than {limit}")
+        return file.read()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
