@@ -56,7 +56,7 @@ class Vat(nn.Module):
         *,
         eps: Annotated[float, Field(gt=0)] = 6.0,
         xi: Annotated[float, Field(gt=0)] = 0.01,
-        iterations: Annotated[int, Field(ge=1)] = 1,
+        iterations: Annotated[int, Field(ge=1, le=100)] = 1,
     ) -> None:
         super().__init__()
         self.model, self.losses = model, losses

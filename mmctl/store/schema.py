@@ -5,16 +5,19 @@ Every row comes from a run folder, so a change of meaning may simply empty the t
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from typing import TYPE_CHECKING
+
+from mmctl.run_folder.upgrade import upgrade_record
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-MIGRATIONS = ("m001_first", "m002_config_id")
+MIGRATIONS = ("m001_first", "m002_config_id", "m003_without_primary")
 """In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
@@ -102,6 +105,14 @@ def migrate(conn: sqlite3.Connection) -> None:
         for statement in TABLES.split(";"):
             if statement.strip():
                 db.execute(statement)
+
+    @migrations()
+    def m003_without_primary(db: Database) -> None:
+        # eval.primary no longer counts in config_id. In place: the folder of a run may be unreadable by now.
+        for id, about in db.execute("SELECT id, about FROM runs").fetchall():
+            made = upgrade_record(json.loads(about))
+            if isinstance(name := made.get("config_id"), str):
+                db.execute("UPDATE runs SET about = ?, config_id = ? WHERE id = ?", [json.dumps(made), name, id])
 
     # Plugins of sqlite-utils are code that somebody installed for something else.
     migrations.apply(Database(conn, execute_plugins=False))

@@ -117,7 +117,10 @@ def score(score_NK: Tensor, target_N: Tensor, bins: int = 15, *, probabilities: 
         "macro_f1": float(f1[true_K + predicted_K > 0].mean()),
     }
     if probabilities:
-        metrics |= {"nll": float(-scores[np.arange(n), target].mean()), "ece": _calibration_error(scores, correct, bins)}
+        metrics |= {
+            "nll": float(-scores[np.arange(n), target].mean()),
+            "ece": _calibration_error(scores, correct, bins),
+        }
     metrics["largest_class"] = float(predicted_K.max() / n)
     per_class = [float(r) if p else None for r, p in zip(recall, present, strict=True)]
     return Scores(metrics, per_class, confusion.tolist(), n)
