@@ -15,7 +15,7 @@ from mmctl.recipe.settings import COMPONENTS, ORDER, Top
 from mmctl.recipe.toml_source import MAX_LINE, KeyPath, Problem, Source, broken_limits, key_path, read_toml
 from mmctl.registry.optional import NONE
 from mmctl.registry.parameters import own_keys
-from mmctl.text import display_path, dotted, printable, short_literal
+from mmctl.text import display_path, dotted, is_utf8, printable, short_literal
 
 MAX_PARENTS = 8
 OPTIONAL_TABLES = {*ORDER} - {"extends", *Top.model_fields}
@@ -164,7 +164,9 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
     for word in sets:
         key, equals, value = word.partition("=")
         path = key_path(key)
-        if not equals or path is None or len(word) > MAX_LINE:
+        if not is_utf8(word):
+            problems.append(Problem(SET, 0, printable(word[:80]), "is not UTF-8 text"))
+        elif not equals or path is None or len(word) > MAX_LINE:
             problems.append(Problem(SET, 0, printable(word[:80]), "must be KEY=VALUE, such as train.steps=2000"))
         elif path[0] == "extends":
             problems.append(Problem(SET, 0, "extends", "can be set in a file only"))

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from mmctl.recipe.metrics import checked_metric
 from mmctl.registry.parameters import CONFIG
+from mmctl.text import NAME_RULE
 
 MOST = 10**9
 """Most steps or images; a larger number is a mistake."""
@@ -210,10 +211,7 @@ class Top(Table):
 
     name: Annotated[
         str,
-        _like(
-            r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}",
-            "at most 80 letters, digits and . _ + -, starting with a letter or digit",
-        ),
+        _like(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", NAME_RULE),
     ] = Field(description="Name of the recipe in lists; not inherited. Default: the file name.")
     seed: Seed = Field(0, description="Seed of all random numbers.")
     note: str | None = Field(None, description="Note about the recipe; not inherited.")

@@ -33,8 +33,8 @@ def rare_classes(data: Data) -> list[str]:
         if names := [name for name, count in zip(classes, counts, strict=True) if count == n]:
             which = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
             advice = "the network cannot learn to predict them" if n == 0 else "results depend much on which it is"
-            have = "class has" if len(names) == 1 else "classes have"
-            lines.append(f"{len(names)} of {len(classes)} {have} {words} ({which}): {advice}.")
+            have = "has" if len(names) == 1 else "have"
+            lines.append(f"{len(names)} of {len(classes)} classes {have} {words} ({which}): {advice}.")
     return lines
 
 
