@@ -9,7 +9,7 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
-from mmctl.errors import MmctlError, UserError
+from mmctl.errors import UserError
 from mmctl.recipe.settings import TABLES, LossTable, Top
 from mmctl.registry.index import Index
 from mmctl.registry.parameters import Parameter, parameters
@@ -76,11 +76,9 @@ def test_a_parameter_of_any_size_is_built_or_is_one_message(kind: str, name: str
         sets = [f"{table}.name={name}", f"{table}.{key}={text}"]
         try:
             preflight([tiny_project.recipe(method, *sets)])
-        except MmctlError as error:
-            assert error.exit_code == 2, error
-            assert "Traceback" not in str(error)
-        else:
-            assert 0 <= value <= 10**9
+        except UserError:  # exit code 2; any other error fails the test
+            continue
+        assert 0 <= value <= 10**9
 
 
 @pytest.mark.parametrize("key", SETTINGS)
