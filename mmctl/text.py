@@ -102,3 +102,20 @@ def duration(seconds: float) -> str:
     if s < 86400:
         return f"{s // 3600}h{s % 3600 // 60:02d}m"
     return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+
+
+NAME_RULE = "at most 80 letters, digits and . _ + -, starting with a letter or digit"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a run: a file name that needs no quotes in a shell or a filter (NAME_RULE)."""
+    return re.fullmatch(r"[^\W_][\w.+-]{0,79}", text) is not None
+
+
+def is_utf8(text: str) -> bool:
+    """False for an argument with bytes that are not UTF-8, which Python keeps as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -43,10 +43,12 @@ def _main(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
+    from mmctl.cli.options import check_words
     from mmctl.errors import MmctlError
     from mmctl.runs.progress import tell
 
     try:
+        check_words(sys.argv[1:] if args is None else args)
         app(args=list(args) if args is not None else None)
     except MmctlError as error:
         if os.environ.get("MMCTL_DEBUG"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -39,6 +40,21 @@ Sets = Annotated[
     ),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", metavar="SEEDS", help='One run for each seed: "0-4" or "0,2,5".')]
+
+
+def _checked_name(name: str | None) -> str | None:
+    from mmctl.errors import UserError
+    from mmctl.text import NAME_RULE, is_name, short_literal
+
+    if name is not None and not is_name(name):
+        raise UserError(f"--name: must be {NAME_RULE} (got {short_literal(name)})")
+    return name
+
+
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", callback=_checked_name, help="Name of the run in listings."),
+]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -60,3 +76,15 @@ def parse_seeds(text: str) -> list[int]:
     if len(set(found)) < len(found):
         raise UserError(f'--seeds: "{text}" contains a seed twice.')
     return found
+
+
+def check_words(words: Sequence[str]) -> None:
+    """UserError if an argument has bytes that are not UTF-8 and is not an existing path."""
+    import os
+
+    from mmctl.errors import UserError
+    from mmctl.text import is_utf8, printable
+
+    for word in words:
+        if not is_utf8(word) and not os.path.exists(word):  # noqa: PTH110 - Path.exists may raise
+            raise UserError(f'argument "{printable(word)}": is not UTF-8 text. Type it again, or set a UTF-8 locale.')

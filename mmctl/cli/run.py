@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Quiet, Recipes, Run, Seeds, Sets, parse_seeds
+from mmctl.cli.options import Name, Quiet, Recipes, Run, Seeds, Sets, parse_seeds
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
@@ -28,7 +28,7 @@ def run(
     recipes: Recipes,
     sets: Sets = None,
     seeds: Seeds = "",
-    name: str = typer.Option("", "--name", metavar="NAME", help="Name of the run in listings."),
+    name: Name = None,
     tags: list[str] = typer.Option([], "--tag", metavar="TAG", help="Add a tag. Can be given several times."),
     note: str = typer.Option("", "--note", metavar="TEXT", help="Add a note; `mmctl show` prints it."),
     jobs: int = typer.Option(
@@ -92,12 +92,12 @@ def run(
     if alone and planned[0].data["launcher"]["name"] == "mmctl:local":
         from mmctl.runs.create import create_run
 
-        folder = create_run(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
+        folder = create_run(planned[0], project.runs_dir(), name=name, tags=tags, note=note or None)
         _train(folder, quiet)
     else:
         from mmctl.runs.launch import launch
 
-        launch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
+        launch(planned, project.runs_dir(), jobs=jobs, name=name, tags=tags, note=note or None)
 
 
 def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:

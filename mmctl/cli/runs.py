@@ -216,7 +216,7 @@ def tag(
     from mmctl.store.select import checked_tags
 
     added = checked_tags([word.removeprefix("+") for word in add or []])
-    checked_tags(remove)
+    checked_tags(remove, new=False)
     event = Tag(add=added, remove=remove) if added or remove else None
     _append_event(run, event, as_json)
 

@@ -11,6 +11,7 @@ from mmctl.preview.explain import describe, explanation_lines
 from mmctl.preview.trace_step import trace_step
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import build_training, read_data
+from mmctl.runs.check import check_before_start
 from mmctl.runs.hardware import use_hardware
 from mmctl.text import duration, hardware_line
 from mmctl.training.loop import device_step
@@ -24,6 +25,7 @@ def print_plan(recipe: Recipe) -> None:
     """Print what a run of the recipe would do; times a few real training steps and writes no file."""
     hardware = use_hardware(recipe.settings.train)
     data = read_data(recipe)
+    warnings = check_before_start(recipe, data)
     run = build_training(recipe, data, hardware.device, hardware.dtype)
     images, split = data.images["train"], data.split
     shape = "x".join(str(n) for n in images.pixels.shape[1:])
@@ -40,6 +42,8 @@ def print_plan(recipe: Recipe) -> None:
     print("labels      " + ", ".join(f"{c}: {n}" for c, n in zip(images.classes, split.counts, strict=True)))
     if len(split.val) > len(split.labeled):
         print("            note: more validation images than labels; model selection on them is unrealistic")
+    for line in warnings:
+        print(f"            warning: {line}")
     parameters = sum(p.numel() for p in run.params)
     backbone, size = recipe.data["backbone"]["name"], run.model.embed_dim
     print(f"network     {backbone}, {parameters:,} parameters, embedding size {size}")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmctl.run_folder.upgrade import Config
 from mmctl.run_folder.values import text, whole, words
 from mmctl.text import to_json
 
@@ -14,7 +15,7 @@ FLAT = {"name", "seed", "note"}
 """Keys of a recipe that are not tables."""
 
 
-def insert_run(conn: sqlite3.Connection, uid: str, record: dict[str, Any], signature: str) -> int:
+def insert_run(conn: sqlite3.Connection, uid: str, record: Config, signature: str) -> int:
     """Insert a run before anything of its journals is known; returns its row id."""
     record = _shaped(record)
     about = {key: value for key, value in record.items() if key not in ("config", "published")}
@@ -44,7 +45,7 @@ def insert_run(conn: sqlite3.Connection, uid: str, record: dict[str, Any], signa
     return run
 
 
-def placeholder(folder: Path) -> dict[str, Any]:
+def placeholder(folder: Path) -> Config:
     """What stands for a record that cannot be read: its place in the listing, by the time in the folder's name."""
     try:
         made = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()

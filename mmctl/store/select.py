@@ -69,12 +69,17 @@ def folder_of_run(ref: str) -> Path:
         return runs / run["uid"]
 
 
-def checked_tags(words: Sequence[str]) -> list[str]:
-    """The same tags; UserError if one cannot be written as the filter `tag:WORD`."""
+def checked_tags(words: Sequence[str], new: bool = True) -> list[str]:
+    """The same tags; UserError if one cannot be written as the filter `tag:WORD`.
+
+    new: refuse also what only tags of older versions may have: a slash, and -, + or . at the beginning.
+    """
     for word in words:
-        if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
+        wrong = not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100
+        if wrong or (new and ("/" in word or word[0] in "-+.")):
             raise UserError(
-                f"tag {word!r}: a tag is one word of at most 100 characters, without spaces, commas or : = < >"
+                f"tag {word!r}: a tag is one word of at most 100 characters, without spaces, commas or / : = < >, and "
+                "does not begin with - + or ."
             )
     return list(words)
 
