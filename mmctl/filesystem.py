@@ -1,9 +1,12 @@
-"""Writes files atomically and detects network file systems."""
+"""Writes files atomically, reads files that may be anything, and detects network file systems."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
@@ -30,6 +33,21 @@ def is_network(path: Path) -> bool:
     return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes, OSError or ValueError for anything else.
+
+    A run folder may come from anywhere: a FIFO would make the reader wait, a device or huge file fill the memory.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(fd, "rb") as file:  # noqa: PTH123
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError(f"{path.name} is not a file")
+        if info.st_size > limit:
+            raise ValueError(f"{path.name} has {info.st_size} bytes, more than {limit}")
+        return file.read()
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash or power cut it has the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,14 +55,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         write_synced(temporary, data)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a new file and wait until it is on disk; FileExistsError if it exists."""
-    with path.open("xb") as file:
+    with naming(path), path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -52,8 +71,20 @@ def write_synced(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the directory entries of a folder are on disk."""
-    fd = os.open(folder, os.O_RDONLY)
+    with naming(folder):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that has none, as those of write and fsync, so that its message names the file."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

@@ -43,7 +43,7 @@ def _main(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
-    from mmctl.errors import MmctlError
+    from mmctl.errors import MmctlError, os_error
     from mmctl.runs.progress import tell
 
     try:
@@ -55,6 +55,11 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
+    except OSError as error:
+        if os.environ.get("MMCTL_DEBUG"):
+            raise
+        tell(f"mmctl: {os_error(error)}")
+        sys.exit(4)
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise

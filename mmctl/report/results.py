@@ -170,7 +170,10 @@ class Comparison(TypedDict):
 
 
 class EvaluationResult(TypedDict):
-    """What `mmctl evaluate` finds; `logged` are the metrics that training wrote down at the same step."""
+    """What `mmctl evaluate` finds.
+
+    logged: the metrics that training wrote down at the same step; skipped: newer checkpoints that are damaged, and why.
+    """
 
     run: str
     step: int
@@ -186,6 +189,7 @@ class EvaluationResult(TypedDict):
     agreement: float
     exact: bool
     logged: dict[str, float]
+    skipped: list[str]
 
 
 def as_number(value: object) -> float:

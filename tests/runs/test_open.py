@@ -104,7 +104,11 @@ def test_a_plugin_that_is_gone(mm: Mm, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, at=7)
     shutil.copytree(checkpoint.folder_of(other, 8), checkpoint.folder_of(folder, 8))
-    refused(mm, folder, f"is a checkpoint of run {other.name}, not of {folder.name}")
+    done = mm("resume", folder.name, "--quiet")
+    assert done.code == 0, done.err
+    assert f"run is '{other.name}', but in the run it is '{folder.name}'" in done.err
+    assert (folder / "checkpoints" / "bad-step-000000008").is_dir()
+    assert [e["from"] for e in events(folder, "attempt")] == [0, 7]
 
 
 def test_a_checkpoint_of_a_newer_mmctl(mm: Mm, tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.manifests import facts
 from helpers.paths import REPO
 from helpers.processes import dies_at
 from mmctl.errors import EnvironmentFault, ResumeRefused
 from mmctl.training import checkpoint
 from mmctl.training.checkpoint import MANIFEST, STATE, copy_into, folder_of, newest, publish, read, retain, steps, tidy
 
-FACTS = {"run": "r", "reason": "periodic", "environment": {"threads": 1}, "training": {"in_a_row": 2, "told": ["loss"]}}
+FACTS = facts()
 
 
 def tensors(step: int) -> dict[str, Tensor]:
