@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 EXECUTION = frozenset({
@@ -13,19 +13,24 @@ EXECUTION = frozenset({
 })  # fmt: skip
 """Tables and keys that do not change the result."""
 
+COUNTED_BEFORE = ("eval.primary",)
+"""Keys that were part of the hash in older versions of mmctl."""
+
 
 def matters(key: str) -> bool:
     """Whether a dotted key changes the result. The seed does not count: it distinguishes runs of one configuration."""
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
 
 
-def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
+def config_id_of(
+    data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = (), also: Collection[str] = ()
+) -> str:
     """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
 
-    Runs with the same one differ only in their seed.
+    Runs with the same one differ only in their seed. also: keys of EXECUTION that count all the same.
     """
     kept = {
-        name: {key: value for key, value in table.items() if matters(f"{name}.{key}")}
+        name: {key: value for key, value in table.items() if matters(f"{name}.{key}") or f"{name}.{key}" in also}
         if isinstance(table, dict)
         else table
         for name, table in data.items()
@@ -34,3 +39,8 @@ def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]
     foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
     text = json.dumps([kept, foreign] if foreign else kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def config_ids_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The hashes that this and older versions of mmctl give to a configuration."""
+    return {config_id_of(data, components), config_id_of(data, components, COUNTED_BEFORE)}

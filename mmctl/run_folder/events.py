@@ -61,6 +61,7 @@ class Attempt(Event):
     versions: Mapping[str, Json] = field(default_factory=dict)
     exact: bool = True  # continues bit for bit what came before
     overrides: Mapping[str, Json] = field(default_factory=dict)
+    identity: str | None = None  # verify.identity_hash of the record that this attempt trained from
 
 
 @dataclass(frozen=True, kw_only=True)

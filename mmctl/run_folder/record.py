@@ -48,6 +48,8 @@ class RunRecord(TypedDict):
     components: list[Component]
     environment: Config
     git: Config | None
+    identity: NotRequired[str]  # verify.identity_hash of this record
+    recipe_hash: NotRequired[str]  # SHA-256 of recipe.toml
 
 
 NEEDED = {"uid": str, "config": dict, "components": list, "primary": str, "total_steps": int}
@@ -91,3 +93,9 @@ def last_scores(folder: Path) -> str:
     if not isinstance(accuracy, float) or not isinstance(balanced, float):
         return ""
     return f", {split} accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %"
+
+
+def full_metric_name(metric: str, weights: str) -> str:
+    """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
+    split, *middle, last = metric.split("/")
+    return "/".join((split, *(middle or (weights, "head")), last))

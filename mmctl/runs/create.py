@@ -14,8 +14,9 @@ from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import write_atomic
 from mmctl.recipe.recipe import Recipe
-from mmctl.run_folder.record import Component, RunRecord
+from mmctl.run_folder.record import Component, RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT
+from mmctl.run_folder.verify import identity_hash, recipe_hash
 
 
 def create_run(
@@ -56,7 +57,9 @@ def create_run(
             "environment": {**environment.machine(), "versions": {**environment.versions()}},
             "git": environment.git(project.root()),
         }
-        (folder / "recipe.toml").write_text(recipe.text(), "utf-8")
+        text = recipe.text()
+        about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
+        (folder / "recipe.toml").write_text(text, "utf-8")
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
         (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
         # run.json is written last and atomically: a folder without it is not a run.
@@ -67,9 +70,3 @@ def create_run(
             "MMCTL_RUNS sets another folder."
         ) from error
     return folder
-
-
-def full_metric_name(metric: str, weights: str) -> str:
-    """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
-    split, *middle, last = metric.split("/")
-    return "/".join((split, *(middle or (weights, "head")), last))

@@ -30,6 +30,7 @@ from mmctl.run_folder.events import (
 )  # fmt: skip
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
+from mmctl.run_folder.verify import identity_hash
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import tell
 from mmctl.training import checkpoint, loop
@@ -99,7 +100,7 @@ class RunRecorder:
         self.log.write(Attempt(
             number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
             device=o.facts["device"], threads=o.facts["threads"], precision=o.facts["precision"],
-            versions=o.facts["versions"], exact=exact,
+            versions=o.facts["versions"], exact=exact, identity=identity_hash(o.about),
         ))  # fmt: skip
         self.log.write(State(state="running", step=o.training.step))
         images = o.data.images
