@@ -27,6 +27,9 @@ def evaluate(
     minimum: float = typer.Option(
         0.0, "--min", min=0, max=1, metavar="ACCURACY", help="Exit with code 7 if the accuracy (0 to 1) is below this."
     ),
+    accept_changes: bool = typer.Option(
+        False, "--accept-changes", help="Evaluate although files of the run were edited (the result says so)."
+    ),
     as_json: Json = False,
 ) -> None:
     """Evaluate a checkpoint of a run.
@@ -44,7 +47,7 @@ def evaluate(
     from mmctl.runs.evaluate import evaluate_run
     from mmctl.store.select import folder_of_run
 
-    found = evaluate_run(folder_of_run(run), checkpoint, split or None, weights or None, predictor)
+    found = evaluate_run(folder_of_run(run), checkpoint, split or None, weights or None, predictor, accept_changes)
     if as_json:
         from mmctl.report.json_output import print_json
 

@@ -172,7 +172,8 @@ class Comparison(TypedDict):
 class EvaluationResult(TypedDict):
     """What `mmctl evaluate` finds.
 
-    logged: the metrics that training wrote down at the same step; skipped: newer checkpoints that are damaged, and why.
+    logged: the metrics that training wrote down at the same step; skipped: newer checkpoints that are damaged, and why;
+    changes: what was edited in the run folder or is not as in training, so that figures can differ.
     """
 
     run: str
@@ -190,6 +191,7 @@ class EvaluationResult(TypedDict):
     exact: bool
     logged: dict[str, float]
     skipped: list[str]
+    changes: list[str]
 
 
 def as_number(value: object) -> float:

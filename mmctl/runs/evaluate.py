@@ -11,25 +11,39 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
 from mmctl.run_folder.record import read_record
 from mmctl.runs.open import open_run
-from mmctl.runs.past import Past, past_of
+from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import evaluation_event
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate, refit_centroids
 
 
-def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> EvaluationResult:
+def evaluate_run(
+    folder: Path,
+    which: str,
+    split: str | None,
+    weights: str | None,
+    predictor: str,
+    accept_changes: bool = False,
+) -> EvaluationResult:
     """Evaluate a checkpoint on a split, write the metrics into the run's journal, and add those logged in training.
 
     which: a step, "last", or "last-good" (the newest one that is not damaged); split and weights: those of the run's
-    primary metric if None. Raises UserError for an unknown choice, and ResumeRefused if the checkpoint is damaged.
+    primary metric if None; accept_changes: although files of the run were edited. Raises UserError for an unknown
+    choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
     """
     about = read_record(folder)
-    saved, skipped = checkpoint_of(folder, which, past_of(folder, about))
+    past = past_of(folder, about)
+    changes = accepted_changes(folder, about, "evaluate", accept_changes)
+    for line in changes:
+        tell(f"warning: {folder.name}: {line}")
+    saved, skipped = checkpoint_of(folder, which, past)
+    check_nothing_lost(folder, past, saved.step, accept_changes)
     for line in skipped:
         tell(f"warning: {line} Evaluating the checkpoint before it, of step {saved.step}.")
     # Changed plugins are accepted: the result has `exact` = false then.
     opened = open_run(folder, about, saved, accept_changes=True)
+    opened.changes[:0] = changes
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
@@ -49,6 +63,7 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
         "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,
         "n": own.n, "classes": list(data.images["train"].classes), "agreement": agreement, "exact": opened.exact,
         "logged": logged(folder, saved.step, f"{split}/{weights}/{predictor}"), "skipped": skipped,
+        "changes": opened.changes,
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 
+from mmctl.data.split import save_split
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
@@ -19,7 +20,7 @@ from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.build import Shared
 from mmctl.runs.open import open_run
-from mmctl.runs.past import Past, check_nothing_lost, past_of
+from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import Outcome, RunRecorder, Watch, out_of_memory
 from mmctl.store.store import live_index
@@ -64,6 +65,7 @@ def attempt(
             raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
         about = read_record(folder)
         past = past_of(folder, about)
+        changes = accepted_changes(folder, about, "resume", accept_changes)
         if from_start:
             saved = None
             for step in checkpoint.steps(folder):
@@ -73,6 +75,9 @@ def attempt(
             check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
         try:
             opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
+            opened.changes[:0] = changes
+            if not (folder / "split.json").exists():
+                save_split(folder / "split.json", opened.data.split)
         except Exception as error:
             failure = out_of_memory(error, "before the first step") or error
             if saved is None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmctl import environment
-from mmctl.data.split import load_split, save_split
+from mmctl.data.split import load_split
 from mmctl.errors import ResumeRefused
 from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.run_folder.record import RunRecord
@@ -73,8 +73,6 @@ def open_run(
         _check_data(folder, data, saved.manifest["data"], saved.manifest["split"])
     elif identity:
         _check_data(folder, data, identity.data, identity.split)
-    if not split_file.exists():
-        save_split(split_file, data.split)
     training = build_training(recipe, data, hardware.device, hardware.dtype)
     facts = {
         "threads": hardware.threads,

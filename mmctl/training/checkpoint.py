@@ -63,7 +63,8 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
             "format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": _index(tensors), **facts
         }  # fmt: skip
         # The manifest is written last: a folder without a valid one does not count.
-        write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": _digest(manifest)}, indent=1).encode())
+        own = _digest(manifest)
+        write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": own}, indent=1).encode())
         sync_folder(new)
         if final.exists():  # left by an attempt that was killed after publishing it
             final.rename(old)
@@ -78,7 +79,7 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
             f"{final}: cannot write the checkpoint ({error.strerror or error}). Earlier checkpoints are not affected. "
             "Free disk space or make the folder writable, then resume the run."
         ) from error
-    return {"path": path_of(step), "bytes": len(data), "sha256": digest}
+    return {"path": path_of(step), "bytes": len(data), "sha256": digest, "manifest": own}
 
 
 def retain(run: Path, keep: int) -> str | None:
@@ -163,9 +164,12 @@ def read(folder: Path, identity: Identity | None = None) -> Checkpoint:
                 f"{folder}: written by a newer mmctl (format {manifest['format']}; this mmctl reads formats up to "
                 f"{FORMAT}). Upgrade mmctl."
             )
-        if manifest.pop("own_sha256") != _digest(manifest):
+        step = int(folder.name[5:])
+        own = manifest.pop("own_sha256")
+        logged = identity.manifests.get(step, own) if identity else own
+        if own != _digest(manifest) or own != logged:
             raise ResumeRefused(f"{folder}: damaged (the SHA-256 of its manifest does not match).")
-        check_manifest(text, int(folder.name[5:]), identity)
+        check_manifest(text, step, identity)
         data = read_file(folder / STATE, manifest["bytes"])
         if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 differs from the manifest).")

@@ -6,7 +6,8 @@ A run folder may come from anywhere, so a manifest is untrusted. What does not f
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -74,6 +75,7 @@ class Identity:
     split: str | None = None
     threads: int | None = None
     precision: str | None = None
+    manifests: Mapping[int, str] = field(default_factory=dict)  # SHA-256 of the manifest of a step
 
 
 def check_manifest(text: bytes, step: int, run: Identity | None = None) -> None:

@@ -68,13 +68,13 @@ def test_an_edited_split(mm: Mm, tmp_path: Path) -> None:
     split = json.loads((folder / "split.json").read_text())
     split["labeled"][0], split["unlabeled"][0] = split["unlabeled"][0], split["labeled"][0]
     (folder / "split.json").write_text(json.dumps(split))
-    refused(mm, folder, "split.json", "changed or damaged")
+    refused(mm, folder, "split.json: its SHA-256 is not that of its rows", "Restore it: another split is")
 
 
 def test_another_whole_split(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, "seed=1")
     shutil.copy(other / "split.json", folder / "split.json")
-    refused(mm, folder, "the split has changed since the run began")
+    refused(mm, folder, "split.json: is not the split that the run was trained with")
 
 
 def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> None:
