@@ -91,6 +91,7 @@ def attempt(
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
+        checkpoint.retain(folder, opened.recipe.settings.train.keep)  # again, if it failed during training
         checkpoint.tidy(folder)
         return outcome
 
