@@ -150,7 +150,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
     ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
-    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software)"))
+    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software, or with changes)"))
     facts.append(
         (
             "recipe",

@@ -66,11 +66,8 @@ def attempt(
         about = read_record(folder)
         past = past_of(folder, about)
         changes = accepted_changes(folder, about, "resume", accept_changes)
-        if from_start:
-            saved = None
-            for step in checkpoint.steps(folder):
-                checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
-        else:
+        saved = None
+        if not from_start:
             saved = _newest_checkpoint(folder, past)
             check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
         try:
@@ -88,6 +85,8 @@ def attempt(
             if failure is error:
                 raise
             raise failure from error
+        for step in checkpoint.steps(folder) if from_start else []:
+            checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)

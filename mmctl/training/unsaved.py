@@ -37,9 +37,9 @@ def snapshot(components: Mapping[str, Any]) -> dict[str, str]:
     ]
     # What has a name of its own, and tensors that share their memory with those that a checkpoint saves.
     known = {id(inner) for _, inner in parts}
-    for _, inner in parts:
-        if isinstance(inner, nn.Module):
-            known |= {_memory(t) for t in inner.state_dict(keep_vars=True).values() if isinstance(t, Tensor)}
+    for component in components.values():
+        if isinstance(component, nn.Module):
+            known |= {_memory(t) for t in component.state_dict(keep_vars=True).values() if isinstance(t, Tensor)}
     found: dict[str, str] = {}
     for path, inner in parts:
         for key, value in _attributes(inner):
