@@ -97,6 +97,17 @@ class EnvironmentFault(MmctlError):
     exit_code = 4
 
 
+def os_error(error: OSError, where: object = None) -> EnvironmentFault:
+    """An error of the operating system as one for the user; where: the path to name if the error has none."""
+    path = error.filename if error.filename is not None else where
+    text = f"{error.strerror or error or type(error).__name__}"
+    return EnvironmentFault(
+        f"{path}: {text}. Check the disk, its free space and the permissions, then run the command again."
+        if path is not None
+        else f"{text} (error of the operating system). Check disks, free space and permissions, then run it again."
+    )
+
+
 class Stopped(MmctlError):
     """A signal stopped the run at a checkpoint, and `mmctl resume` continues from there."""
 

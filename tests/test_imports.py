@@ -43,7 +43,7 @@ THIRD_PARTY = {
     "registry": {"pydantic"},
     "recipe": {"pydantic"},
     "data": {"torch", "numpy"},
-    "training": {"torch", "numpy"},
+    "training": {"torch", "numpy", "pydantic"},
     "run_folder": set(),
     "store": {"sqlite_utils"},
     "report": {"rich"},

@@ -44,7 +44,7 @@ def _main(
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
     from mmctl.cli.options import check_words
-    from mmctl.errors import MmctlError
+    from mmctl.errors import MmctlError, os_error
     from mmctl.runs.progress import tell
 
     try:
@@ -57,6 +57,11 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
+    except OSError as error:
+        if os.environ.get("MMCTL_DEBUG"):
+            raise
+        tell(f"mmctl: {os_error(error)}")
+        sys.exit(4)
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise

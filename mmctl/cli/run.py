@@ -100,7 +100,7 @@ def run(
         launch(planned, project.runs_dir(), jobs=jobs, name=name, tags=tags, note=note or None)
 
 
-def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:
+def _train(folder: Path, quiet: bool, accept_changes: bool = False, from_start: bool = False) -> None:
     import sys
 
     from mmctl.errors import MmctlError, Stopped
@@ -115,7 +115,8 @@ def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:
         if not quiet:
             progress.say(f"run {folder.name}")
         try:
-            outcome = execute(folder, stop, partial(_show, progress), accept_changes=accept_changes)
+            watch = partial(_show, progress)
+            outcome = execute(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
         except KeyboardInterrupt:
             tell(f"stopped without saving. `mmctl resume {folder.name}` continues from the last checkpoint.")
             sys.exit(130)
@@ -192,7 +193,12 @@ def _print_outcome(folder: Path, outcome: Outcome) -> None:
 def resume(
     run: Run,
     accept_changes: bool = typer.Option(
-        False, "--accept-changes", help="Resume although a plugin changed (marks the run as not exact)."
+        False,
+        "--accept-changes",
+        help="Resume although a plugin or a file of the run changed (marks the run as not exact).",
+    ),
+    from_start: bool = typer.Option(
+        False, "--from-start", help="Train again from step 0; checkpoints that are there are renamed."
     ),
     quiet: Quiet = False,
 ) -> None:
@@ -208,7 +214,7 @@ def resume(
     """
     from mmctl.store.select import folder_of_run
 
-    _train(folder_of_run(run), quiet, accept_changes)
+    _train(folder_of_run(run), quiet, accept_changes, from_start)
 
 
 def exec_(

@@ -161,7 +161,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
     facts.append(("hardware", "; ".join(dict.fromkeys(map(hardware_line, run["attempts"])))))
-    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software)"))
+    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software, or with changes)"))
     facts.append(
         (
             "recipe",

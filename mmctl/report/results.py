@@ -180,7 +180,11 @@ class Comparison(TypedDict):
 
 
 class EvaluationResult(TypedDict):
-    """What `mmctl evaluate` finds; `logged` are the metrics that training wrote down at the same step."""
+    """What `mmctl evaluate` finds.
+
+    logged: the metrics that training wrote down at the same step; skipped: newer checkpoints that are damaged, and why;
+    changes: what was edited in the run folder or is not as in training, so that figures can differ.
+    """
 
     run: str
     step: int
@@ -196,6 +200,8 @@ class EvaluationResult(TypedDict):
     agreement: float
     exact: bool
     logged: dict[str, float]
+    skipped: list[str]
+    changes: list[str]
 
 
 def as_number(value: object) -> float:

@@ -123,7 +123,8 @@ class Checkpoint(Event):
     reason: str | None = None
     path: str | None = None
     bytes: int | None = None
-    sha256: str | None = None
+    sha256: str | None = None  # of its tensors
+    manifest: str | None = None  # SHA-256 of its manifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,10 +80,11 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
     if run.evaluation_stopped or (run.collapsed and stop_on_collapse):
         return  # after another step, this evaluation could not be done any more
     if ahead is None:
-        ahead = 2 if run.device.type == "cuda" else 0  # on a CPU, a thread would take time from the step
+        # On a CPU, a thread would take time from the step; draws of foreign code may share global generators with it.
+        ahead = 2 if run.device.type == "cuda" and not run.loader.foreign else 0
     advance = StepRunner(run, device_step)
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
-        rekey_global_generators(run.seed, run.step)  # mmctl does not use them; dropout and plugins may
+        rekey_global_generators(run.seed, run.step)
         run.refit()
         advance(plan)
         run.step += 1
@@ -127,6 +128,7 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     results: list[Evaluated] = []
     try:
         for weights in run.nets:
+            rekey_global_generators(run.seed, run.step, "evaluation")
             net = run.ready(weights, stop)
             centroids = refit_centroids(net, run.centroids, run.labeled, stop)
             for split, pictures in run.splits.items():
