@@ -39,6 +39,10 @@ Sets = Annotated[
     ),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", metavar="SEEDS", help='One run for each seed: "0-4" or "0,2,5".')]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", min=0, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."),
+]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

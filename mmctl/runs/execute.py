@@ -74,6 +74,10 @@ def attempt(
             if failure is error:
                 raise
             raise failure from error
+        if stop():  # while the data were read
+            step, reason = saved.step if saved else 0, "stopped before its first step"
+            journal.append(folder, State(state="interrupted", reason=reason, code=75, step=step))
+            return Outcome("interrupted", step, reason)
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
             return (yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes))

@@ -29,7 +29,7 @@ from mmctl.run_folder.events import (
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.runs.open import OpenRun
-from mmctl.runs.progress import tell
+from mmctl.runs.progress import StepRate, tell
 from mmctl.training import checkpoint, loop
 from mmctl.training.async_save import AsyncSaver
 from mmctl.training.evaluate import Scores
@@ -53,7 +53,7 @@ class RunRecorder:
 
     def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
-        self.began, self.first = time.perf_counter(), opened.training.step
+        self.began, self.speed = time.perf_counter(), StepRate()
         self.saver: AsyncSaver | None = None
 
     def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
@@ -120,8 +120,8 @@ class RunRecorder:
         t = self.o.training
         match event:
             case None:
-                elapsed = time.perf_counter() - self.began
-                self.lease.beat(t.step, t.steps, (t.step - self.first) / max(elapsed, 1e-9))
+                rate, each = self.speed.measure(t.step, t.seconds_aside)
+                self.lease.beat(t.step, t.steps, rate, (t.steps - t.step) * each)
             case Point(step, values):
                 self.log.write(Points(step=step, values=values))
             case Evaluated(step, split, weights, scores, agreement):
@@ -140,7 +140,7 @@ class RunRecorder:
 
     def save(self, step: int, reason: str) -> None:
         """Copy the state; a thread writes it as a checkpoint while training continues."""
-        o = self.o
+        o, start = self.o, time.perf_counter()
         self.pace(step)
         facts = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
@@ -156,6 +156,7 @@ class RunRecorder:
 
         assert self.saver is not None
         self.saver.save(o.training.tensors(), publish)
+        o.training.seconds_aside += time.perf_counter() - start
 
     def pace(self, step: int) -> None:
         """Log wall-clock and CPU time of this attempt so far."""

@@ -43,6 +43,7 @@ class Training:
     evaluation_stopped: bool = False  # a signal stopped the last evaluation
     last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
     collapsed: str = ""  # the text of the alarm that reported a collapse
+    seconds_aside: float = 0.0  # spent on evaluation and saving, not on steps, since this object was made
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
