@@ -23,6 +23,7 @@ Mm = Callable[..., Result]
 
 
 def test_all_that_were_stopped_go_on_and_the_others_are_named(mm: Mm, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
     whole = [started(tmp_path / "whole", f"seed={seed}") for seed in range(3)]
     for folder in whole:
         execute(folder, never)
@@ -45,6 +46,8 @@ def test_all_that_were_stopped_go_on_and_the_others_are_named(mm: Mm, tmp_path: 
     assert [event["from"] for event in events(crashed, "attempt")] == [0, 4]
     for folder, other in zip((stopped, crashed, queued), whole, strict=True):
         assert_same(folder, other)
+    assert mm("resume", "tiny", "--quiet").code == 0  # the one that was running has no process any more
+    assert last_state(alive) == "completed"
     again = mm("resume", "tiny")
     assert again.code == 0
     assert "nothing to continue" in again.err
