@@ -19,7 +19,7 @@ from mmctl.run_folder import journal, lease
 from mmctl.run_folder.events import Points, number, whole
 from mmctl.run_folder.record import read_record
 from mmctl.runs.progress import pace, tell
-from mmctl.text import duration
+from mmctl.text import duration, printable
 
 PAUSE = 0.5
 """Seconds between two updates."""
@@ -37,7 +37,7 @@ class RunLine:
         self._attempt, self._offset = 0, 0
         with suppress(MmctlError):
             about = read_record(folder)
-            self.label, self.metric = f"{about['name']} s{about['seed']}", about["primary"]
+            self.label, self.metric = printable(f"{about['name']} s{about['seed']}"), printable(about["primary"])
             self.total = about["total_steps"]
 
     def update(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmctl.text import duration
+from mmctl.text import duration, printable
 
 PAUSE = 0.1
 """Seconds between two updates of the bar."""
@@ -45,7 +45,7 @@ def doing(text: str, quiet: bool = False) -> Iterator[None]:
 def _draw_over(text: str) -> None:
     # Control characters for the terminal, not through sys.stderr, which may escape them.
     with suppress(OSError):
-        os.write(sys.stderr.fileno(), f"\r{text}\x1b[K".encode())
+        os.write(sys.stderr.fileno(), f"\r{printable(text)}\x1b[K".encode())
 
 
 class StepRate:

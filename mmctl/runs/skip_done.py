@@ -67,8 +67,8 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
                         left.append(recipe)
                         continue
                     stopped.append(folder)
-                    at = f"from step {twin['step']} of {twin['total_steps']}" if twin["step"] else "from the start"
-                    messages.append(f"{what}: continues run {folder.name} {at}; --force starts a new run")
+                    at = f"which stopped at step {twin['step']} of {twin['total_steps']}"
+                    messages.append(f"{what}: continues run {folder.name}, {at}; --force starts a new run")
                 elif state in STOPPED:
                     messages.append(f"{what}: run {folder.name} waits for process {waits}; --force starts another run")
                 elif state == "running":

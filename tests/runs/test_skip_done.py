@@ -129,7 +129,10 @@ def test_a_stopped_run_is_continued_and_one_that_lives_is_left_to_live(mm: Mm, t
     queue.leave(folder)
     done = mm(*LONG, "--tag", "mine")
     assert done.code == 0
-    assert f"tiny, seed 0: continues run {folder.name} from step 4 of 12; --force starts a new run" in done.out
+    assert (
+        f"tiny, seed 0: continues run {folder.name}, which stopped at step 4 of 12; --force starts a new run"
+        in done.out
+    )
     assert count(tmp_path) == 1
     assert [event["from"] for event in events(folder, "attempt")] == [0, 4]
     assert folder.name in mm("ls", "tag:mine", "--json").out
@@ -168,9 +171,9 @@ def test_a_batch_goes_on_by_the_same_command(mm: Mm, tmp_path: Path) -> None:
     done = mm(*LONG, "--seeds", "0-4", "--jobs", "2")
     assert done.code == 0, done.err
     assert "seed 0: already done" in done.out
-    assert f"seed 1: continues run {made[0].name} from step 4 of 12" in done.out
-    assert f"seed 2: continues run {made[1].name} from step 7 of 12" in done.out
-    assert f"seed 3: continues run {made[2].name} from the start" in done.out
+    assert f"seed 1: continues run {made[0].name}, which stopped at step 4 of 12" in done.out
+    assert f"seed 2: continues run {made[1].name}, which stopped at step 7 of 12" in done.out
+    assert f"seed 3: continues run {made[2].name}, which stopped at step 0 of 12" in done.out
     assert "4 runs, 2 in parallel" in done.out
     assert count(tmp_path) == 5
     assert [last_state(folder) for folder in made] == ["completed"] * 3
