@@ -55,6 +55,10 @@ Name = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", callback=_checked_name, help="Name of the run in listings."),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", min=0, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."),
+]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mmctl.plugin import Images
 
@@ -18,6 +17,8 @@ Arrays = dict[str, np.ndarray]
 
 def images(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
     """Images, with a fingerprint of all pixels, targets, ids and class names."""
+    import torch  # only here: a missing folder is then reported without this import, which takes seconds
+
     pixels_NCHW = np.ascontiguousarray(pixels_NCHW)
     digest = hashlib.sha256()
     for array in (pixels_NCHW, np.ascontiguousarray(targets)):

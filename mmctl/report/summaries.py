@@ -151,4 +151,7 @@ def _add_speed(folder: Path, row: ListingRow) -> None:
     rate, step, total = beat.get("rate"), beat.get("step"), row["total_steps"]
     if isinstance(rate, (int, float)) and isinstance(step, int) and math.isfinite(rate) and rate > 0:
         row["step"] = max(step, row["step"])
-        row["rate"], row["eta"] = rate, (total - row["step"]) / rate if total else None
+        left = beat.get("left")  # with evaluations; absent in the folders of older versions
+        if not isinstance(left, (int, float)) or not 0 < left < math.inf:
+            left = (total - row["step"]) / rate if total else None
+        row["rate"], row["eta"] = rate, left

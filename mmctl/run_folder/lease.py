@@ -64,7 +64,7 @@ class Lease:
             ) from None
         _held[key] = self
         self.content = {"host": host(), "boot": boot(), "pid": os.getpid(), "started": process_start(), "since": now()}
-        self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0}
+        self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0, "left": 0.0}
         self._put()
         self._thread = threading.Thread(target=self._work, name="lease", daemon=True)
         self._thread.start()
@@ -80,9 +80,12 @@ class Lease:
         _held.pop(_key(self.folder), None)
         os.close(self._fd)
 
-    def beat(self, step: int, total: int, rate: float) -> None:
-        """Say how far the run is (steps, steps in all, steps a second); the file follows each two seconds."""
-        self.content.update(step=step, total=total, rate=rate)
+    def beat(self, step: int, total: int, rate: float, left: float = 0.0) -> None:
+        """Say how far the run is: steps, steps in all, steps a second, seconds left; the file follows each two seconds.
+
+        The seconds left include evaluation and saving, the steps a second do not.
+        """
+        self.content.update(step=step, total=total, rate=rate, left=left)
 
     def _work(self) -> None:
         beat = 0

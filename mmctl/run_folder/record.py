@@ -92,12 +92,14 @@ def load_record(folder: Path) -> Config:
     return found
 
 
+def states(folder: Path) -> list[str]:
+    """The states of the run that its journals name, in their order."""
+    return [event.state for event in journal.read_events(folder, State)]
+
+
 def last_state(folder: Path) -> str | None:
     """The state that the journal ends with."""
-    state = None
-    for event in journal.read_events(folder, State):
-        state = event.state
-    return state
+    return next(reversed(states(folder)), None)
 
 
 def last_scores(folder: Path) -> str:

@@ -85,6 +85,10 @@ def attempt(
             if failure is error:
                 raise
             raise failure from error
+        if stop():  # while the data were read
+            step, reason = saved.step if saved else 0, "stopped before its first step"
+            journal.append(folder, State(state="interrupted", reason=reason, code=75, step=step))
+            return Outcome("interrupted", step, reason)
         for step in checkpoint.steps(folder) if from_start else []:
             checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
         number = journal.next_attempt(folder)

@@ -10,13 +10,14 @@ from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data, Shared, read_data, try_one_step
 from mmctl.runs.check import check_before_start
 from mmctl.runs.hardware import device_of
-from mmctl.runs.progress import tell
+from mmctl.runs.progress import doing, tell
 from mmctl.runs.recorder import out_of_memory, plugin_line
 
 
-def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
+def preflight(recipes: list[Recipe], quiet: bool = False) -> Callable[[Recipe], tuple[str, str]]:
     """Read the data, build all components and run one step, so that a mistake leaves no run folder behind.
 
+    quiet: do not show on the terminal what it does.
     Returns a function: recipe (one of these, with any seed) -> hash of its data set, hash of its split.
     Raises PluginError if a plugin fails, and the errors of read_data and try_one_step.
     """
@@ -25,10 +26,12 @@ def preflight(recipes: list[Recipe]) -> Callable[[Recipe], tuple[str, str]]:
     warnings: dict[str, None] = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)
-        data = read[recipe.config_id] = read_data(recipe, shared=shared)
+        with doing(f"reading {recipe.dataset_name} ...", quiet):
+            data = read[recipe.config_id] = read_data(recipe, shared=shared)
         warnings |= dict.fromkeys(f"warning: {line}" for line in check_before_start(recipe, data))
         try:
-            try_one_step(recipe, data)
+            with doing(f"checking {recipe.name} with one step ...", quiet):
+                try_one_step(recipe, data)
         except MmctlError:
             raise
         except Exception as error:

@@ -32,7 +32,7 @@ from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.run_folder.verify import identity_hash
 from mmctl.runs.open import OpenRun
-from mmctl.runs.progress import tell
+from mmctl.runs.progress import StepRate, tell
 from mmctl.text import hardware_line
 from mmctl.training import checkpoint, loop
 from mmctl.training.async_save import AsyncSaver
@@ -57,7 +57,7 @@ class RunRecorder:
 
     def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
-        self.began, self.first = time.perf_counter(), opened.training.step
+        self.began, self.speed = time.perf_counter(), StepRate()
         self.saver: AsyncSaver | None = None
         self.warned: set[str] = set()
 
@@ -130,8 +130,8 @@ class RunRecorder:
         t = self.o.training
         match event:
             case None:
-                elapsed = time.perf_counter() - self.began
-                self.lease.beat(t.step, t.steps, (t.step - self.first) / max(elapsed, 1e-9))
+                rate, each = self.speed.measure(t.step, t.seconds_aside)
+                self.lease.beat(t.step, t.steps, rate, (t.steps - t.step) * each)
             case Point(step, values):
                 self.log.write(Points(step=step, values=values))
             case Evaluated(step, split, weights, scores, agreement):
@@ -150,7 +150,7 @@ class RunRecorder:
 
     def save(self, step: int, reason: str) -> None:
         """Copy the state; a thread writes it as a checkpoint while training continues."""
-        o = self.o
+        o, start = self.o, time.perf_counter()
         self.pace(step)
         facts: dict[str, Any] = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
@@ -173,6 +173,7 @@ class RunRecorder:
 
         assert self.saver is not None
         self.saver.save(o.training.tensors(), publish)
+        o.training.seconds_aside += time.perf_counter() - start
 
     def pace(self, step: int) -> None:
         """Log wall-clock and CPU time of this attempt so far."""

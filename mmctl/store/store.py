@@ -137,10 +137,14 @@ class Store:
         return cast(list[RunRow], rows)
 
     def twins(self, config_id: str, seed: int, hashes: tuple[str, str, str]) -> list[TwinRow]:
-        """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first."""
+        """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first.
+
+        A run that has not read its data yet has no hashes of data and split: it will have those of today.
+        """
         sql = (
-            "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND data_hash = ? "
-            "AND split_hash = ? AND code_hash = ? AND unreadable IS NULL AND altered = '[]' ORDER BY created DESC"
+            "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND "
+            "(data_hash = ? AND split_hash = ? OR data_hash IS NULL) AND code_hash = ? AND unreadable IS NULL AND "
+            "altered = '[]' ORDER BY created DESC"
         )
         return cast(list[TwinRow], self._rows(sql, [config_id, seed, *hashes]))
 

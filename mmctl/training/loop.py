@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -126,6 +127,9 @@ def device_step(run: Training, staged: DevicePlan) -> None:
 def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     """Evaluate every network on every split, by head and by centroid; if stopped, no result is yielded."""
     results: list[Evaluated] = []
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)  # steps that the device has still to do are no time of the evaluation
+    start = time.perf_counter()
     try:
         for weights in run.nets:
             rekey_global_generators(run.seed, run.step, "evaluation")
@@ -136,6 +140,8 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     except EvaluationStopped:
         run.evaluation_stopped = True
         return
+    finally:
+        run.seconds_aside += time.perf_counter() - start
     run.evaluation_stopped = False
     yield from results
     if run.last_evaluated_step == run.step:

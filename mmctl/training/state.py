@@ -45,6 +45,7 @@ class Training:
     last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
     collapsed: str = ""  # the text of the alarm that reported a collapse
     other_components: Mapping[str, Any] = field(default_factory=dict)  # those that are no modules, by owner
+    seconds_aside: float = 0.0  # spent on evaluation and saving, not on steps, since this object was made
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
