@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from mmctl.cli import db, evaluate, plugins, recipe, run, runs, table
+from mmctl.terminal import safe_output
 
 app = typer.Typer(
     name="mmctl",
@@ -41,10 +42,12 @@ def _main(
     pass
 
 
+@safe_output()
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
     from mmctl.errors import MmctlError
     from mmctl.runs.progress import tell
+    from mmctl.text import one_line
 
     try:
         app(args=list(args) if args is not None else None)
@@ -58,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise
-        tell(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}.")
+        tell(one_line(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}."))
         sys.exit(1)
 
 

@@ -63,8 +63,8 @@ def check(as_json: Json = False) -> None:
     if as_json:
         print_json({"path": path, "problems": problems})
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise EnvironmentFault(f"{path}: the database does not match the run folders:\n{shown}\n{REMEDY}")
+        shown = [f"  {problem}" for problem in problems[:20]]
+        raise EnvironmentFault(f"{path}: the database does not match the run folders:", *shown, REMEDY)
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Quiet, Recipes, Run, Seeds, Sets, parse_seeds
+from mmctl.cli.options import Quiet, Recipes, Run, Seeds, Sets, parse_seeds, whole
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
@@ -27,17 +27,17 @@ def add(app: typer.Typer) -> None:
 def run(
     recipes: Recipes,
     sets: Sets = None,
-    seeds: Seeds = "",
+    seeds: Seeds = None,
     name: str = typer.Option("", "--name", metavar="NAME", help="Name of the run in listings."),
     tags: list[str] = typer.Option([], "--tag", metavar="TAG", help="Add a tag. Can be given several times."),
     note: str = typer.Option("", "--note", metavar="TEXT", help="Add a note; `mmctl show` prints it."),
     jobs: int = typer.Option(
-        0, "--jobs", "-j", min=0, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."
+        0, "--jobs", "-j", parser=whole, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."
     ),
     force: bool = typer.Option(False, "--force", "-f", help="Train again even if an identical finished run exists."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and the measured speed, then stop."),
     profile: int = typer.Option(
-        0, "--profile", min=0, metavar="N", help="Show what the time of N training steps is spent on, then stop."
+        0, "--profile", parser=whole, metavar="N", help="Show what the time of N training steps is spent on, then stop."
     ),
     quiet: Quiet = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, OtherRun, Run
+from mmctl.cli.options import Filter, Json, OtherRun, Run, whole
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def find(store: Store, reference: str) -> RunRow:
 
 def ls(
     terms: Filter = None,
-    limit: int = typer.Option(50, "--limit", "-n", min=0, metavar="N", help="Show the newest N runs; 0 = all."),
+    limit: int = typer.Option(50, "--limit", "-n", parser=whole, metavar="N", help="Show the newest N runs; 0 = all."),
     everything: bool = typer.Option(False, "--all", help="Show all runs."),
     as_json: Json = False,
 ) -> None:

@@ -147,7 +147,7 @@ def path_of(folder: Path, attempt: int) -> Path:
 
 def attempts(folder: Path) -> list[int]:
     """The attempts that have a journal, in order; 0 is everything outside training."""
-    names = (re.fullmatch(r"journal\.(0|[1-9]\d{0,5})\.jsonl", path.name) for path in folder.iterdir())
+    names = (re.fullmatch(r"journal\.(0|[1-9][0-9]{0,5})\.jsonl", path.name) for path in folder.iterdir())
     return sorted(int(name[1]) for name in names if name)
 
 

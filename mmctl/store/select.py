@@ -44,9 +44,9 @@ def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
         return matches[0]
     if matches:
         lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
-        more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
-        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:\n'
-        raise RunNotFound(head + more + "\n".join(lines))
+        more = [f"  ... and {len(matches) - SHOWN} older"] if len(matches) > SHOWN else []
+        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:'
+        raise RunNotFound(head, *more, *lines)
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
     known = {run["uid"] for run in runs} | {run["name"] for run in runs}
@@ -148,8 +148,10 @@ def _same(held: Any, wanted: str) -> bool:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or (isinstance(value, str) and ("_" in value or not value.isascii())):
+        return None  # float() reads 1_000 and digits of other scripts
     try:
-        return None if isinstance(value, bool) else float(value)
+        return float(value)
     except (TypeError, ValueError):
         return None
 
