@@ -71,7 +71,7 @@ def display_path(path: Path) -> str:
     """A path for messages: relative to the current folder if it is inside, else as given."""
     try:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):  # elsewhere; or a path that cannot be followed
         return str(path)
 
 

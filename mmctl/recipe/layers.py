@@ -39,10 +39,10 @@ class Layers:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where a key or, if it is not written anywhere, its nearest parent table was written."""
+        """Where a key is written; if nowhere, where its nearest parent table is, else the file of the recipe."""
         while path and path not in self.origins:
             path = path[:-1]
-        return self.origins.get(path, Origin(self.source.label, 1))
+        return self.origins[path] if path else Origin(self.source.label, 1)
 
     def merge(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
         """Merge further data into this: tables key by key, any other value replaces the old one."""

@@ -180,7 +180,7 @@ def _figures(
 
 
 def _named_by(panel: Panel, name: str) -> list[ConfigurationRow]:
-    """The configurations that a name means: an id, a name of runs, a recipe, a method, or the beginning of a run's id."""
+    """The configurations that a name means: an id, a name, a recipe, a method, or the beginning of a run id."""
     rows = panel["configurations"]
     for found in (
         [row for row in rows if row["config_id"] == name],

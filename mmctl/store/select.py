@@ -34,6 +34,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 FAILED = ("failed", "crashed")
+STATES = ("queued", "running", "completed", "interrupted", "nc", *FAILED)
 SHOWN = 10
 
 
@@ -120,6 +121,9 @@ def _condition(store: Store, runs: Sequence[RunRow], field: str, sign: str, valu
     if field.startswith("cfg."):
         configs = store.configs(runs)
         held = {run["id"]: setting(configs[run["id"]], field[4:]) for run in runs}
+        if runs and all(value is None for value in held.values()):
+            known = {f"cfg.{key}" for config in configs.values() for key in flatten(config)}
+            raise UserError(f'no run has the setting "{field}".{suggest(field, known)}')
     elif "/" in field or "@" in field:
         metrics.check_metric(store, runs, one := metrics.parse_metric(field))
         held = dict(metrics.metric_values(store, runs, one)[0])
@@ -134,7 +138,22 @@ def _condition(store: Store, runs: Sequence[RunRow], field: str, sign: str, valu
             raise UserError(f'"{field}{sign}{value}": {sign} takes a number.')
         return lambda run: (mine := _number(held.get(run["id"]))) is not None and COMPARE[sign](mine, bar)
     wanted = [value] if sign == "!=" else value.split(",")
+    if field == "state" and (strange := [one for one in wanted if one not in (*STATES, *held.values())]):
+        raise UserError(f'there is no state "{strange[0]}".{suggest(strange[0], STATES)} Known: {", ".join(STATES)}')
     return lambda run: any(_same(held.get(run["id"]), one) for one in wanted) != (sign == "!=")
+
+
+def why_none(runs: Sequence[RunRow], terms: Sequence[str]) -> str:
+    """`; no run has method "mixmach". Did you mean ...` if a condition has a text that no run has, else nothing."""
+    for parts in filter(None, map(TERM.fullmatch, terms)):
+        known: set[str] = set()
+        for run in runs if parts[2] in FIELDS and parts[3] in (":", "=") and not parts[1] else ():
+            held = run[FIELDS[parts[2]]]  # type: ignore[literal-required]
+            known |= {str(one) for one in (held if isinstance(held, list) else [held])}
+        for word in parts[4].split(",") if known else ():
+            if not {word, f"mmctl:{word}"} & known:
+                return f'; no run has {parts[2]} "{word}".{suggest(word, known)}'
+    return ""
 
 
 def _same(held: Any, wanted: str) -> bool:
@@ -154,6 +173,16 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
+    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config} if prefix else {}
+    flat: dict[str, Setting] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def setting(config: Setting, path: str) -> Setting:
