@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,7 +109,8 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     if any(same_file(path, seen) for seen, _ in below):
         circle = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
         raise _extends(below[-1][1], f"is circular: {circle}")
-    if (resolved := path.resolve()) in done:
+    resolved = Path(os.path.realpath(path))  # Path.resolve raises for a loop of links
+    if resolved in done:
         return done[resolved]
     source = read_toml(path)
     if {"columns", "rows"} <= source.data.keys():
