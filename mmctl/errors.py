@@ -23,11 +23,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mmctl.text import one_line
+
 
 class MmctlError(Exception):
-    """Base of all errors that mmctl raises on purpose."""
+    """Base of all errors that mmctl raises on purpose; each argument is one line of the message."""
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(one_line, lines)))
 
 
 class UserError(MmctlError):
@@ -40,8 +45,8 @@ class RecipeError(UserError):
     """All problems found in a recipe; `problems` holds one line for each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        self.problems = tuple(map(one_line, problems))
+        super().__init__(*self.problems)
 
 
 class PluginError(UserError):

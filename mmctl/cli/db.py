@@ -80,9 +80,8 @@ def check(as_json: Json = False) -> None:
         ),
     ):
         if wrong:
-            shown = "\n".join(f"  {problem}" for problem in wrong[:20])
-            more = f"\n  ... and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-            raise EnvironmentFault(f"{what}:\n{shown}{more}\n{remedy}")
+            more = [f"  ... and {len(wrong) - 20} more"] if len(wrong) > 20 else []
+            raise EnvironmentFault(f"{what}:", *(f"  {problem}" for problem in wrong[:20]), *more, remedy)
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 

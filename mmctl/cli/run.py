@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Jobs, Name, Quiet, Recipes, Seeds, Sets, parse_seeds
+from mmctl.cli.options import Filter, Jobs, Name, Quiet, Recipes, Seeds, Sets, parse_seeds, whole
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
@@ -28,7 +28,7 @@ def add(app: typer.Typer) -> None:
 def run(
     recipes: Recipes,
     sets: Sets = None,
-    seeds: Seeds = "",
+    seeds: Seeds = None,
     name: Name = None,
     tags: list[str] = typer.Option([], "--tag", metavar="TAG", help="Add a tag. Can be given several times."),
     note: str = typer.Option("", "--note", metavar="TEXT", help="Add a note; `mmctl show` prints it."),
@@ -38,7 +38,7 @@ def run(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and the measured speed, then stop."),
     profile: int = typer.Option(
-        0, "--profile", min=0, metavar="N", help="Show what the time of N training steps is spent on, then stop."
+        0, "--profile", parser=whole, metavar="N", help="Show what the time of N training steps is spent on, then stop."
     ),
     quiet: Quiet = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,10 +44,10 @@ class Layers:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where a key or, if it is not written anywhere, its nearest parent table was written."""
+        """Where a key is written; if nowhere, where its nearest parent table is, else the file of the recipe."""
         while path and path not in self.origins:
             path = path[:-1]
-        return self.origins.get(path, Origin(self.source.label, 1))
+        return self.origins[path] if path else Origin(self.source.label, 1)
 
     def merge(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
         """Merge further data into this: tables key by key, any other value replaces the old one."""
@@ -120,7 +121,8 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     if any(same_file(path, seen) for seen, _ in below):
         circle = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
         raise _extends(below[-1][1], f"is circular: {circle}")
-    if (resolved := path.resolve()) in done:
+    resolved = Path(os.path.realpath(path))  # Path.resolve raises for a loop of links
+    if resolved in done:
         return done[resolved]
     source = read_toml(path)
     if {"columns", "rows"} <= source.data.keys():

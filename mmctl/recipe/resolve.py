@@ -151,6 +151,8 @@ class Resolver:
         table = self.table(path)
         name = table.get("name", default)
         if name is None:
+            if any(f'"{path[0]}"' in suggest(key, ORDER) for key in self.raw if key not in ORDER):
+                return None  # its table is misspelt, which is reported already
             known = f"Known: {', '.join(self.index.names(kind)) or 'none'}"
             self.report((*path, "name"), f"is required: which {kind}? {known}.")
             return None

@@ -10,11 +10,12 @@ from typing import cast
 
 from mmctl.report.published import published_value
 from mmctl.report.results import Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
-from mmctl.report.settings import flatten, versions
+from mmctl.report.settings import versions
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
+from mmctl.store.select import flatten
 from mmctl.store.store import Store
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
@@ -56,8 +57,6 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
     published = published_value(about["published"], run["primary_metric"], run["primary_metric"])
     if published and row["value"] is not None:
         published["distance"] = row["value"] - published["value"]
-    notes: list[Note] = [{"t": run["created"], "text": str(about["note"])}] if about.get("note") else []
-    notes += [{"t": one["t"], "text": str(one["body"].get("text", ""))} for one in store.events(run, "note")]
     folder = store.runs_dir / run["uid"]
     return {
         **row,
@@ -72,7 +71,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "states": [{"t": one["t"], **one["body"]} for one in store.events(run, "state")],
         "evaluations": _newest_evaluations(store, run),
         "alerts": [one["body"] for one in store.events(run, "alert")],
-        "notes": notes,
+        "notes": notes_of(store, run),
         # Path.is_dir raises where a name is longer than the file system allows.
         "checkpoints": [
             cast(Checkpoint, {key: value for key, value in one.items() if key != "run"}
@@ -88,6 +87,13 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "config": about["config"], "components": list(about["components"]),
         "environment": about["environment"], "git": about["git"], "command": about.get("command"),
     }  # fmt: skip
+
+
+def notes_of(store: Store, run: RunRow) -> list[Note]:
+    """The notes of a run, oldest first."""
+    first = store.about(run).get("note")
+    notes: list[Note] = [{"t": run["created"], "text": str(first)}] if first else []
+    return notes + [{"t": one["t"], "text": str(one["body"].get("text", ""))} for one in store.events(run, "note")]
 
 
 def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Difference:

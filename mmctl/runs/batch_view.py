@@ -76,11 +76,12 @@ class BatchView:
 
     def __enter__(self) -> BatchView:
         if self._wanted:
-            from rich.console import Console
             from rich.live import Live
 
+            from mmctl.report.console import console
+
             self.live = Live(
-                console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False,
+                console=console(sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False,
                 redirect_stderr=False,
             )  # fmt: skip
             self._draw(self.live.start)

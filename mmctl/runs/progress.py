@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmctl.text import duration, printable
+from mmctl.text import duration, printable, printable_lines
 
 PAUSE = 0.1
 """Seconds between two updates of the bar."""
@@ -94,10 +94,11 @@ class Progress:
     def __enter__(self) -> Progress:
         width = len(str(self.total))
         if not self.quiet and self.log is None and sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
             from rich.table import Column
+
+            from mmctl.report.console import console
 
             # On a narrow terminal the text is cut off, not the count or the bar.
             count = "{task.completed:>{task.fields[width]}}/{task.total}"
@@ -105,7 +106,7 @@ class Progress:
                 BarColumn(16, table_column=Column(min_width=16)),
                 TextColumn(count, markup=False, table_column=Column(no_wrap=True, min_width=2 * width + 1)),
                 TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
-                console=Console(stderr=True), transient=True, expand=True, refresh_per_second=8,
+                console=console(sys.stderr), transient=True, expand=True, refresh_per_second=8,
             )  # fmt: skip
             self.task = self.bar.add_task(
                 "", total=self.total, completed=self.start, text=self.doing or "first step ...", width=width
@@ -127,9 +128,9 @@ class Progress:
         """Print a line above the bar, or into the log."""
         if self.log is not None:
             with suppress(OSError), self.log.open("a") as lines:
-                lines.write(f"{text}\n")
+                lines.write(f"{printable_lines(text)}\n")
         elif self.bar:
-            self._draw(lambda: self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True))
+            self._draw(lambda: self.bar.console.print(text, markup=False, highlight=False))
         else:
             tell(text)
 
