@@ -35,7 +35,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 FAILED = ("failed", "crashed")
-STATES = ("queued", "running", "completed", "interrupted", "nc", *FAILED)
+STATES = ("queued", "running", "completed", "interrupted", "nc", "unreadable", *FAILED)
 SHOWN = 10
 
 
