@@ -1,6 +1,19 @@
-"""`python -m mmctl` is `mmctl`."""
+"""The command `mmctl`, also as `python -m mmctl`."""
 
-from mmctl.cli import main
+import signal
+
+
+def main() -> None:
+    """Run one command. Ctrl-C ends it at once, without a traceback, from here on and also during slow imports."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the handler is imported
+        from mmctl.runs.signals import end_at_once
+
+        signal.signal(signal.SIGINT, end_at_once)
+    from mmctl.cli import main as run_command
+
+    run_command()
+
 
 if __name__ == "__main__":
     main()

@@ -23,11 +23,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mmctl.text import one_line
+
 
 class MmctlError(Exception):
-    """Base of all errors that mmctl raises on purpose."""
+    """Base of all errors that mmctl raises on purpose; each argument is one line of the message."""
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(one_line, lines)))
 
 
 class UserError(MmctlError):
@@ -40,8 +45,8 @@ class RecipeError(UserError):
     """All problems found in a recipe; `problems` holds one line for each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        self.problems = tuple(map(one_line, problems))
+        super().__init__(*self.problems)
 
 
 class PluginError(UserError):
@@ -95,6 +100,17 @@ class EnvironmentFault(MmctlError):
     """A problem of the machine: disk full, read-only folder, locked or damaged database."""
 
     exit_code = 4
+
+
+def os_error(error: OSError, where: object = None) -> EnvironmentFault:
+    """An error of the operating system as one for the user; where: the path to name if the error has none."""
+    path = error.filename if error.filename is not None else where
+    text = f"{error.strerror or error or type(error).__name__}"
+    return EnvironmentFault(
+        f"{path}: {text}. Check the disk, its free space and the permissions, then run the command again."
+        if path is not None
+        else f"{text} (error of the operating system). Check disks, free space and permissions, then run it again."
+    )
 
 
 class Stopped(MmctlError):

@@ -1,10 +1,14 @@
-"""Writes files atomically and detects network file systems."""
+"""Writes files atomically, reads files that may be anything, and detects network file systems."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "beegfs", "ceph", "afs", "9p", "pvfs2", "orangefs"}
 LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.overlayfs"}
@@ -30,21 +34,57 @@ def is_network(path: Path) -> bool:
     return kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
 
 
+def open_file(path: Path, limit: int) -> BinaryIO:
+    """A regular file of at most `limit` bytes, opened for reading; OSError or ValueError for anything else.
+
+    A run folder may come from anywhere: a FIFO would make the reader wait, a device or huge file fill the memory.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
+        os.close(fd)
+        size = f"has {info.st_size} bytes, more than {limit}"
+        raise ValueError(f"{path.name} {size if stat.S_ISREG(info.st_mode) else 'is not a file'}")
+    return open(fd, "rb")  # noqa: PTH123
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes, OSError or ValueError for anything else."""
+    with open_file(path, limit) as file:
+        return file.read()
+
+
+def share(path: Path) -> None:
+    """Give a new file or folder the group of its folder and that group's rights, if the group may write in the folder.
+
+    So that several people can use one folder of runs; elsewhere, umask alone decides.
+    """
+    above = path.parent.stat()
+    if above.st_mode & stat.S_IWGRP:
+        with suppress(OSError):  # not ours, or the file system has no groups
+            info = path.stat()
+            if info.st_gid != above.st_gid:
+                os.chown(path, -1, above.st_gid)
+            path.chmod(stat.S_IMODE(info.st_mode) | (0o2070 if stat.S_ISDIR(info.st_mode) else 0o060))
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash or power cut it has the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_synced(temporary, data)
+        share(temporary)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a new file and wait until it is on disk; FileExistsError if it exists."""
-    with path.open("xb") as file:
+    with naming(path), path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -52,8 +92,20 @@ def write_synced(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the directory entries of a folder are on disk."""
-    fd = os.open(folder, os.O_RDONLY)
+    with naming(folder):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that has none, as those of write and fsync, so that its message names the file."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 EXECUTION = frozenset({
     "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
-    "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "eval.batch",
+    "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "eval.batch", "eval.primary",
 })  # fmt: skip
 """Tables and keys that do not change the result."""
+
+COUNTED_BEFORE = ("eval.primary",)
+"""Keys that were part of the hash in older versions of mmctl."""
 
 
 def matters(key: str) -> bool:
@@ -19,13 +22,15 @@ def matters(key: str) -> bool:
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION
 
 
-def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = ()) -> str:
+def config_id_of(
+    data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = (), also: Collection[str] = ()
+) -> str:
     """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
 
-    Runs with the same one differ only in their seed.
+    Runs with the same one differ only in their seed. also: keys of EXECUTION that count all the same.
     """
     kept = {
-        name: {key: value for key, value in table.items() if matters(f"{name}.{key}")}
+        name: {key: value for key, value in table.items() if matters(f"{name}.{key}") or f"{name}.{key}" in also}
         if isinstance(table, dict)
         else table
         for name, table in data.items()
@@ -34,3 +39,8 @@ def config_id_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]
     foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
     text = json.dumps([kept, foreign] if foreign else kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def config_ids_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The hashes that this and older versions of mmctl give to a configuration."""
+    return {config_id_of(data, components), config_id_of(data, components, COUNTED_BEFORE)}

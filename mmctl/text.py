@@ -15,10 +15,25 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def printable(value: object) -> str:
     """A text with control characters escaped as `\\u001b`, so that it cannot control the terminal; None is ""."""
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else _escape(char)
-        for char in ("" if value is None else str(value))
-    )
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines: newlines and tabs are kept."""
+    return re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text)
+
+
+def one_line(text: str) -> str:
+    """A text as one printable line: a name or a foreign error message cannot add lines to a message of mmctl."""
+    return printable(re.sub(r"\s*[\r\n]\s*", " ", text.rstrip()))
+
+
+def whole_number(text: str) -> int | None:
+    """The number that ASCII digits write; None for anything else, such as `1_000` or digits of other scripts."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _escape(char: str) -> str:
@@ -56,7 +71,7 @@ def display_path(path: Path) -> str:
     """A path for messages: relative to the current folder if it is inside, else as given."""
     try:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):  # elsewhere; or a path that cannot be followed
         return str(path)
 
 
@@ -102,3 +117,20 @@ def duration(seconds: float) -> str:
     if s < 86400:
         return f"{s // 3600}h{s % 3600 // 60:02d}m"
     return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+
+
+NAME_RULE = "at most 80 letters, digits and . _ + -, starting with a letter or digit"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a run: a file name that needs no quotes in a shell or a filter (NAME_RULE)."""
+    return re.fullmatch(r"[^\W_][\w.+-]{0,79}", text) is not None
+
+
+def is_utf8(text: str) -> bool:
+    """False for an argument with bytes that are not UTF-8, which Python keeps as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

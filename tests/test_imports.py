@@ -36,14 +36,14 @@ def ground() -> set[str]:
 
 
 ROOMS, GROUND = rooms(), ground()
-STANDARD_ALONE = {"errors", "plugin", "project", "identity", "environment", "filesystem", "text"}
+STANDARD_ALONE = {"errors", "plugin", "project", "identity", "environment", "filesystem", "text", "terminal"}
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "rich", "sqlite_utils", "pydantic", "typer"}
 THIRD_PARTY = {
     "ops": {"torch", "numpy"},
     "registry": {"pydantic"},
     "recipe": {"pydantic"},
     "data": {"torch", "numpy"},
-    "training": {"torch", "numpy"},
+    "training": {"torch", "numpy", "pydantic"},
     "run_folder": set(),
     "store": {"sqlite_utils"},
     "report": {"rich"},

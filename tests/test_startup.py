@@ -24,7 +24,7 @@ def loaded(*words: str) -> set[str]:
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    try: main(sys.argv[1:])\n"
         "    except SystemExit as end: code = end.code\n"
-        "assert code in (0, None) or sys.argv[1:] == ['show', '@last'], code\n"
+        "assert code in (0, None) or sys.argv[1:] == ['show', '@last'] or code == 2 and sys.argv[1] == 'run', code\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules} | "
         "({'importlib.metadata'} & set(sys.modules)))))\n"
     )
@@ -64,3 +64,15 @@ def test_training_needs_neither_torchvision_nor_timm(tmp_path: Path) -> None:
     seen = loaded("run", "recipes/digits.toml", "--set", "train.steps=1", "--quiet")
     assert "torch" in seen
     assert not seen & {"torchvision", "timm"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("digits", "--seeds", "a"), ("digts",), ("digits", "--tag", "a,b"),
+        ("ferplus-2000", "--set", "dataset.root=nowhere"),
+        ("ferplus-2000", "--dry-run", "--set", "dataset.root=nowhere"),
+    ],
+)  # fmt: skip
+def test_mistakes_that_need_neither_torch_nor_data_are_found_without_them(words: tuple[str, ...]) -> None:
+    assert not loaded("run", *words) & {"torch", "torchvision", "timm", "sklearn", "scipy"}

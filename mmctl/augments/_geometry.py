@@ -16,7 +16,7 @@ from mmctl.augments._pil_ops import NAMES
 from mmctl.plugin import DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Size = Annotated[int, Field(ge=0)] | Share
+Size = Annotated[int, Field(ge=0, le=10**5)] | Share
 Value = Annotated[int, Field(ge=0, le=255)]
 Fill = Value | tuple[Value, Value, Value]
 

@@ -68,7 +68,7 @@ class CTAugment(nn.Module):
         in_channels: int,
         image_size: int | Sequence[int],
         *,
-        depth: Annotated[int, Field(ge=0)] = 2,
+        depth: Annotated[int, Field(ge=0, le=100)] = 2,
         threshold: Share = 0.8,
         decay: Annotated[float, Field(ge=0, lt=1)] = 0.99,
         without: tuple[str, ...] = (),

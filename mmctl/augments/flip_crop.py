@@ -34,7 +34,7 @@ class FlipCrop:
         image_size: int | Sequence[int],
         *,
         flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
-        pad: Annotated[int, Field(ge=0)] = 4,
+        pad: Annotated[int, Field(ge=0, le=10**5)] = 4,
     ) -> None:
         side = min(_geometry.sides(image_size))
         if pad >= side:

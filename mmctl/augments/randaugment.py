@@ -22,7 +22,7 @@ OPERATIONS = (
     "autocontrast", "brightness", "color", "contrast", "equalize", "identity", "posterize", "rotate", "sharpness",
     "shear_x", "shear_y", "solarize", "translate_x", "translate_y",
 )  # fmt: skip
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=100)]
 Factor = Annotated[float, Field(ge=0)]
 Bits = Annotated[int, Field(ge=0, le=8)]
 Level = Annotated[int, Field(ge=0, le=256)]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from mmctl.cli import db, evaluate, plugins, recipe, run, runs, table
+from mmctl.terminal import safe_output
 
 app = typer.Typer(
     name="mmctl",
@@ -41,12 +42,16 @@ def _main(
     pass
 
 
+@safe_output()
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
-    from mmctl.errors import MmctlError
+    from mmctl.cli.options import check_words
+    from mmctl.errors import MmctlError, os_error
     from mmctl.runs.progress import tell
+    from mmctl.text import one_line
 
     try:
+        check_words(sys.argv[1:] if args is None else args)
         app(args=list(args) if args is not None else None)
     except MmctlError as error:
         if os.environ.get("MMCTL_DEBUG"):
@@ -55,10 +60,15 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
+    except OSError as error:
+        if os.environ.get("MMCTL_DEBUG"):
+            raise
+        tell(f"mmctl: {os_error(error)}")
+        sys.exit(4)
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
             raise
-        tell(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}.")
+        tell(one_line(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}."))
         sys.exit(1)
 
 

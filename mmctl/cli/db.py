@@ -21,22 +21,25 @@ def add(app: typer.Typer) -> None:
 
 
 def rebuild(as_json: Json = False) -> None:
-    """Delete the database and build it again.
+    """Build the database again.
 
-    It is built from the run folders, so nothing is lost.
+    It is built from the run folders, and keeps what it knows of runs that cannot be read now, so nothing is lost.
 
     \b
     Examples:
       mmctl db rebuild
     """
     from mmctl import project
+    from mmctl.store.reading import PATIENCE, tell
     from mmctl.store.store import Store
 
-    with Store.rebuild(project.runs_dir()) as store:
+    with Store.rebuild(project.runs_dir(), patience=2 * PATIENCE, say=tell) as store:
         found = len(store.runs())
-        path = str(store.path)
+        path, unreadable = str(store.path), store.unreadable
+    for problem in unreadable.values():
+        tell(f"warning: {problem}")
     if as_json:
-        print_json({"path": path, "runs": found})
+        print_json({"path": path, "runs": found, "unreadable": unreadable})
     else:
         typer.echo(f"{path}: {found} runs")
 
@@ -44,7 +47,8 @@ def rebuild(as_json: Json = False) -> None:
 def check(as_json: Json = False) -> None:
     """Check the database for errors.
 
-    Checks its pages, and compares each run with the journals in its folder. Exits with code 4 if anything is wrong.
+    Checks its pages, compares each run with the journals in its folder, and lists the run folders that cannot be read
+    or were edited. Exits with code 4 if the database or a run folder is wrong.
 
     \b
     Examples:
@@ -52,19 +56,32 @@ def check(as_json: Json = False) -> None:
     """
     from mmctl import project
     from mmctl.errors import EnvironmentFault
-    from mmctl.store.check import database_problems
+    from mmctl.store.check import bad_lines, database_problems, folder_problems
     from mmctl.store.connection import REMEDY
+    from mmctl.store.reading import PATIENCE, tell
     from mmctl.store.store import Store
 
-    with Store(project.runs_dir()) as store:
+    with Store(project.runs_dir(), patience=2 * PATIENCE, say=tell) as store:
         store.sync()
         problems = database_problems(store)
         path, found = str(store.path), len(store.runs()) if not problems else None
+        folders, lines = (folder_problems(store), bad_lines(store)) if not problems else ([], [])
     if as_json:
-        print_json({"path": path, "problems": problems})
-    if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise EnvironmentFault(f"{path}: the database does not match the run folders:\n{shown}\n{REMEDY}")
+        print_json({"path": path, "problems": problems, "folders": folders, "bad_lines": lines})
+    else:
+        for line in lines:
+            typer.echo(f"note: {line}")
+    for wrong, what, remedy in (
+        (problems, f"{path}: the database does not match the run folders", REMEDY),
+        (
+            folders,
+            f"{path}: the database is right, but run folders are not",
+            "The runs are marked; no other is affected.",
+        ),
+    ):
+        if wrong:
+            more = [f"  ... and {len(wrong) - 20} more"] if len(wrong) > 20 else []
+            raise EnvironmentFault(f"{what}:", *(f"  {problem}" for problem in wrong[:20]), *more, remedy)
     if not as_json:
         typer.echo(f"{path}: {found} runs, nothing wrong")
 
@@ -82,11 +99,10 @@ def info(as_json: Json = False) -> None:
     from mmctl.filesystem import is_network
     from mmctl.report.console import file_size
     from mmctl.store import schema
-    from mmctl.store.store import Store
+    from mmctl.store.reading import open_for_reading
 
     folder = project.runs_dir()
-    with Store(folder) as store:
-        store.sync()
+    with open_for_reading(folder) as store:
         rows = store.counts()
         size = 0 if store.memory else store.path.stat().st_size
         found = {

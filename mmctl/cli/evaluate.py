@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.options import Json, Run
+from mmctl.cli.options import Json, Run, share
 
 
 def add(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def add(app: typer.Typer) -> None:
 def evaluate(
     run: Run,
     checkpoint: str = typer.Option(
-        "last", "--checkpoint", "-c", metavar="STEP", help="Step of the checkpoint, or last."
+        "last", "--checkpoint", "-c", metavar="STEP", help="Step, last, or last-good (the newest that is not damaged)."
     ),
     split: str = typer.Option(
         "", "--split", metavar="SPLIT", help="train, val or test. By default, the split of the main result."
@@ -24,8 +24,11 @@ def evaluate(
         "", "--weights", metavar="WEIGHTS", help="ema or raw. By default, the weights of the main result."
     ),
     predictor: str = typer.Option("head", "--predictor", metavar="PREDICTOR", help="head or centroid."),
-    minimum: float = typer.Option(
-        0.0, "--min", min=0, max=1, metavar="ACCURACY", help="Exit with code 7 if the accuracy (0 to 1) is below this."
+    minimum: float | None = typer.Option(
+        None, "--min", parser=share, metavar="ACCURACY", help="Exit with code 7 if the accuracy (0 to 1) is below this."
+    ),
+    accept_changes: bool = typer.Option(
+        False, "--accept-changes", help="Evaluate although files of the run were edited (the result says so)."
     ),
     as_json: Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def evaluate(
     from mmctl.runs.evaluate import evaluate_run
     from mmctl.store.select import folder_of_run
 
-    found = evaluate_run(folder_of_run(run), checkpoint, split or None, weights or None, predictor)
+    found = evaluate_run(folder_of_run(run), checkpoint, split or None, weights or None, predictor, accept_changes)
     if as_json:
         from mmctl.report.json_output import print_json
 
@@ -52,5 +55,5 @@ def evaluate(
     else:
         print_evaluation(found)
     accuracy = found["metrics"]["accuracy"]
-    if not accuracy >= minimum:  # NaN is below every minimum
+    if minimum is not None and not accuracy >= minimum:  # NaN is below every minimum
         raise GateNotMet(f"accuracy {accuracy:.4f} is below --min {minimum}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from mmctl.recipe.find import complete_recipe
 
+MAX_SEEDS = 10_000
 RUN_HELP = "Number, id, part of an id, name, @last or @last-failed."
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]
@@ -38,25 +40,80 @@ Sets = Annotated[
         "--set", "-s", metavar="KEY=VALUE", help="Change a setting of the recipe. Can be given several times."
     ),
 ]
-Seeds = Annotated[str, typer.Option("--seeds", metavar="SEEDS", help='One run for each seed: "0-4" or "0,2,5".')]
+
+
+def whole(text: object) -> int:
+    """The value of an option that counts something; int() would take `1_0` and digits of other scripts."""
+    from mmctl.text import whole_number
+
+    number = whole_number(str(text))
+    if number is None:
+        raise typer.BadParameter(f'"{text}" is not a whole number of at least 0.')
+    return number
+
+
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help='One run for each seed: "0-4" or "0,2,5".')]
+
+
+def _checked_name(name: str | None) -> str | None:
+    from mmctl.errors import UserError
+    from mmctl.text import NAME_RULE, is_name, short_literal
+
+    if name is not None and not is_name(name):
+        raise UserError(f"--name: must be {NAME_RULE} (got {short_literal(name)})")
+    return name
+
+
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", callback=_checked_name, help="Name of the run in listings."),
+]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", parser=whole, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."),
+]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-def parse_seeds(text: str) -> list[int]:
-    """The seeds that `0-4` or `0,2,5` stands for."""
+def share(text: object) -> float | None:
+    """The value of an option between 0 and 1."""
+    given = str(text)
+    if text is not None and not re.fullmatch(r"0|1|0?\.[0-9]{1,18}|[01]\.0{0,18}", given):
+        raise typer.BadParameter(f'"{given}" is not a number from 0 to 1, such as 0.8.')
+    return None if text is None else float(given)
+
+
+def parse_seeds(text: str | None) -> list[int]:
+    """The seeds that `0-4` or `0,2,5` stands for; None stands for none."""
     from mmctl.errors import UserError
 
+    if text is None:
+        return []
     found: list[int] = []
     for part in filter(None, text.replace(" ", "").split(",")):
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
-        last = int(match[2] or match[1]) if match else -1
-        if not match or last < int(match[1]) or last - int(match[1]) >= 10_000:
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
             raise UserError(f'--seeds: "{part}" is not a seed or a range of seeds. Write "0-4" or "0,2,5".')
-        found += range(int(match[1]), last + 1)
-    if text and not found:
-        raise UserError(f'--seeds: "{text}" contains no seed. Write "0-4" or "0,2,5".')
+        if len(found) + last - first >= MAX_SEEDS:
+            raise UserError(f'--seeds: "{text}" has more than {MAX_SEEDS} seeds, the most that one command takes.')
+        found += range(first, last + 1)
+    if not found:
+        raise UserError(f'--seeds: "{text}" contains no seed. Write "0-4" or "0,2,5", or leave out --seeds.')
     if len(set(found)) < len(found):
         raise UserError(f'--seeds: "{text}" contains a seed twice.')
     return found
+
+
+def check_words(words: Sequence[str]) -> None:
+    """UserError if an argument has bytes that are not UTF-8 and is not an existing path."""
+    import os
+
+    from mmctl.errors import UserError
+    from mmctl.text import is_utf8, printable
+
+    for word in words:
+        if not is_utf8(word) and not os.path.exists(word):  # noqa: PTH110 - Path.exists may raise
+            raise UserError(f'argument "{printable(word)}": is not UTF-8 text. Type it again, or set a UTF-8 locale.')

@@ -117,16 +117,17 @@ def show(
 
         print_json({**_row(entry), **about, "parameters": [r._asdict() for r in rows]})
         return
-    from mmctl.report.console import Column, console
-    from mmctl.report.console import print_table as table
+    from mmctl.report.console import Column, console, print_line, print_table
 
     place = f"{_row(entry)['file']}:{entry.line}" if entry.file else entry.module
-    typer.echo(f"{entry.kind} {entry.qualified}  ({place})\n\n{doc.split('Args:')[0].strip() or 'No documentation.'}\n")
-    typer.echo(f"supplied by mmctl: {', '.join(shape.supplied) or 'nothing'}")
+    out = console()
+    print_line(out, f"{entry.kind} {entry.qualified}  ({place})\n")
+    print_line(out, (doc.split("Args:")[0].strip() or "No documentation.") + "\n")
+    print_line(out, f"supplied by mmctl: {', '.join(shape.supplied) or 'nothing'}\n")
     if rows:
         titles = ("PARAMETER", "TYPE", "DEFAULT", "BOUNDS")
         columns = [Column(title, cells=[row[n] for row in rows]) for n, title in enumerate(titles)]
-        table([*columns, Column("MEANING", prose=True, cells=[row.meaning for row in rows])], console())
+        print_table([*columns, Column("MEANING", prose=True, cells=[row.meaning for row in rows])], out)
         typer.echo("")
     else:
         typer.echo("no parameters\n")

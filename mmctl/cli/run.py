@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Quiet, Recipes, Run, Seeds, Sets, parse_seeds
+from mmctl.cli.options import Filter, Jobs, Name, Quiet, Recipes, Seeds, Sets, parse_seeds, whole
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
     from mmctl.runs.recorder import Outcome
+    from mmctl.runs.signals import StopSignal
     from mmctl.training.loop import Event
     from mmctl.training.state import Training
 
@@ -27,23 +28,24 @@ def add(app: typer.Typer) -> None:
 def run(
     recipes: Recipes,
     sets: Sets = None,
-    seeds: Seeds = "",
-    name: str = typer.Option("", "--name", metavar="NAME", help="Name of the run in listings."),
+    seeds: Seeds = None,
+    name: Name = None,
     tags: list[str] = typer.Option([], "--tag", metavar="TAG", help="Add a tag. Can be given several times."),
     note: str = typer.Option("", "--note", metavar="TEXT", help="Add a note; `mmctl show` prints it."),
-    jobs: int = typer.Option(
-        0, "--jobs", "-j", min=0, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."
+    jobs: Jobs = 0,
+    force: bool = typer.Option(
+        False, "--force", "-f", help="Start a new run even if an identical one is finished or stopped."
     ),
-    force: bool = typer.Option(False, "--force", "-f", help="Train again even if an identical finished run exists."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and the measured speed, then stop."),
     profile: int = typer.Option(
-        0, "--profile", min=0, metavar="N", help="Show what the time of N training steps is spent on, then stop."
+        0, "--profile", parser=whole, metavar="N", help="Show what the time of N training steps is spent on, then stop."
     ),
     quiet: Quiet = False,
 ) -> None:
     """Train the models that recipes describe.
 
-    A run that is already finished with the same settings and code is not trained again.
+    A run that is already finished with the same settings and code is not trained again, and one that was stopped is
+    continued.
 
     \b
     Examples:
@@ -51,22 +53,27 @@ def run(
       mmctl run digits --seeds 0-4 --set train.steps=300
       mmctl run ferplus-2000 --dry-run
     """
-    from mmctl import project
-    from mmctl.recipe.recipe import load
     from mmctl.runs.progress import tell
     from mmctl.store.select import checked_tags
 
+    # First what needs no torch, which takes seconds to import.
     checked_tags(tags)
+    numbers = parse_seeds(seeds)
+    from mmctl import project
+    from mmctl.recipe.early import check_data_folder
+    from mmctl.recipe.recipe import load
+
+    for given in recipes:
+        check_data_folder(given, sets or [])
     wanted = [load(given, sets=sets or []) for given in recipes]
     for recipe in wanted:
         if recipe.published is None and "published" in recipe.layers.data:
             tell(f"note: {recipe.name}: published result ignored, because your settings differ from its settings")
-    numbers = parse_seeds(seeds)
     if dry_run:
         from mmctl.preview.dry_run import print_plan
 
         for recipe in wanted:
-            print_plan(recipe if not numbers else recipe.with_seed(numbers[0]))
+            print_plan(recipe if not numbers else recipe.with_seed(numbers[0]), quiet=quiet)
         return
     if profile:
         from mmctl.preview.profile import profile_steps
@@ -75,57 +82,88 @@ def run(
             profile_steps(recipe, profile, project.runs_dir())
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
-    # One run that is left of several is trained as one of several: the number of its threads follows from the command.
-    alone = len(planned) == 1
+    # One run that is left of several is trained as one of several: its number of threads follows from the command.
+    alone = len(planned) == 1 and wanted[0].data["launcher"]["name"] == "mmctl:local"
     from mmctl.runs.preflight import preflight
 
-    hashes = preflight(wanted)
+    hashes = preflight(wanted, quiet)
+    stopped: list[Path] = []
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, lines = skip_done(planned, hashes, project.runs_dir(), tags)
+        planned, stopped, lines = skip_done(planned, hashes, project.runs_dir(), tags)
         for line in lines:
             tell(line, out=True)
-        if not planned:
-            return
     del hashes  # frees the images that they hold; each run reads its own
-    if alone and planned[0].data["launcher"]["name"] == "mmctl:local":
+    if not planned and not stopped:
+        return
+    if alone:
         from mmctl.runs.create import create_run
+        from mmctl.runs.signals import StopSignal
 
-        folder = create_run(planned[0], project.runs_dir(), name=name or None, tags=tags, note=note or None)
-        _train(folder, quiet)
+        with StopSignal() as stop:
+            for recipe in planned:
+                stopped = [create_run(recipe, project.runs_dir(), name=name, tags=tags, note=note or None)]
+            _train(stopped[0], stop, quiet)
     else:
         from mmctl.runs.launch import launch
 
-        launch(planned, project.runs_dir(), jobs=jobs, name=name or None, tags=tags, note=note or None)
+        launch(
+            planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, name=name, tags=tags,
+            note=note or None,
+        )  # fmt: skip
 
 
-def _train(folder: Path, quiet: bool, accept_changes: bool = False) -> None:
-    import sys
-
+def _train(folder: Path, stop: StopSignal, quiet: bool, accept_changes: bool = False, from_start: bool = False) -> None:
     from mmctl.errors import MmctlError, Stopped
     from mmctl.run_folder.record import read_record
     from mmctl.runs.execute import execute
-    from mmctl.runs.progress import Progress, tell
-    from mmctl.runs.signals import StopSignal
+    from mmctl.runs.progress import Progress
+    from mmctl.training.checkpoint import steps
 
-    total = read_record(folder)["total_steps"]
-    stop = StopSignal()
-    with Progress(total, quiet=quiet) as progress:
-        if not quiet:
-            progress.say(f"run {folder.name}")
-        try:
-            outcome = execute(folder, stop, partial(_show, progress), accept_changes=accept_changes)
-        except KeyboardInterrupt:
-            tell(f"stopped without saving. `mmctl resume {folder.name}` continues from the last checkpoint.")
-            sys.exit(130)
-        except MmctlError as error:
-            if error.exit_code in (3, 4):
-                progress.say(f"run {folder.name} failed")
-            raise
+    try:
+        about = read_record(folder)
+        total, start = about["total_steps"], 0 if from_start else max(steps(folder), default=0)
+        data = about["config"].get("dataset")
+        doing = f"reading {data['name'] if isinstance(data, dict) and 'name' in data else 'the data'}, first step ..."
+        with Progress(total, start=start, doing=doing, quiet=quiet) as progress:
+            if not quiet:
+                progress.say(f"run {folder.name}")
+            try:
+                watch = partial(_show, progress)
+                outcome = execute(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
+            except MmctlError as error:
+                if error.exit_code in (3, 4):
+                    progress.say(f"run {folder.name} failed")
+                raise
+    except KeyboardInterrupt:
+        _end_at_once(folder)
+        return
     _print_outcome(folder, outcome)
     if outcome.state == "interrupted":
-        raise Stopped(f"saved at step {outcome.step}/{total}. Continue with:  mmctl resume {folder.name}")
+        where = f"saved at step {outcome.step}/{total}" if outcome.step else "stopped before the first step"
+        raise Stopped(f"{where}. Continue with:  mmctl resume {folder.name}")
+
+
+def _end_at_once(folder: Path) -> None:
+    """Say what a second Ctrl-C left, which may have come after the end of the run."""
+    import sys
+
+    from mmctl.errors import Stopped
+    from mmctl.run_folder import journal
+    from mmctl.run_folder.events import State
+    from mmctl.run_folder.record import last_scores, last_state
+    from mmctl.runs.progress import tell
+
+    state = last_state(folder)
+    if state in ("completed", "nc"):
+        tell(f"{folder.name}: {state}{last_scores(folder)}", out=True)
+        return
+    if state is None:  # otherwise it would be listed as queued
+        reason = "stopped before its first step"
+        journal.append(folder, State(state="interrupted", reason=reason, code=Stopped.exit_code, step=0))
+    tell(f"stopped without saving. `mmctl resume {folder.name}` continues from the last checkpoint.")
+    sys.exit(130)
 
 
 def _show(progress: Progress, event: Event, training: Training) -> None:
@@ -134,7 +172,7 @@ def _show(progress: Progress, event: Event, training: Training) -> None:
 
     match event:
         case None:
-            progress.step(training.step)
+            progress.step(training.step, training.seconds_aside)
         case Started(_, hardware):
             if not progress.quiet:
                 progress.say(f"hardware: {hardware}")
@@ -162,7 +200,8 @@ def _train_pack(folders: list[Path]) -> None:
     shown = {f: Progress(read_record(f)["total_steps"], log=f / "log.txt") for f in folders}
     for folder, progress in shown.items():
         progress.say(f"run {folder.name}, in one process with {len(folders) - 1} more")
-    ended = execute_pack(folders, StopSignal(), lambda folder, event, training: _show(shown[folder], event, training))
+    with StopSignal() as stop:
+        ended = execute_pack(folders, stop, lambda folder, event, training: _show(shown[folder], event, training))
     failed = stopped = 0
     for folder, end in ended.items():
         if isinstance(end, MmctlError):
@@ -190,13 +229,22 @@ def _print_outcome(folder: Path, outcome: Outcome) -> None:
 
 
 def resume(
-    run: Run,
+    terms: Filter = None,
+    jobs: Jobs = 0,
     accept_changes: bool = typer.Option(
-        False, "--accept-changes", help="Resume although a plugin changed (marks the run as not exact)."
+        False,
+        "--accept-changes",
+        help="Resume although a plugin or a file of the run changed (marks the run as not exact).",
+    ),
+    from_start: bool = typer.Option(
+        False, "--from-start", help="Train again from step 0; checkpoints that are there are renamed."
     ),
     quiet: Quiet = False,
 ) -> None:
-    """Continue a stopped or crashed run.
+    """Continue stopped or crashed runs.
+
+    Takes the filters of `mmctl ls` and continues all matching runs that are interrupted, crashed or queued. Without a
+    filter, it lists the runs that can be continued.
 
     Training continues from the newest checkpoint. On the same hardware and software, the result is equal to the last
     bit to that of a run that was never stopped.
@@ -204,11 +252,30 @@ def resume(
     \b
     Examples:
       mmctl resume @last
-      mmctl resume 3 --quiet
+      mmctl resume 3 5 --quiet
+      mmctl resume tag:demo --jobs 2
     """
-    from mmctl.store.select import folder_of_run
+    from mmctl import project
+    from mmctl.errors import UserError
+    from mmctl.runs.progress import tell
+    from mmctl.runs.resume import choose
 
-    _train(folder_of_run(run), quiet, accept_changes)
+    folders, lines = choose(terms or [])
+    for line in lines:
+        tell(line)
+    if len(folders) > 1:
+        if accept_changes or from_start:
+            option = "--accept-changes" if accept_changes else "--from-start"
+            raise UserError(f"{option}: give one run at a time.")
+        from mmctl.runs.launch import launch
+
+        launch([], project.runs_dir(), stopped=folders, jobs=jobs, quiet=quiet)
+    elif folders:
+        import mmctl.runs.execute  # noqa: F401 - takes seconds; until then Ctrl-C ends the command at once
+        from mmctl.runs.signals import StopSignal
+
+        with StopSignal() as stop:
+            _train(folders[0], stop, quiet, accept_changes, from_start)
 
 
 def exec_(
@@ -218,7 +285,11 @@ def exec_(
 
     Launchers start this command. All runs share one process, and each continues from its newest checkpoint.
     """
+    import mmctl.runs.execute  # noqa: F401 - takes seconds; until then a signal ends the process at once
+    from mmctl.runs.signals import StopSignal
+
     if len(folders) == 1:
-        _train(folders[0].resolve(), quiet=False)
+        with StopSignal() as stop:
+            _train(folders[0].resolve(), stop, quiet=False)
     else:
         _train_pack([folder.resolve() for folder in folders])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, OtherRun, Run
+from mmctl.cli.options import Filter, Json, OtherRun, Run, whole
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mmctl.store.store import Store
 
 METRICS = ["test/accuracy", "test/balanced_accuracy"]
+UNREADABLE = 10
+"""So many runs that cannot be read are named."""
 
 
 def add(app: typer.Typer) -> None:
@@ -27,14 +29,16 @@ def add(app: typer.Typer) -> None:
 
 @contextmanager
 def open_store() -> Iterator[Store]:
-    """Open the store of this project and bring it up to date with the run folders."""
+    """Open the store of this project, up to date with the run folders; say what cannot be read of them."""
     from mmctl import project
-    from mmctl.store.store import Store
+    from mmctl.store.reading import open_for_reading, tell
 
-    with Store(project.runs_dir()) as store:
-        store.sync()
-        for problem in store.unreadable.values():
-            typer.echo(f"warning: {problem}; this run is missing or out of date below", err=True)
+    with open_for_reading(project.runs_dir()) as store:
+        problems = list(store.unreadable.values())
+        for problem in problems[:UNREADABLE]:
+            tell(f"warning: {problem}")
+        if len(problems) > UNREADABLE:
+            tell(f"warning: ... and {len(problems) - UNREADABLE} more runs cannot be read: mmctl db check")
         yield store
 
 
@@ -47,7 +51,7 @@ def find(store: Store, reference: str) -> RunRow:
 
 def ls(
     terms: Filter = None,
-    limit: int = typer.Option(50, "--limit", "-n", min=0, metavar="N", help="Show the newest N runs; 0 = all."),
+    limit: int = typer.Option(50, "--limit", "-n", parser=whole, metavar="N", help="Show the newest N runs; 0 = all."),
     everything: bool = typer.Option(False, "--all", help="Show all runs."),
     as_json: Json = False,
 ) -> None:
@@ -73,7 +77,8 @@ def ls(
     if as_json:
         print_json({"total": len(runs), "found": len(found), "runs": rows})
     elif not rows:
-        typer.echo("no run matches" if runs else f"no runs in {folder} yet. Start one: mmctl run digits", err=True)
+        none = f"no run matches{select.why_none(runs, terms or [])}"
+        typer.echo(none if runs else f"no runs in {folder} yet. Start one: mmctl run digits", err=True)
     else:
         from mmctl.report import console, print_runs
 
@@ -178,14 +183,15 @@ def compare(
     from mmctl.store import select
 
     with open_store() as store:
-        runs = select.select_runs(store, store.runs(), terms or [])
+        every = store.runs()
+        runs = select.select_runs(store, every, terms or [])
         found = comparing.compare(
             store, runs, metric, baseline=baseline, test=test, count_nc=count_nc, all_keys=all_keys
         )
     if as_json:
         print_json(found)
     elif not found["panels"]:
-        typer.echo("no run matches; `mmctl ls` shows all", err=True)
+        typer.echo(f"no run matches{select.why_none(every, terms or []) or '; `mmctl ls` shows all'}", err=True)
     else:
         from mmctl.report import console, print_compare
 
@@ -194,7 +200,7 @@ def compare(
 
 def tag(
     run: Run,
-    add: list[str] = typer.Argument(None, metavar="TAG", help="Tags to add."),
+    add: list[str] = typer.Argument(None, metavar="TAG", help="Tags to add. +TAG is a tag that looks like a run."),
     remove: list[str] = typer.Option(
         [], "--remove", "-r", metavar="TAG", help="Remove a tag. Can be given several times."
     ),
@@ -202,53 +208,75 @@ def tag(
 ) -> None:
     """Add, remove or show the tags of a run.
 
+    A tag is one word. `mmctl ls tag:good` lists the runs with a tag.
+
     \b
     Examples:
       mmctl tag 3 good
       mmctl tag @last final --remove draft
       mmctl ls tag:good
     """
+    from mmctl.errors import UserError
     from mmctl.run_folder.events import Tag
     from mmctl.store.select import checked_tags
+    from mmctl.text import printable
 
     added = checked_tags([word.removeprefix("+") for word in add or []])
-    checked_tags(remove)
-    event = Tag(add=added, remove=remove) if added or remove else None
-    _append_event(run, event, as_json)
+    checked_tags(remove, new=False)
+    with open_store() as store:
+        found = find(store, run)
+        for word in add or []:
+            if any(word in (one["uid"], str(one["number"]), "@last", "@last-failed") for one in store.runs()):
+                others = " ".join(one for one in added if one != word)
+                raise UserError(
+                    f'"{word}" is a run, and a command tags one run. To tag that run too: mmctl tag {word} '
+                    f"{others or 'TAG'}. For a tag with this name: mmctl tag {run} +{word}"
+                )
+        if added or remove:
+            found = _append_event(store, found, Tag(add=added, remove=remove))
+    if as_json:
+        print_json({"uid": found["uid"], "tags": found["tags"]})
+    else:
+        typer.echo(f"{found['uid']}: " + (printable(" ".join(found["tags"])) or "no tags"))
 
 
 def note(
     run: Run,
-    text: str = typer.Argument(metavar="TEXT", help="The note, in quotes."),
+    text: str = typer.Argument(None, metavar="TEXT", help="The note, in quotes."),
     as_json: Json = False,
 ) -> None:
-    """Add a note to a run.
+    """Add a note to a run, or show its notes.
 
-    `mmctl show` prints the notes of a run.
+    Without TEXT, prints the notes. `mmctl show` prints them too.
 
     \b
     Examples:
       mmctl note @last "the learning rate was too high"
+      mmctl note @last
     """
     from mmctl.errors import UserError
+    from mmctl.report.summaries import notes_of
     from mmctl.run_folder.events import Note
+    from mmctl.text import printable
 
-    if not text.strip() or len(text) > 10_000:
+    if text is not None and (not text.strip() or len(text) > 10_000):
         raise UserError("the text of a note must have between 1 and 10,000 characters")
-    _append_event(run, Note(text=text), as_json)
+    with open_store() as store:
+        found = find(store, run)
+        if text is not None:
+            found = _append_event(store, found, Note(text=text))
+        notes = notes_of(store, found)
+    if as_json:
+        print_json({"uid": found["uid"], "notes": notes})
+    else:
+        for words in [one["text"] for one in notes] or ["no notes"]:
+            typer.echo(f"{found['uid']}: {printable(words)}")
 
 
-def _append_event(reference: str, event: Event | None, as_json: bool) -> None:
-    """Write an event to the journal of a run, if there is one to write, and print the tags of the run."""
+def _append_event(store: Store, run: RunRow, event: Event) -> RunRow:
+    """Write an event to the journal of a run; returns the run as it is then."""
     from mmctl.run_folder import journal
 
-    with open_store() as store:
-        run = find(store, reference)
-        if event is not None:
-            journal.append(store.runs_dir / run["uid"], event)
-            store.sync([run["uid"]])
-            run = find(store, run["uid"])
-    if as_json:
-        print_json({"uid": run["uid"], "tags": run["tags"]})
-    else:
-        typer.echo(f"{run['uid']}: " + (" ".join(run["tags"]) or "no tags"))
+    journal.append(store.runs_dir / run["uid"], event)
+    store.sync([run["uid"]])
+    return find(store, run["uid"])

@@ -23,9 +23,12 @@ def generator(seed: int, stream: str, step: int = 0) -> Generator:
     return Generator(Philox(key=stream_key(seed, stream), counter=[0, 0, 0, step]))
 
 
-def rekey_global_generators(seed: int, step: int) -> None:
-    """Seed the global generators from (seed, step) at each step, so that their state need not be saved."""
-    number = int(generator(seed, "global", step).integers(2**32))
+def rekey_global_generators(seed: int, step: int, use: str = "global") -> None:
+    """Seed the global generators from (seed, step, use), so that their state need not be saved.
+
+    mmctl does not use them; dropout and plugins may. use: "global" in a step, "draws" before it, "evaluation" after it.
+    """
+    number = int(generator(seed, use, step).integers(2**32))
     torch.manual_seed(number)
     np.random.seed(number)
     random.seed(number)

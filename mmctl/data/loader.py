@@ -17,7 +17,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from mmctl import ops
-from mmctl.data.draws import generator
+from mmctl.data.draws import generator, rekey_global_generators
 from mmctl.data.images import Normalization, one_hot
 from mmctl.data.split import class_of
 from mmctl.data.transfer import DevicePlan, Plan
@@ -108,6 +108,8 @@ class Loader:
         labeled: Order | Balanced = Order(len(split.labeled), batch, seed, "labeled", straddle=True)
         if sampling == "balanced":
             labeled = Balanced(class_N[split.labeled], batch, seed, "labeled")
+        # Draws of foreign code may use the global generators; those of mmctl use only the one that they are given.
+        self.foreign = any(map(_is_foreign, [*augments.values(), *([draw] if draw else [])]))
         self.order = {
             "x": labeled,
             "u": Order(len(split.unlabeled), unlabeled_batch, seed, "unlabeled", straddle=False),
@@ -120,6 +122,8 @@ class Loader:
 
     def plan(self, step: int) -> Plan:
         """Everything about step `step` that is decided on the CPU: rows, random draws, pixels if not on the device."""
+        if self.foreign:
+            rekey_global_generators(self.seed, step, "draws")
         index = {b: self.order[b].rows(step) if self.sizes[b] else np.zeros(0, np.int64) for b in ("x", "u")}
         view_draws: dict[str, dict[str, dict[str, np.ndarray]]] = {}
         for branch, views in self.views.items():
@@ -171,6 +175,11 @@ class Loader:
             draws=staged.draws,
             view_draws=staged.view_draws,
         )
+
+
+def _is_foreign(component: Any) -> bool:
+    made_in = getattr(component, "__module__", None) or type(component).__module__
+    return not made_in.startswith("mmctl.") or made_in.startswith("mmctl.local.")
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:

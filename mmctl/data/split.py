@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,14 @@ def _level(labels: int, sizes: np.ndarray) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would make mmctl wait
+            raise DataError(f"{path}: not a file")
         body = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: there is no such split file") from None
-    except (ValueError, RecursionError, IsADirectoryError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(body, dict):
         raise DataError(f'{path}: a split is a JSON object with "labeled", not a {type(body).__name__}')

@@ -32,6 +32,7 @@ class Table:
     """The rows of a CSV file of votes; a row without a name is an image without a face.
 
     Four names occur twice in fer2013new.csv, one of them with other votes. As in Microsoft's reader, both rows count.
+    The published label.csv files have no name twice.
     """
 
     path: Path
@@ -73,6 +74,8 @@ def read_votes(path: Path, usage: str | None = None) -> Table:
                 if cells:
                     part, name, row = _row(f"{path}:{reader.line_num}", cells, usage)
                     line, other = seen.setdefault(name, (reader.line_num, part))
+                    if name and usage is not None and line != reader.line_num:
+                        raise DataError(f"{path}:{reader.line_num}: {name!r} is listed already in line {line}")
                     if name and other != part:
                         raise DataError(f"{path}:{reader.line_num}: {name!r} is {part} here and {other} in line {line}")
                     table.lines.append(reader.line_num)

@@ -28,7 +28,9 @@ def digits(
 
     values, targets = load_digits(return_X_y=True)
     if test > len(targets) - len(CLASSES):
-        raise DataError(f"digits: dataset.test = {test} leaves too few of {len(targets)} images to train; lower it")
+        raise DataError(
+            f"digits: dataset.test = {test} leaves too few images to train; use at most {len(targets) - len(CLASSES)}"
+        )
     pixels_NCHW = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     targets = targets.astype(np.int64)
     chosen = np.zeros(len(targets), bool)

@@ -16,7 +16,7 @@ from mmctl.plugin import Batch, Output, PluginError
 
 Align = Literal["none", "train_prior", "uniform"]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
-Window = Annotated[int, Field(ge=0)]
+Window = Annotated[int, Field(ge=0, le=10**6)]
 EPS = 1e-6  # added to numerator and denominator, as in ReMixMatch's code: no division by zero
 
 

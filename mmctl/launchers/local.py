@@ -31,7 +31,10 @@ class Local:
     """
 
     def __init__(
-        self, *, slots: Annotated[int, Field(ge=1)] | None = None, pack: Annotated[int, Field(ge=1)] | None = None
+        self,
+        *,
+        slots: Annotated[int, Field(ge=1, le=10**4)] | None = None,
+        pack: Annotated[int, Field(ge=1, le=1000)] | None = None,
     ) -> None:
         gpus = len(_gpus())
         self.pack = pack or (PACK if gpus else 1)

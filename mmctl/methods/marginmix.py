@@ -52,7 +52,7 @@ class MarginMix(nn.Module):
         centroids: Any,
         ema: nn.Module | None = None,  # None if the recipe has no average
         *,
-        num_views: Annotated[int, Field(ge=1)] = 2,
+        num_views: Annotated[int, Field(ge=1, le=100)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         lambda_per: Literal["sample", "batch"] = "sample",
         bn_groups: Literal["interleave", "joint", "each"] = "interleave",

@@ -40,7 +40,7 @@ class MixMatch(nn.Module):
         labeler: nn.Module,
         losses: SimpleNamespace,
         *,
-        num_views: Annotated[int, Field(ge=1)] = 2,
+        num_views: Annotated[int, Field(ge=1, le=100)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         lambda_per: Literal["sample", "batch"] = "sample",
         bn_groups: Literal["interleave", "joint", "each"] = "interleave",

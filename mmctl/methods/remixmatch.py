@@ -51,7 +51,7 @@ class ReMixMatch(nn.Module):
         image_size: int | Sequence[int],
         ema: nn.Module | None = None,  # None if the recipe has no average
         *,
-        num_strong: Annotated[int, Field(ge=1)] = 8,
+        num_strong: Annotated[int, Field(ge=1, le=100)] = 8,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
         labeled_view: Literal["strong", "weak"] = "strong",
         bn_groups: Literal["interleave", "joint", "each"] = "interleave",

@@ -62,7 +62,7 @@ class Vat(nn.Module):
         eps: Annotated[float, Field(gt=0)] = 6.0,
         epsilon_unit: Literal["std", "range"] = "std",
         xi: Annotated[float, Field(gt=0)] = 0.01,
-        iterations: Annotated[int, Field(ge=1)] = 1,
+        iterations: Annotated[int, Field(ge=1, le=100)] = 1,
     ) -> None:
         super().__init__()
         self.model, self.losses = model, losses

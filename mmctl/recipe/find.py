@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -40,14 +42,26 @@ def known_recipes() -> list[str]:
 def find_recipe(given: str | Path) -> Path:
     """The file of a recipe given by path or name (`digits`, `methods/fixmatch`); RecipeError if there is none."""
     found = Path(given) if is_file(given) else find_by_name(str(given), ())
+    if found is None and os.path.isdir(given):  # noqa: PTH112
+        raise RecipeError([f"{given}: is a folder, not a recipe. Name one of its .toml files."])
+    if found is None and os.path.exists(given):  # noqa: PTH110
+        raise RecipeError([f"{given}: is not a regular file, so it cannot be a recipe."])
     if found is None:
         raise RecipeError([no_such_recipe(str(given))])
     return found
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; Path.is_file raises for a name that is too long, and for a NUL character."""
-    return os.path.isfile(path)  # noqa: PTH113
+    """Whether there is such a file; also one that cannot be looked at, since reading it says why.
+
+    Path.is_file raises for a name that is too long, and for a NUL character.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
 
 
 def find_by_name(given: str, first: Sequence[Path], besides: Path | None = None) -> Path | None:
@@ -77,7 +91,7 @@ def no_such_recipe(given: str) -> str:
 
 def same_file(a: Path, b: Path) -> bool:
     """Whether two paths are the same file."""
-    return a.resolve() == b.resolve()
+    return os.path.realpath(a) == os.path.realpath(b)  # Path.resolve raises for a loop of links
 
 
 def purpose(file: Path) -> str:

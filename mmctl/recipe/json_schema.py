@@ -7,11 +7,15 @@ from typing import Any
 from mmctl.errors import PluginError
 from mmctl.recipe.settings import COMPONENTS, TABLES, LossTable, Top
 from mmctl.registry.index import Index
+from mmctl.registry.optional import NONE
 from mmctl.registry.parameters import schema
 
 OWN: dict[str, dict[str, Any]] = {
     "dataset": {
-        "root": {"type": "string", "description": "Folder of the data set. Default: data/NAME in the project."}
+        "root": {
+            "type": "string",
+            "description": 'Folder of the data set. Default, or "none": data/NAME in the project.',
+        }
     },
     "augment": {"after": {"type": "string", "description": "Name of the policy that is applied before this one."}},
     "loss": schema(LossTable)["properties"],
@@ -33,20 +37,28 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
         **top,
         "requires": {"type": "object", "additionalProperties": {"type": "string"}},
     }
-    properties |= {kind: _component(index, kind, broken) for kind in COMPONENTS}
+    for kind in COMPONENTS:
+        made = _component(index, kind, broken)
+        properties[kind] = _or_none(made) if kind in ("labeler", "launcher") else made
     for kind in ("loss", "augment"):
-        properties[kind] = {"type": "object", "additionalProperties": _component(index, kind, broken)}
+        made = {"type": "object", "additionalProperties": _or_none(_component(index, kind, broken))}
+        properties[kind] = _or_none(made)
     shared: dict[str, Any] = {}
     for name, model in TABLES.items():
         table = schema(model)
         table.pop("required", None)  # a parent recipe may have the key
         shared |= table.pop("$defs", {})
-        properties[name] = table | {"description": (model.__doc__ or "").strip()}
+        properties[name] = _or_none(table) | {"description": (model.__doc__ or "").strip()}
     recipe = {
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mmctl recipe",
         "type": "object", "additionalProperties": False, "properties": properties, "$defs": shared,
     }  # fmt: skip
     return recipe, broken
+
+
+def _or_none(table: dict[str, Any]) -> dict[str, Any]:
+    """A table that the word `none` takes away, if a parent recipe has it."""
+    return {"anyOf": [table, {"const": NONE}]}
 
 
 def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:

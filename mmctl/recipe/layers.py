@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,16 @@ from typing import Any, NamedTuple
 
 from mmctl.errors import RecipeError
 from mmctl.recipe.find import find_by_name, no_such_recipe, same_file
-from mmctl.recipe.settings import COMPONENTS
+from mmctl.recipe.settings import COMPONENTS, ORDER, Top
 from mmctl.recipe.toml_source import MAX_LINE, KeyPath, Problem, Source, broken_limits, key_path, read_toml
+from mmctl.registry.optional import NONE
 from mmctl.registry.parameters import own_keys
-from mmctl.text import display_path, dotted, printable, short_literal
+from mmctl.text import display_path, dotted, is_utf8, printable, short_literal
 
 MAX_PARENTS = 8
+OPTIONAL_TABLES = {*ORDER} - {"extends", *Top.model_fields}
+OWN = ("name", "note")
+"""Keys that say what one file is, so that a recipe does not inherit them."""
 SET = "--set"
 
 
@@ -39,10 +44,10 @@ class Layers:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where a key or, if it is not written anywhere, its nearest parent table was written."""
+        """Where a key is written; if nowhere, where its nearest parent table is, else the file of the recipe."""
         while path and path not in self.origins:
             path = path[:-1]
-        return self.origins.get(path, Origin(self.source.label, 1))
+        return self.origins[path] if path else Origin(self.source.label, 1)
 
     def merge(self, data: Mapping[str, Any], where: Callable[[KeyPath], Origin]) -> None:
         """Merge further data into this: tables key by key, any other value replaces the old one."""
@@ -61,7 +66,10 @@ class Layers:
         self.origins.setdefault(at, where(at))
         for key, value in new.items():
             path = (*at, key)
-            if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
+            if value == NONE and is_optional_table(path):
+                into.pop(key, None)
+                self._forget(path)
+            elif isinstance(value, dict) and isinstance(into.get(key, {}), dict):
                 if key not in into:
                     self._forget(path)
                 self._merge(into.setdefault(key, {}), value, where, path)
@@ -82,6 +90,11 @@ class Layers:
 def is_component(path: KeyPath) -> bool:
     """Whether a table names a component."""
     return (len(path) == 1 and path[0] in COMPONENTS) or (len(path) == 2 and path[0] in ("loss", "augment"))
+
+
+def is_optional_table(path: KeyPath) -> bool:
+    """Whether `none` takes a whole table away: one of the top level, or one of [loss], [augment] or [requires]."""
+    return path[0] in (OPTIONAL_TABLES if len(path) == 1 else ("loss", "augment", "requires") if len(path) == 2 else ())
 
 
 def same_name(old: object, new: object) -> bool:
@@ -108,7 +121,8 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     if any(same_file(path, seen) for seen, _ in below):
         circle = " -> ".join(display_path(p) for p in [*(p for p, _ in below), path])
         raise _extends(below[-1][1], f"is circular: {circle}")
-    if (resolved := path.resolve()) in done:
+    resolved = Path(os.path.realpath(path))  # Path.resolve raises for a loop of links
+    if resolved in done:
         return done[resolved]
     source = read_toml(path)
     if {"columns", "rows"} <= source.data.keys():
@@ -116,7 +130,7 @@ def _layers(path: Path, below: tuple[tuple[Path, Source], ...], done: dict[Path,
     layers = Layers(source)
     for file in _parents(path, source):
         parent = _layers(file, (*below, (path, source)), done)
-        layers.merge(parent.data, parent.origin)
+        layers.merge({key: value for key, value in parent.data.items() if key not in OWN}, parent.origin)
     own = {key: value for key, value in source.data.items() if key != "extends"}
     layers.merge(own, lambda at: Origin(source.label, source.line(at)))
     done[resolved] = layers
@@ -152,7 +166,9 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
     for word in sets:
         key, equals, value = word.partition("=")
         path = key_path(key)
-        if not equals or path is None or len(word) > MAX_LINE:
+        if not is_utf8(word):
+            problems.append(Problem(SET, 0, printable(word[:80]), "is not UTF-8 text"))
+        elif not equals or path is None or len(word) > MAX_LINE:
             problems.append(Problem(SET, 0, printable(word[:80]), "must be KEY=VALUE, such as train.steps=2000"))
         elif path[0] == "extends":
             problems.append(Problem(SET, 0, "extends", "can be set in a file only"))

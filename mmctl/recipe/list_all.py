@@ -47,13 +47,13 @@ def _listed(name: str, shipped: bool, file: Path, index: Index, done: dict[Path,
         if lacks := tuple(kind for kind in NEEDED if named.get(kind) is None):
             return ListedRecipe(*head, lacks=lacks)
         settings = resolve(layers, index, "recipe", fast=True).settings
-        missing = _data_missing(layers, index)
+        missing = missing_data_folder(layers, index)
     except MmctlError as error:
         return ListedRecipe(*head, problem=error.problems[0] if isinstance(error, RecipeError) else str(error))
     return ListedRecipe(*head, labels=settings.split.labels, steps=settings.train.steps, data_missing=missing)
 
 
-def _data_missing(layers: Layers, index: Index) -> str | None:
+def missing_data_folder(layers: Layers, index: Index) -> str | None:
     """The folder of the data set if it is needed and missing."""
     table = layers.data["dataset"]
     entry = index.find("dataset", table["name"])

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import BaseModel
 
 from mmctl.errors import PluginError, RecipeError, suggest
 from mmctl.plugin import LossTerm
@@ -23,7 +22,8 @@ from mmctl.recipe.settings import ORDER, TABLES, LossTable, Published, Table, To
 from mmctl.recipe.toml_source import KeyPath
 from mmctl.registry.index import NAME, Index
 from mmctl.registry.messages import key_hint, semicolon
-from mmctl.registry.parameters import check_table, own_keys, toml_value, values
+from mmctl.registry.optional import NONE
+from mmctl.registry.parameters import check_table, own_keys, values, written
 from mmctl.text import dotted, short_literal
 
 
@@ -99,7 +99,7 @@ class Resolver:
         self.faults(path, faults, model.model_fields)
         if checked is not None:
             self.result.tables[path[0] if path else "top"] = cast(Table, checked)
-            self.put(path, toml_value(values(checked)))
+            self.put(path, written(checked))
 
     def put(self, path: KeyPath, value: dict[str, Any]) -> None:
         """Write into the data of the result."""
@@ -151,6 +151,8 @@ class Resolver:
         table = self.table(path)
         name = table.get("name", default)
         if name is None:
+            if any(f'"{path[0]}"' in suggest(key, ORDER) for key in self.raw if key not in ORDER):
+                return None  # its table is misspelt, which is reported already
             known = f"Known: {', '.join(self.index.names(kind)) or 'none'}"
             self.report((*path, "name"), f"is required: which {kind}? {known}.")
             return None
@@ -170,9 +172,9 @@ class Resolver:
         names = [str(f.alias) for f in shape.model.model_fields.values()]
         self.keys.setdefault(dotted(path), (*own_keys(kind)[1:], *names))
         self.faults(path, faults, (*own_keys(kind), *names))
-        params = values(checked) if isinstance(checked, BaseModel) else {}
+        params = values(checked) if checked else {}
         part = self.result.parts[kind, slot] = Part(entry, component, shape, params)
-        self.put(path, {"name": entry.qualified, **(own or {}), **toml_value(params)})
+        self.put(path, {"name": entry.qualified, **(own or {}), **(written(checked) if checked else {})})
         return part
 
     def _method_recipe(self, kind: str, name: str) -> str:
@@ -183,8 +185,10 @@ class Resolver:
     def root(self) -> dict[str, Any]:
         """[dataset] root, which is a key of mmctl, not of the data set."""
         root = self.table(("dataset",)).get("root")
-        if root is None or (isinstance(root, str) and root and "\0" not in root):
-            return {} if root is None else {"root": root}
+        if root in (None, NONE):
+            return {}
+        if isinstance(root, str) and root and "\0" not in root:
+            return {"root": root}
         self.report(("dataset", "root"), f"must be a folder path in quotes (got {short_literal(root)})")
         return {}
 
@@ -242,6 +246,8 @@ class Resolver:
         tables = {name: self.table(("augment", name)) for name in self.table(("augment",))}
         for name, table in tables.items():
             after = table.get("after")
+            if after == NONE and NONE not in tables:
+                after = None
             if not NAME.fullmatch(name) or name == "clean":
                 why = (
                     "is the name for no augmentation: choose another name"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 
+from mmctl.errors import suggest
 from mmctl.recipe.problems import Problems
 from mmctl.recipe.resolved import Part, Resolved
 from mmctl.recipe.settings import Average, Centroids, Eval, Optimizer, Schedule, Split, Train
+from mmctl.registry.messages import semicolon
 
 
 def check_rules(resolved: Resolved, problems: Problems) -> None:
@@ -50,7 +52,8 @@ def check_rules(resolved: Resolved, problems: Problems) -> None:
     if isinstance(eval_, Eval):
         first, *weights = eval_.primary.split("/")
         if first not in eval_.splits:
-            problems.add(("eval", "primary"), f'"{first}" is not evaluated: add it to {ref("eval", "splits")}')
+            hint = semicolon(suggest(first, eval_.splits))
+            problems.add(("eval", "primary"), f'"{first}" is not evaluated: add it to {ref("eval", "splits")}{hint}')
         if isinstance(average, Average) and average.kind == "none" and "ema" in weights[:-1]:
             problems.add(("eval", "primary"), f"needs averaged weights; {ref('average', 'kind')}")
     if isinstance(centroids, Centroids) and centroids.estimator == "learned" and not centroids.normalize_centroids:

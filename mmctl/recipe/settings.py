@@ -8,12 +8,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from mmctl.recipe.metrics import checked_metric
 from mmctl.registry.parameters import CONFIG
+from mmctl.text import NAME_RULE
 
-Positive = Annotated[int, Field(ge=1)]
+MOST = 10**9
+"""Most steps or images; a larger number is a mistake."""
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Ramp = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
-Length = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)]
+Ramp = Count | Annotated[float, Field(ge=0, le=1)]
+Length = Positive | Annotated[float, Field(gt=0, le=1000)]
+MetricName = Annotated[str, AfterValidator(checked_metric)]
 
 
 def _like(pattern: str, words: str) -> AfterValidator:
@@ -41,9 +49,7 @@ class Split(Table):
         "balanced",
         description="balanced: equal numbers per class; natural: as in the data set; file: read from `file`.",
     )
-    seed: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Seed of the split. Default: the seed of the run."
-    )
+    seed: Seed | None = Field(None, description="Seed of the split. Default: the seed of the run.")
     on_shortage: Literal["redistribute", "cap", "error"] = Field(
         "redistribute",
         description="If a class is too small: label more of other classes, use fewer labels, or stop.",
@@ -51,7 +57,7 @@ class Split(Table):
     unlabeled: Literal["rest", "all"] = Field(
         "rest", description="Unlabelled images: the rest without labels, or all including the labelled images."
     )
-    val: Annotated[int, Field(ge=0)] | Share = Field(
+    val: Count | Share = Field(
         0,
         description="Training images (number or fraction) held out for validation, if the data set has no val split.",
     )
@@ -67,8 +73,8 @@ class Centroids(Table):
     rate: float = Field(
         0.5, ge=0, le=1, description="Weight of the new batch in a running mean; learning rate of learned centroids."
     )
-    every: int = Field(20, ge=1, description="exact: steps between two recomputations.")
-    images: int = Field(4096, ge=1, description="exact: largest number of labelled images in a recomputation.")
+    every: Positive = Field(20, description="exact: steps between two recomputations.")
+    images: Positive = Field(4096, description="exact: largest number of labelled images in a recomputation.")
     network: Literal["model", "ema"] = Field(
         "model", description="exact: the network (or its EMA) that computes the embeddings."
     )
@@ -135,8 +141,8 @@ class Train(Table):
     """Training: number of steps, batch sizes, precision, device, logging and checkpoints."""
 
     steps: int = Field(1000, ge=1, le=10**8, description="Number of training steps.")
-    batch: int = Field(64, ge=1, description="Labelled images per step.")
-    unlabeled_batch: int = Field(64, ge=1, description="Unlabelled images per step.")
+    batch: BatchSize = Field(64, description="Labelled images per step.")
+    unlabeled_batch: BatchSize = Field(64, description="Unlabelled images per step.")
     sampling: Literal["uniform", "balanced"] = Field(
         "uniform", description="Labelled batches: random, or with equal numbers of each class."
     )
@@ -148,10 +154,12 @@ class Train(Table):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device for training; auto = CUDA if available.")
     capture: Literal["auto", "off"] = Field("auto", description="CUDA graphs: auto = capture whole steps if possible.")
     compile: bool = Field(False, description="Compile the backbone with torch.compile (faster on a GPU).")
-    threads: Positive | None = Field(None, description="CPU threads. Default: all cores, shared by parallel runs.")
-    log_every: int = Field(50, ge=1, description="Steps between two logged points of the training curves.")
-    save_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")
-    keep: int = Field(2, ge=2, description="Number of newest checkpoints to keep.")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="CPU threads. Default: all cores, shared by parallel runs."
+    )
+    log_every: Positive = Field(50, description="Steps between two logged points of the training curves.")
+    save_every: Positive = Field(1000, description="Steps between two checkpoints.")
+    keep: int = Field(2, ge=2, le=10**6, description="Number of newest checkpoints to keep.")
     on_collapse: Literal["warn", "stop"] = Field(
         "warn", description="If training collapses: only warn, or stop the run as not converged (nc)."
     )
@@ -160,20 +168,14 @@ class Train(Table):
 class Eval(Table):
     """When, on which splits and by which metric the networks are evaluated."""
 
-    every: int = Field(500, ge=1, description="Steps between two evaluations.")
-    batch: int = Field(512, ge=1, description="Batch size of evaluations.")
+    every: Positive = Field(500, description="Steps between two evaluations.")
+    batch: BatchSize = Field(512, description="Batch size of evaluations.")
     splits: list[Annotated[str, _like(r"[a-z][a-z0-9_]*", "the name of a split")]] = Field(
         ["val", "test"],
         min_length=1,
         description="Splits to evaluate; those that the data set does not have are skipped.",
     )
-    primary: Annotated[
-        str,
-        _like(
-            r"[a-z][a-z0-9_]*(/(ema|raw)/(head|centroid))?/[a-z][a-z0-9_]*",
-            "SPLIT/METRIC or SPLIT/ema|raw/head|centroid/METRIC",
-        ),
-    ] = Field("test/accuracy", description="The metric by which runs are ranked.")
+    primary: MetricName = Field("test/accuracy", description="The metric by which runs are ranked.")
 
 
 class PublishedFigure(Table):
@@ -192,7 +194,7 @@ class Published(Table):
     std: Annotated[float, Field(ge=0)] | None = Field(None, description="Standard deviation over seeds.")
     figures: list[PublishedFigure] = Field([], description="Published results of this recipe with other values.")
     unit: str = Field("accuracy %", description="Unit of the value.")
-    metric: str = Field("test/accuracy", description="The metric of mmctl that is compared with it.")
+    metric: MetricName = Field("test/accuracy", description="The metric of mmctl that is compared with it.")
     selection: str = Field(description="How the checkpoint was selected: median20, last, unstated, ...")
     source: str = Field(description="Where it was published.")
     note: str | None = Field(None, description="Note about the result.")
@@ -211,13 +213,10 @@ class Top(Table):
 
     name: Annotated[
         str,
-        _like(
-            r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}",
-            "at most 80 letters, digits and . _ + -, starting with a letter or digit",
-        ),
-    ] = Field(description="Name of the recipe in lists. Default: the file name.")
-    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
-    note: str | None = Field(None, description="Note about the recipe.")
+        _like(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", NAME_RULE),
+    ] = Field(description="Name of the recipe in lists; not inherited. Default: the file name.")
+    seed: Seed = Field(0, description="Seed of all random numbers.")
+    note: str | None = Field(None, description="Note about the recipe; not inherited.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,13 +65,20 @@ def read_toml(path: Path) -> Source:
     """Read a TOML file; RecipeError if it cannot be read."""
     label = display_path(path)
     try:
-        if not path.is_file():
-            raise RecipeError([f"{label}: {'is not a file' if path.exists() else 'no such file'}"])
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would make mmctl wait
+            raise RecipeError([f"{label}: is not a file"])
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise RecipeError([f"{label}: no such file"]) from None
     except (OSError, ValueError) as error:
         raise RecipeError([f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
-    return parse_toml(raw, label)
+    try:
+        return parse_toml(raw, label)
+    except RecipeError as error:
+        if path.suffix == ".toml":
+            raise
+        raise RecipeError([f"{error}. Is this a recipe? Recipes are TOML files, named .toml."]) from error
 
 
 def parse_toml(raw: bytes, label: str) -> Source:

@@ -187,7 +187,11 @@ def _package() -> Iterator[Entry]:
 
 
 def _local(folder: Path) -> Iterator[Entry]:
-    for file in sorted(folder.glob("[!_]*.py")):
+    try:
+        files = sorted(folder.glob("[!_]*.py"))
+    except OSError as error:
+        raise PluginError(f"the folder of plugins, {folder}, cannot be read ({error.strerror}).") from None
+    for file in files:
         try:
             text = (raw := file.read_bytes()).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:

@@ -23,6 +23,7 @@ from pydantic.errors import PydanticUserError
 from mmctl.errors import PluginError
 from mmctl.plugin import SUPPLIED, LossTerm
 from mmctl.registry.messages import Fault, faults_of
+from mmctl.registry.optional import NONE, optional, without_none
 from mmctl.text import literal, short_literal
 
 OWN = {"dataset": ("name", "root"), "augment": ("name", "after"), "loss": ("name", "weight", "rampup", "ramp")}
@@ -171,6 +172,13 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {name: toml_value(f.default) for name, f in fields if not f.is_required() and f.default is not None}
 
 
+def written(checked: BaseModel) -> dict[str, Any]:
+    """The values as TOML data that is read as the same values: `none` where the default is not None."""
+    data: dict[str, Any] = toml_value(values(checked))
+    own_defaults = defaults(type(checked))
+    return data | {name: NONE for name, value in values(checked).items() if value is None and name in own_defaults}
+
+
 def check_table(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseModel | None, list[Fault]]:
     """Check a table against a model; returns the checked model, or None and all faults.
 
@@ -178,7 +186,7 @@ def check_table(model: type[BaseModel], table: Mapping[str, Any]) -> tuple[BaseM
     tuple, a string for a path and 1 for a float, as TOML needs it.
     """
     # Defaults are checked too: a float's default of 1 becomes 1.0, as it does when it is read from a recipe.
-    full = defaults(model) | dict(table)
+    full = defaults(model) | without_none(model, table)
     try:
         checked = model.model_validate_json(json.dumps(full), strict=True)
     except ValidationError as error:
@@ -217,11 +225,12 @@ def _args(doc: str) -> dict[str, str]:
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a model, simple enough for editors: without titles and nulls."""
-    described = model.model_json_schema(by_alias=True)
+    described, removable = model.model_json_schema(by_alias=True), optional(model)
     for name, about in described.get("properties", {}).items():
         about.pop("title", None)
         if "anyOf" in about:
             types = [part for part in about["anyOf"] if part != {"type": "null"}]
+            types += [{"const": NONE}] if name in removable else []
             about.pop("anyOf")
             about.update(types[0] if len(types) == 1 else {"anyOf": types})
         if about.get("default", 0) is None:
@@ -260,7 +269,7 @@ def _type(about: dict[str, Any]) -> str:
 
 def _bounds(about: dict[str, Any]) -> str:
     """`> 0, <= 1`; in a union whose types differ in their bounds, those of each type: `int >= 1 | float > 0, <= 1`."""
-    parts = about.get("anyOf", [])
+    parts = [part for part in about.get("anyOf", []) if part != {"const": NONE}]
     each = [_bounds(part) for part in parts]
     if len(set(each)) > 1:
         return " | ".join(f"{_type(part)} {bounds}" for part, bounds in zip(parts, each, strict=True) if bounds)

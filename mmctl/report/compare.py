@@ -21,8 +21,11 @@ from mmctl.store.metrics import LOWER, Metric, check_metric, is_share, metric_va
 from mmctl.store.rows import RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
+from mmctl.text import short_literal
 
 TESTS = ("auto", "paired", "welch", "permutation", "none")
+SHOWN = 3
+"""Settings that are named in a message about a configuration."""
 DataKey: TypeAlias = tuple[str, int | None]
 """The data hash and the number of labels: what runs must share to be compared."""
 
@@ -50,9 +53,10 @@ def compare(
     configs = store.configs(runs)
     grouped = sorted(_panels(runs, configs).items(), key=lambda item: (item[0][0], item[0][1] or 0))
     panels = [_panel(store, key, list(groups.values()), parsed, configs, count_nc, all_keys) for key, groups in grouped]
+    _add_names(panels, {run["uid"]: run["name"] for run in runs})
     if baseline is not None and not any(_named_by(panel, baseline) for panel in panels):
         rows = [row for panel in panels for row in panel["configurations"]]
-        known = {name for row in rows for name in (row["recipe"], row["method"], row["config_id"])}
+        known = {name for row in rows for name in (row["recipe"], *row["names"], row["method"])}
         raise UserError(f'--baseline "{baseline}": no such recipe, method or configuration.{suggest(baseline, known)}')
     for panel in panels:
         base = _baseline(panel, baseline)
@@ -61,6 +65,13 @@ def compare(
             for number in range(len(parsed)):
                 _test_against(base, panel["configurations"], number, test, is_share(parsed[number].name))
     return {"test": test, "panels": panels}
+
+
+def _add_names(panels: Sequence[Panel], names: Mapping[str, str]) -> None:
+    """Add the names of `mmctl run --name` to each configuration; names: the name of each run by its id."""
+    for panel in panels:
+        for row in panel["configurations"]:
+            row["names"] = sorted({names[run["uid"]] for run in row["runs"]} - {row["recipe"]})
 
 
 def _panels(runs: Sequence[RunRow], configs: Mapping[int, Config]) -> dict[DataKey, dict[str, list[RunRow]]]:
@@ -137,10 +148,11 @@ def _rank(mean: float | None, metric: Metric) -> tuple[bool, float]:
 
 
 def _named_by(panel: Panel, name: str) -> list[ConfigurationRow]:
-    """The configurations that a name means: an id, a recipe, a method, or the beginning of a run's id."""
+    """The configurations that a name means: an id, a name, a recipe, a method, or the beginning of a run id."""
     rows = panel["configurations"]
     for found in (
         [row for row in rows if row["config_id"] == name],
+        [row for row in rows if row["names"] == [name]],
         [row for row in rows if row["recipe"] == name],
         [row for row in rows if row["method"] == name],
     ):
@@ -155,9 +167,20 @@ def _baseline(panel: Panel, name: str | None) -> ConfigurationRow | None:
         return plain[0] if len(plain) == 1 else None
     found = _named_by(panel, name)
     if len(found) > 1:
-        ids = ", ".join(row["config_id"] for row in found)
-        raise UserError(f'--baseline "{name}": matches {len(found)} configurations; give the id of one: {ids}')
+        head = f'--baseline "{name}": matches {len(found)} configurations; give the id of one:'
+        raise UserError(head, *(f"  {_described(row, panel)}" for row in found))
     return found[0] if found else None
+
+
+def _described(row: ConfigurationRow, panel: Panel) -> str:
+    """A configuration in one line: its id, names, runs, and what distinguishes it from the others."""
+    at = panel["configurations"].index(row)
+    settings = [
+        f"{key}={short_literal(values[at])}" for key, values in panel["config"].items() if values[at] is not None
+    ]
+    names = " ".join(dict.fromkeys((row["recipe"], *row["names"])))
+    words = [names, f"method {row['method']}", f"{len(row['runs'])} runs", *settings[:SHOWN]]
+    return f"{row['config_id']}  {', '.join(words)}"
 
 
 def _test_against(

@@ -46,13 +46,17 @@ def configuration_row(
     last, hardware = runs[-1], _hardware(behind)
     if repeated := len(finished) - len(counted):
         notes.append(f"{last['recipe']}: {repeated} runs repeat a seed; only the newest run of a seed counts")
+    notes += [f"not counted: {run['unreadable']}" for run in runs if run["unreadable"]]
+    notes += [
+        f"{run['uid']} was altered, so that it stands alone: {run['altered'][0]}" for run in runs if run["altered"]
+    ]
     if len(hardware) > 1:
         parts = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in hardware.items())
         notes.append(f"{last['recipe']}: its mean mixes {parts}; precision:fp32 or device:cpu selects one kind")
     return {
         "config_id": last["config_id"], "recipe": last["recipe"], "method": last["method"], "labeler": last["labeler"],
         "labels": labels, "counts": dict(sorted(Counter(run["state"] for run in runs).items())), "hardware": hardware,
-        "runs": compared,
+        "altered": bool(last["altered"]), "runs": compared,
         "values": [
             {
                 **_figures(values_by_seed(compared, number), metric, published, last["primary_metric"]),

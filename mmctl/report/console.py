@@ -8,22 +8,28 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.filesize import decimal
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from mmctl.store.metrics import is_share
+from mmctl.terminal import styled
+from mmctl.text import printable_lines
 
 Row = TypeVar("Row")
 GAP = 2
 WIDEST = 44
 """The largest width of a column."""
+CUT = 12
+"""The smallest width to which a column of text is cut."""
 PROSE = 24
 """The smallest width of a column of sentences."""
 STYLES = {
@@ -57,47 +63,121 @@ def column(title: str, rows: Sequence[Row], cell: Callable[[Row], str], rank: in
     return Column(title, rank, right, [cell(row) for row in rows])
 
 
-def console() -> Console:
-    """The console for tables; without colours and not limited in width if the output is not a terminal."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
+class SafeConsole(Console):
+    """A console that escapes the control characters of its texts; its own colours and cursor movements pass."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of a text, escaped."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(printable_lines(part.text), part.style)
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """The console for a stream, by default standard output.
+
+    It has no colours and no limit of its width if the stream is not a terminal.
+    """
+    stream = stream or sys.stdout
+    terminal = stream.isatty()
     # In a pipe there is no width to keep to, unless one is given.
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 1000
+    width = None if terminal or "COLUMNS" in os.environ else 1000
+    plain = bool(os.environ.get("NO_COLOR")) or not terminal
     how: dict[str, Any] = {"color_system": None, "force_terminal": False} if plain else {}
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, **how)
+    return SafeConsole(file=styled(stream), width=width, highlight=False, markup=False, emoji=False, **how)
 
 
 def print_table(columns: Sequence[Column], out: Console) -> None:
-    """Print a table; columns that do not fit are left out and named below it."""
-    kept = [column for column in columns if any(column.cells)]
-    hidden: list[Column] = []
-    while kept and sum(column.width() + GAP for column in kept) - GAP > out.width and any(c.rank for c in kept):
-        least = max(kept, key=lambda column: column.rank)
-        kept.remove(least)
-        hidden.append(least)
-    table = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for column in kept:
-        table.add_column(
-            Text(column.title),
-            justify="right" if column.right else "left",
-            no_wrap=not column.prose,
-            overflow="fold" if column.prose else "ellipsis",
-            max_width=None if column.prose else WIDEST,
-        )
-    for row in zip(*(column.cells for column in kept), strict=True):
-        cells = zip(row, kept, strict=True)
-        table.add_row(*(Text(c if column.prose else cut(c), style=STYLES.get(c, "")) for c, column in cells))
-    out.print(table)
+    """Print a table; columns that have no room are left out and named below it.
+
+    Sentences that have no room beside the other columns are printed below each row.
+    """
+    filled = [column for column in columns if any(column.cells)]
+    prose = [column for column in filled if column.prose]
+    plain = [column for column in filled if not column.prose]
+    room = out.width - sum(column.width() + GAP for column in prose)
+    below = bool(prose) and _needs([column for column in plain if not column.rank]) > room
+    limits = _fit(plain, out.width if below else room)
+    kept = [column for column in filled if id(column) in limits or (column.prose and not below)]
+    rows = [
+        [_cell(column, column.cells[n], limits.get(id(column))) for column in kept] for n in range(len(filled[0].cells))
+    ] if filled else []  # fmt: skip
+    if not below:
+        out.print(_grid(kept, limits, rows, True))
+    for n, row in enumerate(rows if below else ()):
+        out.print(_grid(kept, limits, [row], n == 0))
+        for column in prose:
+            out.print(Padding(Text(column.cells[n]), (0, 0, 0, 2 * GAP)))
+    hidden = [column.title for column in plain if id(column) not in limits]
     if hidden:
-        print_line(
-            out, f"(no room for: {', '.join(column.title for column in reversed(hidden))}; all is in --json)", "dim"
+        print_line(out, f"(no room for: {', '.join(hidden)}; all is in --json)", "dim")
+
+
+def _needs(columns: Sequence[Column]) -> int:
+    return sum(column.width() + GAP for column in columns) - GAP
+
+
+def _fit(columns: Sequence[Column], width: int) -> dict[int, int]:
+    """The columns that have room in a width, by `id`, with the width of each: those without a rank, then by rank."""
+    kept = {id(column): column.width() for column in columns if not column.rank}
+    free = width - _needs([column for column in columns if not column.rank])
+    ranked = sorted((column for column in columns if column.rank), key=lambda column: column.rank)
+    for column in ranked:
+        if column.width() + GAP <= free:
+            kept[id(column)] = column.width()
+            free -= column.width() + GAP
+    # What is left over is enough for a part of a text.
+    cut_one = next((c for c in ranked if id(c) not in kept and not c.right and free >= CUT + GAP), None)
+    if cut_one is not None:
+        kept[id(cut_one)] = free - GAP
+    while free < 0 and (
+        longest := max((id(c) for c in columns if id(c) in kept and not c.right), key=kept.__getitem__)
+    ):
+        if kept[longest] <= CUT:
+            break
+        kept[longest] -= 1
+        free += 1
+    return kept
+
+
+def _cell(column: Column, text: str, limit: int | None) -> Text:
+    return Text(text if limit is None else cut(text, limit), style=STYLES.get(text, ""))
+
+
+def _grid(
+    columns: Sequence[Column], limits: Mapping[int, int], rows: Sequence[Sequence[Text]], head: bool
+) -> RichTable:
+    table = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_header=head)
+    for column in columns:
+        limit = limits.get(id(column))
+        table.add_column(
+            _cell(column, column.title, limit),
+            justify="right" if column.right else "left",
+            no_wrap=limit is not None,
+            overflow="fold",
+            min_width=limit,
+            max_width=limit,
         )
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def print_line(out: Console, text: str, style: str = "") -> None:
     """Print a text, wrapped between words at the width of the terminal."""
     out.print(Text(text, style=style))
+
+
+def print_list(out: Console, head: str, items: Sequence[str]) -> None:
+    """Print a heading and items, separated by commas; lines break between items only."""
+    line = head
+    for n, item in enumerate(items):
+        piece = item + ("," if n < len(items) - 1 else "")
+        if cell_len(f"{line} {piece}") > out.width and line != head:
+            print_line(out, line)
+            line = " " * GAP + piece
+        else:
+            line = f"{line} {piece}"
+    print_line(out, line)
 
 
 def print_heading(out: Console, text: str) -> None:

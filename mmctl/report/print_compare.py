@@ -116,12 +116,19 @@ def _explain(test: Against) -> str:
 
 
 def _named(rows: Sequence[ConfigurationRow]) -> list[Named]:
-    """Each configuration by its recipe, with the beginning of its id where several have the same recipe."""
-    recipes = Counter(row["recipe"] for row in rows)
+    """Each configuration by its recipe and --name; with the beginning of its id where several have the same."""
+    titles = [_title(row) + (" (altered)" if row["altered"] else "") for row in rows]
+    times = Counter(titles)
     return [
-        (printable(row["recipe"]) + (f" {printable(row['config_id'])[:6]}" if recipes[row["recipe"]] > 1 else ""), row)
-        for row in rows
+        (printable(title) + (f" {printable(row['config_id'])[:6]}" if times[title] > 1 else ""), row)
+        for title, row in zip(titles, rows, strict=True)
     ]
+
+
+def _title(row: ConfigurationRow) -> str:
+    """`fast (digits)` for runs of `mmctl run digits --name fast`."""
+    names = row.get("names", [])
+    return f"{', '.join(names)} ({row['recipe']})" if names else row["recipe"]
 
 
 def _range(low: float | None, high: float | None, name: str, sign: bool = False) -> str:

@@ -37,8 +37,8 @@ def print_evaluation(found: EvaluationResult) -> None:
     print_table(columns + matrix if fits else columns, out)
     if not fits:
         print_line(out, "(no room for the confusion matrix; it is in --json)", "dim")
-    if not found["exact"]:
-        print_line(out, "note: trained on other hardware or software, so the last digits may differ")
+    for line in found["changes"]:
+        print_line(out, f"note: {printable(line)}, so figures may differ")
 
 
 def _metric(name: str, value: float | None) -> str:

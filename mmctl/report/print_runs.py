@@ -16,6 +16,7 @@ from mmctl.report.console import (
     file_size,
     print_heading,
     print_line,
+    print_list,
     print_table,
     spark,
     spread,
@@ -43,20 +44,20 @@ def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
     title = metrics.pop() if len(metrics) == 1 else "primary"
     columns = [
         column("#", rows, lambda row: str(row["number"]), right=True),
-        column("run", rows, lambda row: printable(row["uid"])),
+        column("run", rows, lambda row: printable(row["uid"]), 1),
         column("state", rows, shown_state),
-        column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", right=True),
+        column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", 2, right=True),
         column(title, rows, lambda row: figure(row["value"], row["metric"]), right=True),
-        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 3, right=True),
-        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 2, right=True),
-        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 1, right=True),
-        column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 6, right=True),
-        column("labels", rows, lambda row: str(row["labeled"] or ""), 4, right=True),
-        column("seed", rows, lambda row: str(row["seed"]), 7, right=True),
-        column("method", rows, lambda row: printable(row["method"]).removeprefix("mmctl:"), 5),
-        column("name", rows, lambda row: printable(row["name"]) if row["name"] not in row["uid"] else "", 8),
-        column("tags", rows, lambda row: printable(" ".join(row["tags"])), 9),
-        column("reason", rows, lambda row: printable(row["reason"]), 10),
+        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 5, right=True),
+        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 4, right=True),
+        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 3, right=True),
+        column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 8, right=True),
+        column("labels", rows, lambda row: str(row["labeled"] or ""), 6, right=True),
+        column("seed", rows, lambda row: str(row["seed"]), 9, right=True),
+        column("method", rows, lambda row: printable(row["method"]).removeprefix("mmctl:"), 7),
+        column("name", rows, lambda row: printable(row["name"]) if row["name"] not in row["uid"] else "", 10),
+        column("tags", rows, lambda row: printable(" ".join(row["tags"])), 11),
+        column("reason", rows, lambda row: printable(row["reason"]), 12),
     ]
     print_table(columns, out)
     used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
@@ -74,7 +75,8 @@ def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
 
 def shown_state(row: ListingRow | RunDetails) -> str:
     """The state for people: `running?` without a heartbeat from another machine."""
-    return "running?" if row["silent"] else printable(row["state"])
+    state = "running?" if row["silent"] else printable(row["state"])
+    return f"{state}, altered" if row["altered"] else state
 
 
 def print_run(run: RunDetails, out: Console) -> None:
@@ -114,6 +116,11 @@ def print_run(run: RunDetails, out: Console) -> None:
 def print_difference(found: Difference, out: Console) -> None:
     """The table of `mmctl diff`; what does not change the result is marked."""
     rows = list(found["differences"].items())
+    for uid, sentences in found["altered"].items():
+        for sentence in sentences:
+            print_line(out, f"{printable(uid)} was altered: {printable(sentence)}", "yellow")
+    if not rows and found["altered"]:
+        return
     if not rows:
         print_line(out, "no difference")
         return
@@ -147,12 +154,15 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     state += f", {run['rate']:.3g} steps/s, {duration(run['eta'] or 0)} left" if run["rate"] else ""
     state += f": {printable(run['reason'])}" if run["reason"] else ""
     facts.append(("progress", state))
+    facts.append(("unreadable", printable(run["unreadable"])))
+    facts += [("altered", printable(one)) for one in run["altered"]]
+    facts += [("journal", printable(one)) for one in run["bad_lines"]]
     resumed = [
         f"{one['n']} from step {one['from_step']} on {printable(one.get('host'))}" for one in run["attempts"][1:]
     ]
     facts.append(("attempts", ", ".join(["1", *resumed]) if resumed else ""))
     facts.append(("hardware", "; ".join(dict.fromkeys(map(hardware_line, run["attempts"])))))
-    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software)"))
+    facts.append(("exact", "" if run["exact"] else "no (resumed on different hardware or software, or with changes)"))
     facts.append(
         (
             "recipe",
@@ -193,8 +203,8 @@ def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, 
         column("weights", rows, lambda row: printable(row["weights"])),
         column("predictor", rows, lambda row: printable(row["predictor"])),
     ]
-    for name in METRICS:
-        columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), right=True))
+    for rank, name in enumerate(METRICS):
+        columns.append(column(TITLES.get(name, name), rows, partial(_metric, name), rank, right=True))
     print_table(columns, out)
     primary = run["metric"].split("/")
     for row in rows:
@@ -202,7 +212,7 @@ def _print_evaluations(rows: Sequence[Evaluation], split: str, run: RunDetails, 
         if [split, row["weights"], row["predictor"]] == primary[:3] and recalls:
             names = _list(run["data"].get("classes")) or list(range(len(recalls)))
             pairs = zip(names, recalls, strict=False)
-            print_line(out, "recall, %: " + ", ".join(f"{printable(name)} {_share(value)}" for name, value in pairs))
+            print_list(out, "recall, %:", [f"{printable(name)} {_share(value)}" for name, value in pairs])
 
 
 def _metric(name: str, row: Evaluation) -> str:

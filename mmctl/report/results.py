@@ -70,6 +70,7 @@ class RunDetails(ListingRow):
     """All that `mmctl show` knows about a run."""
 
     folder: str
+    bad_lines: list[str]  # what is wrong with lines of its journals, which are left out
     seconds: float
     data: dict[str, Setting]
     attempts: list[dict[str, Setting]]
@@ -95,6 +96,7 @@ class Difference(TypedDict):
     b: str
     titles: list[str]
     same_configuration: bool
+    altered: dict[str, list[str]]  # what was edited in the folder of a run
     differences: dict[str, list[Setting]]
 
 
@@ -138,9 +140,11 @@ class ConfigurationRow(TypedDict):
 
     config_id: str
     recipe: str
+    names: NotRequired[list[str]]  # those that `mmctl run --name` gave to its runs
     method: str
     labeler: str | None
     labels: int | None
+    altered: bool  # the run folder was edited: a configuration of its own, with one run
     counts: dict[str, int]  # runs by state
     hardware: dict[str, list[int | None]]  # "fp32 on CPU" -> seeds of the runs behind the mean
     runs: list[ComparedRun]
@@ -177,7 +181,11 @@ class Comparison(TypedDict):
 
 
 class EvaluationResult(TypedDict):
-    """What `mmctl evaluate` finds; `logged` are the metrics that training wrote down at the same step."""
+    """What `mmctl evaluate` finds.
+
+    logged: the metrics that training wrote down at the same step; skipped: newer checkpoints that are damaged, and why;
+    changes: what was edited in the run folder or is not as in training, so that figures can differ.
+    """
 
     run: str
     step: int
@@ -193,6 +201,8 @@ class EvaluationResult(TypedDict):
     agreement: float
     exact: bool
     logged: dict[str, float]
+    skipped: list[str]
+    changes: list[str]
 
 
 def as_number(value: object) -> float:

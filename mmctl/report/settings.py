@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from mmctl.identity import matters
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.rows import StoredRecord
+from mmctl.store.select import flatten
 
 VERSION = "version of "
-
-
-def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
-    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config} if prefix else {}
-    flat: dict[str, Setting] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def versions(about: StoredRecord) -> dict[str, Setting]:
@@ -26,8 +17,7 @@ def versions(about: StoredRecord) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for part in about["components"]:
         where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
-        text = f"{part.get('name')} {part.get('version')} {part.get('file_hash') or ''}"
-        found[VERSION + where] = text.strip()
+        found[VERSION + where] = " ".join(str(part[key]) for key in ("name", "version", "file_hash") if part.get(key))
     return found
 
 

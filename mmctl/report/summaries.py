@@ -10,11 +10,12 @@ from typing import cast
 
 from mmctl.report.published import published_value
 from mmctl.report.results import Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
-from mmctl.report.settings import flatten, versions
+from mmctl.report.settings import versions
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
+from mmctl.store.select import flatten
 from mmctl.store.store import Store
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
@@ -41,7 +42,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
-            "silent": run["silent"],
+            "silent": run["silent"], "unreadable": run["unreadable"], "altered": run["altered"],
         }  # fmt: skip
         if run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
@@ -56,12 +57,11 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
     published = published_value(about["published"], run["primary_metric"], run["primary_metric"])
     if published and row["value"] is not None:
         published["distance"] = row["value"] - published["value"]
-    notes: list[Note] = [{"t": run["created"], "text": str(about["note"])}] if about.get("note") else []
-    notes += [{"t": one["t"], "text": str(one["body"].get("text", ""))} for one in store.events(run, "note")]
     folder = store.runs_dir / run["uid"]
     return {
         **row,
         "folder": str(folder),
+        "bad_lines": store.bad_lines(run),
         "seconds": store.seconds(run),
         "data": {key: value for key, value in store.data(run).items() if key not in ("e", "t")},
         "attempts": [
@@ -71,7 +71,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "states": [{"t": one["t"], **one["body"]} for one in store.events(run, "state")],
         "evaluations": _newest_evaluations(store, run),
         "alerts": [one["body"] for one in store.events(run, "alert")],
-        "notes": notes,
+        "notes": notes_of(store, run),
         # Path.is_dir raises where a name is longer than the file system allows.
         "checkpoints": [
             cast(Checkpoint, {key: value for key, value in one.items() if key != "run"}
@@ -87,6 +87,13 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "config": about["config"], "components": list(about["components"]),
         "environment": about["environment"], "git": about["git"], "command": about.get("command"),
     }  # fmt: skip
+
+
+def notes_of(store: Store, run: RunRow) -> list[Note]:
+    """The notes of a run, oldest first."""
+    first = store.about(run).get("note")
+    notes: list[Note] = [{"t": run["created"], "text": str(first)}] if first else []
+    return notes + [{"t": one["t"], "text": str(one["body"].get("text", ""))} for one in store.events(run, "note")]
 
 
 def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Difference:
@@ -105,6 +112,7 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         "b": b["uid"],
         "titles": [f"#{run['number']} {run['name']} s{run['seed']}" for run in (a, b)],
         "same_configuration": a["config_id"] == b["config_id"],
+        "altered": {run["uid"]: run["altered"] for run in (a, b) if run["altered"]},
         "differences": {key: row for key, row in rows.items() if everything or row[0] != row[1]},
     }
 
@@ -149,4 +157,7 @@ def _add_speed(folder: Path, row: ListingRow) -> None:
     rate, step, total = beat.get("rate"), beat.get("step"), row["total_steps"]
     if isinstance(rate, (int, float)) and isinstance(step, int) and math.isfinite(rate) and rate > 0:
         row["step"] = max(step, row["step"])
-        row["rate"], row["eta"] = rate, (total - row["step"]) / rate if total else None
+        left = beat.get("left")  # with evaluations; absent in the folders of older versions
+        if not isinstance(left, (int, float)) or not 0 < left < math.inf:
+            left = (total - row["step"]) / rate if total else None
+        row["rate"], row["eta"] = rate, left

@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from mmctl.run_folder.lease import now
+from mmctl.run_folder.values import DEPTH, Json, deeper_than, number, text, whole, words
 from mmctl.text import to_json
-
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-"""A value that a JSON text can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +25,8 @@ class Event:
     keys: ClassVar[Mapping[str, str]] = {}
     needs: ClassVar[Sequence[str]] = ()  # fields without which a line is no event of this kind
 
-    t: int | None = None  # when; None = the moment of writing
+    t: int | None = None  # when, for people; None = the moment of writing. Order comes from attempts and offsets
+    after: int | None = None  # of an event from outside training: the last attempt at that time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,7 @@ class Attempt(Event):
     versions: Mapping[str, Json] = field(default_factory=dict)
     exact: bool = True  # continues bit for bit what came before
     overrides: Mapping[str, Json] = field(default_factory=dict)
+    identity: str | None = None  # verify.identity_hash of the record that this attempt trained from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,8 @@ class Checkpoint(Event):
     reason: str | None = None
     path: str | None = None
     bytes: int | None = None
-    sha256: str | None = None
+    sha256: str | None = None  # of its tensors
+    manifest: str | None = None  # SHA-256 of its manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +189,8 @@ KINDS: dict[str, type[Event]] = {
 def encode(event: Event) -> bytes:
     """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
     line = {"e": event.kind} | {key: getattr(event, name) for name, key, *_ in _FIELDS[type(event)]}
+    if event.after is None:
+        del line["after"]
     line["t"] = now() if event.t is None else event.t
     return to_json(line).encode() + b"\n"
 
@@ -195,47 +198,44 @@ def encode(event: Event) -> bytes:
 def decode(line: bytes | str) -> Event | None:
     """The event of a line; None for another kind (of a newer mmctl), or where the line is damaged."""
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        return parse(line)
+    except ValueError:
         return None
-    made = KINDS.get(found["e"]) if isinstance(found, dict) and isinstance(found.get("e"), str) else None
-    if made is None:
+
+
+def parse(line: bytes | str) -> Event | None:
+    """The event of a line; None for a kind of a newer mmctl, ValueError that says what is wrong with a damaged line."""
+    content = line if isinstance(line, str) else line.decode("utf-8", "surrogatepass")
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(found, dict) or not isinstance(found.get("e"), str):
+        raise ValueError('no JSON object with a kind "e"')
+    if (made := KINDS.get(found["e"])) is None:
         return None
-    given: dict[str, Any] = {"t": whole(found.get("t"))}
+    if content.count("[") + content.count("{") > DEPTH and deeper_than(found, DEPTH):
+        raise ValueError("nested too deeply")
+    given: dict[str, Any] = dict(_EMPTY[made])
+    given["t"] = whole(found.get("t"))
     for name, key, convert, has_default in _FIELDS[made]:
-        value = convert(found.get(key))
-        if value is None and name in made.needs:
-            return None
-        if value is not None or not has_default:  # an empty field has the default of its class, if there is one
+        value = found.get(key)
+        if value is not None:
+            value = convert(value)
+        if value is not None:
             given[name] = value
-    return made(**given)
-
-
-def text(value: object) -> str:
-    """Any value as text that SQLite takes."""
-    if isinstance(value, str) and value.isascii():
-        return value
-    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def whole(value: object) -> int | None:
-    """A whole number that fits a database, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def number(value: object) -> float | None:
-    """A number, or None."""
-    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e308 else None
-
-
-def words(value: object) -> list[str]:
-    """The texts of a list."""
-    return [text(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []
+        elif name in made.needs:
+            raise ValueError(f'"{found["e"]}" without "{key}"')
+        elif not has_default:
+            given[name] = convert(None)
+    event = object.__new__(made)  # several times as fast as the constructor of a frozen dataclass
+    event.__dict__.update(given)
+    return event
 
 
 _CONVERT: dict[str, Callable[[object], object]] = {
     "str": lambda value: text(value) or None,
-    "str | None": lambda value: None if value is None else text(value),
+    "str | None": text,
     "int": whole,
     "int | None": whole,
     "float | None": number,
@@ -262,3 +262,10 @@ _FIELDS = {
     for kind in KINDS.values()
 }
 """(field, key in the file, conversion, whether it has a default) of each kind, without the time."""
+
+_EMPTY = {
+    kind: {one.name: one.default for one in fields(kind) if one.default is not MISSING}
+    | {one.name: one.default_factory() for one in fields(kind) if one.default_factory is not MISSING}
+    for kind in KINDS.values()
+}
+"""The defaults of each kind; nobody changes them."""

@@ -6,24 +6,30 @@ outside of it (evaluate, tag, note). The journal is the truth: the database is m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from mmctl.errors import EnvironmentFault
-from mmctl.run_folder.events import Event, decode, encode
+from mmctl.filesystem import open_file, share
+from mmctl.run_folder.events import Event, encode, parse
 
 PAUSE = 0.5
 """Seconds between two writes; kill -9 loses at most the events of this time."""
 EVENTS = 1000
 """This many waiting events are written at once."""
+SIZE, LINE_SIZE = 2**31, 2**24
+"""Bytes of a journal and of one line; what is larger is not read."""
 
 
 E = TypeVar("E", bound=Event)
@@ -45,7 +51,7 @@ class Journal:
         self._wake = threading.Condition()
         self._writing = threading.Lock()
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._fd = _open(self.path)
         except OSError as error:
             raise EnvironmentFault(f"{self.path}: cannot write the journal ({error.strerror}).") from None
         self._rest = _mend(self._fd)
@@ -147,7 +153,7 @@ def path_of(folder: Path, attempt: int) -> Path:
 
 def attempts(folder: Path) -> list[int]:
     """The attempts that have a journal, in order; 0 is everything outside training."""
-    names = (re.fullmatch(r"journal\.(0|[1-9]\d{0,5})\.jsonl", path.name) for path in folder.iterdir())
+    names = (re.fullmatch(r"journal\.(0|[1-9][0-9]{0,5})\.jsonl", name) for name in os.listdir(folder))  # noqa: PTH208
     return sorted(int(name[1]) for name in names if name)
 
 
@@ -157,10 +163,11 @@ def next_attempt(folder: Path) -> int:
 
 
 def append(folder: Path, event: Event) -> None:
-    """Write one event from outside training; several processes may do so at the same time."""
+    """Write one event from outside training, with the last attempt; several processes may do so at the same time."""
     path = path_of(folder, 0)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        event = replace(event, after=max(attempts(folder), default=0))
+        fd = _open(path)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX)
             os.write(fd, _mend(fd) + encode(event))
@@ -171,6 +178,21 @@ def append(folder: Path, event: Event) -> None:
         raise EnvironmentFault(f"{path}: cannot write the journal ({error.strerror}).") from None
 
 
+def _open(path: Path) -> int:
+    """Open a journal for writing; OSError if it is anything but a file."""
+    # O_NONBLOCK: not even a FIFO makes the writer wait.
+    flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT, 0o666)
+        share(path)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return fd
+
+
 def _mend(fd: int) -> bytes:
     # A line break where a writer was killed in the middle of a line, so that the next line is whole.
     size = os.fstat(fd).st_size
@@ -178,24 +200,34 @@ def _mend(fd: int) -> bytes:
 
 
 class Line(NamedTuple):
-    """One event of a journal file."""
+    """One line of a journal file: an event, or what is wrong with it, or neither (of a newer mmctl)."""
 
-    event: Event
+    event: Event | None
     offset: int  # of the byte after it
     raw: bytes  # as written, with what this mmctl does not know of it
+    fault: str | None = None
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[Line]:
-    """Each event from a byte offset on; half-written, damaged and unknown lines are left out."""
-    with path.open("rb") as lines:
-        lines.seek(offset)
-        for line in lines:
-            if not line.endswith(b"\n"):
-                return  # still being written, or cut off by a kill
+    """Each whole line from a byte offset on; OSError or ValueError if it is not a file or is too large."""
+    with open_file(path, SIZE) as file:
+        file.seek(offset)
+        while line := file.readline(LINE_SIZE):
             offset += len(line)
-            event = decode(line)
-            if event is not None:
-                yield Line(event, offset, line)
+            if line.endswith(b"\n"):
+                try:
+                    yield Line(None if line.isspace() else parse(line), offset, line)
+                except ValueError as error:
+                    yield Line(None, offset, b"", str(error))
+            elif len(line) < LINE_SIZE:
+                return  # still being written, or cut off by a kill
+            else:
+                while (line := file.readline(LINE_SIZE)) and not line.endswith(b"\n"):
+                    offset += len(line)
+                offset += len(line)
+                if not line:
+                    return
+                yield Line(None, offset, b"", f"longer than {LINE_SIZE} bytes")
 
 
 def read_events(folder: Path, kind: type[E]) -> Iterator[E]:

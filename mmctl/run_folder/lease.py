@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
+from mmctl.filesystem import read_file, share
 from mmctl.text import to_json
 
 FILE = "lease"
@@ -47,7 +48,8 @@ class Lease:
         if _mine(key):
             raise ResumeRefused(_refusal(self.folder, _held[key].content))
         try:
-            self._fd = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+            self._fd = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+            share(self.folder / FILE)
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             if self._fd < 0:
@@ -62,7 +64,7 @@ class Lease:
             ) from None
         _held[key] = self
         self.content = {"host": host(), "boot": boot(), "pid": os.getpid(), "started": process_start(), "since": now()}
-        self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0}
+        self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0, "left": 0.0}
         self._put()
         self._thread = threading.Thread(target=self._work, name="lease", daemon=True)
         self._thread.start()
@@ -78,9 +80,12 @@ class Lease:
         _held.pop(_key(self.folder), None)
         os.close(self._fd)
 
-    def beat(self, step: int, total: int, rate: float) -> None:
-        """Say how far the run is (steps, steps in all, steps a second); the file follows each two seconds."""
-        self.content.update(step=step, total=total, rate=rate)
+    def beat(self, step: int, total: int, rate: float, left: float = 0.0) -> None:
+        """Say how far the run is: steps, steps in all, steps a second, seconds left; the file follows each two seconds.
+
+        The seconds left include evaluation and saving, the steps a second do not.
+        """
+        self.content.update(step=step, total=total, rate=rate, left=left)
 
     def _work(self) -> None:
         beat = 0
@@ -103,8 +108,8 @@ def read(folder: Path) -> dict[str, object] | None:
     if _mine(key):
         return dict(_held[key].content)
     try:
-        content = json.loads((folder / FILE).read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(read_file(folder / FILE, 16 * SIZE))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -114,10 +119,10 @@ def holder(folder: Path) -> dict[str, object] | None:
     if _mine(_key(folder)):
         return read(folder)
     try:
-        fd = os.open(folder / FILE, os.O_RDWR)
+        fd = os.open(folder / FILE, os.O_RDWR | os.O_NONBLOCK)
     except OSError:
         try:
-            fd = os.open(folder / FILE, os.O_RDONLY)
+            fd = os.open(folder / FILE, os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             return None
     try:
@@ -154,7 +159,8 @@ def _mine(key: Path) -> bool:
 
 def _refusal(folder: Path, content: dict[str, object]) -> str:
     since = content.get("since", content.get("started"))
-    when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if isinstance(since, int) else ""
+    since = since if isinstance(since, int) and 0 < since < 2**47 else None  # a year below 6500
+    when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if since else ""
     who = f"{content.get('pid', '?')}@{content.get('host', '?')}"
     remedy = f"Wait for it, or stop it on that machine: kill {content.get('pid', 'PID')}"
     return f"{folder.name}: is already running: process {who}{when}. {remedy}"

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from mmctl.errors import UserError
+from mmctl.filesystem import read_file
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points, State
 from mmctl.run_folder.upgrade import FORMAT, Config, upgrade_record
+from mmctl.run_folder.values import DEPTH, deeper_than
 
 
 class Component(TypedDict):
@@ -48,8 +50,12 @@ class RunRecord(TypedDict):
     components: list[Component]
     environment: Config
     git: Config | None
+    identity: NotRequired[str]  # verify.identity_hash of this record
+    recipe_hash: NotRequired[str]  # SHA-256 of recipe.toml
 
 
+SIZE = 2**26
+"""A larger run.json is not read, in bytes."""
 NEEDED = {"uid": str, "config": dict, "components": list, "primary": str, "total_steps": int}
 """Keys without which a run can be neither resumed nor evaluated."""
 
@@ -57,7 +63,7 @@ NEEDED = {"uid": str, "config": dict, "components": list, "primary": str, "total
 def read_record(folder: Path) -> RunRecord:
     """The run.json of a run folder, in today's format; UserError where there is none that can be read."""
     try:
-        found = json.loads((folder / "run.json").read_bytes())
+        found = load_record(folder)
         made = found.get("format")
         if isinstance(made, int) and made > FORMAT:
             raise UserError(
@@ -68,17 +74,32 @@ def read_record(folder: Path) -> RunRecord:
         for key, kind in NEEDED.items():
             if not isinstance(record.get(key), kind):
                 raise ValueError(f'"{key}" is missing or has the wrong type')
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
     return cast(RunRecord, record)
 
 
+def load_record(folder: Path) -> Config:
+    """The JSON object in run.json as it is written there; OSError or ValueError where there is none."""
+    try:
+        found = json.loads(read_file(folder / "run.json", SIZE))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    if deeper_than(found, DEPTH):
+        raise ValueError("nested too deeply")
+    return found
+
+
+def states(folder: Path) -> list[str]:
+    """The states of the run that its journals name, in their order."""
+    return [event.state for event in journal.read_events(folder, State)]
+
+
 def last_state(folder: Path) -> str | None:
     """The state that the journal ends with."""
-    state = None
-    for event in journal.read_events(folder, State):
-        state = event.state
-    return state
+    return next(reversed(states(folder)), None)
 
 
 def last_scores(folder: Path) -> str:
@@ -91,3 +112,9 @@ def last_scores(folder: Path) -> str:
     if not isinstance(accuracy, float) or not isinstance(balanced, float):
         return ""
     return f", {split} accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %"
+
+
+def full_metric_name(metric: str, weights: str) -> str:
+    """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
+    split, *middle, last = metric.split("/")
+    return "/".join((split, *(middle or (weights, "head")), last))

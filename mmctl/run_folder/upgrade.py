@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias, cast
 
-from mmctl.identity import config_id_of
+from mmctl.identity import COUNTED_BEFORE, config_id_of
 
 Setting: TypeAlias = "bool | int | float | str | list[Setting] | dict[str, Setting] | None"
 """A value of a recipe or of run.json."""
@@ -41,9 +41,9 @@ def _value(table: str, key: str, value: Setting) -> Setting:
 
 
 def upgrade_record(record: Config) -> Config:
-    """A run.json of any older format as one of today's."""
+    """A run.json of any older version as one of today's, so that old and new runs of one configuration are one."""
     if record.get("format") != 1:
-        return record
+        return record | _present_id(record)
     made = record | {"format": FORMAT}
     cell = made.pop("cell", None)
     config, components = record.get("config"), record.get("components")
@@ -51,11 +51,22 @@ def upgrade_record(record: Config) -> Config:
         made["config"] = config = upgrade_recipe(config)
     if isinstance(components, list):
         made["components"] = components = [_component(one) for one in components]
-    try:  # so that old and new runs of one configuration are compared as one
+    try:
         made["config_id"] = config_id_of(cast(Config, config), cast(list[Config], components))
     except (KeyError, TypeError, AttributeError):
         made["config_id"] = cell
     return made
+
+
+def _present_id(record: Config) -> Config:
+    """Today's config_id, if the recorded one is that of an older version; a wrong one stays wrong."""
+    config, components = cast(Config, record.get("config")), cast(list[Config], record.get("components"))
+    try:
+        if record.get("config_id") == config_id_of(config, components, COUNTED_BEFORE):
+            return {"config_id": config_id_of(config, components)}
+    except (KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return {}
 
 
 def _component(one: Setting) -> Setting:

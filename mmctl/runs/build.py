@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,7 @@ def build_training(
         {name: part for name, part in parts.items() if isinstance(part, nn.Module)},
         loader, recipe.settings, recipe.slots, recipe.seed, device, labeled,
         evaluation_splits(recipe, data, norm, device), bn_pictures(recipe, data, norm, device),
+        other_components={name: part for name, part in parts.items() if not isinstance(part, (nn.Module, NoneType))},
     )  # fmt: skip
 
 

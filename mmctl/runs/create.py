@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
-from mmctl.filesystem import write_atomic
+from mmctl.filesystem import share, sync_folder, write_synced
 from mmctl.recipe.recipe import Recipe
-from mmctl.run_folder.record import Component, RunRecord
+from mmctl.run_folder.record import Component, RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT
+from mmctl.run_folder.verify import identity_hash, recipe_hash
 from mmctl.text import to_json
+
+DRAFT = ".new-"
+"""Begins the name of a run folder that is not complete."""
 
 
 def create_run(
     recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
 ) -> Path:
-    """Create a new folder with the resolved recipe, the source recipe and run.json; EnvironmentFault if it cannot."""
+    """Create a new folder with the resolved recipe, the source recipe and run.json.
+
+    It gets its name when it is complete; EnvironmentFault if that fails, and then nothing of it is left.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     weights = "raw" if recipe.settings.average.kind == "none" else "ema"
+    mine: Path | None = None
     try:
         runs.mkdir(parents=True, exist_ok=True)  # not in the loop below: FileExistsError for `runs` itself is an error
         while True:
             uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
-            folder = runs / uid
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                continue
+            folder, draft = runs / uid, runs / f"{DRAFT}{uid}"  # readers of runs/ skip names with a dot
+            with suppress(FileExistsError):
+                draft.mkdir()
+                mine = draft
+                share(draft)
+                if not folder.exists():
+                    break
+                draft.rmdir()
+        _remove_abandoned(draft)
         about: RunRecord = {
             "format": FORMAT,
             "uid": uid,
@@ -56,20 +69,31 @@ def create_run(
             "environment": {**environment.machine(), "versions": {**environment.versions()}},
             "git": environment.git(project.root()),
         }
-        (folder / "recipe.toml").write_text(recipe.text(), "utf-8")
+        text = recipe.text()
+        about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
+        write_synced(draft / "recipe.toml", text.encode())
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        (folder / "source.toml").write_text(recipe.source + ("\n" if sets else "") + sets, "utf-8")
-        # run.json is written last and atomically: a folder without it is not a run.
-        write_atomic(folder / "run.json", to_json(about, indent=1).encode())
-    except OSError as error:
+        write_synced(draft / "source.toml", (recipe.source + ("\n" if sets else "") + sets).encode())
+        write_synced(draft / "run.json", to_json(about, indent=1).encode())
+        sync_folder(draft)
+        mine = draft.rename(folder)
+        sync_folder(runs)
+    except BaseException as error:
+        if mine:
+            shutil.rmtree(mine, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise EnvironmentFault(
-            f"{runs}: cannot create a run folder ({error.strerror}). Use a writable folder with free disk space; "
-            "MMCTL_RUNS sets another folder."
+            f"{runs}: cannot create a run folder ({error.strerror or error}). Use a writable folder with free disk "
+            "space; MMCTL_RUNS sets another folder."
         ) from error
     return folder
 
 
-def full_metric_name(metric: str, weights: str) -> str:
-    """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
-    split, *middle, last = metric.split("/")
-    return "/".join((split, *(middle or (weights, "head")), last))
+def _remove_abandoned(draft: Path) -> None:
+    """Remove the drafts of processes that were killed: those that are an hour older than this one."""
+    made = draft.stat().st_mtime
+    for other in draft.parent.glob(f"{DRAFT}*"):
+        with suppress(OSError):
+            if made - other.stat().st_mtime > 3600:
+                shutil.rmtree(other)

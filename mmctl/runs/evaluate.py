@@ -9,21 +9,41 @@ from mmctl.errors import ResumeRefused, UserError, suggest
 from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
+from mmctl.run_folder.record import read_record
 from mmctl.runs.open import open_run
+from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
+from mmctl.runs.progress import tell
 from mmctl.runs.recorder import evaluation_event
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate, refit_centroids
 
 
-def evaluate_run(folder: Path, which: str, split: str | None, weights: str | None, predictor: str) -> EvaluationResult:
+def evaluate_run(
+    folder: Path,
+    which: str,
+    split: str | None,
+    weights: str | None,
+    predictor: str,
+    accept_changes: bool = False,
+) -> EvaluationResult:
     """Evaluate a checkpoint on a split, write the metrics into the run's journal, and add those logged in training.
 
-    which: a step or "last"; split and weights: those of the run's primary metric if None.
-    Raises UserError for an unknown choice, and ResumeRefused if there is no usable checkpoint.
+    which: a step, "last", or "last-good" (the newest one that is not damaged); split and weights: those of the run's
+    primary metric if None; accept_changes: although files of the run were edited. Raises UserError for an unknown
+    choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
     """
-    saved = checkpoint_of(folder, which)
+    about = read_record(folder)
+    past = past_of(folder, about)
+    changes = accepted_changes(folder, about, "evaluate", accept_changes)
+    for line in changes:
+        tell(f"warning: {folder.name}: {line}")
+    saved, skipped = checkpoint_of(folder, which, past)
+    check_nothing_lost(folder, past, saved.step, accept_changes)
+    for line in skipped:
+        tell(f"warning: {line} Evaluating the checkpoint before it, of step {saved.step}.")
     # Changed plugins are accepted: the result has `exact` = false then.
-    opened = open_run(folder, saved, accept_changes=True)
+    opened = open_run(folder, about, saved, accept_changes=True)
+    opened.changes[:0] = changes
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
@@ -42,22 +62,30 @@ def evaluate_run(folder: Path, which: str, split: str | None, weights: str | Non
         "run": opened.about["uid"], "step": saved.step, "checkpoint": where, "split": split, "weights": weights,
         "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,
         "n": own.n, "classes": list(data.images["train"].classes), "agreement": agreement, "exact": opened.exact,
-        "logged": logged(folder, saved.step, f"{split}/{weights}/{predictor}"),
+        "logged": logged(folder, saved.step, f"{split}/{weights}/{predictor}"), "skipped": skipped,
+        "changes": opened.changes,
     }  # fmt: skip
 
 
-def checkpoint_of(folder: Path, which: str) -> checkpoints.Checkpoint:
-    """The checkpoint of a step, or the newest for "last"; raises as in `evaluate_run`."""
+def checkpoint_of(folder: Path, which: str, past: Past) -> tuple[checkpoints.Checkpoint, list[str]]:
+    """The checkpoint of a step, "last" or "last-good", and why newer ones were skipped; raises as in `evaluate_run`."""
     steps = checkpoints.steps(folder)
-    if which == "last":
-        newest, damaged = checkpoints.newest(folder, quarantine=False)
-        if newest is None:
-            raise ResumeRefused(f"{folder.name}: no usable checkpoint. " + " ".join(damaged))
-        return newest
-    if not which.isdecimal() or int(which) not in steps:
-        have = ", ".join(map(str, steps)) or "none"
-        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have} or last.')
-    return checkpoints.read(checkpoints.folder_of(folder, int(which)))
+    if which in ("last", "last-good"):
+        found, bad = checkpoints.newest(folder, quarantine=False, identity=past.identity)
+        if found is None:
+            raise ResumeRefused(f"{folder.name}: no usable checkpoint. " + " ".join(bad))
+        if found.step < past.newest and not bad:
+            bad = [f"{checkpoints.folder_of(folder, past.newest)}: is missing, but the journal says that it was saved."]
+        if bad and which == "last":
+            raise ResumeRefused(
+                f"{' '.join(bad)} The newest good checkpoint is that of step {found.step}: `-c last-good` evaluates it."
+            )
+        return found, bad
+    by_name = {str(step): step for step in steps}
+    if which not in by_name:
+        have = ", ".join(by_name) or "none"
+        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have}, last or last-good.')
+    return checkpoints.read(checkpoints.folder_of(folder, by_name[which]), past.identity), []
 
 
 def logged(folder: Path, step: int, prefix: str) -> dict[str, float]:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 
+from mmctl.data.split import save_split
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
-from mmctl.run_folder.record import last_state
+from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.build import Shared
 from mmctl.runs.open import open_run
+from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import Outcome, RunRecorder, Watch, out_of_memory
 from mmctl.store.store import live_index
@@ -26,14 +28,20 @@ from mmctl.training import checkpoint
 
 
 def execute(
-    folder: Path, stop: Callable[[], bool], watch: Watch = lambda e, t: None, *, accept_changes: bool = False
+    folder: Path,
+    stop: Callable[[], bool],
+    watch: Watch = lambda e, t: None,
+    *,
+    accept_changes: bool = False,
+    from_start: bool = False,
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
 
-    watch: called with every event of the loop; accept_changes: resume although a plugin changed.
-    Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training fails.
+    watch: called with every event of the loop; accept_changes: resume although a plugin or a file of the run changed;
+    from_start: begin at step 0 again. Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training
+    fails.
     """
-    steps = attempt(folder, stop, watch, accept_changes=accept_changes)
+    steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
     while True:
         try:
             next(steps)
@@ -47,23 +55,26 @@ def attempt(
     watch: Watch,
     *,
     accept_changes: bool = False,
+    from_start: bool = False,
     shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
     """`execute` as a generator that yields after each step; shared: data sets, read once for all runs of a process."""
     with Lease(folder) as lease:
+        checkpoint.tidy(folder)
         if (state := last_state(folder)) in ("completed", "nc"):
             raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
-        checkpoint.tidy(folder)
-        saved, damaged = checkpoint.newest(folder)
-        if damaged and saved is None:
-            raise ResumeRefused(
-                f"{folder.name}: no usable checkpoint, {len(damaged)} tried: {' '.join(damaged)} The training curves "
-                f"are kept; start again with `mmctl run {folder / 'recipe.toml'}`."
-            )
-        for line in damaged:
-            tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")
+        about = read_record(folder)
+        past = past_of(folder, about)
+        changes = accepted_changes(folder, about, "resume", accept_changes)
+        saved = None
+        if not from_start:
+            saved = _newest_checkpoint(folder, past)
+            check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
         try:
-            opened = open_run(folder, saved, accept_changes, shared)
+            opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
+            opened.changes[:0] = changes
+            if not (folder / "split.json").exists():
+                save_split(folder / "split.json", opened.data.split)
         except Exception as error:
             failure = out_of_memory(error, "before the first step") or error
             if saved is None:
@@ -74,6 +85,33 @@ def attempt(
             if failure is error:
                 raise
             raise failure from error
+        if stop():  # while the data were read
+            step, reason = saved.step if saved else 0, "stopped before its first step"
+            journal.append(folder, State(state="interrupted", reason=reason, code=75, step=step))
+            return Outcome("interrupted", step, reason)
+        for step in checkpoint.steps(folder) if from_start else []:
+            checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
-            return (yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes))
+            outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
+        checkpoint.retain(folder, opened.recipe.settings.train.keep)  # again, if it failed during training
+        checkpoint.tidy(folder)
+        return outcome
+
+
+def _newest_checkpoint(folder: Path, past: Past) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint that is not damaged, with a warning for each newer one; ResumeRefused if all are."""
+    saved, damaged = checkpoint.newest(folder, identity=past.identity)
+    if damaged and saved is None:
+        raise ResumeRefused(
+            f"{folder.name}: no usable checkpoint, {len(damaged)} tried: {' '.join(damaged)} The training curves "
+            f"are kept; start again with `mmctl run {folder / 'recipe.toml'}`, or in the same run with "
+            f"`mmctl resume {folder.name} --from-start`."
+        )
+    for line in damaged:
+        tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")
+    if saved and not damaged and saved.step < past.newest:
+        tell(
+            f"warning: {folder.name}: the checkpoint of step {past.newest} is gone; training resumes from {saved.step}."
+        )
+    return saved

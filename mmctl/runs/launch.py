@@ -1,41 +1,67 @@
-"""Starts several runs with a launcher, waits for them and prints how each ended."""
+"""Trains several runs with a launcher, shows their progress and prints how each ended.
+
+What a launcher says of a run is never believed alone: its run folder decides how it ended.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
-from mmctl.errors import PartFailed, PluginError, Stopped
-from mmctl.plugin import available_cores
-from mmctl.recipe.recipe import Recipe
-from mmctl.run_folder import journal
+from mmctl.errors import MmctlError, PartFailed, PluginError, Stopped
+from mmctl.plugin import Launcher, available_cores
+from mmctl.recipe.recipe import Recipe, load_stored
+from mmctl.run_folder import journal, lease, queue
 from mmctl.run_folder.events import State
-from mmctl.run_folder.record import last_scores, last_state
+from mmctl.run_folder.record import last_scores, last_state, states
+from mmctl.run_folder.upgrade import upgrade_recipe
+from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of, threads_of
-from mmctl.runs.progress import tell
-from mmctl.runs.signals import StopSignal
+from mmctl.runs.resume import resume_command
+from mmctl.runs.signals import SIGNALS, StopSignal
 
 PAUSE = 0.2
-_STATES = {"completed": "completed", "nc": "completed", "interrupted": "interrupted", "failed": "failed"}
-"""Last state in a run's journal -> state of the run. Without an entry the state of its process counts."""
+WORDS = ("queued", "running", "completed", "failed", "interrupted")
+"""What a launcher may say of a run."""
+STOPPING = "stopping all runs, each after its current step"
 
 
 def launch(
     recipes: Sequence[Recipe],
     runs: Path,
     *,
+    stopped: Sequence[Path] = (),
     jobs: int = 0,
+    quiet: bool = False,
     name: str | None = None,
     tags: Sequence[str] = (),
     note: str | None = None,
 ) -> None:
-    """Create a folder for each recipe and run all with the launcher of the first; jobs: parallel runs, 0 = automatic.
+    """Create a folder for each recipe, and train these and the stopped runs with the launcher of the first.
 
-    Raises PluginError if the launcher cannot start them, PartFailed if some runs fail, and Stopped after a signal.
+    jobs: parallel runs, 0 = automatic; quiet: no live display. Raises PluginError if the launcher does not work,
+    PartFailed if some runs do not complete, and Stopped after a signal.
     """
+    known = [*recipes, *_stored_recipes(stopped)]
+    launcher = build_launcher(known, jobs)
+    if (slots := launcher.limits().slots) > 1:
+        # Parallel runs share the cores; by the number of jobs, not of runs, so that any part of a batch gets the same.
+        share = [f"train.threads={threads_of(None, slots)}"]
+        recipes = [
+            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(share) for r in recipes
+        ]
+    with StopSignal(STOPPING, at_once=SIGNALS) as stop:
+        new = (create_run(r, runs, name=name, tags=tags, note=note) for r in recipes)
+        Batch(launcher, known[0].data["launcher"]["name"], tags).train(chain(stopped, new), stop, quiet)
+
+
+def build_launcher(recipes: Sequence[Recipe], jobs: int) -> Launcher:
+    """The launcher of the first recipe, with as many parallel runs as are wanted, or as the machine can do."""
     sets: list[str] = []
     own = recipes[0].data["launcher"]
     if own["name"] == "mmctl:local":
@@ -44,54 +70,157 @@ def launch(
             # Several runs in one process only make better use of a GPU.
             sets += ["launcher.pack=1"] if "pack" not in own else []
             sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []
-    launcher = recipes[0].with_sets(sets).build("launcher")
-    slots = launcher.limits().slots
-    if slots > 1:
-        # Parallel runs share the cores; by the number of jobs, not of runs, so that any part of a batch gets the same.
-        share = [f"train.threads={threads_of(None, slots)}"]
-        recipes = [
-            r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(share) for r in recipes
-        ]
-    folders = [create_run(r, runs, name=name, tags=tags, note=note) for r in recipes]
-    tell(f"{len(folders)} runs, {min(slots, len(folders))} in parallel", out=True)
-    stop, cancelled = StopSignal(), False
-    try:
-        ids = launcher.start(folders)
-    except Exception as error:
-        for folder in folders:
-            reason = f"the launcher did not start it: {type(error).__name__}: {error}"
-            journal.append(folder, State(state="failed", reason=reason, code=2, step=0))
-        raise PluginError(f"launcher {recipes[0].data['launcher']['name']} cannot start the runs: {error}") from error
-    by_id = dict(zip(ids, folders, strict=True))
-    ended: dict[str, str] = {}
-    while len(ended) < len(ids):
-        for run, state in launcher.states(ids).items():
-            if state in ("completed", "failed", "interrupted") and run not in ended:
-                # The launcher reports how a process ended; in a process of several runs each run has its own end.
-                state = _STATES.get(last_state(by_id[run]) or "", state)
-                ended[run] = state
-                tell(f"[{len(ended)}/{len(ids)}] {by_id[run].name}: {_ending(by_id[run], state)}", out=True)
-        if stop() and not cancelled:
-            cancelled = True
-            launcher.cancel([i for i in ids if i not in ended])
-        time.sleep(PAUSE)
-    counts = Counter(ended.values())
-    if cancelled:
-        raise Stopped(
-            f"stopped: {counts['completed']} completed, {counts['interrupted']} interrupted. "
-            "List runs with `mmctl ls`; resume one with `mmctl resume RUN`."
+    return recipes[0].with_sets(sets).build("launcher")  # type: ignore[no-any-return]
+
+
+def _stored_recipes(folders: Sequence[Path]) -> list[Recipe]:
+    """The recipes of runs; one that cannot be read fails with its own run, unless it is the only one."""
+    found: list[Recipe] = []
+    problem: MmctlError | None = None
+    for folder in folders:
+        try:
+            found.append(load_stored(folder / "recipe.toml", upgrade_recipe))
+        except MmctlError as error:
+            problem = error
+    if problem and not found:
+        raise problem
+    return found
+
+
+class Batch:
+    """Several runs that a launcher trains."""
+
+    def __init__(self, launcher: Launcher, name: str, tags: Sequence[str] = ()) -> None:
+        """name: of the launcher, for messages; tags: those that all runs have."""
+        self.launcher, self.said, self.tags = launcher, f"launcher {name}", tags
+        self.before: dict[Path, int] = {}  # run -> number of states in its journals before this command
+        self.by_id: dict[str, Path] = {}
+        self.ended: dict[Path, str] = {}
+
+    def train(self, folders: Iterable[Path], stop: StopSignal, quiet: bool) -> None:
+        """Start all runs, wait for their ends and print them; raises as `launch`."""
+        view = BatchView(self.launcher.limits().slots, quiet)
+        try:
+            for folder in folders:
+                self.before[folder] = len(states(folder))
+                queue.enter(folder)
+            with view:
+                self._train(stop, view)
+        except KeyboardInterrupt:
+            self._cancel()
+            self._settle(view)
+            end = Stopped(f"not waiting for the runs to stop: {self._summary()}")
+            end.exit_code = 130
+            raise end from None
+        finally:
+            for folder in self.before:
+                queue.leave(folder)
+        counts = Counter(self.ended.values())
+        if bad := len(self.before) - counts["completed"]:
+            if stop():
+                raise Stopped(f"stopped: {self._summary()}")
+            raise PartFailed(f"{bad} of {len(self.before)} runs did not complete: {self._summary()}")
+
+    def _train(self, stop: StopSignal, view: BatchView) -> None:
+        view.begin(list(self.before))
+        cancelled = stop()
+        if not cancelled:
+            self._start()
+        while not cancelled or self.by_id:
+            words = self._states(list(self.by_id), view)
+            for run, folder in self.by_id.items():
+                if folder not in self.ended and words[run] not in ("queued", "running"):
+                    self._look(folder, words[run], view)
+            if not self._open():
+                break
+            if stop() and not cancelled:
+                cancelled = True
+                self._cancel()
+            view.update([f for run, f in self.by_id.items() if f not in self.ended and words[run] == "running"])
+            time.sleep(PAUSE)
+        self._settle(view)  # a batch that was stopped before its start
+
+    def _settle(self, view: BatchView) -> None:
+        """Note how the runs ended that no process trains now, whatever the launcher says."""
+        for folder in self._open():
+            self._look(folder, "interrupted", view)
+
+    def _open(self) -> list[Path]:
+        return [folder for folder in self.before if folder not in self.ended]
+
+    def _start(self) -> None:
+        folders = list(self.before)
+        try:
+            self.by_id = dict(zip(self.launcher.start(folders), folders, strict=True))
+            if len(self.by_id) < len(folders):
+                raise ValueError("start gave one id to two runs")
+        except Exception as error:
+            for folder in folders:
+                reason = f"the launcher did not start it: {type(error).__name__}: {error}"
+                journal.append(folder, State(state="failed", reason=reason, code=2, step=0))
+            raise PluginError(f"{self.said} cannot start the runs: {error}") from error
+
+    def _states(self, ids: Sequence[str], view: BatchView) -> Mapping[str, str]:
+        """What the launcher says of each run; PluginError for anything but the known words."""
+        try:
+            words = self.launcher.states(ids)
+            wrong = next((f'{i}: "{words.get(i)}"' for i in ids if words.get(i) not in WORDS), None)
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong is None:
+            return words
+        self._cancel()
+        self._settle(view)
+        raise PluginError(
+            f"{self.said}: states() answers {wrong}; it must answer {', '.join(WORDS)} for each run. All runs were "
+            f"asked to stop, `mmctl ls` shows them: {self._summary()}"
         )
-    if counts["failed"] or counts["interrupted"]:
-        bad = counts["failed"] + counts["interrupted"]
-        raise PartFailed(f"{bad} of {len(ids)} runs did not complete; list them with `mmctl ls`.")
+
+    def _cancel(self) -> None:
+        with suppress(Exception):  # a launcher that cannot stop its runs: the summary says which have not ended
+            self.launcher.cancel([run for run, folder in self.by_id.items() if folder not in self.ended])
+
+    def _look(self, folder: Path, word: str, view: BatchView) -> None:
+        """Note how a run ended that the launcher calls ended; its folder decides."""
+        if lease.holder(folder) is not None:
+            return  # a process still trains it
+        new = states(folder)[self.before[folder] :]
+        state = new[-1] if new else word
+        reason = ""
+        if state == "nc":
+            state = "completed"
+        elif new and state == "running":
+            state = "crashed"
+        elif not new and word != "interrupted":
+            state, reason = "failed", _last_line(folder) or f"{self.said} calls it {word}, but it did not start"
+        if not new and not self.before[folder]:
+            # Without this, the run would be listed as queued.
+            why, code = (reason, 2) if state == "failed" else ("stopped before its first step", Stopped.exit_code)
+            journal.append(folder, State(state=state, reason=why, code=code, step=0))
+        queue.leave(folder)
+        self.ended[folder] = state
+        view.end(folder, state, _ending(folder, state, reason))
+
+    def _summary(self) -> str:
+        """How many runs ended in which way, and the command that continues those that can be continued."""
+        counts = Counter(self.ended.get(folder, "not ended") for folder in self.before)
+        text = ", ".join(f"{n} {state}" for state, n in counts.items()) + "."
+        if stopped := [f for f in self.before if self.ended.get(f) not in ("completed", "failed")]:
+            text += f" Continue with:  {resume_command(stopped, self.tags)}"
+        return text
 
 
-def _ending(folder: Path, state: str) -> str:
+def _ending(folder: Path, state: str, reason: str) -> str:
     """How a run ended, for people. That it did not converge is in its journal, not in the exit code."""
     if state == "completed":
         return "not converged (nc)" if last_state(folder) == "nc" else f"completed{last_scores(folder)}"
-    if state != "failed":
-        return f"{state}  (resume it with: mmctl resume {folder.name})"
+    if state == "failed":
+        return f"failed  {reason or _last_line(folder) or '(see ' + str(folder / 'log.txt') + ')'}"
+    return state
+
+
+def _last_line(folder: Path) -> str:
+    """The last line of the log of a run, which says why it failed."""
     log = folder / "log.txt"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return f"failed  {lines[-1]}" if lines else f"failed  (see {log})"
+    return lines[-1] if lines else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mmctl.errors import MmctlError
+from mmctl.errors import MmctlError, os_error
 from mmctl.runs.build import Shared
 from mmctl.runs.execute import attempt
 from mmctl.runs.recorder import Outcome
@@ -38,6 +38,8 @@ def execute_pack(folders: Sequence[Path], stop: Callable[[], bool], watch: Watch
                 ended[folder] = end.value
             except MmctlError as error:
                 ended[folder] = error
+            except OSError as error:
+                ended[folder] = os_error(error, folder)
             except Exception as error:  # before the first step; later errors are handled by RunRecorder
                 ended[folder] = MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}")
             except KeyboardInterrupt:

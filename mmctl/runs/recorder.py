@@ -6,15 +6,17 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import mmctl
 from mmctl import project
-from mmctl.errors import MmctlError, TrainingFailed
+from mmctl.errors import MmctlError, TrainingFailed, os_error
 from mmctl.run_folder.events import (
     Alert,
     Attempt,
@@ -28,8 +30,9 @@ from mmctl.run_folder.events import (
 )  # fmt: skip
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
+from mmctl.run_folder.verify import identity_hash
 from mmctl.runs.open import OpenRun
-from mmctl.runs.progress import tell
+from mmctl.runs.progress import StepRate, tell
 from mmctl.text import hardware_line
 from mmctl.training import checkpoint, loop
 from mmctl.training.async_save import AsyncSaver
@@ -54,8 +57,9 @@ class RunRecorder:
 
     def __init__(self, opened: OpenRun, attempt: int, log: Journal, lease: Lease, watch: Watch) -> None:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
-        self.began, self.first = time.perf_counter(), opened.training.step
+        self.began, self.speed = time.perf_counter(), StepRate()
         self.saver: AsyncSaver | None = None
+        self.warned: set[str] = set()
 
     def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
         """Run the training loop, yield after each step, and log how it ended, also after an error.
@@ -97,7 +101,7 @@ class RunRecorder:
         self.log.write(Attempt(
             number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
             device=o.facts["device"], isa=o.facts["isa"], threads=o.facts["threads"],
-            precision=o.facts["precision"], versions=o.facts["versions"], exact=exact,
+            precision=o.facts["precision"], versions=o.facts["versions"], exact=exact, identity=identity_hash(o.about),
         ))  # fmt: skip
         self.log.write(State(state="running", step=o.training.step))
         images = o.data.images
@@ -111,19 +115,23 @@ class RunRecorder:
         self.log.flush(sync=True)
         self.watch(Started(o.training.step, hardware_line(o.facts)), o.training)
         if not exact:
-            text = (
-                "hardware, torch, mmctl or a plugin changed since the last attempt: results can differ from "
-                "those of an uninterrupted run (shown as exact = no)."
-            )
+            why = "; ".join(o.changes) or "--accept-changes was given"
+            self.warn(f"{why}: results can differ from those of an uninterrupted run (shown as exact = no).")
+
+    def warn(self, text: str) -> None:
+        """Tell the user of a problem, once in an attempt, and log it."""
+        if text not in self.warned:
+            self.warned.add(text)
             tell(f"warning: {text}")
+            self.log.write(Notice(step=self.o.training.step, text=text))
 
     def keep(self, event: Event) -> None:
         """Log one event of the training loop, or save a checkpoint."""
         t = self.o.training
         match event:
             case None:
-                elapsed = time.perf_counter() - self.began
-                self.lease.beat(t.step, t.steps, (t.step - self.first) / max(elapsed, 1e-9))
+                rate, each = self.speed.measure(t.step, t.seconds_aside)
+                self.lease.beat(t.step, t.steps, rate, (t.steps - t.step) * each)
             case Point(step, values):
                 self.log.write(Points(step=step, values=values))
             case Evaluated(step, split, weights, scores, agreement):
@@ -142,22 +150,30 @@ class RunRecorder:
 
     def save(self, step: int, reason: str) -> None:
         """Copy the state; a thread writes it as a checkpoint while training continues."""
-        o = self.o
+        o, start = self.o, time.perf_counter()
         self.pace(step)
-        facts = {
+        facts: dict[str, Any] = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
             "data": o.data.digest, "split": o.data.split.sha256, "environment": o.facts, "training": o.training.facts(),
         }  # fmt: skip
+        if unsaved := facts["training"]["unsaved"]:
+            self.warn(
+                f"{', '.join(unsaved)} changed in training, but no checkpoint saves it: a resumed run would start it "
+                "again (and is shown as exact = no). Keep state in a buffer (register_buffer), or list what is no "
+                "state in `not_state` of the class."
+            )
 
         def publish(tensors: dict[str, Tensor]) -> None:
             # First the journal, so that a checkpoint on disk always has its log entries.
             self.log.flush(sync=True)
             about = checkpoint.publish(o.folder, step, tensors, facts)
             self.log.write(Checkpoint(step=step, reason=reason, **about))
-            checkpoint.retain(o.folder, o.recipe.settings.train.keep)
+            if problem := checkpoint.retain(o.folder, o.recipe.settings.train.keep):
+                self.warn(f"{o.folder.name}: {problem}")
 
         assert self.saver is not None
         self.saver.save(o.training.tensors(), publish)
+        o.training.seconds_aside += time.perf_counter() - start
 
     def pace(self, step: int) -> None:
         """Log wall-clock and CPU time of this attempt so far."""
@@ -183,8 +199,11 @@ class RunRecorder:
                 f"step {self.o.training.step + 1}: {place}: {type(error).__name__}: {error}. The last checkpoint is "
                 f"kept: fix the plugin, then `mmctl resume {self.o.folder.name} --accept-changes`."
             )
+        if isinstance(error, OSError):
+            return os_error(error, self.o.folder)
         crash = self.o.folder / "crash.txt"
-        crash.write_text("".join(traceback.format_exception(error)))
+        with suppress(OSError):
+            crash.write_text("".join(traceback.format_exception(error)))
         return MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}. Please report it with {crash}.")
 
 

@@ -1,4 +1,4 @@
-"""Skips runs that were already computed with the same settings, seed, data, split and code."""
+"""Finds the runs with the same settings, seed, data, split and code: done ones are skipped, stopped ones continued."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from typing import NamedTuple
 from mmctl import environment
 from mmctl.errors import MmctlError
 from mmctl.recipe.recipe import Recipe
-from mmctl.run_folder import journal
+from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import Tag
-from mmctl.run_folder.record import last_scores
-from mmctl.store.store import Store
+from mmctl.run_folder.record import last_scores, read_record
+from mmctl.runs.resume import STOPPED
+from mmctl.store.reading import open_for_reading
 
 Hashes = Callable[[Recipe], tuple[str, str]]
 """recipe -> hash of its data set, hash of its split."""
+ORDER = {"completed": 0, "nc": 0, "running": 1, **dict.fromkeys(STOPPED, 2)}
+"""Which of several equal runs counts, by state; a state that is absent never does."""
 
 
 class Remaining(NamedTuple):
-    """Recipes that must still be run, and messages about the skipped and stopped ones."""
+    """Recipes that must still be run, stopped runs to continue in their place, and messages about all others."""
 
     left: list[Recipe]
+    stopped: list[Path]
     messages: list[str]
 
 
 def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = ()) -> Remaining:
-    """Skip recipes that a run in folder `runs` has completed or is computing; mention stopped runs.
+    """Skip recipes that a run in folder `runs` has completed or is computing; find the stopped runs of others.
 
-    The completed run of a skipped recipe gets the tags, so that the user finds it by them. If the database cannot be
-    read, nothing is skipped.
+    A run that was found gets the tags, so that the user finds it by them. If the database cannot be read, everything
+    is new.
     """
     left: list[Recipe] = []
+    stopped: list[Path] = []
     messages: list[str] = []
     taken: set[tuple[str, int]] = set()
     code = environment.code()
     try:
-        with Store(runs) if runs.is_dir() else Store(runs, memory=True) as store:
-            store.sync()
+        with open_for_reading(runs) as store:
             tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"
@@ -46,23 +50,45 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
                     continue
                 taken.add((recipe.config_id, recipe.seed))
                 found = store.twins(recipe.config_id, recipe.seed, (*hashes(recipe), code))
-                done = next((t for t in found if t["state"] in ("completed", "nc") and t["exact"]), None)
-                now = next((t for t in found if t["state"] == "running"), None)
-                if done:
-                    words = "not converged" if done["state"] == "nc" else f"completed{last_scores(runs / done['uid'])}"
-                    messages.append(f"{what}: already done in run {done['uid']} ({words}); --force runs it again")
-                    if new := [tag for tag in tags if tag not in tagged.get(done["uid"], ())]:
-                        journal.append(runs / done["uid"], Tag(add=new))
-                elif now:
-                    messages.append(f"{what}: run {now['uid']} is computing it; --force starts another run")
-                else:
+                counts = [t for t in found if t["state"] in ORDER and (t["exact"] or t["state"] == "running")]
+                # Of the stopped ones, the one that got furthest.
+                twin = min(counts, key=lambda t: (ORDER[t["state"]], -t["step"]), default=None)
+                if twin is None:
                     left.append(recipe)
-                    if stopped := next(
-                        (t for t in found if t["state"] in ("interrupted", "crashed") and t["step"]), None
-                    ):
-                        at = f"step {stopped['step']} of {stopped['total_steps']}"
-                        messages.append(f"{what}: note: {stopped['uid']} stopped at {at}; `mmctl resume` continues it")
+                    continue
+                folder, state = runs / twin["uid"], twin["state"]
+                if state in STOPPED and not (waits := queue.waits_for(folder)):
+                    if changed := _changed(folder):
+                        messages.append(
+                            f"{what}: note: {folder.name} stopped at step {twin['step']}; a new run starts, because "
+                            f"{changed} changed since then"
+                        )
+                        left.append(recipe)
+                        continue
+                    stopped.append(folder)
+                    at = f"which stopped at step {twin['step']} of {twin['total_steps']}"
+                    messages.append(f"{what}: continues run {folder.name}, {at}; --force starts a new run")
+                elif state in STOPPED:
+                    messages.append(f"{what}: run {folder.name} waits for process {waits}; --force starts another run")
+                elif state == "running":
+                    messages.append(f"{what}: run {folder.name} is computing it; --force starts another run")
+                else:
+                    words = "not converged" if state == "nc" else f"completed{last_scores(folder)}"
+                    messages.append(f"{what}: already done in run {folder.name} ({words}); --force runs it again")
+                if state != "running" and (new := [t for t in tags if t not in tagged.get(folder.name, ())]):
+                    journal.append(folder, Tag(add=new))
     except MmctlError as error:
         # Training must be possible without the database.
-        return Remaining(list(planned), [f"warning: cannot check for finished runs: {error}"])
-    return Remaining(left, messages)
+        return Remaining(list(planned), [], [f"warning: cannot check for finished runs: {error}"])
+    return Remaining(left, stopped, messages)
+
+
+def _changed(folder: Path) -> str:
+    """The package whose version changed since a stopped run began, so that it cannot be continued exactly, or ""."""
+    try:
+        then = read_record(folder)["environment"].get("versions")
+    except MmctlError:
+        return "run.json"
+    if not isinstance(then, dict):
+        return ""
+    return next((name for name, version in environment.versions().items() if then.get(name, version) != version), "")

@@ -10,18 +10,30 @@ from mmctl.store.store import Store
 
 
 def database_problems(store: Store) -> list[str]:
-    """What is wrong with the database: damaged pages, and each run that differs from its journals."""
+    """What is wrong with the database: damaged pages, and each readable run that differs from its journals."""
     with explained_errors(store.path):
         pages = [row[0] for row in store._conn.execute("PRAGMA integrity_check(20)")]
     if pages != ["ok"]:
         return pages
-    with Store(store.runs_dir, memory=True) as fresh:
+    with Store(store.runs_dir, memory=True, copy=False) as fresh:
         fresh.sync()
         right, here = dict(contents(fresh)), dict(contents(store))
+        unreadable = fresh.unreadable.keys() | store.unreadable.keys()
     wrong = sorted(uid for uid in right.keys() | here.keys() if right.get(uid) != here.get(uid))
     # A running process may have written more between the two readings.
     live = {uid for uid in wrong if (store.runs_dir / uid).is_dir() and lease.holder(store.runs_dir / uid)}
-    return [f"{uid}: differs from its journals" for uid in wrong if uid not in live]
+    return [f"{uid}: differs from its journals" for uid in wrong if uid not in live | unreadable]
+
+
+def folder_problems(store: Store) -> list[str]:
+    """What is wrong with run folders: files that cannot be read, and edits."""
+    edits = [f"{store.runs_dir / run['uid']}: altered: {one}" for run in store.runs() for one in run["altered"]]
+    return [*store.unreadable.values(), *edits]
+
+
+def bad_lines(store: Store) -> list[str]:
+    """The damaged lines of journals; kill -9 in the middle of a line leaves one, and nothing is lost by it."""
+    return [f"{store.runs_dir / run['uid']}: {line}" for run in store.runs() for line in store.bad_lines(run)]
 
 
 def contents(store: Store) -> Iterator[tuple[str, list[object]]]:

@@ -11,12 +11,12 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from mmctl.errors import EnvironmentFault
-from mmctl.filesystem import is_network
+from mmctl.filesystem import is_network, share
 from mmctl.store import schema
 
 FILE = "mmctl.db"
@@ -24,6 +24,28 @@ LOCK = "mmctl.lock"
 REMEDY = "Make it again from the run folders, which hold everything: mmctl db rebuild"
 BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 MACHINE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_NOLFS")
+MAGIC = b"SQLite format 3\0"
+
+
+class IndexUnusable(EnvironmentFault):
+    """The database cannot be used now: disk full, not writable, locked. The run folders can still be read."""
+
+
+class IndexOutdated(Exception):
+    """The database is ours, but of a newer version or only half there: it must be made again."""
+
+
+class Waiting:
+    """How long to wait for other processes, and what to say after a second of it."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> None:
+        self.seconds, self._say, self._said = seconds, say, False
+
+    def tell(self, path: Path) -> None:
+        """Say once that the database is waited for."""
+        if not self._said:
+            self._said = True
+            self._say(f"waiting for another process that uses {path} ...")
 
 
 @contextmanager
@@ -37,62 +59,98 @@ def explained_errors(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(BUSY):
             text = "another process keeps the database locked. Try again when it is done"
-        elif name.startswith(MACHINE):
+            raise IndexUnusable(f"{path}: {text}") from None
+        if name.startswith(MACHINE):
             text = f"the database cannot be used ({error}). Check free space and permissions of that folder"
-        else:
-            text = f"the database is damaged ({error}). {REMEDY}"
-        raise EnvironmentFault(f"{path}: {text}") from None
+            raise IndexUnusable(f"{path}: {text}") from None
+        raise EnvironmentFault(f"{path}: the database is damaged ({error}). {REMEDY}") from None
 
 
 @contextmanager
-def locked(folder: Path, how: int, patience: float) -> Iterator[None]:
-    """Hold the lock file beside the database, shared or exclusive; EnvironmentFault after `patience` seconds."""
+def locked(folder: Path, how: int, waiting: Waiting) -> Iterator[None]:
+    """Hold the lock file beside the database, shared or exclusive; IndexUnusable if it cannot be held."""
+    path = folder / LOCK
     try:
-        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        fd = _open_lock(path)
     except OSError as error:
-        raise EnvironmentFault(f"{folder / LOCK}: {error.strerror}. The folder of runs must be writable.") from None
+        raise IndexUnusable(f"{path}: {error.strerror}. The folder of runs must be writable.") from None
     try:
-        end = time.monotonic() + patience
+        begin = time.monotonic()
         while True:
             try:
                 # flock, not lockf: two stores of one process must not share or drop each other's lock.
                 fcntl.flock(fd, how | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
-                    raise EnvironmentFault(
-                        f"{folder / FILE}: other processes have kept the database open for {patience:.0f} s. "
+                waited = time.monotonic() - begin
+                if waited > waiting.seconds:
+                    raise IndexUnusable(
+                        f"{folder / FILE}: other processes have kept the database open for {waiting.seconds:.0f} s. "
                         "Try again when they are done."
                     ) from None
+                if waited > 1:
+                    waiting.tell(folder / FILE)
                 time.sleep(random.uniform(0.002, 0.02))
             except OSError as error:
-                raise EnvironmentFault(f"{folder / LOCK}: cannot be locked ({error.strerror}).") from None
+                raise IndexUnusable(f"{path}: cannot be locked ({error.strerror}).") from None
         yield
     finally:
         os.close(fd)
 
 
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except FileNotFoundError:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        share(path)
+        return fd
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of another owner: enough to lock it
+
+
 @contextmanager
-def open_database(folder: Path, patience: float) -> Iterator[sqlite3.Connection]:
-    """A connection to the database of a folder of runs; creates the database if there is none."""
-    path = folder / FILE
+def open_database(folder: Path, waiting: Waiting, name: str = FILE) -> Iterator[sqlite3.Connection]:
+    """A connection to the database of a folder of runs; creates the database if there is none.
+
+    IndexOutdated: it must be made again.
+    """
+    path = folder / name
+    seconds = waiting.seconds
     while True:
-        with locked(folder, fcntl.LOCK_SH, patience), explained_errors(path), connect(path, patience) as conn:
+        with locked(folder, fcntl.LOCK_SH, waiting), explained_errors(path), connect(path, seconds) as conn:
             if not _pending(conn, path):
+                conn.execute("PRAGMA synchronous = NORMAL")
                 yield conn
                 return
-        with locked(folder, fcntl.LOCK_EX, patience), explained_errors(path), connect(path, patience) as conn:
+        with locked(folder, fcntl.LOCK_EX, waiting), explained_errors(path), connect(path, seconds) as conn:
             if _pending(conn, path):
+                share(path)
                 conn.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_network(folder) else 'WAL'}")
                 schema.migrate(conn)
 
 
 @contextmanager
-def in_memory() -> Iterator[sqlite3.Connection]:
-    """A database in memory, for folders that are not writable."""
+def in_memory(folder: Path | None = None) -> Iterator[sqlite3.Connection]:
+    """A database in memory, with what the one of this folder holds if that can be read."""
     with connect(Path(":memory:"), 0) as conn:
-        schema.migrate(conn)
+        if folder:
+            _copy(folder / FILE, conn)
+        if schema.applied(conn) != set(schema.MIGRATIONS):
+            schema.migrate(conn)
         yield conn
+
+
+def _copy(path: Path, conn: sqlite3.Connection) -> None:
+    """Copy a database without writing anything beside it; nothing if that does not work."""
+    # Where nobody is writing, `immutable` opens the file even in a read-only folder or on a full disk.
+    logs = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
+    with suppress(sqlite3.Error, OSError, EnvironmentFault, IndexOutdated):
+        mode = "mode=ro" if any(log.exists() and log.stat().st_size for log in logs) else "mode=ro&immutable=1"
+        disk = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=1)
+        with closing(disk):
+            if not _pending(disk, path):
+                disk.backup(conn)
 
 
 @contextmanager
@@ -102,17 +160,26 @@ def connect(path: Path, patience: float) -> Iterator[sqlite3.Connection]:
     conn.row_factory = sqlite3.Row
     try:
         conn.execute("PRAGMA foreign_keys = ON")
-        conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute("PRAGMA trusted_schema = OFF")
+        conn.execute("PRAGMA temp_store = MEMORY")  # a savepoint writes a file otherwise
         yield conn
     finally:
         conn.close()
 
 
 @contextmanager
-def transaction(conn: sqlite3.Connection) -> Iterator[None]:
+def transaction(conn: sqlite3.Connection, waiting: Waiting | None = None) -> Iterator[None]:
     """One write transaction. IMMEDIATE, since a deferred one that becomes a write fails as busy without waiting."""
-    conn.execute("BEGIN IMMEDIATE")
+    waiting = waiting or Waiting(60.0)
+    try:
+        conn.execute(f"PRAGMA busy_timeout = {1000 * min(1.0, waiting.seconds):.0f}")
+        conn.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if waiting.seconds <= 1 or not str(getattr(error, "sqlite_errorname", "")).startswith(BUSY):
+            raise
+        waiting.tell(Path(conn.execute("PRAGMA database_list").fetchone()[2]))
+        conn.execute(f"PRAGMA busy_timeout = {1000 * (waiting.seconds - 1):.0f}")
+        conn.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
@@ -122,28 +189,64 @@ def transaction(conn: sqlite3.Connection) -> Iterator[None]:
     conn.execute("COMMIT")
 
 
-def remove_database(folder: Path, patience: float) -> None:
-    """Delete the database, not the run folders."""
-    with locked(folder, fcntl.LOCK_EX, patience):
-        for end in ("", "-wal", "-shm", "-journal"):
-            try:
-                (folder / (FILE + end)).unlink(missing_ok=True)
-            except OSError as error:
-                raise EnvironmentFault(f"{folder / FILE}: cannot be removed ({error.strerror}).") from None
+def replace_database(folder: Path, name: str, waiting: Waiting) -> None:
+    """Put the database `name` in place of the present one."""
+    with locked(folder, fcntl.LOCK_EX, waiting):
+        remove_database(folder, FILE, ("-wal", "-shm", "-journal"))
+        try:
+            (folder / name).replace(folder / FILE)
+            for left in folder.glob(f"{FILE}.*.new*"):  # of processes that were killed
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise IndexUnusable(f"{folder / FILE}: cannot be replaced ({error.strerror}).") from None
+
+
+def remove_database(folder: Path, name: str, ends: Sequence[str] = ("", "-wal", "-shm", "-journal")) -> None:
+    """Delete a database, not the run folders; ends: of the names of its files."""
+    for end in ends:
+        try:
+            (folder / (name + end)).unlink(missing_ok=True)
+        except OSError as error:
+            raise IndexUnusable(f"{folder / name}: cannot be removed ({error.strerror}).") from None
 
 
 def _pending(conn: sqlite3.Connection, path: Path) -> bool:
-    """Whether migrations are missing; EnvironmentFault if the database is not ours or is newer."""
-    if conn.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION:
-        if conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise EnvironmentFault(
-                f"{path}: not a database of mmctl. Move it away if you need it, then: mmctl db rebuild"
-            )
-        return True
-    applied = schema.applied(conn)
-    if newer := sorted(applied - set(schema.MIGRATIONS)):
-        raise EnvironmentFault(
-            f"{path}: made by a newer mmctl (this one does not know its migration {newer[0]}). "
-            "Upgrade mmctl, or make the database again with this one: mmctl db rebuild"
-        )
+    """Whether migrations are missing.
+
+    IndexOutdated: the database is ours, but cannot be migrated. EnvironmentFault: it is somebody else's.
+    """
+    try:
+        ours = conn.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION
+        tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        applied = schema.applied(conn)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith((*BUSY, *MACHINE)):
+            raise
+        if _is_half_made(path):
+            raise IndexOutdated from None
+        if _is_sqlite(path):
+            raise
+        raise _foreign(path) from None
+    if not ours and tables - {"_sqlite_migrations", "sqlite_sequence"}:
+        raise _foreign(path)
+    if applied - set(schema.MIGRATIONS):
+        raise IndexOutdated
     return applied != set(schema.MIGRATIONS)
+
+
+def _foreign(path: Path) -> EnvironmentFault:
+    return EnvironmentFault(f"{path}: not a database of mmctl. Move it away if you need it, then: mmctl db rebuild")
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether a file holds nothing of anybody: a full disk, kill -9 or power cut left zeros or part of a header."""
+    with path.open("rb") as file:
+        head = file.read(100)
+        if len(head) < 100 and head.startswith(MAGIC[: len(head)]):
+            return True
+        return not any(head) and not any(any(piece) for piece in iter(lambda: file.read(1 << 20), b""))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mmctl.errors import UserError, suggest
 from mmctl.store.rows import RunRow, SeriesRow
 from mmctl.store.store import Store
+from mmctl.text import whole_number
 
 REDUCERS = ("last", "max", "min", "median20", "mean20")
 WORDS = {
@@ -64,7 +65,7 @@ def parse_metric(text: str) -> Metric:
     if not at:
         return Metric(text, name)
     if how.startswith("step="):
-        if not how[5:].isdigit():
+        if whole_number(how[5:]) is None:
             raise UserError(f'"{text}": @step= takes a step number, such as @step=500.')
         return Metric(text, name, "step", how[5:])
     if how.startswith("best:") and how[5:]:

@@ -36,6 +36,8 @@ class RunFacts(TypedDict):
     labeled: int | None
     tags: list[str]
     silent: int | None  # seconds without a heartbeat, of a run on another machine
+    unreadable: str | None  # what is wrong with the folder; the state is "unreadable", the rest what is still known
+    altered: list[str]  # what was edited in the folder; then config_id is the uid
 
 
 class RunRow(RunFacts):

@@ -14,28 +14,33 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-MIGRATIONS = ("m001_first", "m002_config_id", "m003_precision")
+MIGRATIONS = ("m001_first", "m002_config_id", "m003_unreadable")
 """In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,           -- the folder's name
-    about TEXT NOT NULL,                -- run.json
+    about TEXT NOT NULL,                -- run.json without the next two
+    config TEXT NOT NULL, published TEXT,
     name TEXT NOT NULL, recipe TEXT NOT NULL, method TEXT NOT NULL, labeler TEXT,
     seed INTEGER, config_id TEXT NOT NULL, created INTEGER NOT NULL, total_steps INTEGER, primary_metric TEXT NOT NULL,
     state TEXT NOT NULL, reason TEXT, code INTEGER, step INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
     started INTEGER, ended INTEGER, host TEXT, boot TEXT, device TEXT, precision TEXT, threads INTEGER,
     exact INTEGER NOT NULL DEFAULT 1,
-    data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT,
+    data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT, code_hash TEXT,
     beat INTEGER, beat_seen INTEGER,    -- of a run on another machine, and when a reader here saw it move
+    unreadable TEXT,                    -- what is wrong with the folder (these rows are what is still known)
+    altered TEXT NOT NULL DEFAULT '[]', -- what was edited in the folder
     signature TEXT NOT NULL, folder_ns INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_created ON runs (created DESC, uid);
 CREATE INDEX runs_config ON runs (config_id, seed);
 CREATE TABLE files (                    -- how far each journal has been read
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL,
-    offset INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (run, attempt)
+    offset INTEGER NOT NULL, size INTEGER NOT NULL,
+    bad INTEGER NOT NULL, fault TEXT,   -- number of damaged lines, and what is wrong with the first
+    PRIMARY KEY (run, attempt)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE attempts (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, n INTEGER NOT NULL, t INTEGER NOT NULL,
@@ -43,6 +48,7 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE events (                   -- state, attempt, data, alert, tag, note
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
+    after INTEGER NOT NULL,             -- the last attempt when it was written
     t INTEGER NOT NULL, kind TEXT NOT NULL, step INTEGER, body TEXT NOT NULL, PRIMARY KEY (run, attempt, offset)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE series (                   -- a summary of each curve, so that listings never touch points
@@ -63,8 +69,7 @@ CREATE TABLE checkpoints (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE evaluations (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
-    t INTEGER NOT NULL, step INTEGER NOT NULL, checkpoint TEXT, split TEXT NOT NULL, weights TEXT NOT NULL,
-    predictor TEXT NOT NULL, n INTEGER, metrics TEXT NOT NULL, per_class TEXT, confusion TEXT,
+    after INTEGER NOT NULL, t INTEGER NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (run, attempt, offset)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE pace (
@@ -98,10 +103,10 @@ def migrate(conn: sqlite3.Connection) -> None:
 
     @migrations()
     def m002_config_id(db: Database) -> None:
-        """The next migration makes all tables again."""
+        pass  # the next one makes all tables
 
     @migrations()
-    def m003_precision(db: Database) -> None:
+    def m003_unreadable(db: Database) -> None:
         for name in re.findall(r"CREATE TABLE (\w+)", TABLES):
             db[name].drop(ignore=True)
         for statement in TABLES.split(";"):
@@ -109,4 +114,11 @@ def migrate(conn: sqlite3.Connection) -> None:
                 db.execute(statement)
 
     # Plugins of sqlite-utils are code that somebody installed for something else.
-    migrations.apply(Database(conn, execute_plugins=False))
+    conn.execute("BEGIN IMMEDIATE")  # all or nothing: kill -9 leaves no half-made database
+    try:
+        migrations.apply(Database(conn, execute_plugins=False))
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise

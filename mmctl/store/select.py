@@ -18,6 +18,7 @@ from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store import metrics
+from mmctl.store.reading import open_for_reading
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
@@ -34,6 +35,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 FAILED = ("failed", "crashed")
+STATES = ("queued", "running", "completed", "interrupted", "nc", "unreadable", *FAILED)
 SHOWN = 10
 
 
@@ -44,9 +46,9 @@ def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
         return matches[0]
     if matches:
         lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
-        more = f"  ... and {len(matches) - SHOWN} older\n" if len(matches) > SHOWN else ""
-        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:\n'
-        raise RunNotFound(head + more + "\n".join(lines))
+        more = [f"  ... and {len(matches) - SHOWN} older"] if len(matches) > SHOWN else []
+        head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:'
+        raise RunNotFound(head, *more, *lines)
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
     known = {run["uid"] for run in runs} | {run["name"] for run in runs}
@@ -61,19 +63,24 @@ def folder_of_run(ref: str) -> Path:
     runs = project.runs_dir()
     if not runs.is_dir():
         raise RunNotFound(f'no run "{ref}": {runs} does not exist. Start one: mmctl run digits')
-    with Store(runs) as store:
-        store.sync()
-        if ref in store.unreadable:
-            raise UserError(f"{store.unreadable[ref]}. Restore the file, or remove the folder.")
-        return runs / str(find_run(store.runs(), ref)["uid"])
+    with open_for_reading(runs) as store:
+        run = find_run(store.runs(), ref)
+        if run["unreadable"]:
+            raise UserError(run["unreadable"])
+        return runs / run["uid"]
 
 
-def checked_tags(words: Sequence[str]) -> list[str]:
-    """The same tags; UserError if one cannot be written as the filter `tag:WORD`."""
+def checked_tags(words: Sequence[str], new: bool = True) -> list[str]:
+    """The same tags; UserError if one cannot be written as the filter `tag:WORD`.
+
+    new: refuse also what only tags of older versions may have: a slash, and -, + or . at the beginning.
+    """
     for word in words:
-        if not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100:
+        wrong = not word or not word.isprintable() or set(word) & set(" ,:=<>") or len(word) > 100
+        if wrong or (new and ("/" in word or word[0] in "-+.")):
             raise UserError(
-                f"tag {word!r}: a tag is one word of at most 100 characters, without spaces, commas or : = < >"
+                f"tag {word!r}: a tag is one word of at most 100 characters, without spaces, commas or / : = < >, and "
+                "does not begin with - + or ."
             )
     return list(words)
 
@@ -120,21 +127,39 @@ def _condition(store: Store, runs: Sequence[RunRow], field: str, sign: str, valu
     if field.startswith("cfg."):
         configs = store.configs(runs)
         held = {run["id"]: setting(configs[run["id"]], field[4:]) for run in runs}
+        if runs and all(value is None for value in held.values()):
+            known = {f"cfg.{key}" for config in configs.values() for key in flatten(config)}
+            raise UserError(f'no run has the setting "{field}".{suggest(field, known)}')
     elif "/" in field or "@" in field:
         metrics.check_metric(store, runs, one := metrics.parse_metric(field))
         held = dict(metrics.metric_values(store, runs, one)[0])
     elif field in FIELDS:
         held = {run["id"]: run[FIELDS[field]] for run in runs}  # type: ignore[literal-required]
     else:
-        known = ", ".join(FIELDS)
-        raise UserError(f'no field "{field}".{suggest(field, FIELDS)} Known: {known}, cfg.TABLE.KEY, a metric')
+        listed = ", ".join(FIELDS)
+        raise UserError(f'no field "{field}".{suggest(field, FIELDS)} Known: {listed}, cfg.TABLE.KEY, a metric')
     if sign in COMPARE:
         bar = _number(value)
         if bar is None:
             raise UserError(f'"{field}{sign}{value}": {sign} takes a number.')
         return lambda run: (mine := _number(held.get(run["id"]))) is not None and COMPARE[sign](mine, bar)
     wanted = [value] if sign == "!=" else value.split(",")
+    if field == "state" and (strange := [one for one in wanted if one not in (*STATES, *held.values())]):
+        raise UserError(f'there is no state "{strange[0]}".{suggest(strange[0], STATES)} Known: {", ".join(STATES)}')
     return lambda run: any(_same(held.get(run["id"]), one) for one in wanted) != (sign == "!=")
+
+
+def why_none(runs: Sequence[RunRow], terms: Sequence[str]) -> str:
+    """`; no run has method "mixmach". Did you mean ...` if a condition has a text that no run has, else nothing."""
+    for parts in filter(None, map(TERM.fullmatch, terms)):
+        known: set[str] = set()
+        for run in runs if parts[2] in FIELDS and parts[3] in (":", "=") and not parts[1] else ():
+            held = run[FIELDS[parts[2]]]  # type: ignore[literal-required]
+            known |= {str(one) for one in (held if isinstance(held, list) else [held])}
+        for word in parts[4].split(",") if known else ():
+            if not {word, f"mmctl:{word}"} & known:
+                return f'; no run has {parts[2]} "{word}".{suggest(word, known)}'
+    return ""
 
 
 def _same(held: Any, wanted: str) -> bool:
@@ -148,10 +173,22 @@ def _same(held: Any, wanted: str) -> bool:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or (isinstance(value, str) and ("_" in value or not value.isascii())):
+        return None  # float() reads 1_000 and digits of other scripts
     try:
-        return None if isinstance(value, bool) else float(value)
+        return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
+    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config} if prefix else {}
+    flat: dict[str, Setting] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def setting(config: Setting, path: str) -> Setting:

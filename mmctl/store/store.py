@@ -21,10 +21,12 @@ from typing import Any, cast
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network
 from mmctl.run_folder import lease
-from mmctl.run_folder.events import whole
+from mmctl.run_folder.events import Evaluation, decode
 from mmctl.run_folder.upgrade import Config
-from mmctl.store import connection, importer
-from mmctl.store.connection import explained_errors, transaction
+from mmctl.run_folder.values import number, text
+from mmctl.store import connection
+from mmctl.store.connection import explained_errors
+from mmctl.store.remake import open_or_remake, remake
 from mmctl.store.rows import (
     AttemptRow,
     CheckpointRow,
@@ -35,28 +37,44 @@ from mmctl.store.rows import (
     StoredRecord,
     TwinRow,
 )
+from mmctl.store.sync import Progress, Sync
 
 STALE = 60_000
 """Milliseconds without a heartbeat after which a run on another machine is shown as `running?`."""
 COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
-    "r.primary_metric, r.state, r.reason, r.code, r.step, r.attempt, r.started, r.ended, r.host, r.device, "
-    "r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, r.beat_seen, "
-    "row_number() OVER (ORDER BY r.created, r.uid) AS number"
+    "r.primary_metric, iif(r.unreadable IS NULL, r.state, 'unreadable') AS state, r.reason, r.code, r.step, r.attempt, "
+    "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
+    "r.beat_seen, r.unreadable, r.altered, row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 
 
 class Store:
     """Reads and updates the index of one folder of runs."""
 
-    def __init__(self, runs_dir: Path, *, patience: float = 60.0, memory: bool = False) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        *,
+        patience: float = 60.0,
+        say: Callable[[str], None] = lambda text: None,
+        memory: bool = False,
+        copy: bool = True,
+    ) -> None:
+        """patience: seconds to wait for other processes; say: called with what is waited for.
+
+        memory: make the index in memory, from the one on disk if copy is true.
+        """
         self.runs_dir = runs_dir
         self.path = runs_dir / connection.FILE
         # A read-only folder can be read too: its index is then in memory.
         self.memory = memory or not os.access(runs_dir, os.W_OK)
-        self.unreadable: dict[str, str] = {}
+        self._waiting = connection.Waiting(patience, say)
         self._stack = ExitStack()
-        opened = connection.in_memory() if self.memory else connection.open_database(runs_dir, patience)
+        if self.memory:
+            opened = connection.in_memory(runs_dir if copy else None)
+        else:
+            opened = open_or_remake(runs_dir, self._waiting)
         self._conn: sqlite3.Connection = self._stack.enter_context(opened)
 
     def __enter__(self) -> Store:
@@ -72,32 +90,37 @@ class Store:
         self._stack.close()
 
     @classmethod
-    def rebuild(cls, runs_dir: Path, *, patience: float = 60.0) -> Store:
-        """Delete the database and create it again from the run folders."""
+    def rebuild(
+        cls, runs_dir: Path, *, patience: float = 60.0, say: Callable[[str], None] = lambda text: None
+    ) -> Store:
+        """Create the database again from the run folders; what only it knows of unreadable runs is kept."""
         if runs_dir.is_dir():
-            connection.remove_database(runs_dir, patience)
-        store = cls(runs_dir, patience=patience)
+            remake(runs_dir, connection.Waiting(patience, say))
+        store = cls(runs_dir, patience=patience, say=say)
         store.sync()
         return store
 
-    def sync(self, only: Iterable[str] | None = None) -> None:
+    def sync(self, only: Iterable[str] | None = None, progress: Progress = lambda done, total: None) -> None:
         """Import what is new in the run folders; remove runs whose folder was deleted."""
         with explained_errors(self.path):
-            known = self._known()
-            if only is None:
-                present = self._folders()
-                for uid in known.keys() - present:
-                    if not (self.runs_dir / uid / "run.json").exists():
-                        self._forget(uid)
-            else:
-                present = set(only)
-            for uid in sorted(present):
-                if uid not in known or importer.stale(f"{self.runs_dir}/{uid}", *known[uid]):
-                    self._import(self.runs_dir / uid)
-            live = "SELECT uid FROM runs WHERE state IN ('running', 'queued')"
-            for (uid,) in self._conn.execute(live).fetchall():
-                if uid in present:
-                    self._judge(self.runs_dir / uid)
+            Sync(self._conn, self.runs_dir, self._waiting).run(only, progress)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """What is wrong with each run folder that cannot be read, and what to do."""
+        sql = "SELECT uid, unreadable FROM runs WHERE unreadable IS NOT NULL ORDER BY created, uid"
+        return {row["uid"]: row["unreadable"] for row in self._rows(sql)}
+
+    def bad_lines(self, run: RunRow) -> list[str]:
+        """What is wrong with lines of the journals of a run; the other lines are used."""
+        rows = self._rows(
+            "SELECT attempt, bad, fault FROM files WHERE run = ? AND bad > 0 ORDER BY attempt", [run["id"]]
+        )
+        return [
+            f"journal.{row['attempt']}.jsonl: {row['bad']} damaged line{'s' if row['bad'] > 1 else ''}, left out "
+            f"(the first {row['fault']})"
+            for row in rows
+        ]
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first, with their number in listings, tags and state as seen from this machine."""
@@ -108,22 +131,28 @@ class Store:
         now = lease.now()
         for row in rows:
             row["tags"] = tags.get(row["id"], [])
+            row["altered"] = json.loads(row["altered"])
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
         return cast(list[RunRow], rows)
 
     def twins(self, config_id: str, seed: int, hashes: tuple[str, str, str]) -> list[TwinRow]:
-        """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first."""
+        """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first.
+
+        A run that has not read its data yet has no hashes of data and split: it will have those of today.
+        """
         sql = (
-            "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND data_hash = ? "
-            "AND split_hash = ? AND json_extract(about, '$.code') = ? ORDER BY created DESC"
+            "SELECT uid, state, step, total_steps, exact FROM runs WHERE config_id = ? AND seed = ? AND "
+            "(data_hash = ? AND split_hash = ? OR data_hash IS NULL) AND code_hash = ? AND unreadable IS NULL AND "
+            "altered = '[]' ORDER BY created DESC"
         )
         return cast(list[TwinRow], self._rows(sql, [config_id, seed, *hashes]))
 
     def about(self, run: RunRow) -> StoredRecord:
         """The whole run.json of a run."""
-        about = self._object(self._rows("SELECT about FROM runs WHERE id = ?", [run["id"]])[0]["about"])
-        return cast(StoredRecord, about)
+        (row,) = self._rows("SELECT about, config, published FROM runs WHERE id = ?", [run["id"]])
+        about = self._object(row["about"]) | {"config": self._object(row["config"])}
+        return cast(StoredRecord, about | {"published": row["published"] and self._object(row["published"])})
 
     def configs(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The resolved recipes of some runs, by id."""
@@ -135,7 +164,7 @@ class Store:
 
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}
-        sql = f"SELECT id, json_extract(about, '$.{key}') AS part FROM runs WHERE {_within('id', runs)}"
+        sql = f"SELECT id, {key} AS part FROM runs WHERE {_within('id', runs)}"
         return {row["id"]: self._object(row["part"] or "{}") for row in self._rows(sql) if row["id"] in wanted}
 
     def data(self, run: RunRow) -> Config:
@@ -165,16 +194,25 @@ class Store:
         return cast(list[CheckpointRow], self._rows(sql, [run["id"]]))
 
     def evaluations(self, run: RunRow) -> list[EvaluationRow]:
-        """All evaluations of a run by step; those made after training have attempt 0."""
-        rows = self._rows("SELECT * FROM evaluations WHERE run = ? ORDER BY step, t, attempt, offset", [run["id"]])
-        for row in rows:
-            row["metrics"] = self._object(row["metrics"])
-            row |= {key: json.loads(row[key] or "null") for key in ("per_class", "confusion")}
-        return cast(list[EvaluationRow], rows)
+        """All evaluations of a run, by step and then as they were made; those made after training have attempt 0."""
+        sql = "SELECT * FROM evaluations WHERE run = ? ORDER BY step, after, attempt = 0, offset"
+        made = [(row, decode(row["body"])) for row in self._rows(sql, [run["id"]])]
+        found = [
+            {
+                "run": row["run"], "attempt": row["attempt"], "offset": row["offset"], "t": row["t"],
+                "step": row["step"], "checkpoint": event.checkpoint, "split": event.split or "",
+                "weights": event.weights or "", "predictor": event.predictor or "", "n": event.n,
+                "metrics": {text(k): v if v in ("inf", "-inf") else number(v) for k, v in event.metrics.items()},
+                "per_class": None if event.per_class is None else [number(recall) for recall in event.per_class],
+                "confusion": event.confusion,
+            }
+            for row, event in made if isinstance(event, Evaluation)
+        ]  # fmt: skip
+        return cast(list[EvaluationRow], found)
 
     def events(self, run: RunRow, kind: str | None = None) -> list[EventRow]:
         """States, alerts, tags, notes, as they were written."""
-        rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY t, attempt, offset", [run["id"]])
+        rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY after, attempt = 0, offset", [run["id"]])
         found = [row | {"body": self._object(row["body"])} for row in rows if kind in (None, row["kind"])]
         return cast(list[EventRow], found)
 
@@ -196,74 +234,6 @@ class Store:
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         with explained_errors(self.path):
             return [dict(row) for row in self._conn.execute(sql, values)]
-
-    def _known(self) -> dict[str, tuple[int, dict[int, int]]]:
-        known: dict[str, tuple[int, dict[int, int]]] = {}
-        sql = "SELECT uid, folder_ns, files.attempt, size FROM runs LEFT JOIN files ON run = id"
-        for uid, folder_ns, attempt, size in self._conn.execute(sql):
-            sizes = known.setdefault(uid, (folder_ns, {}))[1]
-            if attempt is not None:
-                sizes[attempt] = size
-        return known
-
-    def _folders(self) -> set[str]:
-        try:
-            with os.scandir(self.runs_dir) as entries:
-                return {e.name for e in entries if e.name[0] != "." and e.name.isprintable() and e.is_dir()}
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise EnvironmentFault(f"{self.runs_dir}: cannot be read ({error.strerror}).") from None
-
-    def _import(self, folder: Path) -> bool:
-        try:
-            with transaction(self._conn):
-                return importer.import_run(self._conn, folder)
-        except FileNotFoundError:  # removed while we looked
-            self._forget(folder.name)
-        except OSError as error:  # one folder that cannot be read is no reason not to show the others
-            self.unreadable[folder.name] = f"{error.filename or folder}: {error.strerror}"
-        except (ValueError, RecursionError) as error:
-            self._forget(folder.name)
-            self.unreadable[folder.name] = f"{folder / 'run.json'}: not the record of a run ({error})"
-        return False
-
-    def _forget(self, uid: str) -> None:
-        with transaction(self._conn):
-            self._conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
-
-    def _judge(self, folder: Path) -> None:
-        """Mark a run as crashed if its process is gone."""
-        while lease.holder(folder) is None:
-            # A run that just ended released its lease after its last event: import once more.
-            if self._import(folder):
-                continue
-            left = lease.read(folder)
-            sql = "SELECT id, state, step, host, boot, beat, attempt FROM runs WHERE uid = ?"
-            run = self._conn.execute(sql, [folder.name]).fetchone()
-            if run is None or run["state"] not in ("running", "queued") or (run["state"] == "queued" and left is None):
-                return
-            left = left or {}
-            boot, host = left.get("boot", run["boot"]), left.get("host", run["host"])
-            step = max(run["step"], whole(left.get("step")) or 0)
-            if boot == lease.boot():
-                reason = f"process gone at step {step}"
-            elif host == lease.host():
-                reason = f"machine restarted at step {step}"
-            else:
-                self._watch(run, whole(left.get("beat")) or 0)
-                return
-            with transaction(self._conn):
-                # Only if no other process has written something newer.
-                to = "UPDATE runs SET state = 'crashed', reason = ? WHERE id = ? AND attempt = ? AND state = ?"
-                self._conn.execute(to, [reason, run["id"], run["attempt"], run["state"]])
-            return
-
-    def _watch(self, run: sqlite3.Row, beat: int) -> None:
-        if beat != run["beat"]:
-            with transaction(self._conn):
-                to = "UPDATE runs SET beat = ?, beat_seen = ? WHERE id = ?"
-                self._conn.execute(to, [beat, lease.now(), run["id"]])
 
     def _object(self, text: str) -> Config:
         try:

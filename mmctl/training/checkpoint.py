@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +18,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
-from mmctl.filesystem import sync_folder, write_synced
+from mmctl.filesystem import read_file, sync_folder, write_synced
+from mmctl.training.manifest import Identity, check_manifest
 
 FORMAT = 1
 STATE, MANIFEST = "state.safetensors", "manifest.json"
+MAX_MANIFEST = 2**24
+"""Bytes; a network of ten thousand tensors needs a tenth of it."""
 
 
 class TooNew(ResumeRefused):
@@ -48,50 +53,78 @@ def folder_of(run: Path, step: int) -> Path:
 def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write a checkpoint atomically, even under kill -9 or a power cut; gives its fields for the journal."""
     final = folder_of(run, step)
-    new = final.with_name(f".tmp-{step}-{os.getpid()}")
+    new, old = final.with_name(f".tmp-{step}-{os.getpid()}"), final.with_name(f".old-{final.name}")
     try:
         new.mkdir(parents=True)
         data = save({k: t.detach().contiguous().cpu() for k, t in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
         write_synced(new / STATE, data)
-        index = {k: [str(t.dtype), list(t.shape)] for k, t in tensors.items()}
-        manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": index, **facts}
+        manifest = {
+            "format": FORMAT, "step": step, "sha256": digest, "bytes": len(data), "tensors": _index(tensors), **facts
+        }  # fmt: skip
         # The manifest is written last: a folder without a valid one does not count.
-        write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": _digest(manifest)}, indent=1).encode())
+        own = _digest(manifest)
+        write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": own}, indent=1).encode())
         sync_folder(new)
-        if final.exists():  # left by an attempt that was killed after publishing it, or set aside as damaged
-            _discard(final)
+        if final.exists():  # left by an attempt that was killed after publishing it
+            final.rename(old)
         new.rename(final)
         sync_folder(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            _put_back(old)
         raise EnvironmentFault(
             f"{final}: cannot write the checkpoint ({error.strerror or error}). Earlier checkpoints are not affected. "
             "Free disk space or make the folder writable, then resume the run."
         ) from error
-    return {"path": path_of(step), "bytes": len(data), "sha256": digest}
+    return {"path": path_of(step), "bytes": len(data), "sha256": digest, "manifest": own}
 
 
-def retain(run: Path, keep: int) -> None:
-    """Delete all checkpoints but the newest `keep`, oldest first."""
-    for step in steps(run)[:-keep]:
-        _discard(folder_of(run, step))
+def retain(run: Path, keep: int) -> str | None:
+    """Delete all checkpoints but the newest `keep`, oldest first; returns a warning if one could not be deleted.
+
+    Training goes on then: the next call tries again.
+    """
+    try:
+        for step in steps(run)[:-keep]:
+            folder = folder_of(run, step)
+            # Renamed first, so that a half deleted folder is never taken for a checkpoint.
+            folder.rename(folder.with_name(f".del-{folder.name}-{os.getpid()}"))
+        for deleted in (run / "checkpoints").glob(".del-*"):
+            shutil.rmtree(deleted)
+    except OSError as error:
+        return f"an old checkpoint could not be deleted ({error}); mmctl tries it again after the next one"
+    return None
 
 
 def steps(run: Path) -> list[int]:
     """Steps that have a checkpoint folder, in order; the checkpoints are not verified."""
-    names = (p.name for p in (run / "checkpoints").glob("step-*") if p.is_dir())
-    return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+    found = (p for p in (run / "checkpoints").glob("step-*") if re.fullmatch("step-[0-9]{9,}", p.name) and p.is_dir())
+    return sorted(int(p.name[5:]) for p in found if p == folder_of(run, int(p.name[5:])))
 
 
 def tidy(run: Path) -> None:
-    """Delete unfinished folders of attempts that were killed; call it while holding the lease of the run."""
-    for pattern in (".tmp-*", ".del-*"):
-        for unfinished in (run / "checkpoints").glob(pattern):
+    """Remove what attempts left that were killed or whose disk failed; call it while holding the lease of the run."""
+    for old in (run / "checkpoints").glob(".old-*"):
+        _put_back(old)
+    for pattern in ("checkpoints/.tmp-*", "checkpoints/.del-*", "checkpoints/.old-*"):
+        for unfinished in run.glob(pattern):
             shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in run.glob(".*.tmp"):  # of filesystem.write_atomic
+        with suppress(OSError):
+            unfinished.unlink()
 
 
-def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[str]]:
+def _put_back(old: Path) -> None:
+    """Undo the first half of replacing a checkpoint, if the second half did not happen."""
+    final = old.with_name(old.name.removeprefix(".old-"))
+    if old.exists() and not final.exists():
+        old.rename(final)
+
+
+def newest(run: Path, quarantine: bool = True, identity: Identity | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest valid checkpoint, and an error message for each newer one that is damaged (which is renamed).
 
     If none is valid, none is renamed: otherwise the next attempt would find no checkpoint and start from step 0.
@@ -100,7 +133,7 @@ def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[
     for step in reversed(steps(run)):
         folder = folder_of(run, step)
         try:
-            found = read(folder)
+            found = read(folder, identity)
         except TooNew:
             raise
         except ResumeRefused as error:
@@ -108,36 +141,47 @@ def newest(run: Path, quarantine: bool = True) -> tuple[Checkpoint | None, list[
             continue
         if quarantine:
             for damaged in bad:
-                _rename_damaged(damaged)
+                set_aside(damaged, "bad")
         return found, list(bad.values())
     return None, list(bad.values())
 
 
-def _rename_damaged(folder: Path) -> None:
-    new, n = folder.with_name(f"bad-{folder.name}"), 1
+def set_aside(folder: Path, why: str) -> None:
+    """Rename a checkpoint folder, so that it does not count as one any more: WHY-step-000000005."""
+    new, n = folder.with_name(f"{why}-{folder.name}"), 1
     while new.exists():
-        new, n = folder.with_name(f"bad-{folder.name}-{n}"), n + 1
+        new, n = folder.with_name(f"{why}-{folder.name}-{n}"), n + 1
     folder.rename(new)
 
 
-def read(folder: Path) -> Checkpoint:
-    """Read and verify one checkpoint; raises ResumeRefused if it is damaged."""
+def read(folder: Path, identity: Identity | None = None) -> Checkpoint:
+    """Read and verify one checkpoint; ResumeRefused if it is damaged, or is not one of the run that `identity` says."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] > FORMAT:
+        text = read_file(folder / MANIFEST, MAX_MANIFEST)
+        manifest = json.loads(text)
+        if type(manifest["format"]) is int and manifest["format"] > FORMAT:
             raise TooNew(
                 f"{folder}: written by a newer mmctl (format {manifest['format']}; this mmctl reads formats up to "
                 f"{FORMAT}). Upgrade mmctl."
             )
-        if manifest.pop("own_sha256") != _digest(manifest):
+        step = int(folder.name[5:])
+        own = manifest.pop("own_sha256")
+        logged = identity.manifests.get(step, own) if identity else own
+        if own != _digest(manifest) or own != logged:
             raise ResumeRefused(f"{folder}: damaged (the SHA-256 of its manifest does not match).")
-        data = (folder / STATE).read_bytes()
+        check_manifest(text, step, identity)
+        data = read_file(folder / STATE, manifest["bytes"])
         if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ResumeRefused(f"{folder}: damaged (its size or SHA-256 differs from the manifest).")
-        return Checkpoint(folder, int(manifest["step"]), manifest, load(data))
+        tensors = load(data)
+        if _index(tensors) != manifest["tensors"]:
+            raise ResumeRefused(f"{folder}: damaged (its tensors are not those that the manifest lists).")
+        return Checkpoint(folder, manifest["step"], manifest, tensors)
     except FileNotFoundError as error:
         raise ResumeRefused(f"{folder}: incomplete ({Path(str(error.filename)).name} is missing).") from error
-    except (ValueError, KeyError, TypeError, OSError, RecursionError, SafetensorError) as error:
+    except PermissionError as error:  # it may be a good one
+        raise EnvironmentFault(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, SafetensorError) as error:
         raise ResumeRefused(f"{folder}: damaged ({type(error).__name__}: {error}).") from error
 
 
@@ -167,8 +211,5 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _discard(folder: Path) -> None:
-    deleted = folder.with_name(f".del-{folder.name}-{os.getpid()}")
-    shutil.rmtree(deleted, ignore_errors=True)
-    folder.rename(deleted)
-    shutil.rmtree(deleted, ignore_errors=True)
+def _index(tensors: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+    return {k: [str(t.dtype), list(t.shape)] for k, t in tensors.items()}

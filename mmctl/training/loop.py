@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -80,10 +81,11 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
     if run.evaluation_stopped or (run.collapsed and stop_on_collapse):
         return  # after another step, this evaluation could not be done any more
     if ahead is None:
-        ahead = 2 if run.device.type == "cuda" else 0  # on a CPU, a thread would take time from the step
+        # On a CPU, a thread would take time from the step; draws of foreign code may share global generators with it.
+        ahead = 2 if run.device.type == "cuda" and not run.loader.foreign else 0
     advance = StepRunner(run, device_step)
     for plan in prefetch(run.plan, run.step, run.steps, ahead):
-        rekey_global_generators(run.seed, run.step)  # mmctl does not use them; dropout and plugins may
+        rekey_global_generators(run.seed, run.step)
         run.refit()
         advance(plan)
         run.step += 1
@@ -125,8 +127,12 @@ def device_step(run: Training, staged: DevicePlan) -> None:
 def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     """Evaluate every network on every split, by head and by centroid; if stopped, no result is yielded."""
     results: list[Evaluated] = []
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)  # steps that the device has still to do are no time of the evaluation
+    start = time.perf_counter()
     try:
         for weights in run.nets:
+            rekey_global_generators(run.seed, run.step, "evaluation")
             net = run.ready(weights, stop)
             centroids = refit_centroids(net, run.centroids, run.labeled, stop)
             for split, pictures in run.splits.items():
@@ -134,6 +140,8 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
     except EvaluationStopped:
         run.evaluation_stopped = True
         return
+    finally:
+        run.seconds_aside += time.perf_counter() - start
     run.evaluation_stopped = False
     yield from results
     if run.last_evaluated_step == run.step:

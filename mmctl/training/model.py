@@ -28,6 +28,8 @@ BN_MODES = get_args(BatchNormMode)
 class Model(nn.Module):
     """Normalised images in, logits and embedding out. Autocast is used here and nowhere else."""
 
+    not_state = ("calls",)  # of each step anew; see training/unsaved.py
+
     def __init__(self, backbone: nn.Module, num_classes: int, precision: torch.dtype | None = None) -> None:
         super().__init__()
         self.backbone = backbone

@@ -6,7 +6,7 @@ A tensor that several parts share is saved once, under the first of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from mmctl.data.loader import Loader
 from mmctl.data.transfer import DevicePlan, Plan, Transfer
 from mmctl.plugin import LossTerm
 from mmctl.recipe.settings import Settings
+from mmctl.training import unsaved
 from mmctl.training.alarms import Alarms
 from mmctl.training.centroids import Centroids
 from mmctl.training.evaluate import recompute_bn
@@ -43,6 +44,8 @@ class Training:
     evaluation_stopped: bool = False  # a signal stopped the last evaluation
     last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
     collapsed: str = ""  # the text of the alarm that reported a collapse
+    other_components: Mapping[str, Any] = field(default_factory=dict)  # those that are no modules, by owner
+    seconds_aside: float = 0.0  # spent on evaluation and saving, not on steps, since this object was made
 
     def __post_init__(self) -> None:
         self.steps: int = self.settings.train.steps
@@ -59,6 +62,7 @@ class Training:
         weights = "raw" if self.ema is None else "ema"
         split = next((s for s in ("val", "test") if s in self.splits), next(iter(self.splits), ""))
         self.alarms = Alarms(self.steps, f"{split}/{weights}/head/largest_class")
+        self._attributes = unsaved.snapshot({**self.parts, **self.other_components})
 
     @property
     def nets(self) -> dict[str, Model]:
@@ -114,7 +118,12 @@ class Training:
             "collapsed": self.collapsed,
             "in_a_row": self.alarms.in_a_row,
             "told": list(self.alarms.reported),
+            "unsaved": self.unsaved(),
         }
+
+    def unsaved(self) -> list[str]:
+        """Names of plain attributes of components that training has changed: state that no checkpoint has."""
+        return unsaved.changed(self._attributes, unsaved.snapshot({**self.parts, **self.other_components}))
 
     def restore(self, step: int, facts: Mapping[str, Any]) -> dict[str, Tensor]:
         """Set the step and the plain values from a checkpoint; gives the tensors to copy its tensors into."""

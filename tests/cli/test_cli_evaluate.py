@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,10 +104,10 @@ def test_a_gate(mm: Mm, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--checkpoint", "7"), "use 8, 12 or last"),
-        (("--checkpoint", "\u00b2"), "use 8, 12 or last"),
-        (("--checkpoint", "-1"), "use 8, 12 or last"),
-        (("--checkpoint", "best"), "use 8, 12 or last"),
+        (("--checkpoint", "7"), "use 8, 12, last or last-good"),
+        (("--checkpoint", "\u00b2"), "use 8, 12, last or last-good"),
+        (("--checkpoint", "-1"), "use 8, 12, last or last-good"),
+        (("--checkpoint", "best"), "use 8, 12, last or last-good"),
         (("--split", "tset"), '--split: "tset" is not among test, train. Did you mean "test"?'),
         (("--split", "val"), '"val" is not among test, train'),
         (("--weights", "emma"), '--weights: "emma" is not among raw, ema. Did you mean "ema"?'),
@@ -128,8 +129,25 @@ def test_a_damaged_checkpoint_is_said_and_left_where_it_is(mm: Mm, folder: Path)
     done = mm("evaluate", "@last", "--checkpoint", "12")
     assert done.code == 2
     assert "step-000000012: damaged" in done.err
-    assert figures(mm)["step"] == 8, "last = the last that is whole"
+    refused = mm("evaluate", "@last", "--min", "0.1")
+    assert refused.code == 2, "a gate is never asked about other weights"
+    assert "step-000000012: damaged" in refused.err
+    assert "that of step 8: `-c last-good` evaluates it" in refused.err
+    asked = mm("evaluate", "@last", "-c", "last-good", "--json")
+    found = json.loads(asked.out)
+    assert (asked.code, found["step"], len(found["skipped"])) == (0, 8, 1)
+    assert "step-000000012: damaged" in found["skipped"][0]
+    assert "Evaluating the checkpoint before it, of step 8." in asked.err
     assert checkpoint.steps(folder) == [8, 12], "looking sets nothing aside"
+
+
+def test_a_newest_checkpoint_that_is_gone_is_missed(mm: Mm, folder: Path) -> None:
+    shutil.rmtree(checkpoint.folder_of(folder, 12))
+    refused = mm("evaluate", "@last")
+    assert refused.code == 2
+    assert "step-000000012: is missing, but the journal says that it was saved" in refused.err
+    assert figures(mm, "-c", "last-good")["step"] == 8
+    assert figures(mm, "-c", "8")["skipped"] == []
 
 
 def test_a_run_that_is_training_is_evaluated_beside_it(mm: Mm, tmp_path: Path) -> None:

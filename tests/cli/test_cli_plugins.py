@@ -202,3 +202,14 @@ def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(paper.apply(x, **draws), x)
     done = mm("plugins", "show", "paper_texture")
     assert "Largest strength of the grain" in done.out
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_show_breaks_no_word(mm: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    words = set(mm("plugins", "show", "fuzzy").out.split())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = mm("plugins", "show", "fuzzy").out
+    path = next(line for line in out.splitlines() if "centroid.py" in line or line.endswith(")"))
+    assert {word for word in out.split() if word not in words} <= set(path.split()) | {"|"}
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= columns

@@ -82,9 +82,10 @@ def test_schema(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "left out: loss plugins:bad" in done.err
     made = json.loads(done.out)
     assert list(made["properties"])[:3] == ["extends", "name", "seed"]
-    assert made["properties"]["train"]["properties"]["steps"]["minimum"] == 1
-    assert "plugins:sure" in made["properties"]["labeler"]["properties"]["name"]["enum"]
-    (choice,) = (c for c in made["properties"]["labeler"]["oneOf"] if c["title"] == "plugins:sure")
+    train, labeler = (made["properties"][name]["anyOf"][0] for name in ("train", "labeler"))
+    assert train["properties"]["steps"]["minimum"] == 1
+    assert "plugins:sure" in labeler["properties"]["name"]["enum"]
+    (choice,) = (c for c in labeler["oneOf"] if c["title"] == "plugins:sure")
     assert choice["properties"]["m"]["exclusiveMinimum"] == 1
     done = mm("recipe", "schema", "--out", "recipes/s.json")
     assert json.loads(Path("recipes/s.json").read_text()) == made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +87,21 @@ def test_dry_run_tells_the_plan_and_writes_nothing(mm: Callable[..., Result], tm
     ):
         assert words in done.out, words
     assert folders(tmp_path) == []
+
+
+@pytest.mark.parametrize(("limit", "says"), [(0.0, "(one step, measured for 0 s)"), (0.65, "(median of 2 steps, ")])
+def test_dry_run_has_a_time_limit(
+    limit: float, says: str, mm: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmctl.preview import dry_run
+
+    now = iter(range(10**6))
+    monkeypatch.setattr(dry_run, "LIMIT", limit)
+    # Each look at the clock takes a twentieth of a second, and each step looks three times.
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: next(now) / 20))
+    done = mm("run", DIGITS, "--dry-run", "--set", "train.threads=1")
+    assert done.code == 0, done.err
+    assert says in done.out
 
 
 def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Result], tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_run_that_cannot_be_read_is_named(mm: Mm, runs: Path) -> None:
     uid = json.loads(mm("ls", "--json").out)["runs"][0]["uid"]
     (runs / uid / "run.json").write_text("[")
     result = mm("ls")
-    assert (result.code, result.out.count("20261125")) == (0, 9)
+    assert (result.code, result.out.count("20261125"), result.out.count("unreadable")) == (0, 10, 1)
     assert f"{uid}/run.json: not the record of a run" in result.err
     for command in ("resume", "evaluate"):
         refused = mm(command, uid)
@@ -190,11 +190,8 @@ def test_db(mm: Mm, runs: Path) -> None:
 def test_tables_keep_to_the_width(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     out = mm("ls").out
-    table = [line for line in out.splitlines() if "20261125" in line]
-    assert max(map(len, table)) <= columns
-    if columns >= 80:
-        assert all("completed" in line or "failed" in line for line in table)
-        assert "no room for" in out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "no room for" in out
     assert "marginmix" in mm("compare").out
 
 
@@ -230,3 +227,104 @@ def test_a_runs_folder_that_was_copied_in(mm: Mm, runs: Path, tmp_path: Path) ->
         runs / "20261201-000000-new-s0-beef"
     )
     assert "new-s0-beef" in mm("ls").out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["ls", "state:complete"], 2, 'no state "complete". Did you mean "completed"?'),
+        (["ls", "state:failed,complete"], 2, '"completed"'),
+        (["ls", "cfg.optimizer.lrr=1"], 2, 'Did you mean "cfg.optimizer.lr"'),
+        (["compare", "cfg.optimizer.lrr>1"], 2, 'Did you mean "cfg.optimizer.lr"'),
+        (["ls", "method:mixmach"], 0, 'no run has method "mixmach". Did you mean "mixmatch"?'),
+        (["compare", "recipe:mixmach"], 0, 'no run has recipe "mixmach". Did you mean "mixmatch"?'),
+        (["ls", "cfg.optimizer.lr=7"], 0, "no run matches\n"),
+        (["tag", "1", "2", "x"], 2, '"2" is a run, and a command tags one run. To tag that run too: mmctl tag 2 x'),
+        (["tag", "1", "@last"], 2, '"@last" is a run'),
+        (["compare", "-b", "mixmach"], 2, 'Did you mean "mixmatch"'),
+    ],
+)
+def test_words_that_match_nothing(mm: Mm, runs: Path, words: list[str], code: int, says: str) -> None:
+    done = mm(*words)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert mm("tag", "1").out.endswith(": no tags\n")
+
+
+def test_a_tag_may_look_like_a_run_if_it_is_marked(mm: Mm, runs: Path) -> None:
+    assert mm("tag", "1", "+2", "x").out.endswith(": 2 x\n")
+
+
+def test_note_shows_the_notes(mm: Mm, runs: Path) -> None:
+    assert mm("note", "2").out.endswith(": no notes\n")
+    assert mm("note", "2", "first").out.endswith(": first\n")
+    assert mm("note", "2", "second").out.splitlines()[-1].endswith(": second")
+    assert [one["text"] for one in json.loads(mm("note", "2", "--json").out)["notes"]] == ["first", "second"]
+
+
+def test_a_component_without_version_is_named_without_none(mm: Mm, tmp_path: Path) -> None:
+    for number, version in enumerate((None, "1.0")):
+        record = finished_run(tmp_path / "runs", f"2026-{number}") / "run.json"
+        held = json.loads(record.read_text())
+        held["components"][0]["version"] = version
+        record.write_text(json.dumps(held))
+    out = mm("diff", "1", "2").out
+    assert "version of method" in out
+    assert "None" not in out
+
+
+@pytest.mark.parametrize("columns", range(30, 170, 10))
+def test_ls_shows_states_whole_and_leaves_no_room_unused(
+    mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = mm("ls").out.splitlines()
+    rows = [line for line in lines if re.match(r" ?\d+ ", line)]
+    assert len(rows) == 10
+    assert {word for row in rows for word in row.split() if word in ("completed", "failed", "running?")} == {
+        "completed", "failed"
+    }  # fmt: skip
+    assert max(map(len, lines)) <= columns
+    hidden = re.search(r"no room for: ([^;]*);", " ".join(lines))
+    widths = {"age": 6, "labels": 6, "seed": 4, "method": 10, "balanced": 8, "step": 9, "run": 34}
+    free = columns - max(map(len, rows))
+    for title in hidden[1].split(", ") if hidden else ():
+        assert widths.get(title, 12) + 2 > free, (title, free)
+
+
+def test_show_breaks_no_number_from_its_class(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in range(30, 100, 7):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = mm("show", "@last").out
+        recalls = out[out.index("recall, %:") :].split("\n\n")[0]
+        for line in out[out.index("recall, %:") :].splitlines()[:1]:
+            assert re.fullmatch(r"recall, %:( \w+ [\d.]+,?)+", line.rstrip()), line
+        assert re.match(r"recall, %: anger [\d.]+, fear [\d.]+, joy [\d.]+, neutral [\d.]+", " ".join(recalls.split()))
+        for line in out.splitlines():
+            if line.startswith(("raw", "ema")):
+                assert "\u2026" not in line
+
+
+def named(runs: Path, uid: str, name: str, lr: float, seed: int = 0) -> None:
+    record = (
+        finished_run(
+            runs, uid, name="digits", seed=seed, config_id=f"id-{lr}", settings={"optimizer__lr": lr}, final=0.8 + lr
+        )
+        / "run.json"
+    )
+    record.write_text(json.dumps({**json.loads(record.read_text()), "name": name}))
+
+
+def test_compare_shows_the_names_of_runs(mm: Mm, tmp_path: Path) -> None:
+    for seed in range(2):
+        for lr, name in ((0.01, "digits"), (0.02, "digits"), (0.03, "fast")):
+            named(tmp_path / "runs", f"2026-{lr}-{seed}", name, lr, seed)
+    out = mm("compare").out
+    assert "fast (digits)" in out
+    assert "vs fast (digits)" in mm("compare", "-b", "fast").out
+    refused = mm("compare", "-b", "digits")
+    assert refused.code == 2
+    assert refused.err.splitlines()[1:] == [
+        f"  id-{lr}  digits{name}, method mixmatch, 2 runs, optimizer.lr={lr}"
+        for lr, name in ((0.03, " fast"), (0.02, ""), (0.01, ""))
+    ]

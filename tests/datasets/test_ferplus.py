@@ -482,3 +482,10 @@ def test_cache_that_cannot_be_written(png: Path, tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(ferplus(png)["train"].ids) == 2
+
+
+def test_label_csv_lists_an_image_once(png: Path) -> None:
+    path = png / "FER2013Train" / "label.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=r"label\.csv:3: '00\.png' is listed already in line 1"):
+        ferplus(png)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from helpers.manifests import facts
 from helpers.method_cases import SOFT
 from helpers.recorded_step import record
 from helpers.tiny_project import training
@@ -43,7 +44,7 @@ def points_of(run: Training, stop: int, folder: Path) -> list[Any]:
     for event in train(run, lambda: run.step == stop):
         if isinstance(event, Point):
             found.append((event.step, event.values))
-    checkpoint.publish(folder, run.step, run.tensors(), run.facts())
+    checkpoint.publish(folder, run.step, run.tensors(), facts(run.facts()))
     return found
 
 
@@ -53,6 +54,7 @@ def assert_resumed_is_unbroken(method: str, sets: tuple[str, ...], tmp_path: Pat
     unbroken = points_of(whole, 20, tmp_path / "whole")
     first = training(method, *sets)
     points = points_of(first, 10, tmp_path / "parts")
+    assert first.unsaved() == [], "state is in buffers, not in plain attributes"
     second = training(method, *sets)
     found = checkpoint.read(checkpoint.folder_of(tmp_path / "parts", 10))
     with torch.no_grad():
@@ -60,7 +62,7 @@ def assert_resumed_is_unbroken(method: str, sets: tuple[str, ...], tmp_path: Pat
             t.copy_(
                 torch.randint_like(t, 2) if t.dtype is torch.bool else t + 3
             )  # nothing may survive of a fresh start
-    checkpoint.copy_into(second.restore(found.step, found.manifest), found.tensors, found.folder)
+    checkpoint.copy_into(second.restore(found.step, found.manifest["training"]), found.tensors, found.folder)
     points += points_of(second, 20, tmp_path / "parts")
     assert points == unbroken
     a, b = whole.tensors(), second.tensors()

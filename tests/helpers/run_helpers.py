@@ -16,10 +16,13 @@ from mmctl.training import checkpoint
 
 
 class After:
-    """A stop flag that rises after some questions: the loop asks once a step, evaluation once a batch."""
+    """A stop flag that rises after some questions: the loop asks once a step, evaluation once a batch.
+
+    The question before the first step is not counted.
+    """
 
     def __init__(self, calls: int) -> None:
-        self.left = calls
+        self.left = calls + 1
 
     def __call__(self) -> bool:
         self.left -= 1

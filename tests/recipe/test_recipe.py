@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -460,7 +463,7 @@ def test_a_project_recipe_may_extend_the_shipped_one_of_its_name(
 def test_a_recipe_that_is_not_there() -> None:
     with pytest.raises(RecipeError, match=r'no recipe "bass".*Did you mean "base"'):
         recipe.load("bass")
-    with pytest.raises(RecipeError, match="no recipe"):
+    with pytest.raises(RecipeError, match="recipes: is a folder, not a recipe"):
         recipe.load("recipes")
     with pytest.raises(RecipeError, match="no recipe"):
         recipe.load("x" * 5000)
@@ -497,3 +500,87 @@ def test_fast_imports_nothing(project: Path) -> None:
     assert "no labeler" in problems("[labeler]\nname = 'nil'", fast=True)[0]
     assert problems("[train]\nsteps = 0", fast=True) == ["3: train.steps: must be at least 1 (got 0)"]
     assert "RuntimeError" in "".join(problems())
+
+
+WHAT_IS_MISSING = """extends = "methods/mixmatch"
+[split]
+labels = 20
+[backbone]
+name = "small"
+[dataset]
+name = "digits"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problems"),
+    [
+        ('[dataset]\nname = "digits"\n', "", ["own.toml:1: dataset.name: is required: which dataset?"]),
+        ("[backbone]", "[backbon]", ['own.toml:4: backbon: unknown key; did you mean "backbone"?']),
+        ("[dataset]", "[datset]", ['own.toml:6: datset: unknown key; did you mean "dataset"?']),
+    ],
+)
+def test_a_missing_table_is_one_problem_of_the_own_file(
+    tmp_path: Path, old: str, new: str, problems: list[str]
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(WHAT_IS_MISSING.replace(old, new))
+    with pytest.raises(RecipeError) as refused:
+        recipe.load(path)
+    others = [line for line in refused.value.problems if "weak" not in line]
+    assert [line.startswith(problem) for line, problem in zip(others, problems, strict=True)] == [True], others
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("folder", "folder: is a folder, not a recipe"),
+        ("notes.txt", "Is this a recipe?"),
+        ("fifo.toml", "fifo.toml: is not a regular file"),
+        ("/dev/null", "/dev/null: is not a regular file"),
+        ("loop.toml", "loop.toml: cannot be read: Too many levels of symbolic links"),
+        ("own.toml/below.toml", 'no recipe "own.toml/below.toml"'),
+        ("x" * 5000, "neither a file nor a known name"),
+        ("x\0y", "neither a file nor a known name"),
+        ("x\udcffy", "neither a file nor a known name"),
+    ],
+)
+def test_what_is_no_recipe_says_what_it_is(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (tmp_path / "own.toml").write_text(WHAT_IS_MISSING)
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    os.mkfifo(tmp_path / "fifo.toml")
+    with pytest.raises(RecipeError) as refused:
+        recipe.load(name)
+    assert says in str(refused.value)
+    (tmp_path / "child.toml").write_text(f"extends = {json.dumps(name)}\n", errors="surrogateescape")
+    with pytest.raises(RecipeError) as refused:
+        recipe.load(tmp_path / "child.toml")
+
+
+@pytest.mark.parametrize("where", ["given", "by name", "extends"])
+def test_a_recipe_that_cannot_be_read_is_not_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / "recipes").mkdir(exist_ok=True)
+    secret = tmp_path / "recipes" / "secret.toml"
+    secret.write_text(WHAT_IS_MISSING)
+    (tmp_path / "child.toml").write_text('extends = "secret"\n')
+    stat, opened = os.stat, Path.open
+
+    def no_stat(path: Any, **more: Any) -> Any:
+        if str(path).endswith("secret.toml"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **more)
+
+    def no_open(path: Path, *more: Any, **keys: Any) -> Any:
+        if path.name == "secret.toml":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *more, **keys)
+
+    for owner, name, instead in ((os, "stat", no_stat), (Path, "open", no_open)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, instead)
+            with pytest.raises(RecipeError, match=r"secret\.toml: cannot be read: Permission denied"):
+                recipe.load({"given": secret, "by name": "secret", "extends": "child.toml"}[where])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mmctl.errors import PluginError
-from mmctl.registry.parameters import check_table, meaning, parameters, schema, shape, values
+from mmctl.registry.optional import optional
+from mmctl.registry.parameters import check_table, meaning, parameters, schema, shape, values, written
 
 
 class Everything:
@@ -114,7 +116,7 @@ def test_parameters_for_people() -> None:
     rows = {row.name: row for row in parameters(MODEL)}
     assert rows["m"] == ("m", "float", "2.0", "> 1", "Fuzzifier; close to 1 is hard.")
     assert rows["form"].type == '"hard" | "soft"'
-    assert rows["n"] == ("n", "int", "-", "", "")
+    assert rows["n"] == ("n", 'int | "none"', "-", "", "")
     assert rows["few"].bounds == "float > 0, < 1"
     assert rows["span"].type == "list[float, float]"
 
@@ -122,8 +124,37 @@ def test_parameters_for_people() -> None:
 def test_json_schema_is_plain() -> None:
     made = schema(MODEL)
     assert made["additionalProperties"] is False
-    assert made["properties"]["n"] == {"type": "integer"}
+    assert made["properties"]["n"] == {"anyOf": [{"type": "integer"}, {"const": "none"}]}
     assert made["properties"]["m"]["exclusiveMinimum"] == 1
+
+
+class Kind(Enum):
+    NO = "none"
+    YES = "yes"
+
+
+def test_none_takes_an_optional_value_away_and_stays_a_word_where_it_is_one() -> None:
+    def component(
+        *,
+        number: int | None = 3,
+        text: str | None = None,
+        word: Literal["none", "all"] | None = "all",
+        kind: Kind | None = None,
+        plain: str = "a",
+        few: Annotated[float, Field(gt=0)] | None = None,
+    ) -> None: ...
+
+    model = shape(component, "loss").model
+    assert optional(model) == {"number", "text", "few"}
+    checked, faults = check_table(model, dict.fromkeys(("number", "text", "word", "kind", "plain", "few"), "none"))
+    assert faults == []
+    assert checked is not None
+    want = {"number": None, "text": None, "word": "none", "kind": Kind.NO, "plain": "none", "few": None}
+    assert values(checked) == want
+    assert written(checked) == {"number": "none", "word": "none", "kind": "none", "plain": "none"}
+    again, _ = check_table(model, written(checked))
+    assert again is not None
+    assert values(again) == want
 
 
 class _Swallows:

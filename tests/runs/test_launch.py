@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +13,21 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.processes import spawn
 from mmctl.plugin import available_cores
-from mmctl.run_folder.record import read_record
+from mmctl.run_folder import journal, lease
+from mmctl.run_folder.events import State
+from mmctl.run_folder.record import last_state, read_record
+from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS
 
 Mm = Callable[..., Result]
 
 LAUNCHER = '''
+import os
+import signal
+
 from mmctl.plugin import Limits, launcher
+from mmctl.run_folder import journal
+from mmctl.run_folder.events import State
 
 
 @launcher("scripted")
@@ -28,27 +37,48 @@ class Scripted:
     Args:
         ends: One end for each run, in order; running = until it is cancelled.
         slots: Runs at a time.
+        says: What states() answers for the runs in place of their ends; raise = it raises, none = nothing.
+        deaf: Whether runs go on although they were cancelled.
+        terms: So many SIGTERMs reach the command while it waits.
+        empty: Whether the runs leave nothing in their folders.
     """
 
-    def __init__(self, *, ends: list[str], slots: int = 2):
-        self.ends, self.slots, self.asked = ends, slots, 0
+    def __init__(
+        self, *, ends: list[str], slots: int = 2, says: list[str] = (), deaf: bool = False, terms: int = 0,
+        empty: bool = False,
+    ):
+        self.ends, self.slots, self.says, self.deaf, self.terms = ends, slots, says, deaf, terms
+        self.asked, self.empty = 0, empty
 
     def start(self, run_dirs):
         ids = [f"job-{n}" for n, _ in enumerate(run_dirs)]
+        self.folders = dict(zip(ids, run_dirs))
         self.states_ = dict(zip(ids, self.ends, strict=True))
         for folder, end in zip(run_dirs, self.ends):
             if end == "failed":
                 (folder / "log.txt").write_text("run\\nmmctl: the loss is not finite since step 3.\\n\\n")
+            if end != "running" and not self.empty:
+                journal.append(folder, State(state=end, step=1))
         return ids
 
     def states(self, ids):
         self.asked += 1
         if self.asked == 1:
             return dict.fromkeys(ids, "queued")
-        return {i: self.states_[i] for i in ids}
+        if self.terms:
+            self.terms -= 1
+            os.kill(os.getpid(), signal.SIGTERM)
+        if "raise" in self.says:
+            raise OSError("the queue does not answer")
+        said = dict(zip(self.states_, self.says))
+        return {i: said.get(i, self.states_[i]) for i in ids if said.get(i) != "none"}
 
     def cancel(self, ids):
-        self.states_ |= dict.fromkeys(ids, "interrupted")
+        (next(iter(self.folders.values())) / "cancelled").write_text(" ".join(ids))
+        for i in () if self.deaf else ids:
+            if self.states_[i] == "running":
+                journal.append(self.folders[i], State(state="interrupted", step=1))
+            self.states_[i] = "interrupted"
 
     def requeue(self, ids): ...
 
@@ -68,9 +98,9 @@ def _recipe(tmp_path: Path) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def words(*ends: str, slots: int = 2) -> list[str]:
+def words(*ends: str, slots: int = 2, more: str = "") -> list[str]:
     quoted = ", ".join(f'"{end}"' for end in ends)
-    settings = (f'launcher={{name="scripted", ends=[{quoted}], slots={slots}}}', "train.device=cpu")
+    settings = (f'launcher={{name="scripted", ends=[{quoted}], slots={slots}{more}}}', "train.device=cpu")
     return ["run", "tiny.toml", "--seeds", f"0-{len(ends) - 1}", *(w for s in settings for w in ("--set", s))]
 
 
@@ -92,10 +122,13 @@ def test_all_complete(mm: Mm, tmp_path: Path) -> None:
 def test_some_fail(mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "failed", "interrupted"))
     assert done.code == 6
-    assert done.err == "mmctl: 2 of 3 runs did not complete; list them with `mmctl ls`.\n"
     _, failed, interrupted = folders(tmp_path)
+    assert done.err == (
+        "mmctl: 2 of 3 runs did not complete: 1 completed, 1 failed, 1 interrupted. "
+        f"Continue with:  mmctl resume {interrupted.name}\n"
+    )
     assert f"{failed.name}: failed  mmctl: the loss is not finite since step 3.\n" in done.out
-    assert f"{interrupted.name}: interrupted  (resume it with: mmctl resume {interrupted.name})\n" in done.out
+    assert f"{interrupted.name}: interrupted\n" in done.out
 
 
 def test_some_are_stopped(mm: Mm) -> None:
@@ -110,7 +143,7 @@ def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeyp
     (failed / "log.txt").unlink()
     from mmctl.runs.launch import _ending
 
-    assert _ending(failed, "failed") == f"failed  (see {failed}/log.txt)"
+    assert _ending(failed, "failed", "") == f"failed  (see {failed}/log.txt)"
     assert done.code == 6
 
 
@@ -119,15 +152,75 @@ def test_one_at_a_time_may_use_all_cores(mm: Mm, tmp_path: Path) -> None:
     assert ["threads" in read_record(f)["config"]["train"] for f in folders(tmp_path)] == [False, False]
 
 
-def test_ctrl_c_stops_them_all(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The signal itself is test_signals.py's; here it is what follows from it.
-    asked = iter([False, False, *[True] * 1000])
-    monkeypatch.setattr("mmctl.runs.launch.StopSignal", lambda: lambda: next(asked))
-    monkeypatch.setattr("mmctl.runs.launch.PAUSE", 0.0)
-    done = mm(*words("completed", "running", "running"))
+def test_a_signal_stops_them_all_and_one_command_continues_them(mm: Mm, tmp_path: Path) -> None:
+    done = mm(*words("completed", "running", "running", more=", terms=1"), "--tag", "trio")
     assert done.code == 75
-    assert "stopped: 1 completed, 2 interrupted. List runs with `mmctl ls`" in done.err
-    assert done.out.count("interrupted  (resume it with: mmctl resume ") == 2
+    assert done.err.endswith("mmctl: stopped: 1 completed, 2 interrupted. Continue with:  mmctl resume tag:trio\n")
+    assert done.out.count(": interrupted\n") == 2
+    assert not list((tmp_path / "runs").glob("*/queue.json"))
+    # The tag of another stopped run would continue that one too.
+    (other,) = (f for f in folders(tmp_path) if read_record(f)["seed"] == 2)
+    tiny_project.recipe("supervised")
+    assert resume_command(folders(tmp_path)[1:2]) == f"mmctl resume {folders(tmp_path)[1].name}"
+    assert resume_command([folders(tmp_path)[1], other], ["trio"]) == "mmctl resume tag:trio"
+    journal.append(folders(tmp_path)[0], State(state="interrupted", step=1))
+    assert resume_command([folders(tmp_path)[1], other], ["trio"]).split()[2:] == [
+        folders(tmp_path)[1].name,
+        other.name,
+    ]
+
+
+def test_a_second_sigterm_does_not_wait_for_a_launcher_that_cannot_stop_its_runs(mm: Mm, tmp_path: Path) -> None:
+    done = mm(*words("completed", "running", more=", terms=2, deaf=true"))
+    assert done.code == 130
+    (_, run) = folders(tmp_path)
+    assert f"not waiting for the runs to stop: 1 completed, 1 interrupted. Continue with:  mmctl resume {run.name}" in (
+        done.err
+    )
+    assert "interrupted" in mm("ls").out, "and not queued"
+
+
+@pytest.mark.parametrize(
+    ("says", "words_"),
+    [('"completed", "PENDING"', '"PENDING"'), ('"none"', '"None"'), ('"raise"', "the queue does not answer")],
+)
+def test_a_launcher_that_gives_no_state_is_one_error(says: str, words_: str, mm: Mm, tmp_path: Path) -> None:
+    done = mm(*words("completed", "running", more=f", says=[{says}]"))
+    assert done.code == 2
+    assert "mmctl: launcher plugins:scripted: states() answers " in done.err
+    assert words_ in done.err
+    assert "bug" not in done.err
+    assert "job-1" in (folders(tmp_path)[0] / "cancelled").read_text()
+    assert folders(tmp_path)[1].name in done.err
+
+
+@pytest.mark.parametrize(("end", "state"), [("interrupted", "interrupted"), ("failed", "failed"), ("nc", "completed")])
+def test_the_folder_decides_whatever_the_launcher_says(end: str, state: str, mm: Mm, tmp_path: Path) -> None:
+    for said in ("completed", "failed", "interrupted"):
+        done = mm(*words("completed", end, more=f', says=["{said}", "{said}"]'), "--force")
+        assert done.code == (0 if state == "completed" else 6), (said, done)
+        assert done.out.count(": completed") == 1
+        assert done.out.count("not converged (nc)") == (end == "nc")
+
+
+def test_a_run_that_never_began_is_not_completed_and_not_queued(mm: Mm, tmp_path: Path) -> None:
+    done = mm(*words("completed", "completed", more=", empty=true"))
+    assert done.code == 6
+    assert done.out.count("failed  launcher plugins:scripted calls it completed, but it did not start") == 2
+    assert [last_state(folder) for folder in folders(tmp_path)] == ["failed", "failed"]
+
+
+def test_a_run_whose_process_lives_has_not_ended(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = lease.holder, Counter[str]()
+
+    def holder(folder: Path) -> dict[str, object] | None:
+        asked[folder.name] += 1
+        return {} if asked[folder.name] <= 3 else real(folder)
+
+    monkeypatch.setattr(lease, "holder", holder)
+    monkeypatch.setattr("mmctl.runs.launch.PAUSE", 0.0)
+    assert mm(*words("completed", "completed")).code == 0
+    assert set(asked.values()) == {4}
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:

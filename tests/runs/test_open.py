@@ -68,13 +68,13 @@ def test_an_edited_split(mm: Mm, tmp_path: Path) -> None:
     split = json.loads((folder / "split.json").read_text())
     split["labeled"][0], split["unlabeled"][0] = split["unlabeled"][0], split["labeled"][0]
     (folder / "split.json").write_text(json.dumps(split))
-    refused(mm, folder, "split.json", "changed or damaged")
+    refused(mm, folder, "split.json: its SHA-256 is not that of its rows", "Restore it: another split is")
 
 
 def test_another_whole_split(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, "seed=1")
     shutil.copy(other / "split.json", folder / "split.json")
-    refused(mm, folder, "the split has changed since the run began")
+    refused(mm, folder, "split.json: is not the split that the run was trained with")
 
 
 def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> None:
@@ -104,7 +104,11 @@ def test_a_plugin_that_is_gone(mm: Mm, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run(mm: Mm, tmp_path: Path) -> None:
     folder, other = stopped(tmp_path), stopped(tmp_path, at=7)
     shutil.copytree(checkpoint.folder_of(other, 8), checkpoint.folder_of(folder, 8))
-    refused(mm, folder, f"is a checkpoint of run {other.name}, not of {folder.name}")
+    done = mm("resume", folder.name, "--quiet")
+    assert done.code == 0, done.err
+    assert f"run is '{other.name}', but in the run it is '{folder.name}'" in done.err
+    assert (folder / "checkpoints" / "bad-step-000000008").is_dir()
+    assert [e["from"] for e in events(folder, "attempt")] == [0, 7]
 
 
 def test_a_checkpoint_of_a_newer_mmctl(mm: Mm, tmp_path: Path) -> None:

@@ -149,12 +149,12 @@ def test_a_second_sigterm_is_no_second_ctrl_c(mm: Mm, tmp_path: Path, monkeypatc
 
 def test_what_was_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    stop = StopSignal()
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    os.kill(os.getpid(), signal.SIGHUP)
-    assert not stop()
-    os.kill(os.getpid(), signal.SIGUSR1)
-    assert stop()
+    with StopSignal() as stop:
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop()
 
 
 def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) -> None:

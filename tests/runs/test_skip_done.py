@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +11,13 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
-from helpers.run_helpers import After, never, started
+from helpers.run_helpers import After, events, never, started
 from mmctl import environment
-from mmctl.run_folder import journal
+from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import State
+from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
+from mmctl.run_folder.record import last_state
 from mmctl.runs.execute import execute
 
 Mm = Callable[..., Result]
@@ -112,29 +114,76 @@ def test_a_recipe_named_twice_is_run_once(mm: Mm, tmp_path: Path) -> None:
     assert count(tmp_path) == 1
 
 
-def test_a_stopped_run_is_named_and_one_that_lives_is_left_to_live(mm: Mm, tmp_path: Path) -> None:
+LONG = ("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
+
+
+def test_a_stopped_run_is_continued_and_one_that_lives_is_left_to_live(mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path)
-    words = ("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
     execute(folder, After(3))
-    done = mm(*words)
-    assert done.code == 0
-    assert f"note: {folder.name} stopped at step 4 of 12; `mmctl resume` continues it" in done.out
-    assert count(tmp_path) == 2
     with Lease(folder):
         journal.append(folder, State(state="running", step=4))
-        for other in (tmp_path / "runs").glob("2*"):
-            if other != folder:
-                shutil.rmtree(other)
-        done = mm(*words)
-    assert (done.code, count(tmp_path)) == (0, 1)
-    assert f"run {folder.name} is computing it" in done.out
+        done = mm(*LONG)
+        assert (done.code, count(tmp_path)) == (0, 1)
+        assert f"run {folder.name} is computing it" in done.out
+    queue.enter(folder)
+    assert f"run {folder.name} waits for process {os.getpid()}; --force" in mm(*LONG).out
+    queue.leave(folder)
+    done = mm(*LONG, "--tag", "mine")
+    assert done.code == 0
+    assert (
+        f"tiny, seed 0: continues run {folder.name}, which stopped at step 4 of 12; --force starts a new run"
+        in done.out
+    )
+    assert count(tmp_path) == 1
+    assert [event["from"] for event in events(folder, "attempt")] == [0, 4]
+    assert folder.name in mm("ls", "tag:mine", "--json").out
+    assert "already done" in mm(*LONG).out
+
+
+def test_force_starts_a_new_run_beside_a_stopped_one(mm: Mm, tmp_path: Path) -> None:
+    folder = started(tmp_path)
+    execute(folder, After(3))
+    assert mm(*LONG, "--force").code == 0
+    assert count(tmp_path) == 2
+    assert last_state(folder) == "interrupted"
+
+
+def test_what_cannot_be_continued_exactly_is_started_again(
+    mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = started(tmp_path)
+    execute(folder, After(3))
+    now = environment.versions()
+    monkeypatch.setattr(environment, "versions", lambda: now | {"numpy": "0"})
+    done = mm(*LONG)
+    assert f"{folder.name} stopped at step 4; a new run starts, because numpy changed since then" in done.out
+    assert count(tmp_path) == 2
+
+
+def test_a_batch_goes_on_by_the_same_command(mm: Mm, tmp_path: Path) -> None:
+    """Of five seeds one is done, one was stopped, one crashed, one never began, one is new: five runs in the end."""
+    done = mm(*LONG, "--set", "seed=0")
+    assert done.code == 0
+    made = [started(tmp_path, f"seed={seed}") for seed in (1, 2, 3)]
+    execute(made[0], After(3))
+    execute(made[1], After(6))
+    with journal.Journal(made[1], 2) as log:  # as kill -9 leaves it
+        log.write(State(state="running", step=7))
+    done = mm(*LONG, "--seeds", "0-4", "--jobs", "2")
+    assert done.code == 0, done.err
+    assert "seed 0: already done" in done.out
+    assert f"seed 1: continues run {made[0].name}, which stopped at step 4 of 12" in done.out
+    assert f"seed 2: continues run {made[1].name}, which stopped at step 7 of 12" in done.out
+    assert f"seed 3: continues run {made[2].name}, which stopped at step 0 of 12" in done.out
+    assert "4 runs, 2 in parallel" in done.out
+    assert count(tmp_path) == 5
+    assert [last_state(folder) for folder in made] == ["completed"] * 3
 
 
 def test_a_run_that_did_not_converge_is_computed_too(mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path)
     execute(folder, never)
-    lines = (folder / "journal.1.jsonl").read_text().splitlines(keepends=True)
-    (folder / "journal.1.jsonl").write_text("".join(lines).replace('"s":"completed"', '"s":"nc"'))
+    append(folder, State(state="nc", step=12))
     done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
     assert "(not converged)" in done.out
     assert count(tmp_path) == 1

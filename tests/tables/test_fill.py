@@ -85,7 +85,7 @@ def run_of(runs: Path, recipe: str, seed: int, *sets: str, final: float = 0.9, *
         total=made.settings.train.steps, labels=int(made.settings.split.labels), **more,
     )  # fmt: skip
     about = json.loads((folder / "run.json").read_text())
-    about |= {"config": made.data | {"seed": seed}, "components": made.components()}
+    about |= {"config": made.data | {"seed": seed}, "components": made.components(), "labeler": made.labeler_name}
     (folder / "run.json").write_text(json.dumps(about))
     return folder
 
@@ -141,8 +141,10 @@ def test_nc_is_counted_and_shown(mm: Mm, mine: Path, tmp_path: Path) -> None:
 
 def test_a_run_without_an_evaluation_breaks_nothing(mm: Mm, mine: Path, tmp_path: Path) -> None:
     made = load("digits-mixmatch")
-    folder = make_run(tmp_path / "runs", "20261125-080000-x-s0-0000", config_id=made.config_id)
+    total = made.settings.train.steps
+    folder = make_run(tmp_path / "runs", "20261125-080000-x-s0-0000", config_id=made.config_id, total=total)
     about = json.loads((folder / "run.json").read_text()) | {"config": made.data, "components": made.components()}
+    about["labeler"] = made.labeler_name
     (folder / "run.json").write_text(json.dumps(about))
     write(folder, 1, attempt(), state("running"), data(), points(50, train__loss=1.0), state("failed", 50, "x", 3))
     found = ours(mm, mine, "mixmatch", "more")

@@ -280,7 +280,7 @@ METHODS = [
     ("pseudo-labels", "", "return StepOutput({'labeled': loss}, pseudo_labels=batch.y)", "pseudo_labels", True),
     ("bn word", "", "self.model(batch.x[0], bn='train'); return StepOutput({'labeled': loss})", "bn = 'train'", True),
     ("bn groups", "", "self.model.branches(*batch.u, bn='update', bn_groups='all')", "bn_groups = 'all'", True),
-    ("counter", "", "self.calls += 1; return StepOutput({'labeled': loss * self.calls})", "does not continue as it was", False),
+    ("counter", "", "self.calls += 1; return StepOutput({'labeled': loss * self.calls})", "does not continue", False),
     ("item", "", "return StepOutput({'labeled': loss * (loss.item() * 0 + 1)})", "reads a value", False),
 ]  # fmt: skip
 

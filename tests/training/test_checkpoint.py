@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.manifests import facts
 from helpers.paths import REPO
 from helpers.processes import dies_at
 from mmctl.errors import EnvironmentFault, ResumeRefused
 from mmctl.training import checkpoint
 from mmctl.training.checkpoint import MANIFEST, STATE, copy_into, folder_of, newest, publish, read, retain, steps, tidy
 
-FACTS = {"run": "r", "reason": "periodic", "environment": {"threads": 1}, "training": {"in_a_row": 2, "told": ["loss"]}}
+FACTS = facts()
 
 
 def tensors(step: int) -> dict[str, Tensor]:
@@ -196,15 +197,58 @@ def test_retention_keeps_the_newest_and_touches_nothing_else(tmp_path: Path) -> 
     assert names == {"step-000000015", "step-999999999", "step-mine", "step-000000001"}
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
 def test_a_full_disk_leaves_the_ones_before(failing: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(os if failing == "fsync" else Path, failing, full)
     with pytest.raises(EnvironmentFault, match=r"No space left on device.*Free disk space"):
         publish(run, 30, tensors(30), FACTS)
     assert [p.name for p in sorted((run / "checkpoints").iterdir())] == ["step-000000010", "step-000000020"]
+
+
+def test_replacing_a_checkpoint_never_loses_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(EnvironmentFault):
+            publish(run, 20, tensors(21), FACTS)
+    assert [p.name for p in sorted((run / "checkpoints").iterdir())] == ["step-000000010", "step-000000020"]
+    folder_of(run, 20).rename(run / "checkpoints" / ".old-step-000000020")  # kill -9 between the two halves
+    tidy(run)
+    found, bad = newest(run)
+    assert found is not None
+    assert (found.step, bad, same(found.tensors, 20)) == (20, [], True)
+
+
+def test_a_retention_that_fails_is_a_warning_and_is_tried_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(run, 30, tensors(30), FACTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", full)
+        problem = retain(run, 2)
+    assert problem
+    assert "No space left on device" in problem
+    assert steps(run) == [20, 30], "half of a checkpoint is none"
+    assert retain(run, 2) is None
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"step-000000020", "step-000000030"}
+
+
+def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder_of(run, 20) / MANIFEST))
+
+    monkeypatch.setattr(checkpoint, "read_file", denied)
+    with pytest.raises(EnvironmentFault, match=r"step-000000020/manifest.json: cannot be read \(Permission denied"):
+        newest(run)
+    assert steps(run) == [10, 20]
 
 
 def test_other_tensors_are_refused_by_name(run: Path) -> None:

@@ -1,0 +1,79 @@
+"""What a recipe asks of its data and of this machine, checked before step 0 of a new run."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from mmctl.errors import DataError, UserError
+from mmctl.recipe.recipe import Recipe
+from mmctl.runs.build import Data
+
+THREADS_PER_CORE = 4
+"""More threads than this per core only wait for each other."""
+SMALL = 1024
+"""A labelled batch may repeat images; one that is larger than this and than the training set is a mistake."""
+NAMES = 5
+"""Classes that a warning names."""
+
+
+def check_before_start(recipe: Recipe, data: Data) -> list[str]:
+    """Warnings about the data; UserError or DataError for what the data or this machine does not have."""
+    _check_primary(recipe, data)
+    _check_threads(recipe)
+    _check_batches(recipe, data)
+    return rare_classes(data)
+
+
+def rare_classes(data: Data) -> list[str]:
+    """Sentences about the classes that have no labelled image, or only one."""
+    classes, counts = data.images["train"].classes, data.split.counts
+    lines = []
+    for n, words in ((0, "no labelled image"), (1, "only one labelled image")):
+        if names := [name for name, count in zip(classes, counts, strict=True) if count == n]:
+            which = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+            advice = "the network cannot learn to predict them" if n == 0 else "results depend much on which it is"
+            have = "has" if len(names) == 1 else "have"
+            lines.append(f"{len(names)} of {len(classes)} classes {have} {words} ({which}): {advice}.")
+    return lines
+
+
+def _check_primary(recipe: Recipe, data: Data) -> None:
+    split = recipe.settings.eval.primary.partition("/")[0]
+    have = [name for name in data.images if name != "train"] + (["val"] if len(data.split.val) else [])
+    if split in have or (split == "train" and "train" in recipe.settings.eval.splits):
+        return
+    metric = recipe.settings.eval.primary
+    remedy = "set split.val = 0.1 to hold out validation images, or " if split == "val" else ""
+    raise UserError(
+        f'eval.primary = "{metric}" ({recipe.origin(("eval", "primary"))}): {recipe.dataset_name} has no split '
+        f'"{split}" (it has {", ".join(sorted(have))}); {remedy}choose "{sorted(have)[0]}{metric[len(split) :]}".'
+    )
+
+
+def _check_threads(recipe: Recipe) -> None:
+    threads, cores = recipe.settings.train.threads, os.cpu_count() or 1
+    if threads is not None and threads > THREADS_PER_CORE * cores:
+        raise UserError(
+            f"train.threads = {threads} ({recipe.origin(('train', 'threads'))}): this machine has {cores} cores; "
+            f"use at most {THREADS_PER_CORE * cores}."
+        )
+
+
+def _check_batches(recipe: Recipe, data: Data) -> None:
+    train, images = recipe.settings.train, data.images["train"]
+    most = max(SMALL, len(images.ids))
+    if train.batch > most:
+        raise DataError(
+            f"train.batch = {train.batch} ({recipe.origin(('train', 'batch'))}): the training set has "
+            f"{len(images.ids)} images; use at most {most}."
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = 4 * math.prod(int(n) for n in images.pixels.shape[1:])  # bytes of an image as float32
+    for key, batch in (("batch", train.batch), ("unlabeled_batch", train.unlabeled_batch)):
+        if batch * size > memory:
+            raise UserError(
+                f"train.{key} = {batch} ({recipe.origin(('train', key))}): the images of one batch alone need "
+                f"{batch * size / 2**30:.0f} GiB, and this machine has {memory / 2**30:.0f} GiB; use less than "
+                f"{memory // size}."
+            )

@@ -1,0 +1,59 @@
+"""Opens the index for commands that only read: with an index in memory where the one on disk cannot be used."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mmctl.store.connection import IndexUnusable
+from mmctl.store.store import Store
+from mmctl.text import printable
+
+PATIENCE = 5.0
+"""Seconds that a reading command waits for processes that write."""
+
+
+def tell(text: str) -> None:
+    """One line on stderr."""
+    with suppress(OSError):
+        print(f"mmctl: {printable(text)}", file=sys.stderr)
+
+
+class ImportProgress:
+    """Shows how far an import is, in a terminal, once it has taken a second."""
+
+    def __init__(self) -> None:
+        self._shown = self._begin = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Called after each run folder."""
+        now = time.monotonic()
+        if now - self._begin > 1 and (now - self._shown > 0.1 or done == total) and sys.stderr.isatty():
+            self._shown = now
+            line = f"reading run folders: {done} of {total}"
+            with suppress(OSError):
+                print(f"\r{line}" if done < total else f"\r{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+
+
+def open_for_reading(runs_dir: Path, say: Callable[[str], None] = tell, patience: float = PATIENCE) -> Store:
+    """The index of a folder of runs, up to date; `say` gets a line if it must be in memory or is waited for."""
+    why = f"{runs_dir}: cannot be written" if runs_dir.is_dir() else ""
+    try:
+        store = Store(runs_dir, patience=patience, say=say)
+        if not store.memory:
+            try:
+                store.sync(progress=ImportProgress())
+                return store
+            except BaseException:
+                store.close()
+                raise
+    except IndexUnusable as fault:
+        why = str(fault)
+        store = Store(runs_dir, memory=True)
+    if why:
+        say(f"note: {why.rstrip('.')}. This command reads on with an index in memory.")
+    store.sync(progress=ImportProgress())
+    return store

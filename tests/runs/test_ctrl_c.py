@@ -1,0 +1,104 @@
+"""Ctrl-C at any moment of a real process: no traceback, no signal that is lost, no run that is left queued."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers import tiny_project
+from helpers.paths import REPO
+from helpers.run_helpers import only
+from mmctl.run_folder.record import last_state
+
+AT_IMPORT = """
+import os, signal, sys
+
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name == {where!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Strike())
+"""
+AT_CALL = """
+import os, signal
+import {module} as module
+real = module.{name}
+
+def struck(*args, **keys):
+    os.kill(os.getpid(), signal.SIGINT)
+    return real(*args, **keys)
+
+module.{name} = struck
+"""
+AT_EXIT = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+MAIN = "\nfrom mmctl.__main__ import main\nmain()"
+RUN = ("run", "tiny.toml", "--quiet", "--set", "train.steps=6", "--set", "train.threads=1")
+
+
+def start(code: str, *words: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code + MAIN, *words], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "says", "state"),
+    [
+        (AT_IMPORT.format(where="mmctl.cli"), 130, "mmctl: stopped\n", None),
+        (AT_IMPORT.format(where="torch.nn"), 130, "mmctl: stopped\n", None),
+        (
+            AT_CALL.format(module="mmctl.runs.create", name="create_run"), 75,
+            "stopped before the first step. Continue with:  mmctl resume ", "interrupted",
+        ),
+        (AT_EXIT, 0, "", "completed"),
+    ],
+    ids=["first import", "in torch", "new folder", "at exit"],
+)  # fmt: skip
+def test_ctrl_c_at(code: str, ends: int, says: str, state: str | None, tmp_path: Path) -> None:
+    tiny_project.written("supervised")
+    process = start(code, *RUN)
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == ends, err
+    assert says in err
+    assert "Traceback" not in err
+    assert ("completed" in out) == (state == "completed")
+    folder = only(tmp_path / "runs")
+    assert (last_state(folder) if folder else None) == state
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("words", [RUN, (*RUN, "--seeds", "0-2", "--jobs", "2")], ids=["one run", "a batch"])
+def test_ctrl_c_at_any_time(words: tuple[str, ...], tmp_path: Path) -> None:
+    tiny_project.written("supervised")
+    began = time.monotonic()
+    assert start("", *words, "--force").wait(300) == 0
+    whole = time.monotonic() - began
+    dice = random.Random(1)
+    for n in range(25):
+        process = start("print('go', flush=True)", *words, "--force")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(0.05 + 1.1 * whole * n / 25 * dice.uniform(0.8, 1.2))
+        process.send_signal(signal.SIGINT)
+        if n % 3 == 2:  # again, without patience
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode in (0, 75, 130), err
+        assert "Traceback" not in err, err
+        for folder in (tmp_path / "runs").glob("2*"):
+            state = last_state(folder) if (folder / "run.json").exists() else "unfinished"
+            if "resume" in err and folder.name in err:
+                assert state != "completed", (n, err)
+            assert state is not None, (n, "left as queued", out, err)
