@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_wrong_inputs import GOOD
 
 from helpers.command import Result
+from helpers.good_recipe import GOOD
 
 Mm = Callable[..., Result]
 

@@ -10,23 +10,9 @@ import pytest
 from PIL import Image
 
 from helpers.command import Result
+from helpers.good_recipe import GOOD
 from helpers.run_helpers import tree
 
-GOOD = """
-[dataset]
-name = "digits"
-[split]
-labels = 20
-[backbone]
-name = "small"
-[augment.weak]
-name = "affine"
-[method]
-name = "supervised"
-[train]
-steps = 2
-threads = 1
-"""
 REST = GOOD[GOOD.index("[backbone]") :].encode()
 
 

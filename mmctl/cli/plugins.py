@@ -186,14 +186,14 @@ def check(
     ),
     as_json: Json = False,
 ) -> None:
-    """Test components against the contract of their kind.
+    """Test components against their contract.
 
     Does what the classes of `mmctl.testing` do, without a test file: shapes, gradients, state in checkpoints,
     randomness, several processes and more, on small inputs. Exit code 2 if a promise is broken.
 
     \b
     Examples:
-      mmctl plugins check                      # everything in plugins/ and in installed packages
+      mmctl plugins check
       mmctl plugins check fuzzy --set temperature=0.5
       mmctl plugins check plugins/paper_texture.py
     """

@@ -22,10 +22,13 @@ class AugmentContract(Contract):
     sizes: tuple[tuple[int, int, int], ...] = ((1, 8, 8), (1, 32, 32), (3, 32, 32), (3, 48, 40))
     """C, H, W of the images to try; a size that the component refuses with DataError is skipped."""
 
-    def augment(self, table: Mapping[str, Any], size: tuple[int, int, int]) -> Any:
+    def augment(self, table: Mapping[str, Any], size: tuple[int, int, int], device: Any = None) -> Any:
         """The augmentation for images of a size."""
         C, H, W = size
-        made = self.build(table, in_channels=C, image_size=H if H == W else (H, W), augments=self.others(size))
+        others = self.others(size)
+        for name, part in others.items():
+            others[name] = part.to(device) if device and isinstance(part, nn.Module) else part
+        made = self.build(table, in_channels=C, image_size=H if H == W else (H, W), augments=others)
         has_methods(self.who, "augment", made)
         return made
 
@@ -105,7 +108,7 @@ class AugmentContract(Contract):
         for size, table, part in self.each():
             drawn = part.draw(rng(3), 4)
             with fake_gpu(self.who) as device:
-                here: Any = self.augment(table, size)
+                here: Any = self.augment(table, size, device)
                 if isinstance(here, nn.Module):
                     here = here.to(device)
                 x = torch.empty(4, *size, dtype=torch.uint8, device=device)
