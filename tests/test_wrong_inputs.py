@@ -104,7 +104,7 @@ def test_the_good_recipe_is_good(mm: Callable[..., Result], tmp_path: Path) -> N
         (["run", "digits", "--set", "=3"], "KEY=VALUE"),
         (["run", "digits", "--set", 'name="../../x"'], "starting with a letter or digit"),
         (["run", "digits", "--tag", "a,b"], "one word"),
-        (["run", "digits", "--tag", "good\udcff"], "one word"),
+        (["run", "digits", "--tag", "good\udcff"], "not UTF-8"),
         (["run", "digits", "digts"], 'Did you mean "digits"'),
         (["exec", "nowhere"], "not a run folder"),
         (["resume", ""], "no run"),
