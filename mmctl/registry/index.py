@@ -24,6 +24,7 @@ import mmctl
 from mmctl import project
 from mmctl.errors import PluginError, suggest
 from mmctl.plugin import KINDS
+from mmctl.registry.missed import missed_files, missed_marks
 from mmctl.registry.parameters import Shape, shape
 from mmctl.text import display_path, printable
 
@@ -133,7 +134,8 @@ class Index:
         for n in sorted(close, key=len, reverse=True):
             hint = hint.replace(f'"{n}"', close[n])
         how_to_add = f"To add one: `mmctl plugins new NAME --kind {kind}`."
-        return f'no {kind} "{word}".{hint}{self._known(kind)} {how_to_add}'
+        unread = "".join(f" Not read: {e.place}: {e.broken}." for e in self.entries if not e.kind and e.broken)
+        return f'no {kind} "{word}".{hint}{unread}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:
         for e in self.entries:
@@ -197,12 +199,15 @@ def _local(folder: Path) -> Iterator[Entry]:
         except (OSError, UnicodeDecodeError) as error:
             yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
             continue
-        wrong = (
-            None if file.stem.isidentifier() else "its file name is not a valid module name: use letters, digits and _"
-        )
+        bad_name = "its file name is not a valid module name: use letters, digits and _"
+        wrong = None if file.stem.isidentifier() else bad_name
         module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
-        for entry in marks(text):
+        found = list(marks(text))
+        for entry in found:
             yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
+        for kind, line, attr, why in missed_marks(text, {entry.attr for entry in found}):
+            yield Entry("", attr or kind, "plugins", module, attr, file, line, sha256=sha256, broken=why)
+    yield from (Entry("", file.stem, "plugins", "", "", file, broken=why) for file, why in missed_files(folder))
 
 
 def _installed() -> Iterator[Entry]:

@@ -44,10 +44,10 @@ def choose(terms: Sequence[str]) -> Choice:
     with Store(runs) as store:
         store.sync()
         if unreadable := next((word for word in words if word in store.unreadable), None):
-            raise UserError(f"{store.unreadable[unreadable]}. Restore the file, or remove the folder.")
+            raise UserError(store.unreadable[unreadable])
         rows = store.runs()
         if not words:
-            raise UserError(_which(rows))
+            raise UserError(*_which(rows))
         found = select.select_runs(store, rows, words)
     if len(words) == len(found) == 1 and not select.TERM.fullmatch(words[0]):
         return Choice([*folders, runs / found[0]["uid"]], [])
@@ -85,23 +85,17 @@ def resume_command(folders: Sequence[Path], tags: Sequence[str] = ()) -> str:
     return f"mmctl resume {' '.join(uids)}"
 
 
-def _which(rows: Sequence[RunRow]) -> str:
+def _which(rows: Sequence[RunRow]) -> list[str]:
     stopped = [run for run in rows if run["state"] in STOPPED]
     if not stopped:
-        return "no run to continue: no run is interrupted, crashed or queued. See: mmctl ls"
+        return ["no run to continue: no run is interrupted, crashed or queued. See: mmctl ls"]
     lines = [
         f"  {run['number']:>3}  {run['uid']}  {run['state']} at step {run['step']} of {run['total_steps']}"
         for run in stopped[-SHOWN:]
     ]
     more = [f"  ... and {len(stopped) - SHOWN} older"] if len(stopped) > SHOWN else []
-    return "\n".join(
-        [
-            "which run? These can be continued:",
-            *more,
-            *lines,
-            f"One: mmctl resume {stopped[-1]['number']}   all: mmctl resume {ALL}",
-        ]
-    )
+    last = f"One: mmctl resume {stopped[-1]['number']}   all: mmctl resume {ALL}"
+    return ["which run? These can be continued:", *more, *lines, last]
 
 
 def _listed(uids: Sequence[str]) -> str:

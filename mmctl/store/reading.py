@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mmctl.errors import UserError
 from mmctl.store.connection import IndexUnusable
 from mmctl.store.store import Store
 from mmctl.text import printable
@@ -35,11 +37,14 @@ class ImportProgress:
             self._shown = now
             line = f"reading run folders: {done} of {total}"
             with suppress(OSError):
-                print(f"\r{line}" if done < total else f"\r{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+                # Control characters for the terminal, not through sys.stderr, which escapes them.
+                os.write(sys.stderr.fileno(), f"\r{line if done < total else ''}\x1b[K".encode())
 
 
 def open_for_reading(runs_dir: Path, say: Callable[[str], None] = tell, patience: float = PATIENCE) -> Store:
     """The index of a folder of runs, up to date; `say` gets a line if it must be in memory or is waited for."""
+    if os.path.lexists(runs_dir) and not os.path.isdir(runs_dir):  # noqa: PTH112 - a long name is no error here
+        raise UserError(f"{runs_dir}: is not a folder. MMCTL_RUNS or the project says where runs are.")
     why = f"{runs_dir}: cannot be written" if runs_dir.is_dir() else ""
     try:
         store = Store(runs_dir, patience=patience, say=say)

@@ -57,5 +57,5 @@ def test_fingerprint_and_seed() -> None:
 
 
 def test_test_set_as_large_as_the_data_is_refused() -> None:
-    with pytest.raises(DataError, match=r"dataset.test = 1797 leaves too few of 1797"):
+    with pytest.raises(DataError, match=r"dataset.test = 1797 leaves too few images to train; use at most 1787"):
         digits(test=1797)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 
 from helpers import tiny_project
 from helpers.command import Result
-from helpers.fake_runs import make_run
 from mmctl.errors import RecipeError
 from mmctl.identity import COUNTED_BEFORE, config_id_of
 from mmctl.recipe.metrics import METRICS, PROBABILITIES, checked_metric
@@ -83,18 +81,3 @@ def test_a_run_of_before_falls_into_the_configuration_of_today(tmp_path: Path, f
     assert read_record(folder)["config_id"] == record["config_id"]
     edited = old | {"config": {**old["config"], "seed": 1, "optimizer": {"lr": 3.0}}}
     assert upgrade_record(edited)["config_id"] == old["config_id"]  # that of no configuration, and stays so
-
-
-def test_an_index_of_before_gets_the_ids_of_today_in_place(mm: Callable[..., Result], tmp_path: Path) -> None:
-    make_run(tmp_path / "runs", "r1")
-    assert mm("ls").code == 0
-    conn = sqlite3.connect(tmp_path / "runs" / "mmctl.db")
-    about = json.loads(conn.execute("SELECT about FROM runs").fetchone()[0])
-    now = config_id_of(about["config"], about["components"])
-    about["config_id"] = config_id_of(about["config"], about["components"], COUNTED_BEFORE)
-    conn.execute("UPDATE runs SET config_id = ?, about = ?", [about["config_id"], json.dumps(about)])
-    conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'm003_without_primary'")
-    conn.commit()
-    conn.close()
-    (row,) = json.loads(mm("ls", "--json").out)["runs"]
-    assert row["config_id"] == now

@@ -275,3 +275,23 @@ def test_timm_can_register_a_model_of_a_plugin(plugins: Path) -> None:
     index = Index()
     index.load(index.find("loss", "tiny"))
     assert sys.modules["mmctl.local.net"].__all__ == ["my_net"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@labeler\nclass Mine: ...",
+        "@labeler()\nclass Mine: ...",
+        "NAME = 'mine'\n@labeler(NAME)\nclass Mine: ...",
+        "from mmctl.plugin import labeler as mark\n@mark('mine')\nclass Mine: ...",
+        "class Mine: ...\nlabeler('mine')(Mine)",
+    ],
+)
+@pytest.mark.parametrize("subfolder", [False, True])
+def test_marks_that_cannot_be_read_are_named(plugins: Path, text: str, subfolder: bool) -> None:
+    folder = plugins / "more" if subfolder else plugins
+    folder.mkdir(exist_ok=True)
+    put(folder, "mine.py", text)
+    assert [e.broken for e in Index().entries if e.origin == "plugins" and e.file == folder / "mine.py"] != []
+    said = error(Index(), "labeler", "mine")
+    assert f"Not read: {'plugins/more' if subfolder else 'plugins'}/mine.py" in said

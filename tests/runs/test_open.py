@@ -156,7 +156,9 @@ def test_a_run_that_is_through(state: str, mm: Mm, tmp_path: Path) -> None:
     folder = stopped(tmp_path)
     assert execute(folder, never).state == "completed"
     if state == "nc":
-        edit(folder / "journal.2.jsonl", '"s":"completed"', '"s":"nc"')
+        edit(
+            folder / "journal.2.jsonl", '"s":"completed"', '"s":"nc"       '
+        )  # of the same length: a shorter journal would be damaged
     refused(mm, folder, f"already finished ({state})")
 
 

@@ -209,7 +209,7 @@ def test_a_run_that_is_not_exact_is_not_the_run(mm: Mm, tmp_path: Path, monkeypa
     execute(folder, After(3))
     with monkeypatch.context() as patch:
         patch.setattr(environment, "code", lambda: "another version of mmctl")
-        assert "mmctl or a plugin changed" in mm("resume", folder.name, "--quiet").err
+        assert "the code of mmctl changed" in mm("resume", folder.name, "--quiet").err
     done = mm("run", "tiny.toml", "--quiet", "--set", "train.steps=12", "--set", "eval.every=5")
     assert done.code == 0
     assert "already done" not in done.out
