@@ -60,6 +60,15 @@ class Note(TypedDict):
     text: str
 
 
+class Best(TypedDict):
+    """The best evaluation by train.keep_best, whose checkpoint is kept."""
+
+    metric: str
+    step: int
+    value: float
+    selected_on_test: bool
+
+
 class Checkpoint(SavedCheckpoint):
     """A checkpoint that was saved, and whether it is still there."""
 
@@ -79,6 +88,7 @@ class RunDetails(ListingRow):
     alerts: list[dict[str, Setting]]
     notes: list[Note]
     checkpoints: list[Checkpoint]
+    best: Best | None
     curve: list[tuple[int, float]]
     published: Published | None
     series: list[CurveSummary]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from mmctl.report.published import published_value
-from mmctl.report.results import Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
+from mmctl.report.results import Best, Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import versions
 from mmctl.run_folder import lease
-from mmctl.run_folder.upgrade import Setting
-from mmctl.store.metrics import headline
+from mmctl.run_folder.record import best_metric
+from mmctl.run_folder.upgrade import Config, Setting
+from mmctl.store.metrics import LOWER, headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
 from mmctl.store.select import flatten
 from mmctl.store.store import Store
@@ -78,6 +79,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
                  | {"present": os.path.isdir(folder / one["path"])})  # noqa: PTH112
             for one in store.checkpoints(run)
         ],
+        "best": _best(store, run, about["config"]),
         "curve": store.points(run, run["primary_metric"]),
         "published": published,
         "series": [
@@ -87,6 +89,19 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "config": about["config"], "components": list(about["components"]),
         "environment": about["environment"], "git": about["git"], "command": about.get("command"),
     }  # fmt: skip
+
+
+def _best(store: Store, run: RunRow, config: Config) -> Best | None:
+    """The best evaluation by train.keep_best, if the recipe has it and there is one."""
+    name = best_metric(config)
+    found = store.summaries([name], [run]).get((run["id"], name)) if name else None
+    if name is None or found is None:
+        return None
+    lower = name.endswith(LOWER)
+    step, value = (found["min_step"], found["min"]) if lower else (found["max_step"], found["max"])
+    if step is None or value is None:
+        return None
+    return {"metric": name, "step": step, "value": value, "selected_on_test": name.startswith("test/")}
 
 
 def notes_of(store: Store, run: RunRow) -> list[Note]:

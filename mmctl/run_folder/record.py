@@ -114,6 +114,14 @@ def last_scores(folder: Path) -> str:
     return f", {split} accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %"
 
 
+def best_metric(config: Config) -> str | None:
+    """The full name of the metric by which a run with this config keeps its best checkpoint; None = it keeps none."""
+    train, average = config.get("train"), config.get("average")
+    metric = train.get("keep_best") if isinstance(train, dict) else None
+    none = isinstance(average, dict) and average.get("kind") == "none"
+    return full_metric_name(metric, "raw" if none else "ema") if isinstance(metric, str) else None
+
+
 def full_metric_name(metric: str, weights: str) -> str:
     """The full name of a metric: test/accuracy -> test/ema/head/accuracy."""
     split, *middle, last = metric.split("/")

@@ -18,6 +18,7 @@ from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state, read_record
+from mmctl.runs.best import best_so_far
 from mmctl.runs.build import Shared
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
@@ -91,10 +92,13 @@ def attempt(
             return Outcome("interrupted", step, reason)
         for step in checkpoint.steps(folder) if from_start else []:
             checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
+        since = saved.step if saved else 0
+        opened.training.best = best_so_far(folder, opened.recipe, since, checkpoint.steps(folder))
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
-        checkpoint.retain(folder, opened.recipe.settings.train.keep)  # again, if it failed during training
+        # Again, if it failed during training.
+        checkpoint.retain(folder, opened.recipe.settings.train.keep, opened.training.best.step)
         checkpoint.tidy(folder)
         return outcome
 
