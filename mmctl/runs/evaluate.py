@@ -103,9 +103,7 @@ def checkpoint_of(folder: Path, which: str, past: Past) -> tuple[checkpoints.Che
             tell(f"warning: {folder.name}: the best checkpoint is {PEEKED}.")
         which = str(best.step)
     if which not in by_name:
-        raise UserError(
-            f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have}, last, last-good or best.'
-        )
+        raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have}, last or last-good.')
     return checkpoints.read(checkpoints.folder_of(folder, by_name[which]), past.identity), []
 
 
