@@ -118,6 +118,10 @@ def _panel(
     used: list[Setting] = [" and ".join(row["hardware"]) or None for row in rows]
     if any(one != used[0] for one in used):
         settings = {"(hardware)": used, **settings}
+    parents = store.parents(list(newest.values()))
+    extends = [(one := parents.get(newest[row["config_id"]]["id"])) and f"a run of {one['step']} steps" for row in rows]
+    if any(extends):
+        settings = {"(extends)": list(extends), **settings}
     example = next((run for runs in groups for run in runs if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
     return {

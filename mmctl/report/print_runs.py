@@ -172,6 +172,8 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
             f"labeler {printable(run['labeler']) or 'none'}",
         )
     )
+    if (parent := run["parent"]) is not None:
+        facts.append(("extends", f"{printable(parent['uid'])} from step {parent['step']}"))
     facts.append(("started", _when(run["started"])))
     if data:
         words = {"train": "train", "labeled": "labelled", "unlabeled": "unlabelled", "val": "val", "test": "test"}

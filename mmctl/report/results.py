@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 
 from mmctl.report.stats import Outcome
 from mmctl.run_folder.upgrade import Setting
-from mmctl.store.rows import CurveSummary, RunFacts, SavedCheckpoint
+from mmctl.store.rows import CurveSummary, ParentRow, RunFacts, SavedCheckpoint
 
 
 class ListingRow(RunFacts):
@@ -25,6 +25,7 @@ class ListingRow(RunFacts):
     reducer: str | None  # how the value was taken from its curve: "median20" or "last"
     rate: float | None  # steps per second, of a run that is training
     eta: float | None  # seconds left
+    parent: ParentRow | None  # the run that it extends
 
 
 class Published(TypedDict):

@@ -28,6 +28,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
     balanced = {run["id"]: f"{run['primary_metric'].rpartition('/')[0]}/balanced_accuracy" for run in runs}
     names = {run["primary_metric"] for run in runs} | set(balanced.values())
     found = store.summaries(sorted(names), runs)
+    parents = store.parents(runs)
     rows: list[ListingRow] = []
     for run in runs:
         primary, second = (found.get((run["id"], name)) for name in (run["primary_metric"], balanced[run["id"]]))
@@ -44,6 +45,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
             "silent": run["silent"], "unreadable": run["unreadable"], "altered": run["altered"],
+            "parent": parents.get(run["id"]),
         }  # fmt: skip
         if run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
@@ -119,6 +121,8 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         flat = flatten(about["config"]) | versions(about)
         flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
         flat |= _environment(store.attempts(run))
+        if parent := store.parents([run]).get(run["id"]):
+            flat["(extends)"] = f"{parent['uid']} from step {parent['step']}"
         flat |= {"git": (about["git"] or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}

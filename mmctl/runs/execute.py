@@ -20,6 +20,7 @@ from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.best import best_so_far
 from mmctl.runs.build import Shared
+from mmctl.runs.extend import check_start
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
@@ -67,9 +68,9 @@ def attempt(
         about = read_record(folder)
         past = past_of(folder, about)
         changes = accepted_changes(folder, about, "resume", accept_changes)
-        saved = None
+        saved = None if from_start else _newest_checkpoint(folder, past)
+        changes = changes + check_start(folder, about, saved)
         if not from_start:
-            saved = _newest_checkpoint(folder, past)
             check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
         try:
             opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
