@@ -9,7 +9,8 @@ from typing import Any
 
 EXECUTION = frozenset({
     "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
-    "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "eval.batch", "eval.primary",
+    "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "train.keep_best",
+    "eval.batch", "eval.primary",
 })  # fmt: skip
 """Tables and keys that do not change the result."""
 
@@ -23,11 +24,15 @@ def matters(key: str) -> bool:
 
 
 def config_id_of(
-    data: Mapping[str, Any], components: Sequence[Mapping[str, Any]] = (), also: Collection[str] = ()
+    data: Mapping[str, Any],
+    components: Sequence[Mapping[str, Any]] = (),
+    also: Collection[str] = (),
+    parent: Mapping[str, Any] | None = None,
 ) -> str:
     """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
 
     Runs with the same one differ only in their seed. also: keys of EXECUTION that count all the same.
+    parent: of a run that extends another, whose configuration and step count too: its schedules differ.
     """
     kept = {
         name: {key: value for key, value in table.items() if matters(f"{name}.{key}") or f"{name}.{key}" in also}
@@ -37,10 +42,15 @@ def config_id_of(
         if matters(name)
     }
     foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
-    text = json.dumps([kept, foreign] if foreign else kept, sort_keys=True, separators=(",", ":"))
+    counted: object = [kept, foreign] if foreign else kept
+    if parent is not None:
+        counted = {"extends": [parent["config_id"], parent["step"]], "recipe": counted}
+    text = json.dumps(counted, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def config_ids_of(data: Mapping[str, Any], components: Sequence[Mapping[str, Any]]) -> set[str]:
+def config_ids_of(
+    data: Mapping[str, Any], components: Sequence[Mapping[str, Any]], parent: Mapping[str, Any] | None = None
+) -> set[str]:
     """The hashes that this and older versions of mmctl give to a configuration."""
-    return {config_id_of(data, components), config_id_of(data, components, COUNTED_BEFORE)}
+    return {config_id_of(data, components, also, parent) for also in ((), COUNTED_BEFORE)}

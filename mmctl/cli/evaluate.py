@@ -15,7 +15,11 @@ def add(app: typer.Typer) -> None:
 def evaluate(
     run: Run,
     checkpoint: str = typer.Option(
-        "last", "--checkpoint", "-c", metavar="STEP", help="Step, last, or last-good (the newest that is not damaged)."
+        "last",
+        "--checkpoint",
+        "-c",
+        metavar="STEP",
+        help="Step, last, last-good (the newest that is not damaged), or best (of train.keep_best).",
     ),
     split: str = typer.Option(
         "", "--split", metavar="SPLIT", help="train, val or test. By default, the split of the main result."

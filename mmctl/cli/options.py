@@ -26,14 +26,13 @@ Filter = Annotated[
 Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe, by name or path.", autocompletion=complete_recipe)
 ]
-Recipes = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RECIPE",
-        help="Recipes, by name or path. `mmctl recipe list` shows all names.",
-        autocompletion=complete_recipe,
-    ),
-]
+_RECIPES = typer.Argument(
+    metavar="RECIPE",
+    help="Recipes, by name or path. `mmctl recipe list` shows all names.",
+    autocompletion=complete_recipe,
+)
+Recipes = Annotated[list[str], _RECIPES]
+RecipesOrNone = Annotated[list[str] | None, _RECIPES]
 Sets = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Jobs, Name, Quiet, Recipes, Seeds, Sets, parse_seeds, whole
+from mmctl.cli.ended import end_at_once, print_outcome
+from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
 
 if TYPE_CHECKING:
     from mmctl.runs.progress import Progress
-    from mmctl.runs.recorder import Outcome
     from mmctl.runs.signals import StopSignal
     from mmctl.training.loop import Event
     from mmctl.training.state import Training
@@ -26,7 +26,7 @@ def add(app: typer.Typer) -> None:
 
 
 def run(
-    recipes: Recipes,
+    recipes: RecipesOrNone = None,
     sets: Sets = None,
     seeds: Seeds = None,
     name: Name = None,
@@ -35,6 +35,9 @@ def run(
     jobs: Jobs = 0,
     force: bool = typer.Option(
         False, "--force", "-f", help="Start a new run even if an identical one is finished or stopped."
+    ),
+    extend: str = typer.Option(
+        "", "--extend", metavar="RUN", help="Train a completed run longer, in a new run, to --set train.steps=N."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and the measured speed, then stop."),
     profile: int = typer.Option(
@@ -52,6 +55,7 @@ def run(
       mmctl run digits
       mmctl run digits --seeds 0-4 --set train.steps=300
       mmctl run ferplus-2000 --dry-run
+      mmctl run --extend 3 --set train.steps=4000
     """
     from mmctl.runs.progress import tell
     from mmctl.store.select import checked_tags
@@ -59,6 +63,10 @@ def run(
     # First what needs no torch, which takes seconds to import.
     checked_tags(tags)
     numbers = parse_seeds(seeds)
+    if extend or not recipes:
+        extra = (("a recipe", recipes), ("--seeds", seeds), ("--dry-run", dry_run), ("--profile", profile))
+        _extend(extend, [word for word, given in extra if given], sets or [], name, tags, note, quiet)
+        return
     from mmctl import project
     from mmctl.recipe.early import check_data_folder
     from mmctl.recipe.recipe import load
@@ -114,6 +122,27 @@ def run(
         )  # fmt: skip
 
 
+def _extend(
+    run: str, extra: list[str], sets: list[str], name: str | None, tags: list[str], note: str, quiet: bool
+) -> None:
+    """Train a finished run longer; extra: what was given and does not go with it."""
+    from mmctl import project
+    from mmctl.errors import UserError
+    from mmctl.store.select import folder_of_run
+
+    if not run:
+        raise UserError("no recipe given: `mmctl run RECIPE`. `mmctl recipe list` shows all names.")
+    if extra:
+        raise UserError(f"--extend: cannot be combined with {' and '.join(extra)}; the recipe and seed are the run's.")
+    folder = folder_of_run(run)
+    from mmctl.runs.extend import extend_run
+    from mmctl.runs.signals import StopSignal
+
+    with StopSignal() as stop:
+        new = extend_run(folder, project.runs_dir(), sets, name=name, tags=tags, note=note or None)
+        _train(new, stop, quiet)
+
+
 def _train(folder: Path, stop: StopSignal, quiet: bool, accept_changes: bool = False, from_start: bool = False) -> None:
     from mmctl.errors import MmctlError, Stopped
     from mmctl.run_folder.record import read_record
@@ -137,33 +166,12 @@ def _train(folder: Path, stop: StopSignal, quiet: bool, accept_changes: bool = F
                     progress.say(f"run {folder.name} failed")
                 raise
     except KeyboardInterrupt:
-        _end_at_once(folder)
+        end_at_once(folder)
         return
-    _print_outcome(folder, outcome)
+    print_outcome(folder, outcome)
     if outcome.state == "interrupted":
         where = f"saved at step {outcome.step}/{total}" if outcome.step else "stopped before the first step"
         raise Stopped(f"{where}. Continue with:  mmctl resume {folder.name}")
-
-
-def _end_at_once(folder: Path) -> None:
-    """Say what a second Ctrl-C left, which may have come after the end of the run."""
-    import sys
-
-    from mmctl.errors import Stopped
-    from mmctl.run_folder import journal
-    from mmctl.run_folder.events import State
-    from mmctl.run_folder.record import last_scores, last_state
-    from mmctl.runs.progress import tell
-
-    state = last_state(folder)
-    if state in ("completed", "nc"):
-        tell(f"{folder.name}: {state}{last_scores(folder)}", out=True)
-        return
-    if state is None:  # otherwise it would be listed as queued
-        reason = "stopped before its first step"
-        journal.append(folder, State(state="interrupted", reason=reason, code=Stopped.exit_code, step=0))
-    tell(f"stopped without saving. `mmctl resume {folder.name}` continues from the last checkpoint.")
-    sys.exit(130)
 
 
 def _show(progress: Progress, event: Event, training: Training) -> None:
@@ -215,17 +223,6 @@ def _train_pack(folders: list[Path]) -> None:
         raise PartFailed(f"{failed} of {len(folders)} runs failed; the reason of each is in its log.txt.")
     if stopped:
         raise Stopped(f"{stopped} of {len(folders)} runs stopped at a checkpoint; `mmctl resume RUN` continues one.")
-
-
-def _print_outcome(folder: Path, outcome: Outcome) -> None:
-    from mmctl.run_folder.record import last_scores
-    from mmctl.runs.progress import tell
-
-    if outcome.state == "nc":
-        tell(f"{folder.name}: not converged (nc), stopped at step {outcome.step}: {outcome.reason}", out=True)
-    elif outcome.state == "completed":
-        tell(f"{folder.name}: completed, {outcome.step} steps{last_scores(folder)}", out=True)
-        tell(f"  mmctl show {folder.name}   mmctl evaluate {folder.name}   mmctl compare", out=True)
 
 
 def resume(

@@ -50,12 +50,16 @@ def check_rules(resolved: Resolved, problems: Problems) -> None:
             text = f"method {method.entry.name} trains with an EMA teacher, which SWA cannot replace"
             problems.add(("average", "kind"), f"{text}; {ref('average', 'kind')}")
     if isinstance(eval_, Eval):
-        first, *weights = eval_.primary.split("/")
-        if first not in eval_.splits:
-            hint = semicolon(suggest(first, eval_.splits))
-            problems.add(("eval", "primary"), f'"{first}" is not evaluated: add it to {ref("eval", "splits")}{hint}')
-        if isinstance(average, Average) and average.kind == "none" and "ema" in weights[:-1]:
-            problems.add(("eval", "primary"), f"needs averaged weights; {ref('average', 'kind')}")
+        chosen = [(("eval", "primary"), eval_.primary)]
+        if isinstance(train, Train) and train.keep_best is not None:
+            chosen.append((("train", "keep_best"), train.keep_best))
+        for path, metric in chosen:
+            first, *weights = metric.split("/")
+            if first not in eval_.splits:
+                hint = semicolon(suggest(first, eval_.splits))
+                problems.add(path, f'"{first}" is not evaluated: add it to {ref("eval", "splits")}{hint}')
+            if isinstance(average, Average) and average.kind == "none" and "ema" in weights[:-1]:
+                problems.add(path, f"needs averaged weights; {ref('average', 'kind')}")
     if isinstance(centroids, Centroids) and centroids.estimator == "learned" and not centroids.normalize_centroids:
         problems.add(("centroids", "normalize_centroids"), f"must be true with {ref('centroids', 'estimator')}")
     if isinstance(average, Average) and average.kind == "none":

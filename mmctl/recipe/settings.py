@@ -160,6 +160,11 @@ class Train(Table):
     log_every: Positive = Field(50, description="Steps between two logged points of the training curves.")
     save_every: Positive = Field(1000, description="Steps between two checkpoints.")
     keep: int = Field(2, ge=2, le=10**6, description="Number of newest checkpoints to keep.")
+    keep_best: MetricName | None = Field(
+        None,
+        description="Metric, such as val/accuracy: the checkpoint of the best evaluation is saved and kept too. "
+        "Default: none.",
+    )
     on_collapse: Literal["warn", "stop"] = Field(
         "warn", description="If training collapses: only warn, or stop the run as not converged (nc)."
     )

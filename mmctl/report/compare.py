@@ -17,7 +17,7 @@ from mmctl.report.configuration import SeedKey, chance_level, configuration_row,
 from mmctl.report.results import Against, Comparison, ConfigurationRow, Panel
 from mmctl.report.settings import differing_settings
 from mmctl.run_folder.upgrade import Config, Setting
-from mmctl.store.metrics import LOWER, Metric, check_metric, is_share, metric_values, parse_metric
+from mmctl.store.metrics import LOWER, PEEKED, Metric, check_metric, is_share, metric_values, parse_metric
 from mmctl.store.rows import RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
@@ -112,12 +112,16 @@ def _panel(
         chances = [chance_level(store, metric, failed) if count_nc else None for metric in metrics]
         values = [held for held, _ in found]
         rows.append(configuration_row(runs, key[1], metrics, values, chances, published[runs[-1]["id"]], notes))
-    notes += [f"{m.text}: selected on the test set, so it is optimistically biased" for m in metrics if m.peeks]
+    notes += [f"{m.text}: {PEEKED}" for m in metrics if m.peeks]
     rows.sort(key=lambda row: _rank(row["values"][0]["mean"], metrics[0]))
     settings = differing_settings([store.about(newest[row["config_id"]]) for row in rows], all_keys)
     used: list[Setting] = [" and ".join(row["hardware"]) or None for row in rows]
     if any(one != used[0] for one in used):
         settings = {"(hardware)": used, **settings}
+    parents = store.parents(list(newest.values()))
+    extends = [(one := parents.get(newest[row["config_id"]]["id"])) and f"a run of {one['step']} steps" for row in rows]
+    if any(extends):
+        settings = {"(extends)": list(extends), **settings}
     example = next((run for runs in groups for run in runs if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
     return {

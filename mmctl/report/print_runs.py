@@ -25,7 +25,7 @@ from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails,
 from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
-from mmctl.store.metrics import WORDS, short_name
+from mmctl.store.metrics import PEEKED, WORDS, short_name
 from mmctl.text import duration, hardware_line, printable
 
 TITLES = {
@@ -97,7 +97,9 @@ def print_run(run: RunDetails, out: Console) -> None:
     if run["checkpoints"]:
         print_heading(out, f"Checkpoints ({len(present)} kept of {len(run['checkpoints'])})")
         for one in present:
-            print_line(out, f"  {printable(one['path'])}  {file_size(one['bytes'])}  {printable(one['kind'])}")
+            best = run["best"] is not None and run["best"]["step"] == one["step"]
+            kind = "was best" if one["kind"] == "best" else printable(one["kind"])
+            print_line(out, f"  {printable(one['path'])}  {file_size(one['bytes'])}  {'best' if best else kind}")
     components = [one for one in _list(run["components"]) if isinstance(one, dict)]
     if components:
         print_heading(out, "Components")
@@ -170,6 +172,8 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
             f"labeler {printable(run['labeler']) or 'none'}",
         )
     )
+    if (parent := run["parent"]) is not None:
+        facts.append(("extends", f"{printable(parent['uid'])} from step {parent['step']}"))
     facts.append(("started", _when(run["started"])))
     if data:
         words = {"train": "train", "labeled": "labelled", "unlabeled": "unlabelled", "val": "val", "test": "test"}
@@ -185,6 +189,10 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     if run["value"] is not None:
         how = WORDS[run["reducer"] or "last"]
         facts.append(("result", f"{short_name(run['metric'])} {figure(run['value'], run['metric'])} ({how})"))
+    if (best := run["best"]) is not None:
+        value = f"{short_name(best['metric'])} {figure(best['value'], best['metric'])}"
+        peeked = f" ({PEEKED})" if best["selected_on_test"] else ""
+        facts.append(("best", f"checkpoint of step {best['step']}, {value}{peeked}"))
     if (published := run["published"]) is not None:
         given = spread(published["value"], published["std"], run["metric"], out)
         away = f", ours {figure(published['distance'], run['metric'], sign=True)}" if "distance" in published else ""

@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 
 from mmctl.report.stats import Outcome
 from mmctl.run_folder.upgrade import Setting
-from mmctl.store.rows import CurveSummary, RunFacts, SavedCheckpoint
+from mmctl.store.rows import CurveSummary, ParentRow, RunFacts, SavedCheckpoint
 
 
 class ListingRow(RunFacts):
@@ -25,6 +25,7 @@ class ListingRow(RunFacts):
     reducer: str | None  # how the value was taken from its curve: "median20" or "last"
     rate: float | None  # steps per second, of a run that is training
     eta: float | None  # seconds left
+    parent: ParentRow | None  # the run that it extends
 
 
 class Published(TypedDict):
@@ -60,6 +61,15 @@ class Note(TypedDict):
     text: str
 
 
+class Best(TypedDict):
+    """The best evaluation by train.keep_best, whose checkpoint is kept."""
+
+    metric: str
+    step: int
+    value: float
+    selected_on_test: bool
+
+
 class Checkpoint(SavedCheckpoint):
     """A checkpoint that was saved, and whether it is still there."""
 
@@ -79,6 +89,7 @@ class RunDetails(ListingRow):
     alerts: list[dict[str, Setting]]
     notes: list[Note]
     checkpoints: list[Checkpoint]
+    best: Best | None
     curve: list[tuple[int, float]]
     published: Published | None
     series: list[CurveSummary]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from mmctl.report.published import published_value
-from mmctl.report.results import Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
+from mmctl.report.results import Best, Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import versions
 from mmctl.run_folder import lease
-from mmctl.run_folder.upgrade import Setting
-from mmctl.store.metrics import headline
+from mmctl.run_folder.record import best_metric
+from mmctl.run_folder.upgrade import Config, Setting
+from mmctl.store.metrics import LOWER, headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
 from mmctl.store.select import flatten
 from mmctl.store.store import Store
@@ -27,6 +28,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
     balanced = {run["id"]: f"{run['primary_metric'].rpartition('/')[0]}/balanced_accuracy" for run in runs}
     names = {run["primary_metric"] for run in runs} | set(balanced.values())
     found = store.summaries(sorted(names), runs)
+    parents = store.parents(runs)
     rows: list[ListingRow] = []
     for run in runs:
         primary, second = (found.get((run["id"], name)) for name in (run["primary_metric"], balanced[run["id"]]))
@@ -43,6 +45,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
             "silent": run["silent"], "unreadable": run["unreadable"], "altered": run["altered"],
+            "parent": parents.get(run["id"]),
         }  # fmt: skip
         if run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
@@ -78,6 +81,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
                  | {"present": os.path.isdir(folder / one["path"])})  # noqa: PTH112
             for one in store.checkpoints(run)
         ],
+        "best": _best(store, run, about["config"]),
         "curve": store.points(run, run["primary_metric"]),
         "published": published,
         "series": [
@@ -87,6 +91,19 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         "config": about["config"], "components": list(about["components"]),
         "environment": about["environment"], "git": about["git"], "command": about.get("command"),
     }  # fmt: skip
+
+
+def _best(store: Store, run: RunRow, config: Config) -> Best | None:
+    """The best evaluation by train.keep_best, if the recipe has it and there is one."""
+    name = best_metric(config)
+    found = store.summaries([name], [run]).get((run["id"], name)) if name else None
+    if name is None or found is None:
+        return None
+    lower = name.endswith(LOWER)
+    step, value = (found["min_step"], found["min"]) if lower else (found["max_step"], found["max"])
+    if step is None or value is None:
+        return None
+    return {"metric": name, "step": step, "value": value, "selected_on_test": name.startswith("test/")}
 
 
 def notes_of(store: Store, run: RunRow) -> list[Note]:
@@ -104,6 +121,8 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
         flat = flatten(about["config"]) | versions(about)
         flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
         flat |= _environment(store.attempts(run))
+        if parent := store.parents([run]).get(run["id"]):
+            flat["(extends)"] = f"{parent['uid']} from step {parent['step']}"
         flat |= {"git": (about["git"] or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}

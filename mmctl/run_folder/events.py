@@ -113,7 +113,7 @@ class Evaluation(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Event):
-    """A checkpoint was written; `reason` is periodic, last or interrupt."""
+    """A checkpoint was written; `reason` is periodic, best, last or interrupt."""
 
     kind: ClassVar[str] = "checkpoint"
     keys: ClassVar[Mapping[str, str]] = {"reason": "kind"}

@@ -27,6 +27,15 @@ class Component(TypedDict):
     params: NotRequired[Config]
 
 
+class Parent(TypedDict):
+    """The run that a run extends, and the step of its checkpoint from which it started."""
+
+    uid: str
+    step: int
+    config_id: str
+    exact: bool  # whether the run was exact up to that step
+
+
 class RunRecord(TypedDict):
     """run.json: everything that is known of a run before its first step."""
 
@@ -50,6 +59,7 @@ class RunRecord(TypedDict):
     components: list[Component]
     environment: Config
     git: Config | None
+    parent: NotRequired[Parent]
     identity: NotRequired[str]  # verify.identity_hash of this record
     recipe_hash: NotRequired[str]  # SHA-256 of recipe.toml
 
@@ -74,9 +84,16 @@ def read_record(folder: Path) -> RunRecord:
         for key, kind in NEEDED.items():
             if not isinstance(record.get(key), kind):
                 raise ValueError(f'"{key}" is missing or has the wrong type')
+        if "parent" in record and not _is_parent(record["parent"]):
+            raise ValueError('"parent" has the wrong type')
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
     return cast(RunRecord, record)
+
+
+def _is_parent(found: object) -> bool:
+    kinds = {"uid": str, "step": int, "config_id": str, "exact": bool}
+    return isinstance(found, dict) and all(type(found.get(key)) is kind for key, kind in kinds.items())
 
 
 def load_record(folder: Path) -> Config:
@@ -112,6 +129,14 @@ def last_scores(folder: Path) -> str:
     if not isinstance(accuracy, float) or not isinstance(balanced, float):
         return ""
     return f", {split} accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %"
+
+
+def best_metric(config: Config) -> str | None:
+    """The full name of the metric by which a run with this config keeps its best checkpoint; None = it keeps none."""
+    train, average = config.get("train"), config.get("average")
+    metric = train.get("keep_best") if isinstance(train, dict) else None
+    none = isinstance(average, dict) and average.get("kind") == "none"
+    return full_metric_name(metric, "raw" if none else "ema") if isinstance(metric, str) else None
 
 
 def full_metric_name(metric: str, weights: str) -> str:

@@ -53,7 +53,8 @@ def alterations(folder: Path, record: RunRecord, logged: Logged | None = None) -
 
 def identity_hash(record: RunRecord) -> str:
     """Hash of the identity of a run, with the format of run.json; hashes of another format cannot be compared."""
-    parts = [record.get(key) for key in ("config", "seed", "components", "total_steps")]
+    parts: list[object] = [record.get(key) for key in ("config", "seed", "components", "total_steps")]
+    parts += [record["parent"]] if "parent" in record else []
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{FORMAT}:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -93,7 +94,7 @@ def _record(record: RunRecord, logged: Logged) -> list[str]:
     # An id of another form was not computed from the config.
     if isinstance(config_id, str) and re.fullmatch("[0-9a-f]{12}", config_id):
         try:
-            fits = config_id in config_ids_of(config, cast(list[Config], record["components"]))
+            fits = config_id in config_ids_of(config, cast(list[Config], record["components"]), record.get("parent"))
         except (KeyError, TypeError, AttributeError):
             fits = True  # the components are those of another program
         if not fits:

@@ -8,6 +8,7 @@ import os
 from mmctl.errors import DataError, UserError
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
+from mmctl.store.metrics import PEEKED
 
 THREADS_PER_CORE = 4
 """More threads than this per core only wait for each other."""
@@ -18,11 +19,14 @@ NAMES = 5
 
 
 def check_before_start(recipe: Recipe, data: Data) -> list[str]:
-    """Warnings about the data; UserError or DataError for what the data or this machine does not have."""
-    _check_primary(recipe, data)
+    """Warnings about data and settings; UserError or DataError for what the data or this machine does not have."""
+    _check_metric(recipe, data, "eval", "primary")
+    _check_metric(recipe, data, "train", "keep_best")
     _check_threads(recipe)
     _check_batches(recipe, data)
-    return rare_classes(data)
+    best = recipe.settings.train.keep_best or ""
+    peeks = [f'train.keep_best = "{best}": the best checkpoint is {PEEKED}.'] if best.startswith("test/") else []
+    return peeks + rare_classes(data)
 
 
 def rare_classes(data: Data) -> list[str]:
@@ -38,15 +42,17 @@ def rare_classes(data: Data) -> list[str]:
     return lines
 
 
-def _check_primary(recipe: Recipe, data: Data) -> None:
-    split = recipe.settings.eval.primary.partition("/")[0]
+def _check_metric(recipe: Recipe, data: Data, table: str, key: str) -> None:
+    metric = getattr(getattr(recipe.settings, table), key)
+    if metric is None:
+        return
+    split = metric.partition("/")[0]
     have = [name for name in data.images if name != "train"] + (["val"] if len(data.split.val) else [])
     if split in have or (split == "train" and "train" in recipe.settings.eval.splits):
         return
-    metric = recipe.settings.eval.primary
     remedy = "set split.val = 0.1 to hold out validation images, or " if split == "val" else ""
     raise UserError(
-        f'eval.primary = "{metric}" ({recipe.origin(("eval", "primary"))}): {recipe.dataset_name} has no split '
+        f'{table}.{key} = "{metric}" ({recipe.origin((table, key))}): {recipe.dataset_name} has no split '
         f'"{split}" (it has {", ".join(sorted(have))}); {remedy}choose "{sorted(have)[0]}{metric[len(split) :]}".'
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import cast
 from mmctl import environment, project
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import share, sync_folder, write_synced
+from mmctl.identity import config_id_of
 from mmctl.recipe.recipe import Recipe
-from mmctl.run_folder.record import Component, RunRecord, full_metric_name
+from mmctl.run_folder.record import Component, Parent, RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT
 from mmctl.run_folder.verify import identity_hash, recipe_hash
 from mmctl.text import to_json
@@ -25,9 +26,18 @@ DRAFT = ".new-"
 
 
 def create_run(
-    recipe: Recipe, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None
+    recipe: Recipe,
+    runs: Path,
+    *,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    note: str | None = None,
+    parent: Parent | None = None,
+    add: Callable[[Path, str], None] = lambda draft, uid: None,
 ) -> Path:
     """Create a new folder with the resolved recipe, the source recipe and run.json.
+
+    parent: the run that it extends; add: called with the unfinished folder and the id of the run, to add files.
 
     It gets its name when it is complete; EnvironmentFault if that fails, and then nothing of it is left.
     """
@@ -69,12 +79,16 @@ def create_run(
             "environment": {**environment.machine(), "versions": {**environment.versions()}},
             "git": environment.git(project.root()),
         }
+        if parent is not None:  # no published result is of such a run
+            own = config_id_of(recipe.data, recipe.components(), parent=parent)
+            about |= {"parent": parent, "config_id": own, "published": None}
         text = recipe.text()
         about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
         write_synced(draft / "recipe.toml", text.encode())
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
         write_synced(draft / "source.toml", (recipe.source + ("\n" if sets else "") + sets).encode())
         write_synced(draft / "run.json", to_json(about, indent=1).encode())
+        add(draft, uid)
         sync_folder(draft)
         mine = draft.rename(folder)
         sync_folder(runs)

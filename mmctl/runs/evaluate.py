@@ -6,14 +6,18 @@ from pathlib import Path
 
 from mmctl.data.images import Pictures
 from mmctl.errors import ResumeRefused, UserError, suggest
+from mmctl.recipe.recipe import load_stored
 from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
 from mmctl.run_folder.record import read_record
+from mmctl.run_folder.upgrade import upgrade_recipe
+from mmctl.runs.best import best_so_far
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import evaluation_event
+from mmctl.store.metrics import PEEKED
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate, refit_centroids
 
@@ -28,9 +32,9 @@ def evaluate_run(
 ) -> EvaluationResult:
     """Evaluate a checkpoint on a split, write the metrics into the run's journal, and add those logged in training.
 
-    which: a step, "last", or "last-good" (the newest one that is not damaged); split and weights: those of the run's
-    primary metric if None; accept_changes: although files of the run were edited. Raises UserError for an unknown
-    choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
+    which: a step, "last", "last-good" (the newest one that is not damaged), or "best" (of train.keep_best); split and
+    weights: those of the run's primary metric if None; accept_changes: although files of the run were edited. Raises
+    UserError for an unknown choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
     """
     about = read_record(folder)
     past = past_of(folder, about)
@@ -68,7 +72,7 @@ def evaluate_run(
 
 
 def checkpoint_of(folder: Path, which: str, past: Past) -> tuple[checkpoints.Checkpoint, list[str]]:
-    """The checkpoint of a step, "last" or "last-good", and why newer ones were skipped; raises as in `evaluate_run`."""
+    """The checkpoint that `which` names, and why newer ones were skipped; raises as in `evaluate_run`."""
     steps = checkpoints.steps(folder)
     if which in ("last", "last-good"):
         found, bad = checkpoints.newest(folder, quarantine=False, identity=past.identity)
@@ -82,8 +86,23 @@ def checkpoint_of(folder: Path, which: str, past: Past) -> tuple[checkpoints.Che
             )
         return found, bad
     by_name = {str(step): step for step in steps}
+    have = ", ".join(by_name) or "none"
+    if which == "best":
+        best = best_so_far(folder, load_stored(folder / "recipe.toml", upgrade_recipe))
+        if best.metric is None:
+            raise UserError(
+                f"--checkpoint best: {folder.name} keeps no best checkpoint, because its recipe has no "
+                f"train.keep_best; use {have}, last or last-good."
+            )
+        if best.step not in steps:
+            head = f"--checkpoint best: {folder.name}: "
+            if best.step is None:
+                raise UserError(f"{head}no evaluation has {best.metric}; use {have}.")
+            raise UserError(f"{head}the best one by {best.metric}, of step {best.step}, is gone; use {have}.")
+        if best.metric.startswith("test/"):
+            tell(f"warning: {folder.name}: the best checkpoint is {PEEKED}.")
+        which = str(best.step)
     if which not in by_name:
-        have = ", ".join(by_name) or "none"
         raise UserError(f'--checkpoint: {folder.name} has no checkpoint "{which}"; use {have}, last or last-good.')
     return checkpoints.read(checkpoints.folder_of(folder, by_name[which]), past.identity), []
 

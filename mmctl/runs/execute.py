@@ -18,7 +18,9 @@ from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state, read_record
+from mmctl.runs.best import best_so_far
 from mmctl.runs.build import Shared
+from mmctl.runs.extend import check_start
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
@@ -66,9 +68,9 @@ def attempt(
         about = read_record(folder)
         past = past_of(folder, about)
         changes = accepted_changes(folder, about, "resume", accept_changes)
-        saved = None
+        saved = None if from_start else _newest_checkpoint(folder, past)
+        changes = changes + check_start(folder, about, saved)
         if not from_start:
-            saved = _newest_checkpoint(folder, past)
             check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
         try:
             opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
@@ -91,10 +93,13 @@ def attempt(
             return Outcome("interrupted", step, reason)
         for step in checkpoint.steps(folder) if from_start else []:
             checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
+        since = saved.step if saved else 0
+        opened.training.best = best_so_far(folder, opened.recipe, since, checkpoint.steps(folder))
         number = journal.next_attempt(folder)
         with Journal(folder, number, live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
-        checkpoint.retain(folder, opened.recipe.settings.train.keep)  # again, if it failed during training
+        # Again, if it failed during training.
+        checkpoint.retain(folder, opened.recipe.settings.train.keep, opened.training.best.step)
         checkpoint.tidy(folder)
         return outcome
 

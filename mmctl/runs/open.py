@@ -68,9 +68,9 @@ def open_run(
     split_file = folder / "split.json"
     data = read_data(recipe, load_split(split_file) if split_file.exists() else None, shared)
     if saved:
-        _check_data(folder, data, saved.manifest["data"], saved.manifest["split"])
+        check_data(folder, data, saved.manifest["data"], saved.manifest["split"])
     elif identity:
-        _check_data(folder, data, identity.data, identity.split)
+        check_data(folder, data, identity.data, identity.split)
     training = build_training(recipe, data, hardware.device, hardware.dtype)
     facts = {**hardware.facts(), "versions": environment.versions(), "code": environment.code()}
     if before is not None:
@@ -82,7 +82,7 @@ def open_run(
     return OpenRun(folder, about, recipe, data, training, facts, changes)
 
 
-def _check_data(folder: Path, data: Data, digest: str | None, split: str | None) -> None:
+def check_data(folder: Path, data: Data, digest: str | None, split: str | None) -> None:
     """Raise ResumeRefused if the data set or the split is not that of the run; None = not known."""
     for what, now, then in (("data set", data.digest, digest), ("split", data.split.sha256, split)):
         if then and now != then:

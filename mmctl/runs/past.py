@@ -24,7 +24,7 @@ class Past:
 
 def past_of(folder: Path, about: RunRecord) -> Past:
     """Read the journals of a run; a run that never trained has step 0 and an identity without hashes."""
-    newest = 0
+    newest = about["parent"]["step"] if "parent" in about else 0
     facts: dict[str, Any] = {}
     manifests: dict[int, str] = {}
     for event in journal.read_events(folder, Event):

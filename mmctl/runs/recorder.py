@@ -152,6 +152,7 @@ class RunRecorder:
         """Copy the state; a thread writes it as a checkpoint while training continues."""
         o, start = self.o, time.perf_counter()
         self.pace(step)
+        best = o.training.best.step  # now: when the thread asks, the next one may be the best, but not yet saved
         facts: dict[str, Any] = {
             "run": o.about["uid"], "attempt": self.attempt, "reason": reason, "mmctl": mmctl.__version__,
             "data": o.data.digest, "split": o.data.split.sha256, "environment": o.facts, "training": o.training.facts(),
@@ -168,7 +169,7 @@ class RunRecorder:
             self.log.flush(sync=True)
             about = checkpoint.publish(o.folder, step, tensors, facts)
             self.log.write(Checkpoint(step=step, reason=reason, **about))
-            if problem := checkpoint.retain(o.folder, o.recipe.settings.train.keep):
+            if problem := checkpoint.retain(o.folder, o.recipe.settings.train.keep, best):
                 self.warn(f"{o.folder.name}: {problem}")
 
         assert self.saver is not None

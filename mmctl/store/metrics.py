@@ -31,6 +31,7 @@ SHARES = (
 """Metrics that are shares of a whole: from 0 to 1, shown in percent."""
 CHANCE = ("accuracy", "balanced_accuracy")
 """Metrics that are 1 / K on average if one of K classes is predicted for everything."""
+PEEKED = "selected on the test set, so it is optimistically biased"
 LOWER = ("nll", "ece", "loss", "error")
 """Metrics whose names end like this are better when they are smaller."""
 

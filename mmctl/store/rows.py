@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from mmctl.run_folder.upgrade import Config, Setting
+from mmctl.run_folder.values import text, whole
+
+
+class ParentRow(TypedDict):
+    """The run that a run extends, and the step from which it started."""
+
+    uid: str
+    step: int
+
+
+def parent_row(parent: object) -> ParentRow | None:
+    """The `parent` of a run.json, which may come from anywhere; None if there is none."""
+    if not isinstance(parent, dict):
+        return None
+    uid, step = text(parent.get("uid")), whole(parent.get("step"))
+    return {"uid": uid, "step": step} if uid and step is not None else None
 
 
 class RunFacts(TypedDict):

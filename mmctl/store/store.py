@@ -32,10 +32,12 @@ from mmctl.store.rows import (
     CheckpointRow,
     EvaluationRow,
     EventRow,
+    ParentRow,
     RunRow,
     SeriesRow,
     StoredRecord,
     TwinRow,
+    parent_row,
 )
 from mmctl.store.sync import Progress, Sync
 
@@ -161,6 +163,14 @@ class Store:
     def published(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The [published] tables of the recipes of some runs, by id."""
         return self._parts("published", runs)
+
+    def parents(self, runs: Sequence[RunRow]) -> dict[int, ParentRow]:
+        """The run and step from which those of these runs that extend another one started, by id."""
+        wanted = {run["id"] for run in runs}
+        sql = "SELECT id, json_extract(about, '$.parent') AS part FROM runs WHERE instr(about, '\"parent\"') AND "
+        rows = self._rows(sql + _within("id", runs))
+        found = {row["id"]: self._object(row["part"] or "{}") for row in rows if row["id"] in wanted}
+        return {id: made for id, one in found.items() if (made := parent_row(one))}
 
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}

@@ -82,13 +82,13 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     return {"path": path_of(step), "bytes": len(data), "sha256": digest, "manifest": own}
 
 
-def retain(run: Path, keep: int) -> str | None:
-    """Delete all checkpoints but the newest `keep`, oldest first; returns a warning if one could not be deleted.
+def retain(run: Path, keep: int, best: int | None = None) -> str | None:
+    """Delete all checkpoints but the newest `keep` and that of step `best`; returns a warning if that fails for one.
 
     Training goes on then: the next call tries again.
     """
     try:
-        for step in steps(run)[:-keep]:
+        for step in (step for step in steps(run)[:-keep] if step != best):
             folder = folder_of(run, step)
             # Renamed first, so that a half deleted folder is never taken for a checkpoint.
             folder.rename(folder.with_name(f".del-{folder.name}-{os.getpid()}"))

@@ -64,7 +64,7 @@ class Saved(NamedTuple):
     """A request to save a checkpoint: the receiver must copy the state before training continues."""
 
     step: int
-    reason: str  # periodic, last or interrupt
+    reason: str  # periodic, best, last or interrupt
 
 
 Event = Started | Point | Evaluated | Alarm | Notice | Saved | None
@@ -99,10 +99,12 @@ def train(run: Training, stop: Callable[[], bool], ahead: int | None = None) -> 
         if run.due("eval"):
             yield from evaluate_all(run, stop)
         halt = stop() or bool(run.collapsed and stop_on_collapse)
-        if halt or run.due("save"):
+        best = run.best.step == run.step
+        if halt or best or run.due("save"):
             run.metrics.check()  # never save NaN or infinite values
             check_weights(run)
-            yield Saved(run.step, "last" if run.step == run.steps else "interrupt" if halt else "periodic")
+            why = "interrupt" if halt else "best" if best else "periodic"
+            yield Saved(run.step, "last" if run.step == run.steps else why)
         if halt:
             return
         yield None
@@ -144,12 +146,13 @@ def evaluate_all(run: Training, stop: Callable[[], bool]) -> Iterator[Event]:
         run.seconds_aside += time.perf_counter() - start
     run.evaluation_stopped = False
     yield from results
-    if run.last_evaluated_step == run.step:
-        return  # the alarms checked it before the checkpoint from which this attempt resumed
-    run.last_evaluated_step = run.step
     values = {
         f"{e.split}/{e.weights}/{p}/{m}": v for e in results for p, s in e.scores.items() for m, v in s.metrics.items()
     }
+    run.best.offer(run.step, values)
+    if run.last_evaluated_step == run.step:
+        return  # the alarms checked it before the checkpoint from which this attempt resumed
+    run.last_evaluated_step = run.step
     yield from alarm_events(run, run.alarms.evaluated(values))
 
 

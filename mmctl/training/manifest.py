@@ -57,7 +57,7 @@ class Manifest(_Strict):
     tensors: dict[str, tuple[str, list[Annotated[int, Field(ge=0, lt=2**53)]]]]
     run: Text
     attempt: int = Field(ge=1)
-    reason: Literal["periodic", "last", "interrupt"]
+    reason: Literal["periodic", "best", "last", "interrupt"]
     mmctl: Text
     data: Hash
     split: Hash

@@ -19,6 +19,7 @@ from mmctl.plugin import LossTerm
 from mmctl.recipe.settings import Settings
 from mmctl.training import unsaved
 from mmctl.training.alarms import Alarms
+from mmctl.training.best import Best
 from mmctl.training.centroids import Centroids
 from mmctl.training.evaluate import recompute_bn
 from mmctl.training.model import Average, Model
@@ -44,6 +45,7 @@ class Training:
     evaluation_stopped: bool = False  # a signal stopped the last evaluation
     last_evaluated_step: int = -1  # of the last evaluation that the alarms have checked
     collapsed: str = ""  # the text of the alarm that reported a collapse
+    best: Best = field(default_factory=Best)  # from the journal, not from the checkpoint
     other_components: Mapping[str, Any] = field(default_factory=dict)  # those that are no modules, by owner
     seconds_aside: float = 0.0  # spent on evaluation and saving, not on steps, since this object was made
 
