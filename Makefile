@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SEEDS ?= 0-4
 
-.PHONY: install demo test test-slow bench check fix clean
+.PHONY: install demo test test-slow test-exhaustive bench check fix clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,9 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+test-exhaustive: install
+	$(BIN)/python -m pytest -n 2 -m exhaustive
 
 # Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
 bench: install

@@ -25,17 +25,20 @@ def missed_marks(text: str, found: set[str]) -> Iterator[tuple[str, int, str, st
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "mmctl.plugin":
             names |= {a.asname or a.name: a.name for a in node.names if a.name in KINDS}
-    used = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             for mark in node.decorator_list:
                 kind = _kind(mark, names)
-                used.add(id(mark))
                 if kind and node.name not in found:
                     yield kind, mark.lineno, node.name, f'write @{kind}("NAME") directly above it, NAME as plain text'
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and id(node) not in used and (kind := _kind(node, names)):
-            yield kind, node.lineno, "", f'{kind}(...) is called: write @{kind}("NAME") directly above a class or def'
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Call) and (kind := _kind(node.func, names)):
+            yield (
+                kind,
+                node.lineno,
+                "",
+                f'{kind}(...)(...) is called: write @{kind}("NAME") directly above a class or def',
+            )
 
 
 def _kind(mark: ast.expr, names: dict[str, str]) -> str:

@@ -137,7 +137,8 @@ LISTING = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
 def test_no_text_of_a_run_folder_reaches_the_terminal_raw(
     mm: Mm, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +155,8 @@ def test_no_text_of_a_run_folder_reaches_the_terminal_raw(
     assert bad == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
 def test_no_text_of_a_run_reaches_the_terminal_when_it_is_used(mm: Mm, real: Path, tmp_path: Path) -> None:
     bad: list[object] = []
     for uid, what in copies(real, tmp_path / "other").items():
@@ -187,7 +189,8 @@ def _write(saved: Path, manifest: dict[str, Any], tensors: dict[str, Any] | None
     (saved / checkpoint.MANIFEST).write_text(json.dumps(made))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
 def test_no_text_of_a_checkpoint_reaches_the_terminal_raw(mm: Mm, real: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     names = [name for name, _ in manifests(real)]

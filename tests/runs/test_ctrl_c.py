@@ -76,7 +76,7 @@ def test_ctrl_c_at(code: str, ends: int, says: str, state: str | None, tmp_path:
     assert (last_state(folder) if folder else None) == state
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("words", [RUN, (*RUN, "--seeds", "0-2", "--jobs", "2")], ids=["one run", "a batch"])
 def test_ctrl_c_at_any_time(words: tuple[str, ...], tmp_path: Path) -> None:

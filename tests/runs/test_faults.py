@@ -23,9 +23,16 @@ def leftovers(runs: Path) -> list[str]:
     return [str(p) for p in runs.rglob("*") if p.name.startswith(LEFT) or p.name.endswith((".tmp", ".part"))]
 
 
+FAULTS = [
+    pytest.param(0, 13, marks=pytest.mark.slow),
+    *(pytest.param(n, 1, marks=pytest.mark.exhaustive) for n in (1, 3)),
+]
+"""Shift of the errors and stride over the calls."""
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
-@pytest.mark.parametrize(("shift", "stride"), [(0, 13), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 3))])
+@pytest.mark.parametrize(("shift", "stride"), FAULTS)
 def test_the_nth_call_fails(
     shift: int, stride: int, lasting: bool, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
