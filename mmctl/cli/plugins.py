@@ -9,7 +9,8 @@ import typer
 from mmctl.cli.options import Json, Kind
 
 if TYPE_CHECKING:
-    from mmctl.registry.index import Entry, Index
+    from mmctl.registry.index import Index
+    from mmctl.registry.sources import Entry
 
 group = typer.Typer(help="List, explain and make components.", no_args_is_help=True, rich_markup_mode=None)
 

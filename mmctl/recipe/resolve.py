@@ -20,10 +20,11 @@ from mmctl.recipe.resolved import Part, Resolved
 from mmctl.recipe.rules import check_rules
 from mmctl.recipe.settings import ORDER, TABLES, LossTable, Published, Table, Top, ordered
 from mmctl.recipe.toml_source import KeyPath
-from mmctl.registry.index import NAME, Index
+from mmctl.registry.index import Index
 from mmctl.registry.messages import key_hint, semicolon
 from mmctl.registry.optional import NONE
 from mmctl.registry.parameters import check_table, own_keys, values, written
+from mmctl.registry.sources import NAME
 from mmctl.text import dotted, short_literal
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from mmctl.plugin import LossTerm
 from mmctl.recipe.settings import Settings, Table
-from mmctl.registry.index import Entry
 from mmctl.registry.parameters import Shape
+from mmctl.registry.sources import Entry
 
 
 class Part(NamedTuple):

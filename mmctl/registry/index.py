@@ -6,73 +6,25 @@ installed components. A component is imported only when it is used.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mmctl
 from mmctl import project
 from mmctl.errors import PluginError, suggest
 from mmctl.plugin import KINDS
-from mmctl.registry.missed import missed_files, missed_marks
 from mmctl.registry.parameters import Shape, shape
+from mmctl.registry.sources import Entry, checked, installed_entries, local_entries, package_entries
 from mmctl.text import display_path, printable
 
-FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
-"""Kind -> its folder in the package; with `mmctl.` before it, its entry point group."""
-
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 SOURCES = ("off", "local", "all")
-
-_MARK = re.compile(
-    rf"""
-    ^@(?:[\w.]+\.)?(?P<kind>{"|".join(KINDS)})\(\s*["'](?P<name>[^"'\n]*)["']\s*,?\s*\)[^\n]*\n   # the mark
-    (?:[@\#)\s][^\n]*\n|\n)*?                                                     # other decorators, comments
-    (?:class|def)[ ]+(?P<attr>\w+)
-    (?:(?:(?!:[ \t]*(?:\#[^\n]*)?\n|\n[^\s)])[\s\S])*:[ \t]*(?:\#[^\n]*)?\n       # up to the end of its signature
-       \s+[rR]?(?:\"\"\"|'''|"|')\s*(?P<summary>[^\n]*))?                         # the first line of its docstring
-    """,
-    re.M | re.X,
-)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One component in the index, not imported yet."""
-
-    kind: str
-    name: str
-    origin: str  # "mmctl", "plugins", or the name of an installed package
-    module: str
-    attr: str
-    file: Path | None = None
-    line: int = 0
-    summary: str = ""
-    version: str | None = None  # of its package; None for plugins/
-    sha256: str | None = None  # of the file; only for plugins/
-    broken: str | None = None  # why it cannot be used, if that is known without an import
-
-    @property
-    def qualified(self) -> str:
-        """The unambiguous name, ORIGIN:NAME."""
-        return f"{self.origin}:{self.name}"
-
-    @property
-    def place(self) -> str:
-        """Its source for messages: `plugins/paper.py:12` or `mmctl-proto 0.3`."""
-        if self.origin == "plugins" and self.file:
-            return f"{display_path(self.file)}:{self.line}" if self.line else display_path(self.file)
-        return f"{self.origin} {self.version}" if self.version else self.origin
 
 
 class Index:
@@ -91,12 +43,12 @@ class Index:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Every component, sorted by kind, origin and name, including broken ones."""
-        found = list(_package())
+        found = list(package_entries())
         if self.sources != "off":
-            found += _local(self.plugins)
+            found += local_entries(self.plugins)
         if self.sources == "all":
-            found += _installed()
-        found = [_checked(entry, found) for entry in found]
+            found += installed_entries()
+        found = [checked(entry, found) for entry in found]
         kinds, origins = ("", *KINDS), {"mmctl": 0, "plugins": 1}
         return tuple(sorted(found, key=lambda e: (kinds.index(e.kind), origins.get(e.origin, 2), e.origin, e.name)))
 
@@ -133,6 +85,10 @@ class Index:
         hint = suggest(name, close)
         for n in sorted(close, key=len, reverse=True):
             hint = hint.replace(f'"{n}"', close[n])
+        origin = name.rpartition(":")[0]
+        if origin not in ("", "mmctl", "plugins") and not any(e.origin == origin for e in self.entries):
+            off = f" (MMCTL_PLUGINS={self.sources})" if self.sources != "all" else ""
+            return f"{printable(origin)} is not installed{off}: {kind} {word} is one of its components."
         how_to_add = f"To add one: `mmctl plugins new NAME --kind {kind}`."
         unread = "".join(f" Not read: {e.place}: {e.broken}." for e in self.entries if not e.kind and e.broken)
         return f'no {kind} "{word}".{hint}{unread}{self._known(kind)} {how_to_add}'
@@ -170,95 +126,6 @@ class Index:
 def article(kind: str) -> str:
     """A kind with its article: `a loss`, `an augment`."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-def marks(text: str) -> Iterator[Entry]:
-    """The marked components in a source text; origin and module are empty."""
-    for m in _MARK.finditer(text):
-        summary = re.split(r"\"\"\"|'''|[\"']\s*$", m["summary"] or "")[0].strip()
-        yield Entry(m["kind"], m["name"], "", "", m["attr"], None, text.count("\n", 0, m.start()) + 1, summary)
-
-
-def _package() -> Iterator[Entry]:
-    root = Path(mmctl.__file__).parent
-    for folder in FOLDERS.values():
-        for file in sorted((root / folder).glob("[!_]*.py")):
-            for entry in marks(file.read_text("utf-8")):
-                module = f"mmctl.{folder}.{file.stem}"
-                yield replace(entry, origin="mmctl", module=module, file=file, version=mmctl.__version__)
-
-
-def _local(folder: Path) -> Iterator[Entry]:
-    try:
-        files = sorted(folder.glob("[!_]*.py"))
-    except OSError as error:
-        raise PluginError(f"the folder of plugins, {folder}, cannot be read ({error.strerror}).") from None
-    for file in files:
-        try:
-            text = (raw := file.read_bytes()).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
-            continue
-        bad_name = "its file name is not a valid module name: use letters, digits and _"
-        wrong = None if file.stem.isidentifier() else bad_name
-        module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
-        found = list(marks(text))
-        for entry in found:
-            yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
-        for kind, line, attr, why in missed_marks(text, {entry.attr for entry in found}):
-            yield Entry("", attr or kind, "plugins", module, attr, file, line, sha256=sha256, broken=why)
-    yield from (Entry("", file.stem, "plugins", "", "", file, broken=why) for file, why in missed_files(folder))
-
-
-def _installed() -> Iterator[Entry]:
-    from importlib.metadata import entry_points
-
-    for kind, folder in FOLDERS.items():
-        for point in entry_points(group=f"mmctl.{folder}"):
-            origin = re.sub(r"[-_.]+", "-", point.dist.name).lower() if point.dist else "unknown"
-            version = point.dist.version if point.dist else None
-            file = _source(point.module)
-            entry = Entry(kind, point.name, origin, point.module, point.attr, file, version=version)
-            if not point.attr:
-                entry = replace(entry, broken=f'its entry point "{point.value}" must be MODULE:OBJECT')
-            elif file is None and point.module not in sys.modules:
-                entry = replace(entry, broken=f"its module {point.module} was not found")
-            elif file and file.suffix == ".py":
-                for mark in marks(file.read_text("utf-8", errors="replace")):
-                    if mark.attr == point.attr:
-                        entry = replace(entry, line=mark.line, summary=mark.summary)
-            yield entry
-
-
-def _source(module: str) -> Path | None:
-    """The file of a module, found without importing the module or its package."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not rest:
-        return Path(spec.origin) if spec and spec.origin else None
-    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
-    files = (file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py"))
-    return next((file for file in files if file.is_file()), None)
-
-
-def _checked(entry: Entry, entries: Iterable[Entry]) -> Entry:
-    """The entry, marked broken if its name is invalid or used twice in one origin."""
-    if entry.broken:
-        return entry
-    if not NAME.fullmatch(entry.name):
-        name = printable(entry.name)
-        return replace(
-            entry, broken=f'"{name}" is an invalid name: use lower-case letters, digits and _, starting with a letter'
-        )
-    key = (entry.kind, entry.name, entry.origin)
-    twins = [e for e in entries if (e.kind, e.name, e.origin) == key]
-    if len(twins) > 1:
-        where = " and ".join(f"{display_path(e.file)}:{e.line}" if e.file else f"{e.module}:{e.attr}" for e in twins)
-        return replace(entry, broken=f"two components have this name: {where}")
-    return entry
 
 
 def _import(entry: Entry) -> Callable[..., Any]:

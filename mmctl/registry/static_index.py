@@ -17,8 +17,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from mmctl.plugin import LossTerm
-from mmctl.registry.index import Entry, Index
+from mmctl.registry.index import Index
 from mmctl.registry.parameters import Shape, shape
+from mmctl.registry.sources import Entry
 
 DECLARED = ("slots", "views", "default_labeler")
 """Class attributes of a method that are needed to check a recipe."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mmctl import environment
 from mmctl.data.split import load_split
-from mmctl.errors import ResumeRefused
+from mmctl.errors import PluginError, ResumeRefused
 from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.run_folder.record import RunRecord
 from mmctl.run_folder.upgrade import upgrade_recipe
@@ -56,6 +57,7 @@ def open_run(
     about: its run.json; accept_changes: allow changed plugins; identity: what its journal says.
     Raises ResumeRefused if plugins, data set or split are not those of the run.
     """
+    check_installed(about)
     recipe = load_stored(folder / "recipe.toml", upgrade_recipe)
     changes = changed_components(about, recipe)
     if changes and not accept_changes:
@@ -90,6 +92,21 @@ def check_data(folder: Path, data: Data, digest: str | None, split: str | None) 
                 f"{folder.name}: the {what} has changed since the run began (its hash differs). Restore it, or "
                 "start a new run with `mmctl run`."
             )
+
+
+def check_installed(about: RunRecord) -> None:
+    """Raise PluginError for the first package of the run's components that is not installed any more."""
+    for part in about["components"]:
+        if part.get("origin") in (None, "mmctl", "plugins"):
+            continue
+        try:
+            metadata.version(part["origin"])
+        except metadata.PackageNotFoundError:
+            named = f"{part['origin']} {part.get('version') or ''}".strip()
+            raise PluginError(
+                f"{about['uid']}: {named} is not installed, and {part['kind']} {part['name']} comes from it. Install "
+                f"it: pip install {named.replace(' ', '==')}"
+            ) from None
 
 
 def changed_components(about: RunRecord, recipe: Recipe) -> list[str]:

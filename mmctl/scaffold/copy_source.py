@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mmctl.plugin import KINDS
-from mmctl.registry.index import Entry
+from mmctl.registry.sources import Entry
 
 WIDTH = 120
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import mmctl
 from mmctl import project
 from mmctl.errors import EnvironmentFault, UserError
-from mmctl.registry.index import FOLDERS, NAME, Entry, Index, article
+from mmctl.registry.index import Index, article
+from mmctl.registry.sources import FOLDERS, NAME, Entry
 from mmctl.scaffold.copy_source import Copy, camel, copy_component
 from mmctl.text import display_path, literal, printable
 

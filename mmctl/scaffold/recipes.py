@@ -9,8 +9,8 @@ from typing import Any
 from mmctl.errors import MmctlError
 from mmctl.recipe.find import known_recipes
 from mmctl.recipe.recipe import Recipe, load
-from mmctl.registry.index import Entry
 from mmctl.registry.parameters import defaults, toml_value
+from mmctl.registry.sources import Entry
 from mmctl.registry.static_index import StaticIndex
 from mmctl.text import dotted, literal
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmctl.errors import MmctlError
-from mmctl.registry.index import Entry, Index
+from mmctl.registry.index import Index
+from mmctl.registry.sources import Entry
 from mmctl.testing.augment import AugmentContract
 from mmctl.testing.backbone import BackboneContract
 from mmctl.testing.contract import Broken, Contract, ContractNote

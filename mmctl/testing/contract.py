@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmctl.errors import PluginError
-from mmctl.registry.index import Entry, Index, marks
+from mmctl.registry.index import Index
 from mmctl.registry.parameters import Shape, check_table, parameters, shape, values
+from mmctl.registry.sources import Entry, marks
 from mmctl.text import dotted
 
 

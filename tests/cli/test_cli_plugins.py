@@ -147,8 +147,9 @@ def test_each_type_of_a_parameter_has_its_own_bounds(mm: Any, tmp_path: Path) ->
         "same": ('int | float | "none"', ">= 0"),
         "one": ("float", "> 0, <= 1"),
     }
-    shown = mm("plugins", "show", "cutout").out
-    assert "int >= 0 | float >= 0, <= 1" in shown
+    (row,) = json.loads(mm("plugins", "show", "cutout", "--json").out)["parameters"][:1]
+    assert "int >= 0, <= " in row["bounds"]
+    assert " | float >= 0, <= 1" in row["bounds"]
 
 
 def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
@@ -160,6 +161,8 @@ def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
         model = index.shape(entry).model
         for row in parameters(model):
             for part in schema(model)["properties"][row.name].get("anyOf", ()):
+                if "none" in part.get("enum", [part.get("const")]):
+                    continue  # the word that takes a value away
                 unions += 1
                 if "exclusiveMaximum" not in part and "maximum" not in part:
                     mine = [text for text in row.bounds.split(" | ") if "<" in text]

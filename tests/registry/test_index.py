@@ -14,7 +14,8 @@ import pytest
 
 from helpers.paths import REPO
 from mmctl.errors import PluginError
-from mmctl.registry.index import Index, marks
+from mmctl.registry.index import Index
+from mmctl.registry.sources import marks
 
 ENV = {**os.environ, "PYTHONPATH": str(REPO)}
 HEAD = "from mmctl.plugin import augment, labeler, loss\n"
@@ -295,3 +296,25 @@ def test_marks_that_cannot_be_read_are_named(plugins: Path, text: str, subfolder
     assert [e.broken for e in Index().entries if e.origin == "plugins" and e.file == folder / "mine.py"] != []
     said = error(Index(), "labeler", "mine")
     assert f"Not read: {'plugins/more' if subfolder else 'plugins'}/mine.py" in said
+
+
+def test_a_folder_of_plugins_that_is_not_there_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(tmp_path / "plugin"))
+    index = Index()
+    assert [(e.name, e.broken) for e in index.entries if not e.kind] == [
+        ("MMCTL_PLUGINS_DIR", "there is no such folder")
+    ]
+    with pytest.raises(PluginError, match=r"Not read: .*plugin: there is no such folder"):
+        index.find("loss", "mine")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = 1\n" * 2**20], ids=["no UTF-8", "large"])
+def test_a_file_that_is_not_read_is_named_in_the_error(plugins: Path, content: bytes) -> None:
+    (plugins / "mine.py").write_bytes(content)
+    with pytest.raises(PluginError, match=r"Not read: .*mine.py: cannot be read"):
+        Index(plugins=plugins).find("loss", "mine")
+
+
+def test_a_package_that_is_gone_is_named(plugins: Path) -> None:
+    with pytest.raises(PluginError, match=r"^calmpkg is not installed: labeler calmpkg:calm is one of its components"):
+        Index(plugins=plugins).find("labeler", "calmpkg:calm")

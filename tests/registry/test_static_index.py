@@ -13,7 +13,7 @@ from helpers.paths import REPO
 from mmctl.errors import RecipeError
 from mmctl.plugin import LossTerm
 from mmctl.recipe.recipe import load
-from mmctl.registry import index as registry
+from mmctl.registry import sources
 from mmctl.registry.index import Index
 from mmctl.registry.parameters import check_table, defaults, schema, shape
 from mmctl.registry.static_index import DECLARED, StaticIndex, outline
@@ -110,7 +110,7 @@ class J:
 def test_what_a_text_says_and_does_not_say(tmp_path: Path) -> None:
     file = tmp_path / "text.py"
     file.write_text(SOURCE)
-    found: dict[str, Any] = {e.name: outline(replace(e, file=file, module="m")) for e in registry.marks(SOURCE)}
+    found: dict[str, Any] = {e.name: outline(replace(e, file=file, module="m")) for e in sources.marks(SOURCE)}
     assert sorted(name for name, one in found.items() if one is None) == ["c", "e", "f", "i", "j"]
     parameters = inspect.signature(found["a"]).parameters
     assert {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY} == {

@@ -214,3 +214,17 @@ def test_a_run_is_opened_by_its_folder_from_wherever_one_stands(
     assert mm("resume", ".", "--quiet").code == 0
     assert mm("evaluate", ".").code == 0
     assert (tmp_path / "runs" / "mmctl.db").exists()
+
+
+def test_a_package_that_is_gone_is_named_with_its_version(mm: Mm, tmp_path: Path) -> None:
+    folder = stopped(tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    record["components"].append({
+        "kind": "labeler", "slot": None, "name": "calmpkg:calm", "origin": "calmpkg", "version": "0.3", "file": None,
+        "file_hash": None, "params": {},
+    })  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record))
+    done = mm("resume", folder.name, "--accept-changes")
+    assert done.code == 2, done
+    assert "calmpkg 0.3 is not installed, and labeler calmpkg:calm comes from it" in done.err
+    assert "pip install calmpkg==0.3" in done.err

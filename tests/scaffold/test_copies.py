@@ -13,8 +13,9 @@ import torch
 from helpers.paths import REPO
 from mmctl.plugin import KINDS
 from mmctl.recipe.recipe import Recipe, load
-from mmctl.registry.index import FOLDERS, Index
+from mmctl.registry.index import Index
 from mmctl.registry.parameters import defaults
+from mmctl.registry.sources import FOLDERS
 from mmctl.runs.build import build_training, read_data
 from mmctl.scaffold.copy_source import copy_component
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmctl.registry.index import Entry, Index
+from mmctl.registry.index import Index
+from mmctl.registry.sources import Entry
 from mmctl.testing.check import CONTRACTS, contract_of
 
 INDEX = Index(sources="off")
