@@ -37,7 +37,7 @@ def missed_marks(text: str, found: set[str]) -> Iterator[tuple[str, int, str, st
                 kind,
                 node.lineno,
                 "",
-                f'{kind}(...)(...) is called: write @{kind}("NAME") directly above a class or def',
+                f'is called: write @{kind}("NAME") directly above a class or def',
             )
 
 
