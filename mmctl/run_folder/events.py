@@ -113,7 +113,7 @@ class Evaluation(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Event):
-    """A checkpoint was written; `reason` is periodic, best, last or interrupt."""
+    """A checkpoint was written; `reason` is periodic, best, last, interrupt, or start (of an extension)."""
 
     kind: ClassVar[str] = "checkpoint"
     keys: ClassVar[Mapping[str, str]] = {"reason": "kind"}

@@ -10,7 +10,7 @@ from mmctl.errors import UserError
 from mmctl.recipe.layers import parse_sets
 from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.run_folder import journal
-from mmctl.run_folder.events import Attempt
+from mmctl.run_folder.events import Attempt, Checkpoint
 from mmctl.run_folder.record import Parent, RunRecord, last_state, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.run_folder.verify import alterations
@@ -73,7 +73,8 @@ def extend_run(
 
     def add_start(draft: Path, uid: str) -> None:
         facts = {key: value for key, value in saved.manifest.items() if key not in OWN} | {"run": uid, "attempt": 1}
-        checkpoint.publish(draft, step, saved.tensors, facts)
+        made = checkpoint.publish(draft, step, saved.tensors, facts)
+        journal.append(draft, Checkpoint(step=step, reason="start", **made))
         save_split(draft / "split.json", load_split(folder / "split.json"))
 
     return create_run(recipe, runs, name=name, tags=tags, note=note, parent=parent, add=add_start)

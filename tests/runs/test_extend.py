@@ -191,6 +191,10 @@ def test_the_command(mm: Mm, tmp_path: Path) -> None:
     assert [row["parent"] for row in rows] == [None, {"uid": parent.name, "step": 12}]
     assert json.loads(mm("show", "@last", "--json").out)["run"]["parent"] == rows[1]["parent"]
     assert (rows[1]["name"], rows[1]["tags"], rows[1]["altered"]) == ("longer", ["more"], [])
+    saved = json.loads(mm("show", "@last", "--json").out)["run"]["checkpoints"]
+    assert [(one["step"], one["kind"]) for one in saved] == [
+        (12, "start"), (15, "periodic"), (20, "periodic"), (24, "last"),
+    ]  # fmt: skip
     panel = json.loads(mm("compare", "--json").out)["panels"][0]
     assert len(panel["configurations"]) == 2
     assert sorted(panel["config"]["(extends)"], key=str) == [None, "a run of 12 steps"]
