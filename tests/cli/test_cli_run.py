@@ -113,6 +113,7 @@ def test_dry_run_tells_of_cycles_and_of_the_mean_over_them(mm: Callable[..., Res
     assert "SWA: mean of the networks after steps 200, 205, 210 ..." in done.out
 
 
+@pytest.mark.slow
 def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Result], tmp_path: Path) -> None:
     done = mm("run", DIGITS, REPO / "recipes" / "digits-supervised.toml", "--seeds", "0-1", "--jobs", "2", *SHORT)
     assert done.code == 0, done.err

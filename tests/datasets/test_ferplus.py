@@ -160,7 +160,7 @@ def test_folders_of_png(unpack: Callable[..., Path]) -> None:
     assert " ".join(data["train"].classes) == "neutral happiness surprise sadness anger disgust fear contempt"
     for number in (0, 12345, 25044):
         with Image.open(root / "FER2013Train" / data["train"].ids[number]) as picture:
-            assert (np.asarray(picture) == data["train"].pixels[number, 0].numpy()).all()
+            assert (np.asarray(picture) == data["train"].pixels[number, 0]).all()
     started = time.process_time()
     soft = ferplus(root, votes="probability")  # from the cache
     assert time.process_time() - started < 5
@@ -253,7 +253,7 @@ def test_small(layout: str, request: pytest.FixtureRequest) -> None:
     for number, part in enumerate(PARTS):
         assert data[part].targets.tolist() == [1, 4]
         assert data[part].ids == (f"{number}0.png", f"{number}1.png")
-        assert (data[part].pixels[:, 0].numpy() == faces(2, number)).all()
+        assert (data[part].pixels[:, 0] == faces(2, number)).all()
 
 
 def test_only_train_is_soft(two: Path) -> None:

@@ -293,9 +293,9 @@ def test_calls_are_those_of_the_last_step(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "no width": ("self.embed_dim = 6", "self.width = 6", "has no attribute embed_dim"),
-    "another width": ("self.embed_dim = 6", "self.embed_dim = 7", "by its embed_dim it must give [4, 7]"),
-    "a table": ("return self.layers(x_BCHW)", "return self.layers(x_BCHW)[:2]", "gives [2, 6] for 4 images"),
+    "no width": ("self.embed_dim = 6", "self.width = 6", "has embed_dim = None"),
+    "another width": ("self.embed_dim = 6", "self.embed_dim = 7", "By its embed_dim it must give float [4, 7]"),
+    "a table": ("return self.layers(x_BCHW)", "return self.layers(x_BCHW)[:2]", "gives float32 [2, 6] for 4 images"),
 }
 
 
@@ -327,5 +327,5 @@ def test_a_method_that_misnames_a_loss_is_told_before_a_run(mm: Callable[..., Re
     )
     done = mm("run", "tiny.toml", "--set", "method.name=odd")
     assert done.code == 2, done.err
-    assert "returned the losses ['labelled'], but its slots are ['labeled']" in done.err
+    assert "returns the losses ['labelled'] from step, but its slots are ['labeled']" in done.err
     assert not (tmp_path / "runs").exists()

@@ -72,7 +72,9 @@ def test_schedules_are_those_of_all_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stride", [31, pytest.param(9, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+)
 def test_it_resumes_to_the_last_bit(stride: int, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     parent = completed(tmp_path)

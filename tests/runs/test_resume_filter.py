@@ -22,6 +22,7 @@ from mmctl.runs.execute import execute
 Mm = Callable[..., Result]
 
 
+@pytest.mark.slow
 def test_all_that_were_stopped_go_on_and_the_others_are_named(mm: Mm, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = [started(tmp_path / "whole", f"seed={seed}") for seed in range(3)]

@@ -160,6 +160,7 @@ def test_what_cannot_be_continued_exactly_is_started_again(
     assert count(tmp_path) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_by_the_same_command(mm: Mm, tmp_path: Path) -> None:
     """Of five seeds one is done, one was stopped, one crashed, one never began, one is new: five runs in the end."""
     done = mm(*LONG, "--set", "seed=0")

@@ -65,6 +65,7 @@ def test_it_says_what_it_wrote_and_what_to_type_next(mm: Any, tmp_path: Path) ->
     assert files(tmp_path / "mmctl-my-net") == {path.format("my_net") for path in PACKAGE}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_all_kinds_are_clean_documented_and_pass_their_tests(mm: Any, tmp_path: Path) -> None:
     for kind in KINDS:

@@ -123,6 +123,7 @@ def killed_at(n: int, work: Callable[[], None]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_kill_9_at_each_statement_while_the_database_is_created(runs: Path) -> None:
     n = 1
     while killed_at(n, lambda: Store(runs).close()):
