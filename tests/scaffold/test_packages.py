@@ -14,7 +14,7 @@ from helpers.fresh_environment import fresh_environment, run
 from helpers.paths import REPO
 from mmctl.plugin import KINDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 
 FROM = {"fuzzy": "labeler", "faces": "augment", "small": "backbone", "ctaugment": "augment", "uda": "method"}
 

@@ -48,7 +48,7 @@ def slow(entry: Entry) -> bool:
 
 
 CASES = [
-    pytest.param(entry, name, id=f"{entry.kind}-{entry.name}-{name[5:]}", marks=[pytest.mark.slow] * slow(entry))
+    pytest.param(entry, name, id=f"{entry.kind}-{entry.name}-{name[5:]}", marks=[pytest.mark.exhaustive] * slow(entry))
     for entry in INDEX.entries
     if entry.name not in ELSEWHERE
     for name, _ in inspect.getmembers(CONTRACTS[entry.kind], inspect.isfunction)
