@@ -31,7 +31,7 @@ RECIPE_SIZE, RECIPE_LINE, SPLIT_SIZE = 2**16, 2**11, 2**28
 
 
 class Logged(NamedTuple):
-    """What the journals repeat: the hashes of the identity and of the split, attempt by attempt."""
+    """What the journals repeat: the hashes of the identity and of the split, since training last began at step 0."""
 
     identities: frozenset[str]
     splits: frozenset[str]
@@ -70,11 +70,15 @@ def read_logged(folder: Path) -> Logged:
 
 
 def logged_in(events: Iterable[Event]) -> Logged:
-    """What these events repeat of the identity of their run."""
-    identities, splits = set(), set()
+    """What these events, in the order of the attempts, repeat of the identity of their run."""
+    identities: set[str] = set()
+    splits: set[str] = set()
     for event in events:
-        if isinstance(event, Attempt) and event.identity:
-            identities.add(event.identity)
+        if isinstance(event, Attempt):
+            if not event.start:  # nothing of what earlier attempts trained is left
+                identities, splits = set(), set()
+            if event.identity:
+                identities.add(event.identity)
         elif isinstance(event, Data) and event.split_hash:
             splits.add(event.split_hash)
     return Logged(frozenset(identities), frozenset(splits))

@@ -171,9 +171,10 @@ class _Import:
         record = self.record
         if record is None or not all(isinstance(record.get(key), kind) for key, kind in NEEDED.items()):
             return
-        if found := alterations(self.folder, cast(RunRecord, record), logged):
-            row = [to_json(found), self.folder.name, self.run_id]
-            self.conn.execute("UPDATE runs SET altered = ?, config_id = ? WHERE id = ?", row)
+        found = alterations(self.folder, cast(RunRecord, record), logged)
+        config_id = "" if found else text(record.get("config_id"))
+        row = [to_json(found), config_id or self.folder.name, self.run_id]
+        self.conn.execute("UPDATE runs SET altered = ?, config_id = ? WHERE id = ?", row)
 
     def _write(self) -> None:
         self.curves.finish()

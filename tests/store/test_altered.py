@@ -12,9 +12,10 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
-from helpers.fake_runs import T0, attempt, evaluation, finished_run, points, state, write
+from helpers.fake_runs import T0, attempt, data, evaluation, finished_run, points, state, write
 from helpers.run_helpers import never
 from mmctl.run_folder.journal import append
+from mmctl.run_folder.verify import split_hash
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
 from mmctl.store.check import database_problems
@@ -84,6 +85,33 @@ def test_an_edited_run_stands_alone_and_says_why(mm: Mm, tmp_path: Path) -> None
             file.write_bytes(text)
         assert twins() == {honest.name, edited.name}, name
     assert mm("db", "check").code == 0
+
+
+def test_a_start_at_step_0_takes_the_split_that_is_there_then(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "runs", UID)
+
+    def draw(seed: int) -> str:
+        rows: list[list[int]] = [[0], [1, 2], []]
+        sha256 = split_hash("balanced", seed, rows)
+        body = {"rule": "balanced", "seed": seed, **dict(zip(("labeled", "unlabeled", "val"), rows, strict=True))}
+        (folder / "split.json").write_text(json.dumps(body | {"sha256": sha256}))
+        return sha256
+
+    def altered() -> tuple[list[str], bool]:
+        with Store(tmp_path / "runs") as store:
+            store.sync()
+            assert database_problems(store) == []
+            (run,) = store.runs()
+            return run["altered"], run["config_id"] == UID
+
+    write(folder, 2, attempt(2, 0), replace(data(), split_hash=draw(1)))
+    assert altered() == ([], False)
+    now = draw(2)
+    assert altered()[1], "it was trained with another one"
+    write(folder, 3, attempt(3, 500), replace(data(), split_hash=now))
+    assert altered()[1], "some of its steps were"
+    write(folder, 4, attempt(4, 0), replace(data(), split_hash=now))
+    assert altered() == ([], False)
 
 
 HOUR = 3_600_000
