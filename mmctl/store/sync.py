@@ -54,9 +54,10 @@ class Sync:
                     self._import(self.runs_dir / new[done])
                     done += 1
             progress(done, len(new))
-        live = "SELECT uid FROM runs WHERE state IN ('running', 'queued')"
-        for (uid,) in self.conn.execute(live).fetchall():
-            if uid in present:
+        live = "SELECT uid, state FROM runs WHERE state IN ('running', 'queued')"
+        for uid, state in self.conn.execute(live).fetchall():
+            # A queued run has no lease before it starts; a sweep has hundreds of them.
+            if uid in present and (state == "running" or os.path.lexists(f"{base}/{uid}/{lease.FILE}")):
                 self._judge(self.runs_dir / uid)
 
     def _import(self, folder: Path) -> bool:
