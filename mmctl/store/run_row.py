@@ -50,7 +50,7 @@ def placeholder(folder: Path) -> Config:
     try:
         made = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        made = folder.stat().st_mtime
+        made = folder.stat().st_mtime if folder.exists() else 0.0
     return {"created": int(1000 * made)}
 
 

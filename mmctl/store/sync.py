@@ -13,6 +13,7 @@ from mmctl.run_folder import lease
 from mmctl.run_folder.values import whole
 from mmctl.store import importer
 from mmctl.store.connection import Waiting, transaction
+from mmctl.text import printable
 
 Progress = Callable[[int, int], None]
 """Called with the number of run folders that were read, and of those to be read."""
@@ -32,8 +33,8 @@ class Sync:
         """Import what is new in the run folders (or those in `only`); remove runs whose folder was deleted."""
         known = self._known()
         if only is None:
-            present = self._folders()
-            for uid in known.keys() - present:
+            present, strange = self._folders()
+            for uid in known.keys() - present - self._name_strange(strange):
                 if os.path.lexists(self.runs_dir / uid):  # a link whose folder is not there now
                     present.add(uid)
                 else:
@@ -85,14 +86,26 @@ class Sync:
                 sizes[attempt] = size
         return known
 
-    def _folders(self) -> set[str]:
+    def _folders(self) -> tuple[set[str], set[str]]:
+        """The names of the folders of runs; and of those that no message or database can hold as they are."""
         try:
             with os.scandir(self.runs_dir) as entries:
-                return {e.name for e in entries if e.name[0] != "." and e.name.isprintable() and _is_folder(e)}
+                found = {e.name for e in entries if e.name[0] != "." and _is_folder(e)}
         except FileNotFoundError:
-            return set()
+            found = set()
         except OSError as error:
             raise EnvironmentFault(f"{self.runs_dir}: cannot be read ({error.strerror}).") from None
+        strange = {name for name in found if not name.isprintable()}
+        return found - strange, {n for n in strange if os.path.lexists(f"{self.runs_dir}/{n}/run.json")}
+
+    def _name_strange(self, names: set[str]) -> set[str]:
+        """List runs whose folders have names that are not printable, as unreadable; returns their escaped names."""
+        folders = {self.runs_dir / printable(name) for name in names}
+        for shown in folders:
+            with transaction(self.conn, self.waiting):
+                fault = f"{shown}: its name has characters that cannot be printed. Rename the folder."
+                importer.mark_unreadable(self.conn, shown, fault)
+        return {shown.name for shown in folders}
 
     def _judge(self, folder: Path) -> None:
         """Mark a run as crashed if its process is gone."""

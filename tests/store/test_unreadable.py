@@ -18,6 +18,7 @@ from helpers.fake_runs import attempt, evaluation, finished_run, points, state, 
 from mmctl.run_folder import journal, record
 from mmctl.store import connection
 from mmctl.store.store import Store
+from mmctl.text import printable
 
 Mm = Callable[..., Result]
 BAD = "20261125-081502-digits-s1-0002"
@@ -198,6 +199,26 @@ def test_a_link_to_a_folder_that_is_not_there_now_keeps_its_run(mm: Mm, runs: Pa
     done = mm("ls", "--json")
     assert [row["state"] for row in json.loads(done.out)["runs"]] == ["completed", "unreadable", "completed"]
     assert BAD in done.err
+
+
+@pytest.mark.parametrize("name", [b"20261125-081509-\xff", b"red\x1b[31m", b"two\nlines"])
+def test_a_folder_whose_name_cannot_be_printed_is_named_escaped(mm: Mm, runs: Path, name: bytes) -> None:
+    strange = runs / os.fsdecode(name)
+    (runs / BAD).rename(strange)
+    (runs / os.fsdecode(b"nothing\xff")).mkdir()
+    shown = printable(strange.name)
+    for _ in range(2):
+        done = mm("ls", "--json")
+        assert done.code == 0
+        assert done.err == (
+            f"mmctl: warning: {runs / shown}: its name has characters that cannot be printed. Rename the folder.\n"
+        )
+        states = {row["uid"]: row["state"] for row in json.loads(done.out)["runs"]}
+        assert states == {UIDS[0]: "completed", shown: "unreadable", UIDS[2]: "completed"}
+    assert mm("db", "check").code == 4
+    assert mm("show", shown).code == 0
+    strange.rename(runs / BAD)
+    assert [row["state"] for row in json.loads(mm("ls", "--json").out)["runs"]] == ["completed"] * 3
 
 
 @contextmanager
