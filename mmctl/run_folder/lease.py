@@ -187,9 +187,14 @@ def boot() -> str:
 def process_start() -> int:
     """When this process started, in milliseconds since 1970: a process id alone may be used again."""
     try:
-        # The second field is the program's name, which may hold blanks and brackets.
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(start_ticks(os.getpid()))
         up = float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return now()
     return now() - round(1000 * (up - ticks / os.sysconf("SC_CLK_TCK")))
+
+
+def start_ticks(pid: int) -> str:
+    """When a process of this machine started, in clock ticks since boot; OSError if there is none."""
+    # The second field is the program's name, which may hold blanks and brackets.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -10,15 +10,20 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mmctl.run_folder.lease import boot
+from mmctl.filesystem import read_file
+from mmctl.run_folder.lease import boot, start_ticks
+from mmctl.text import to_json
 
 FILE = "queue.json"
+SIZE = 1000
+"""A larger file is not read, in bytes."""
 
 
 def enter(folder: Path) -> None:
     """Say that this process will start the run."""
     with suppress(OSError):  # a full disk: two commands may then start the run, and the lease lets one of them train
-        (folder / FILE).write_text(json.dumps({"boot": boot(), "pid": os.getpid(), "started": _started(os.getpid())}))
+        said = {"boot": boot(), "pid": os.getpid(), "started": start_ticks(os.getpid())}
+        (folder / FILE).write_text(to_json(said))
 
 
 def leave(folder: Path) -> None:
@@ -30,15 +35,9 @@ def leave(folder: Path) -> None:
 def waits_for(folder: Path) -> int | None:
     """The process id of the living process on this machine that will start the run, or None."""
     try:
-        said = json.loads((folder / FILE).read_bytes()[:1000])
+        said = json.loads(read_file(folder / FILE, SIZE))
         pid = said["pid"]
-        alive = isinstance(pid, int) and said["boot"] == boot() and _started(pid) == said["started"]
+        alive = isinstance(pid, int) and said["boot"] == boot() and start_ticks(pid) == said["started"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return pid if alive else None
-
-
-def _started(pid: int) -> str:
-    """When a process started, in clock ticks: a process id alone may be used again."""
-    # The second field is the program's name, which may contain blanks and brackets.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
