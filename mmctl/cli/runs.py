@@ -225,8 +225,9 @@ def tag(
     checked_tags(remove, new=False)
     with open_store() as store:
         found = find(store, run)
+        known = {"@last", "@last-failed"}.union(*((one["uid"], str(one["number"])) for one in store.runs()))
         for word in add or []:
-            if any(word in (one["uid"], str(one["number"]), "@last", "@last-failed") for one in store.runs()):
+            if word in known:
                 others = " ".join(one for one in added if one != word)
                 raise UserError(
                     f'"{word}" is a run, and a command tags one run. To tag that run too: mmctl tag {word} '

@@ -53,7 +53,6 @@ def compare(
     configs = store.configs(runs)
     grouped = sorted(_panels(runs, configs).items(), key=lambda item: (item[0][0], item[0][1] or 0))
     panels = [_panel(store, key, list(groups.values()), parsed, configs, count_nc, all_keys) for key, groups in grouped]
-    _add_names(panels, {run["uid"]: run["name"] for run in runs})
     if baseline is not None and not any(_named_by(panel, baseline) for panel in panels):
         rows = [row for panel in panels for row in panel["configurations"]]
         known = {name for row in rows for name in (row["recipe"], *row["names"], row["method"])}
@@ -65,13 +64,6 @@ def compare(
             for number in range(len(parsed)):
                 _test_against(base, panel["configurations"], number, test, is_share(parsed[number].name))
     return {"test": test, "panels": panels}
-
-
-def _add_names(panels: Sequence[Panel], names: Mapping[str, str]) -> None:
-    """Add the names of `mmctl run --name` to each configuration; names: the name of each run by its id."""
-    for panel in panels:
-        for row in panel["configurations"]:
-            row["names"] = sorted({names[run["uid"]] for run in row["runs"]} - {row["recipe"]})
 
 
 def _panels(runs: Sequence[RunRow], configs: Mapping[int, Config]) -> dict[DataKey, dict[str, list[RunRow]]]:

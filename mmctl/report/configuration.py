@@ -54,15 +54,13 @@ def configuration_row(
         parts = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in hardware.items())
         notes.append(f"{last['recipe']}: its mean mixes {parts}; precision:fp32 or device:cpu selects one kind")
     return {
-        "config_id": last["config_id"], "recipe": last["recipe"], "method": last["method"], "labeler": last["labeler"],
-        "labels": labels, "counts": dict(sorted(Counter(run["state"] for run in runs).items())), "hardware": hardware,
-        "altered": bool(last["altered"]), "runs": compared,
+        "config_id": last["config_id"], "recipe": last["recipe"],
+        "names": sorted({run["name"] for run in runs} - {last["recipe"]}),
+        "method": last["method"], "labeler": last["labeler"], "labels": labels, "altered": bool(last["altered"]),
+        "counts": dict(sorted(Counter(run["state"] for run in runs).items())), "hardware": hardware, "runs": compared,
         "values": [
-            {
-                **_figures(values_by_seed(compared, number), metric, published, last["primary_metric"]),
-                "nc": len(lost), "nc_counted": bool(lost) and chances[number] is not None,
-            }
-            for number, metric in enumerate(metrics)
+            _figures(values_by_seed(compared, number), metric, published, last["primary_metric"], len(lost), chance)
+            for number, (metric, chance) in enumerate(zip(metrics, chances, strict=True))
         ],
     }  # fmt: skip
 
@@ -96,8 +94,14 @@ def values_by_seed(runs: Sequence[ComparedRun], number: int) -> dict[SeedKey, fl
 
 
 def _figures(
-    by_seed: Mapping[SeedKey, float], metric: Metric, published: Mapping[str, Setting], primary: str
+    by_seed: Mapping[SeedKey, float],
+    metric: Metric,
+    published: Mapping[str, Setting],
+    primary: str,
+    nc: int,
+    chance: float | None,
 ) -> Figures:
+    """One metric; nc: runs that did not converge; chance: what each of them counts in it."""
     values = list(by_seed.values())
     finite = bool(values) and all(map(math.isfinite, values))
     mean = stats.mean(values) if finite else math.nan
@@ -108,8 +112,8 @@ def _figures(
         theirs["distance"] = mean - theirs["value"]
     return {
         "n": len(values),
-        "nc": 0,
-        "nc_counted": False,
+        "nc": nc,
+        "nc_counted": bool(nc) and chance is not None,
         "mean": mean if values else None,
         "std": stats.std(values) if finite else None,
         "low": low,

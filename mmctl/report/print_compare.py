@@ -96,9 +96,9 @@ def _print_metric(
 
 def _mean(row: ConfigurationRow, one: Figures, name: str, out: Console) -> str:
     """Mean and deviation, with what the mean hides: runs that did not converge, and a mix of precisions or devices."""
-    notes = [f"{one['n']} with {one['nc']} nc" if one["nc_counted"] else f"{one['n']}, {one['nc']} nc"] * bool(
-        one["nc"]
-    )
+    notes = []
+    if one["nc"]:
+        notes.append(f"{one['n']} with {one['nc']} nc" if one["nc_counted"] else f"{one['n']}, {one['nc']} nc")
     if len(row["hardware"]) > 1:
         precisions = {label.split()[0] for label in row["hardware"]}
         notes.append("mixed precision" if len(precisions) > 1 else "CPU and GPU")
@@ -127,8 +127,7 @@ def _named(rows: Sequence[ConfigurationRow]) -> list[Named]:
 
 def _title(row: ConfigurationRow) -> str:
     """`fast (digits)` for runs of `mmctl run digits --name fast`."""
-    names = row.get("names", [])
-    return f"{', '.join(names)} ({row['recipe']})" if names else row["recipe"]
+    return f"{', '.join(row['names'])} ({row['recipe']})" if row["names"] else row["recipe"]
 
 
 def _range(low: float | None, high: float | None, name: str, sign: bool = False) -> str:

@@ -151,7 +151,7 @@ class ConfigurationRow(TypedDict):
 
     config_id: str
     recipe: str
-    names: NotRequired[list[str]]  # those that `mmctl run --name` gave to its runs
+    names: list[str]  # those that `mmctl run --name` gave to its runs
     method: str
     labeler: str | None
     labels: int | None

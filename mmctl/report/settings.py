@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mmctl.identity import matters
 from mmctl.run_folder.upgrade import Setting
+from mmctl.run_folder.values import flatten
 from mmctl.store.rows import StoredRecord
-from mmctl.store.select import flatten
 
 VERSION = "version of "
 

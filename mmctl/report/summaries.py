@@ -14,9 +14,9 @@ from mmctl.report.settings import versions
 from mmctl.run_folder import lease
 from mmctl.run_folder.record import best_metric
 from mmctl.run_folder.upgrade import Config, Setting
+from mmctl.run_folder.values import flatten
 from mmctl.store.metrics import LOWER, headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
-from mmctl.store.select import flatten
 from mmctl.store.store import Store
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")

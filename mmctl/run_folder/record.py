@@ -133,10 +133,15 @@ def last_scores(folder: Path) -> str:
 
 def best_metric(config: Config) -> str | None:
     """The full name of the metric by which a run with this config keeps its best checkpoint; None = it keeps none."""
-    train, average = config.get("train"), config.get("average")
+    train = config.get("train")
     metric = train.get("keep_best") if isinstance(train, dict) else None
-    none = isinstance(average, dict) and average.get("kind") == "none"
-    return full_metric_name(metric, "raw" if none else "ema") if isinstance(metric, str) else None
+    return full_metric_name(metric, primary_weights(config)) if isinstance(metric, str) else None
+
+
+def primary_weights(config: Config) -> str:
+    """The weights that a metric means that names none: the averaged ones, if the run has them."""
+    average = config.get("average")
+    return "raw" if isinstance(average, dict) and average.get("kind") == "none" else "ema"
 
 
 def full_metric_name(metric: str, weights: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from mmctl.run_folder.upgrade import Setting
+
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """A value that a JSON text can hold."""
 
@@ -48,3 +50,13 @@ def number(value: object) -> float | None:
 def words(value: object) -> list[str]:
     """The texts of a list."""
     return [text(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
+    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config} if prefix else {}
+    flat: dict[str, Setting] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -14,7 +14,7 @@ import re
 import sys
 import tomllib
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -22,8 +22,9 @@ from mmctl.filesystem import read_file
 from mmctl.identity import config_ids_of, matters
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Attempt, Data, Event
-from mmctl.run_folder.record import RunRecord, full_metric_name
+from mmctl.run_folder.record import RunRecord, full_metric_name, primary_weights
 from mmctl.run_folder.upgrade import FORMAT, Config, Setting, upgrade_recipe
+from mmctl.run_folder.values import flatten
 from mmctl.text import short_literal
 
 RECIPE_SIZE, RECIPE_LINE, SPLIT_SIZE = 2**16, 2**11, 2**28
@@ -111,8 +112,6 @@ def _record(record: RunRecord, logged: Logged) -> list[str]:
 
 def _derived(config: Config) -> list[tuple[str, str, Setting]]:
     """(key of run.json, setting that decides it, its value), of those settings that the config has."""
-    average = config.get("average")
-    weights = "raw" if isinstance(average, dict) and average.get("kind") == "none" else "ema"
     rows: list[tuple[str, str, Setting]] = []
     for key, table, name in (
         ("method", "method", "name"), ("labeler", "labeler", "name"), ("total_steps", "train", "steps"),
@@ -121,10 +120,11 @@ def _derived(config: Config) -> list[tuple[str, str, Setting]]:
         values = config.get(table)
         if isinstance(values, dict) and name in values:
             value = values[name]
-            if isinstance(value, str) and (
-                key != "primary" or "/" in value
-            ):  # a component has its short name in run.json, a metric its full one
-                value = full_metric_name(value, weights) if key == "primary" else value.rpartition(":")[2]
+            # A component has its short name in run.json, a metric its full one.
+            if isinstance(value, str) and key != "primary":
+                value = value.rpartition(":")[2]
+            elif isinstance(value, str) and "/" in value:
+                value = full_metric_name(value, primary_weights(config))
             rows.append((key, f"{table}.{name}", value))
     return [*rows, ("seed", "seed", config["seed"])] if "seed" in config else rows
 
@@ -145,7 +145,7 @@ def _recipe(path: Path, record: RunRecord) -> list[str]:
         recipe = upgrade_recipe(tomllib.loads(text.decode("utf-8")))
     except (ValueError, RecursionError) as error:
         return [f"recipe.toml: is not TOML ({error})"]
-    here, there = (_flat({k: v for k, v in one.items() if k != "published"}) for one in (recipe, record["config"]))
+    here, there = (flatten({k: v for k, v in one.items() if k != "published"}) for one in (recipe, record["config"]))
     keys = [key for key in (*there, *(key for key in here if key not in there)) if key == "seed" or matters(key)]
     return [
         f"recipe.toml: {key} is {_shown(here.get(key))}, but run.json says {_shown(there.get(key))}"
@@ -180,16 +180,6 @@ def split_hash(rule: str, seed: int, rows: Iterable[list[int]]) -> str:
             numbers.byteswap()
         digest.update(f" {len(numbers)} ".encode() + numbers.tobytes())
     return digest.hexdigest()
-
-
-def _flat(table: Mapping[str, Setting], prefix: str = "") -> dict[str, Setting]:
-    flat: dict[str, Setting] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _same(a: object, b: object) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mmctl.run_folder import lease
 from mmctl.store.connection import explained_errors
+from mmctl.store.remake import OF_A_RUN
 from mmctl.store.store import Store
 
 
@@ -42,7 +43,7 @@ def contents(store: Store) -> Iterator[tuple[str, list[object]]]:
         one = [run["id"]]
         seen = ("id", "folder_ns", "beat", "beat_seen")
         rows: list[object] = [[value for key, value in run.items() if key not in seen]]
-        for table in ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags"):
+        for table in OF_A_RUN:
             found = store._rows(f"SELECT * FROM {table} WHERE run = ?", one)
             rows.append(sorted([[value for key, value in row.items() if key != "run"] for row in found], key=repr))
         for series in store._rows("SELECT * FROM series WHERE run = ? ORDER BY name", one):

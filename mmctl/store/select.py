@@ -17,6 +17,7 @@ from typing import Any
 from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
 from mmctl.run_folder.upgrade import Setting
+from mmctl.run_folder.values import flatten
 from mmctl.store import metrics
 from mmctl.store.reading import open_for_reading
 from mmctl.store.rows import RunRow
@@ -179,16 +180,6 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def flatten(config: Setting, prefix: str = "") -> dict[str, Setting]:
-    """A resolved recipe as one flat table, `optimizer.lr` -> 0.03."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config} if prefix else {}
-    flat: dict[str, Setting] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def setting(config: Setting, path: str) -> Setting:
