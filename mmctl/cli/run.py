@@ -64,8 +64,10 @@ def run(
     checked_tags(tags)
     numbers = parse_seeds(seeds)
     if extend or not recipes:
-        extra = (("a recipe", recipes), ("--seeds", seeds), ("--dry-run", dry_run), ("--profile", profile))
-        _extend(extend, [word for word, given in extra if given], sets or [], name, tags, note, quiet)
+        extra = {
+            "a recipe": recipes, "--seeds": seeds, "--jobs": jobs, "--dry-run": dry_run, "--profile": profile
+        }  # fmt: skip
+        _extend(extend, [word for word, given in extra.items() if given], sets or [], name, tags, note, force, quiet)
         return
     from mmctl import project
     from mmctl.recipe.early import check_data_folder
@@ -123,7 +125,7 @@ def run(
 
 
 def _extend(
-    run: str, extra: list[str], sets: list[str], name: str | None, tags: list[str], note: str, quiet: bool
+    run: str, extra: list[str], sets: list[str], name: str | None, tags: list[str], note: str, force: bool, quiet: bool
 ) -> None:
     """Train a finished run longer; extra: what was given and does not go with it."""
     from mmctl import project
@@ -135,12 +137,21 @@ def _extend(
     if extra:
         raise UserError(f"--extend: cannot be combined with {' and '.join(extra)}; the recipe and seed are the run's.")
     folder = folder_of_run(run)
-    from mmctl.runs.extend import extend_run
+    from mmctl.runs.extend import check_extension
+    from mmctl.runs.progress import tell
     from mmctl.runs.signals import StopSignal
 
+    new, runs, stopped = check_extension(folder, sets), project.runs_dir(), list[Path]()
+    if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
+        from mmctl.runs.skip_done import skip_done
+
+        left, stopped, lines = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
+        for line in lines:
+            tell(line, out=True)
+        if not left and not stopped:
+            return
     with StopSignal() as stop:
-        new = extend_run(folder, project.runs_dir(), sets, name=name, tags=tags, note=note or None)
-        _train(new, stop, quiet)
+        _train(stopped[0] if stopped else new.create(runs, name=name, tags=tags, note=note or None), stop, quiet)
 
 
 def _train(folder: Path, stop: StopSignal, quiet: bool, accept_changes: bool = False, from_start: bool = False) -> None:
