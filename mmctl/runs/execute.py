@@ -34,14 +34,15 @@ def execute(
     *,
     accept_changes: bool = False,
     from_start: bool = False,
+    shared: Shared | None = None,
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
 
     watch: called with every event of the loop; accept_changes: resume although a plugin or a file of the run changed;
-    from_start: begin at step 0 again. Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training
-    fails.
+    from_start: begin at step 0 again; shared: data sets that were read already. Raises ResumeRefused if it cannot be
+    resumed, and TrainingFailed if training fails.
     """
-    steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
+    steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start, shared=shared)
     while True:
         try:
             next(steps)
@@ -58,7 +59,7 @@ def attempt(
     from_start: bool = False,
     shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
-    """`execute` as a generator that yields after each step; shared: data sets, read once for all runs of a process."""
+    """`execute` as a generator that yields after each step."""
     with Lease(folder) as lease:
         checkpoint.tidy(folder)
         about = read_record(folder)

@@ -16,7 +16,7 @@ from mmctl.run_folder.events import Checkpoint
 from mmctl.run_folder.record import Parent, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.run_folder.verify import alterations
-from mmctl.runs.build import read_data
+from mmctl.runs.build import Shared, read_data
 from mmctl.runs.check import check_before_start
 from mmctl.runs.create import create_run
 from mmctl.runs.open import changed_components, check_data
@@ -55,11 +55,11 @@ class Extension:
         return create_run(self.recipe, runs, name=name, tags=tags, note=note, parent=self.parent, add=add_start)
 
 
-def check_extension(folder: Path, sets: Sequence[str]) -> Extension:
+def check_extension(folder: Path, sets: Sequence[str], shared: Shared | None = None) -> Extension:
     """Check that the run in `folder` can be trained longer; sets: changed settings, as in --set.
 
-    Raises UserError if it is not completed, was edited or has no good last checkpoint, or if a setting is to be changed
-    that makes it another run.
+    shared: gets the data set, for a run in this process. Raises UserError if the run is not completed, was edited or
+    has no good last checkpoint, or if a setting is to be changed that makes it another run.
     """
     _check_keys(sets)
     about = read_record(folder)
@@ -82,7 +82,7 @@ def check_extension(folder: Path, sets: Sequence[str]) -> Extension:
         )
     if changes := changed_components(about, recipe):
         raise UserError(f"--extend: {folder.name}: {'; '.join(changes)} since the run began. Restore it.")
-    split = _checked_split(folder, recipe, saved)
+    split = _checked_split(folder, recipe, saved, shared)
     parent: Parent = {"uid": about["uid"], "step": step, "config_id": about["config_id"], "exact": past.exact}
     return Extension(parent, recipe, saved, split)
 
@@ -100,11 +100,11 @@ def _check_keys(sets: Sequence[str]) -> None:
                 )
 
 
-def _checked_split(folder: Path, recipe: Recipe, saved: checkpoint.Checkpoint) -> Split:
+def _checked_split(folder: Path, recipe: Recipe, saved: checkpoint.Checkpoint, shared: Shared | None) -> Split:
     """The split of the parent; reads the data before a folder is created. UserError if they are not the parent's."""
     if not (folder / "split.json").exists():
         raise UserError(f"--extend: {folder / 'split.json'}: is missing. Restore it.")
-    data = read_data(recipe, load_split(folder / "split.json"))
+    data = read_data(recipe, load_split(folder / "split.json"), shared)
     check_data(folder, data, saved.manifest["data"], saved.manifest["split"])
     for line in check_before_start(recipe, data):
         tell(f"warning: {line}")
