@@ -115,9 +115,10 @@ def _newest_checkpoint(folder: Path, about: RunRecord, past: Past) -> checkpoint
     """The newest checkpoint that is not damaged, with a warning for each newer one; ResumeRefused if all are."""
     saved, damaged = checkpoint.newest(folder, identity=past.identity)
     if damaged and saved is None:
+        new = "" if "parent" in about else f"start a new run with `mmctl run {folder / 'recipe.toml'}`, or "
         raise ResumeRefused(
             f"{folder.name}: no usable checkpoint, {len(damaged)} tried: {' '.join(damaged)} The training curves "
-            f"are kept. Restore one, or {start_again(about)}"
+            f"are kept. Restore one, {new or 'or '}{start_again(about)}"
         )
     for line in damaged:
         tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")
