@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.ended import end_at_once, print_outcome
 from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
+from mmctl.cli.train import train_pack, train_run
 
 if TYPE_CHECKING:
-    from mmctl.runs.progress import Progress
-    from mmctl.runs.signals import StopSignal
-    from mmctl.training.loop import Event
-    from mmctl.training.state import Training
+    from mmctl.runs.build import Shared
 
 
 def add(app: typer.Typer) -> None:
@@ -64,8 +60,10 @@ def run(
     checked_tags(tags)
     numbers = parse_seeds(seeds)
     if extend or not recipes:
-        extra = (("a recipe", recipes), ("--seeds", seeds), ("--dry-run", dry_run), ("--profile", profile))
-        _extend(extend, [word for word, given in extra if given], sets or [], name, tags, note, quiet)
+        extra = {
+            "a recipe": recipes, "--seeds": seeds, "--jobs": jobs, "--dry-run": dry_run, "--profile": profile
+        }  # fmt: skip
+        _extend(extend, [word for word, given in extra.items() if given], sets or [], name, tags, note, force, quiet)
         return
     from mmctl import project
     from mmctl.recipe.early import check_data_folder
@@ -94,7 +92,8 @@ def run(
     alone = len(planned) == 1 and wanted[0].data["launcher"]["name"] == "mmctl:local"
     from mmctl.runs.preflight import preflight
 
-    hashes = preflight(wanted, quiet)
+    shared: Shared = {}
+    hashes = preflight(wanted, quiet, shared)
     stopped: list[Path] = []
     if not force:
         from mmctl.runs.skip_done import skip_done
@@ -102,7 +101,6 @@ def run(
         planned, stopped, lines = skip_done(planned, hashes, project.runs_dir(), tags)
         for line in lines:
             tell(line, out=True)
-    del hashes  # frees the images that they hold; each run reads its own
     if not planned and not stopped:
         return
     if alone:
@@ -112,10 +110,11 @@ def run(
         with StopSignal() as stop:
             for recipe in planned:
                 stopped = [create_run(recipe, project.runs_dir(), name=name, tags=tags, note=note or None)]
-            _train(stopped[0], stop, quiet)
+            train_run(stopped[0], stop, quiet, shared=shared)
     else:
         from mmctl.runs.launch import launch
 
+        del hashes, shared  # frees the images; each process reads its own
         launch(
             planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, name=name, tags=tags,
             note=note or None,
@@ -123,7 +122,7 @@ def run(
 
 
 def _extend(
-    run: str, extra: list[str], sets: list[str], name: str | None, tags: list[str], note: str, quiet: bool
+    run: str, extra: list[str], sets: list[str], name: str | None, tags: list[str], note: str, force: bool, quiet: bool
 ) -> None:
     """Train a finished run longer; extra: what was given and does not go with it."""
     from mmctl import project
@@ -135,94 +134,23 @@ def _extend(
     if extra:
         raise UserError(f"--extend: cannot be combined with {' and '.join(extra)}; the recipe and seed are the run's.")
     folder = folder_of_run(run)
-    from mmctl.runs.extend import extend_run
+    from mmctl.runs.extend import check_extension
+    from mmctl.runs.progress import tell
     from mmctl.runs.signals import StopSignal
 
+    shared: Shared = {}
+    new, runs, stopped = check_extension(folder, sets, shared), project.runs_dir(), list[Path]()
+    if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
+        from mmctl.runs.skip_done import skip_done
+
+        left, stopped, lines = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
+        for line in lines:
+            tell(line, out=True)
+        if not left and not stopped:
+            return
     with StopSignal() as stop:
-        new = extend_run(folder, project.runs_dir(), sets, name=name, tags=tags, note=note or None)
-        _train(new, stop, quiet)
-
-
-def _train(folder: Path, stop: StopSignal, quiet: bool, accept_changes: bool = False, from_start: bool = False) -> None:
-    from mmctl.errors import MmctlError, Stopped
-    from mmctl.run_folder.record import read_record
-    from mmctl.runs.execute import execute
-    from mmctl.runs.progress import Progress
-    from mmctl.training.checkpoint import steps
-
-    try:
-        about = read_record(folder)
-        total, start = about["total_steps"], 0 if from_start else max(steps(folder), default=0)
-        data = about["config"].get("dataset")
-        doing = f"reading {data['name'] if isinstance(data, dict) and 'name' in data else 'the data'}, first step ..."
-        with Progress(total, start=start, doing=doing, quiet=quiet) as progress:
-            if not quiet:
-                progress.say(f"run {folder.name}")
-            try:
-                watch = partial(_show, progress)
-                outcome = execute(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
-            except MmctlError as error:
-                if error.exit_code in (3, 4):
-                    progress.say(f"run {folder.name} failed")
-                raise
-    except KeyboardInterrupt:
-        end_at_once(folder)
-        return
-    print_outcome(folder, outcome)
-    if outcome.state == "interrupted":
-        where = f"saved at step {outcome.step}/{total}" if outcome.step else "stopped before the first step"
-        raise Stopped(f"{where}. Continue with:  mmctl resume {folder.name}")
-
-
-def _show(progress: Progress, event: Event, training: Training) -> None:
-    """Show an event of a run to the user."""
-    from mmctl.training.loop import Alarm, Evaluated, Notice, Point, Saved, Started
-
-    match event:
-        case None:
-            progress.step(training.step, training.seconds_aside)
-        case Started(_, hardware):
-            if not progress.quiet:
-                progress.say(f"hardware: {hardware}")
-        case Point(_, values):
-            progress.point(values)
-        case Evaluated(step, split, weights, scores, _):
-            if weights == list(training.nets)[-1]:
-                progress.evaluated(split, weights, step, scores["head"].metrics, scores["centroid"].metrics)
-        case Notice(_, text):
-            progress.say(f"note: {text}")
-        case Alarm(step, kind, text, _):
-            progress.say(f"alarm at step {step} ({kind}): {text}")
-        case Saved():
-            pass
-
-
-def _train_pack(folders: list[Path]) -> None:
-    """Train several runs in this process; the messages of each go to log.txt in its folder."""
-    from mmctl.errors import MmctlError, PartFailed, Stopped
-    from mmctl.run_folder.record import last_scores, read_record
-    from mmctl.runs.pack import execute_pack
-    from mmctl.runs.progress import Progress
-    from mmctl.runs.signals import StopSignal
-
-    shown = {f: Progress(read_record(f)["total_steps"], log=f / "log.txt") for f in folders}
-    for folder, progress in shown.items():
-        progress.say(f"run {folder.name}, in one process with {len(folders) - 1} more")
-    with StopSignal() as stop:
-        ended = execute_pack(folders, stop, lambda folder, event, training: _show(shown[folder], event, training))
-    failed = stopped = 0
-    for folder, end in ended.items():
-        if isinstance(end, MmctlError):
-            failed += 1
-            shown[folder].say(f"mmctl: {end}")
-        else:
-            stopped += end.state == "interrupted"
-            words = last_scores(folder) if end.state == "completed" else ""
-            shown[folder].say(f"{folder.name}: {end.state}, {end.step} steps{words}")
-    if failed:
-        raise PartFailed(f"{failed} of {len(folders)} runs failed; the reason of each is in its log.txt.")
-    if stopped:
-        raise Stopped(f"{stopped} of {len(folders)} runs stopped at a checkpoint; `mmctl resume RUN` continues one.")
+        made = stopped[0] if stopped else new.create(runs, name=name, tags=tags, note=note or None)
+        train_run(made, stop, quiet, shared=shared)
 
 
 def resume(
@@ -272,7 +200,7 @@ def resume(
         from mmctl.runs.signals import StopSignal
 
         with StopSignal() as stop:
-            _train(folders[0], stop, quiet, accept_changes, from_start)
+            train_run(folders[0], stop, quiet, accept_changes, from_start)
 
 
 def exec_(
@@ -287,6 +215,6 @@ def exec_(
 
     if len(folders) == 1:
         with StopSignal() as stop:
-            _train(folders[0].resolve(), stop, quiet=False)
+            train_run(folders[0].resolve(), stop, quiet=False)
     else:
-        _train_pack([folder.resolve() for folder in folders])
+        train_pack([folder.resolve() for folder in folders])

@@ -65,23 +65,22 @@ def create_run(
             "method": recipe.method_name,
             "labeler": recipe.labeler_name,
             "seed": recipe.seed,
-            "config_id": recipe.config_id,
+            "config_id": config_id_of(recipe.data, recipe.components(), parent=parent),
             "config": recipe.data,
             "tags": list(tags),
             "note": note or recipe.settings.top.note,
             "created": time.time_ns() // 10**6,
             "total_steps": recipe.settings.train.steps,
             "primary": full_metric_name(recipe.settings.eval.primary, weights),
-            "published": recipe.published,
+            "published": recipe.published if parent is None else None,  # no published result is of an extended run
             "command": environment.command(),
             "code": environment.code(),
             "components": cast(list[Component], recipe.components()),
             "environment": {**environment.machine(), "versions": {**environment.versions()}},
             "git": environment.git(project.root()),
         }
-        if parent is not None:  # no published result is of such a run
-            own = config_id_of(recipe.data, recipe.components(), parent=parent)
-            about |= {"parent": parent, "config_id": own, "published": None}
+        if parent is not None:
+            about["parent"] = parent
         text = recipe.text()
         about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
         write_synced(draft / "recipe.toml", text.encode())

@@ -12,9 +12,8 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
 from mmctl.run_folder.record import read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
-from mmctl.runs.best import best_so_far
 from mmctl.runs.open import open_run
-from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
+from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import evaluation_event
 from mmctl.store.metrics import PEEKED
@@ -38,11 +37,11 @@ def evaluate_run(
     """
     about = read_record(folder)
     past = past_of(folder, about)
-    changes = accepted_changes(folder, about, "evaluate", accept_changes)
+    changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
     for line in changes:
         tell(f"warning: {folder.name}: {line}")
     saved, skipped = checkpoint_of(folder, which, past)
-    check_nothing_lost(folder, past, saved.step, accept_changes)
+    check_nothing_lost(folder, about, past, saved.step, accept_changes)
     for line in skipped:
         tell(f"warning: {line} Evaluating the checkpoint before it, of step {saved.step}.")
     # Changed plugins are accepted: the result has `exact` = false then.

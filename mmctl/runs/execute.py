@@ -17,12 +17,10 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
-from mmctl.run_folder.record import last_state, read_record
-from mmctl.runs.best import best_so_far
+from mmctl.run_folder.record import RunRecord, read_record
 from mmctl.runs.build import Shared
-from mmctl.runs.extend import check_start
 from mmctl.runs.open import open_run
-from mmctl.runs.past import Past, accepted_changes, check_nothing_lost, past_of
+from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of, start_again
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import Outcome, RunRecorder, Watch, out_of_memory
 from mmctl.store.store import live_index
@@ -36,14 +34,15 @@ def execute(
     *,
     accept_changes: bool = False,
     from_start: bool = False,
+    shared: Shared | None = None,
 ) -> Outcome:
     """Train the run in this folder from its newest checkpoint (or step 0) until its end or until stop() is true.
 
     watch: called with every event of the loop; accept_changes: resume although a plugin or a file of the run changed;
-    from_start: begin at step 0 again. Raises ResumeRefused if it cannot be resumed, and TrainingFailed if training
-    fails.
+    from_start: begin at step 0 again; shared: data sets that were read already. Raises ResumeRefused if it cannot be
+    resumed, and TrainingFailed if training fails.
     """
-    steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start)
+    steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start, shared=shared)
     while True:
         try:
             next(steps)
@@ -60,18 +59,26 @@ def attempt(
     from_start: bool = False,
     shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
-    """`execute` as a generator that yields after each step; shared: data sets, read once for all runs of a process."""
+    """`execute` as a generator that yields after each step."""
     with Lease(folder) as lease:
         checkpoint.tidy(folder)
-        if (state := last_state(folder)) in ("completed", "nc"):
-            raise UserError(f"{folder.name}: already finished ({state}); nothing to resume.")
         about = read_record(folder)
         past = past_of(folder, about)
-        changes = accepted_changes(folder, about, "resume", accept_changes)
-        saved = None if from_start else _newest_checkpoint(folder, past)
-        changes = changes + check_start(folder, about, saved)
+        if past.state in ("completed", "nc"):
+            raise UserError(f"{folder.name}: already finished ({past.state}); nothing to resume.")
+        changes = accepted_changes(folder, about, past, "resume", accept_changes)
+        if parent := about.get("parent"):
+            if from_start:
+                raise UserError(
+                    f"--from-start: {folder.name} extends {parent['uid']} and starts at its step {parent['step']}; to "
+                    f"begin anew, {start_again(about)}"
+                )
+            if not parent["exact"]:
+                changes = [*changes, f"the run that it extends ({parent['uid']}) is not exact"]
+        saved = None
         if not from_start:
-            check_nothing_lost(folder, past, saved.step if saved else None, accept_changes)
+            saved = _newest_checkpoint(folder, about, past)
+            check_nothing_lost(folder, about, past, saved.step if saved else None, accept_changes)
         try:
             opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
             opened.changes[:0] = changes
@@ -104,14 +111,14 @@ def attempt(
         return outcome
 
 
-def _newest_checkpoint(folder: Path, past: Past) -> checkpoint.Checkpoint | None:
+def _newest_checkpoint(folder: Path, about: RunRecord, past: Past) -> checkpoint.Checkpoint | None:
     """The newest checkpoint that is not damaged, with a warning for each newer one; ResumeRefused if all are."""
     saved, damaged = checkpoint.newest(folder, identity=past.identity)
     if damaged and saved is None:
+        new = "" if "parent" in about else f"start a new run with `mmctl run {folder / 'recipe.toml'}`, or "
         raise ResumeRefused(
             f"{folder.name}: no usable checkpoint, {len(damaged)} tried: {' '.join(damaged)} The training curves "
-            f"are kept; start again with `mmctl run {folder / 'recipe.toml'}`, or in the same run with "
-            f"`mmctl resume {folder.name} --from-start`."
+            f"are kept. Restore one, {new or 'or '}{start_again(about)}"
         )
     for line in damaged:
         tell(f"warning: {line} It was renamed; training resumes from the checkpoint before it.")

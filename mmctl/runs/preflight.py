@@ -14,15 +14,17 @@ from mmctl.runs.progress import doing, tell
 from mmctl.runs.recorder import out_of_memory, plugin_line
 
 
-def preflight(recipes: list[Recipe], quiet: bool = False) -> Callable[[Recipe], tuple[str, str]]:
+def preflight(
+    recipes: list[Recipe], quiet: bool = False, shared: Shared | None = None
+) -> Callable[[Recipe], tuple[str, str]]:
     """Read the data, build all components and run one step, so that a mistake leaves no run folder behind.
 
-    quiet: do not show on the terminal what it does.
+    quiet: do not show on the terminal what it does; shared: gets the data sets, for a run in this process.
     Returns a function: recipe (one of these, with any seed) -> hash of its data set, hash of its split.
     Raises PluginError if a plugin fails, and the errors of read_data and try_one_step.
     """
     read: dict[str, Data] = {}
-    shared: Shared = {}
+    shared = {} if shared is None else shared
     warnings: dict[str, None] = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)

@@ -19,14 +19,8 @@ PLAIN = 10.0
 
 
 def tell(text: str, out: bool = False) -> None:
-    """Print a line to standard error, or standard output if `out`; a closed pipe does not end the training."""
-    stream = sys.stdout if out else sys.stderr
-    try:
-        print(text, file=stream, flush=True)
-    except OSError:
-        with suppress(OSError, ValueError):
-            # Otherwise Python fails at exit, when it flushes the buffer into the closed pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    """Print a line at once to standard error, or standard output if `out`."""
+    print(text, file=sys.stdout if out else sys.stderr, flush=True)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from mmctl import environment
 from mmctl.errors import MmctlError
+from mmctl.identity import config_id_of
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import Tag
-from mmctl.run_folder.record import last_scores, read_record
+from mmctl.run_folder.record import Parent, last_scores, read_record
 from mmctl.runs.resume import STOPPED
 from mmctl.store.reading import open_for_reading
 
@@ -29,11 +30,13 @@ class Remaining(NamedTuple):
     messages: list[str]
 
 
-def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = ()) -> Remaining:
+def skip_done(
+    planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = (), parent: Parent | None = None
+) -> Remaining:
     """Skip recipes that a run in folder `runs` has completed or is computing; find the stopped runs of others.
 
-    A run that was found gets the tags, so that the user finds it by them. If the database cannot be read, everything
-    is new.
+    A run that was found gets the tags, so that the user finds it by them. parent: the run that they extend. If the
+    database cannot be read, everything is new.
     """
     left: list[Recipe] = []
     stopped: list[Path] = []
@@ -45,11 +48,12 @@ def skip_done(planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Seque
             tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
             for recipe in planned:
                 what = f"{recipe.name}, seed {recipe.seed}"
-                if (recipe.config_id, recipe.seed) in taken:
+                key = config_id_of(recipe.data, recipe.components(), parent=parent), recipe.seed
+                if key in taken:
                     messages.append(f"{what}: given twice, runs once")
                     continue
-                taken.add((recipe.config_id, recipe.seed))
-                found = store.twins(recipe.config_id, recipe.seed, (*hashes(recipe), code))
+                taken.add(key)
+                found = store.twins(*key, (*hashes(recipe), code))
                 counts = [t for t in found if t["state"] in ORDER and (t["exact"] or t["state"] == "running")]
                 # Of the stopped ones, the one that got furthest.
                 twin = min(counts, key=lambda t: (ORDER[t["state"]], -t["step"]), default=None)

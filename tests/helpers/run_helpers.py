@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from helpers import tiny_project
+from helpers.processes import dies_at
 from mmctl.run_folder import journal
+from mmctl.run_folder.record import last_state
 from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
 
 
@@ -62,6 +66,18 @@ def assert_same(a: Path, b: Path) -> None:
     assert one.tensors.keys() == other.tensors.keys()
     assert [k for k, t in one.tensors.items() if not torch.equal(t, other.tensors[k])] == []
     assert points(a) == points(b)
+
+
+def survives_kills(folder: Path, n: int) -> bool:
+    """Train a run to its end, through kill -9 at its n-th write and once in its next attempt; False if it has fewer."""
+    work = partial(execute, folder, never)
+    if not dies_at(n, bool(n % 2), work):
+        return False
+    if last_state(folder) != "completed":
+        dies_at(n // 2 + 3, False, work)
+    if last_state(folder) != "completed":
+        assert execute(folder, never).state == "completed"
+    return True
 
 
 def only(runs: Path) -> Path | None:

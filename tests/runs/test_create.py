@@ -81,3 +81,20 @@ def test_an_error_of_the_system_is_never_a_bug(
         assert "bug" not in done.err
     assert errno.errorcode[number]
     assert mm("resume", folder.name, "--quiet").code == 0
+
+
+def test_one_command_reads_the_images_once(mm: Mm, tmp_path: Path) -> None:
+    path = tiny_project.written("supervised")
+    plugin = tmp_path / "plugins" / "tiny.py"
+    plugin.write_text(
+        plugin.read_text().replace(
+            "    return {", "    with open('read', 'a') as log:\n        log.write('x')\n    return {"
+        )
+    )
+    small = ("--quiet", "--set", "train.threads=1", "--set")
+    for words in (("run", path, *small, "train.steps=2"), ("run", "--extend", "@last", "--set", "train.steps=4")):
+        done = mm(*words)
+        assert done.code == 0, done.err
+        assert "completed" in done.out
+        assert Path("read").read_text() == "x"
+        Path("read").unlink()

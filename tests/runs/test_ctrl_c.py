@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a real process: no traceback, no signal that is lost, no run that is left queued."""
+"""Ctrl-C at any moment: no traceback, no signal that is lost, no run that is left queued."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers import tiny_project
+from helpers.command import Result
 from helpers.paths import REPO
 from helpers.run_helpers import only
 from mmctl.run_folder.record import last_state
+from mmctl.runs import create
+
+Mm = Callable[..., Result]
 
 AT_IMPORT = """
 import os, signal, sys
@@ -27,17 +33,6 @@ class Strike:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Strike())
-"""
-AT_CALL = """
-import os, signal
-import {module} as module
-real = module.{name}
-
-def struck(*args, **keys):
-    os.kill(os.getpid(), signal.SIGINT)
-    return real(*args, **keys)
-
-module.{name} = struck
 """
 AT_EXIT = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
 MAIN = "\nfrom mmctl.__main__ import main\nmain()"
@@ -56,14 +51,10 @@ def start(code: str, *words: str) -> subprocess.Popen[str]:
     [
         (AT_IMPORT.format(where="mmctl.cli"), 130, "mmctl: stopped\n", None),
         (AT_IMPORT.format(where="torch.nn"), 130, "mmctl: stopped\n", None),
-        (
-            AT_CALL.format(module="mmctl.runs.create", name="create_run"), 75,
-            "stopped before the first step. Continue with:  mmctl resume ", "interrupted",
-        ),
         (AT_EXIT, 0, "", "completed"),
     ],
-    ids=["first import", "in torch", "new folder", "at exit"],
-)  # fmt: skip
+    ids=["first import", "in torch", "at exit"],
+)
 def test_ctrl_c_at(code: str, ends: int, says: str, state: str | None, tmp_path: Path) -> None:
     tiny_project.written("supervised")
     process = start(code, *RUN)
@@ -74,6 +65,25 @@ def test_ctrl_c_at(code: str, ends: int, says: str, state: str | None, tmp_path:
     assert ("completed" in out) == (state == "completed")
     folder = only(tmp_path / "runs")
     assert (last_state(folder) if folder else None) == state
+
+
+def test_ctrl_c_while_the_folder_is_made(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_project.written("supervised")
+    real = create.create_run
+
+    def struck(*args: Any, **keys: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*args, **keys)
+
+    monkeypatch.setattr(create, "create_run", struck)
+    done = mm(*RUN)
+    assert done.code == 75
+    assert "stopped before the first step. Continue with:  mmctl resume " in done.err
+    assert "Traceback" not in done.err
+    assert "completed" not in done.out
+    folder = only(tmp_path / "runs")
+    assert folder is not None
+    assert last_state(folder) == "interrupted"
 
 
 @pytest.mark.exhaustive

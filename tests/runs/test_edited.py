@@ -64,6 +64,22 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """The same run, never stopped."""
+    made = started(tmp_path, "eval.every=12", "split.unlabeled=rest")
+    execute(made, never)
+    return made
+
+
+def ends_as(whole: Path, folder: Path, mm: Mm, option: str) -> list[tuple[int, bool]]:
+    """Resume a run with an option, to the end of the whole one. First step of each attempt, and whether it is exact."""
+    done = mm("resume", folder.name, option, "--quiet")
+    assert done.code == 0, done.err
+    assert_same(folder, whole)
+    return [(e["from"], e["exact"]) for e in events(folder, "attempt")]
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edited_run(name: str, mm: Mm, folder: Path) -> None:
     EDITS[name](folder)
@@ -100,23 +116,16 @@ def test_comments_and_settings_without_effect_may_be_edited(mm: Mm, folder: Path
     assert [e["exact"] for e in events(folder, "attempt")] == [True, True]
 
 
-def test_lost_checkpoints(mm: Mm, folder: Path, tmp_path: Path) -> None:
-    whole = started(tmp_path, "eval.every=12", "split.unlabeled=rest")
-    execute(whole, never)
+def test_lost_checkpoints(mm: Mm, folder: Path, whole: Path) -> None:
     shutil.rmtree(folder / "checkpoints")
     refused = mm("resume", folder.name)
     assert refused.code == 2
     assert "has no checkpoint, but the journal says that one was saved at step 6" in refused.err
     assert f"`mmctl resume {folder.name} --from-start`" in refused.err
-    done = mm("resume", folder.name, "--from-start", "--quiet")
-    assert done.code == 0, done.err
-    assert [(e["from"], e["exact"]) for e in events(folder, "attempt")] == [(0, True), (0, True)]
-    assert_same(folder, whole)
+    assert ends_as(whole, folder, mm, "--from-start") == [(0, True), (0, True)]
 
 
-def test_a_lost_split(mm: Mm, folder: Path, tmp_path: Path) -> None:
-    whole = started(tmp_path, "eval.every=12", "split.unlabeled=rest")
-    execute(whole, never)
+def test_a_lost_split(mm: Mm, folder: Path, whole: Path) -> None:
     (folder / "split.json").unlink()
     for command in ("resume", "evaluate"):
         refused = mm(command, folder.name)
@@ -125,21 +134,15 @@ def test_a_lost_split(mm: Mm, folder: Path, tmp_path: Path) -> None:
         assert f"`mmctl resume {folder.name} --from-start`" in refused.err
     assert mm("evaluate", folder.name, "--accept-changes").code == 0
     assert not (folder / "split.json").exists(), "evaluating writes nothing but its figures"
-    done = mm("resume", folder.name, "--accept-changes", "--quiet")
-    assert done.code == 0, done.err
-    assert [(e["from"], e["exact"]) for e in events(folder, "attempt")] == [(0, True), (6, False)]
-    assert_same(folder, whole)
+    assert ends_as(whole, folder, mm, "--accept-changes") == [(0, True), (6, False)]
 
 
-def test_from_start_keeps_what_is_there(mm: Mm, folder: Path, tmp_path: Path) -> None:
-    whole = started(tmp_path, "eval.every=12", "split.unlabeled=rest")
-    execute(whole, never)
-    kept = tree(checkpoint.folder_of(folder, 6))
-    done = mm("resume", folder.name, "--from-start", "--quiet")
-    assert done.code == 0, done.err
+def test_from_start_keeps_what_is_there(mm: Mm, folder: Path, whole: Path) -> None:
+    kept = {p.name: p.read_bytes() for p in checkpoint.folder_of(folder, 6).iterdir()}
+    assert ends_as(whole, folder, mm, "--from-start") == [(0, True), (0, True)]
     assert {p.name[:8] for p in (folder / "checkpoints").iterdir()} == {"old-step", "step-000"}
-    assert kept
-    assert_same(folder, whole)
+    old = folder / "checkpoints" / "old-step-000000006"
+    assert {p.name: p.read_bytes() for p in old.iterdir()} == kept
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(mm: Mm, tmp_path: Path) -> None:

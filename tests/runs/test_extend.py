@@ -19,7 +19,7 @@ from mmctl.identity import config_id_of
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.run_folder.verify import alterations
 from mmctl.runs.execute import execute
-from mmctl.runs.extend import extend_run
+from mmctl.runs.extend import check_extension
 from mmctl.store.store import Store
 from mmctl.training import checkpoint
 
@@ -34,7 +34,7 @@ def completed(tmp_path: Path, *sets: str, method: str = "mixmatch") -> Path:
 
 
 def extended(folder: Path, *sets: str) -> Path:
-    return extend_run(folder, folder.parent, sets or MORE)
+    return check_extension(folder, sets or MORE).create(folder.parent)
 
 
 def newest(folder: Path) -> checkpoint.Checkpoint:
@@ -129,7 +129,7 @@ def test_it_is_a_configuration_of_its_own(tmp_path: Path) -> None:
     "key", ["optimizer.lr=0.2", "seed=3", "train.batch=6", "train.threads=2", "name=x", "split.labels=20", "note=a"]
 )
 def test_no_other_setting_changes(key: str, tmp_path: Path) -> None:
-    parent = completed(tmp_path, method="supervised")
+    parent = started(tmp_path, method="supervised")  # settings are looked at first
     with pytest.raises(UserError, match=f"--extend: {key.partition('=')[0]} cannot be changed") as caught:
         extended(parent, "train.steps=24", key)
     assert caught.value.exit_code == 2
@@ -179,6 +179,7 @@ def test_the_command(mm: Mm, tmp_path: Path) -> None:
         ("--set", "train.steps=12"): f"has 12 steps; give more: --extend {parent.name} --set train.steps=24",
         (): "has 12 steps; give more",
         ("--set", "train.steps=24", "--seeds", "1"): "cannot be combined with --seeds",
+        ("--set", "train.steps=24", "--jobs", "2"): "cannot be combined with --jobs",
         ("tiny.toml", "--set", "train.steps=24"): "cannot be combined with a recipe",
     }.items():
         done = mm("run", "--extend", "@last", *words)
@@ -205,15 +206,37 @@ def test_the_command(mm: Mm, tmp_path: Path) -> None:
     assert found["same_configuration"] is False
 
 
+def test_the_same_extension_is_trained_once(mm: Mm, tmp_path: Path) -> None:
+    parent = completed(tmp_path, method="supervised")
+    words = ("run", "--extend", parent.name, "--set", "train.steps=24", "--quiet")
+    first = extended(parent, "train.steps=24")
+    execute(first, After(3))
+    done = mm(*words, "--tag", "more")
+    assert done.code == 0, done.err
+    assert f"continues run {first.name}, which stopped at step 15 of 24; --force starts a new run" in done.out
+    assert f"already done in run {first.name} (completed" in mm(*words).out
+    assert len(list(parent.parent.glob("2*"))) == 2
+    assert first.name in mm("ls", "tag:more", "--json").out
+    for other in (("--force",), ("--set", "train.steps=25"), ("--set", "eval.every=6")):
+        done = mm(*words, *other)
+        assert (done.code, f"{parent.name[:4]}" in done.out) == (0, True), done.err
+        assert "already done" not in done.out
+    assert len(list(parent.parent.glob("2*"))) == 5
+
+
 def test_its_start_is_never_lost_in_silence(mm: Mm, tmp_path: Path) -> None:
     parent = completed(tmp_path, method="supervised")
     new = extended(parent, "train.steps=24")
-    for words in (("--from-start",), ()):
-        if not words:
-            shutil.rmtree(new / "checkpoints")
+    for harm, words in (
+        (lambda: None, ("--from-start",)),
+        (lambda: damage(new), ()),
+        (lambda: shutil.rmtree(new / "checkpoints"), ()),
+    ):
+        harm()
         done = mm("resume", new.name, *words)
         assert done.code == 2
         assert f"mmctl run --extend {parent.name} --set train.steps=24" in done.err
+        assert "mmctl resume" not in done.err
 
 
 def test_of_a_run_that_is_not_exact(tmp_path: Path) -> None:
