@@ -216,3 +216,19 @@ def test_show_breaks_no_word(mm: Any, monkeypatch: pytest.MonkeyPatch, columns: 
     path = next(line for line in out.splitlines() if "centroid.py" in line or line.endswith(")"))
     assert {word for word in out.split() if word not in words} <= set(path.split()) | {"|"}
     assert max(len(line.rstrip()) for line in out.splitlines()) <= columns
+
+
+@pytest.mark.parametrize("name", [(), ("plugins/lost.py",)])
+def test_a_mark_that_is_not_read_is_listed_with_its_kind_and_checked(mm: Any, tmp_path: Path, name: Any) -> None:
+    for file in (tmp_path / "plugins").iterdir():
+        file.unlink()
+    (tmp_path / "plugins" / "lost.py").write_text("from mmctl.plugin import labeler\n@labeler\nclass Lost: ...\n")
+    (tmp_path / "plugins" / "latin.py").write_bytes(b"\xff")
+    for kind, lost in (("labeler", 1), ("loss", 0)):
+        done = mm("plugins", "list", "--kind", kind)
+        assert done.out.count("plugins/lost.py:2") == lost
+        assert "plugins/latin.py" in done.out, "it may hold a component of any kind"
+    done = mm("plugins", "check", *name)
+    assert done.code == 2
+    assert "a bug" not in done.err
+    assert "plugins/lost.py:2: write @labeler" in done.out
