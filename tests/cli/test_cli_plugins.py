@@ -171,11 +171,16 @@ def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
     assert unions > 10
 
 
-def test_debug_lets_the_traceback_through(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_prints_the_traceback(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = mm("plugins", "show", "boom")
     monkeypatch.setenv("MMCTL_DEBUG", "1")
-    with pytest.raises(Exception, match="ZeroDivisionError") as error:
-        mm("plugins", "show", "boom")
-    assert isinstance(error.value.__cause__, ZeroDivisionError)
+    done = mm("plugins", "show", "boom")
+    assert (done.code, done.out) == (usual.code, usual.out) == (2, "")
+    traceback, message = done.err.split("\nmmctl: ")
+    assert f"mmctl: {message}" == usual.err
+    assert 'boom.py", line 2' in traceback
+    assert "\nZeroDivisionError: division by zero\n" in traceback
+    assert "\nmmctl.errors.PluginError: " in traceback, "what it led to"
 
 
 def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
