@@ -12,6 +12,7 @@ from mmctl.cli.ended import end_at_once, print_outcome
 from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
 
 if TYPE_CHECKING:
+    from mmctl.recipe.layers import Layers
     from mmctl.runs.progress import Progress
     from mmctl.runs.signals import StopSignal
     from mmctl.training.loop import Event
@@ -70,10 +71,13 @@ def run(
     from mmctl import project
     from mmctl.recipe.early import check_data_folder
     from mmctl.recipe.recipe import load
+    from mmctl.registry.index import Index
 
+    index = Index()
+    done: dict[Path, Layers] = {}
     for given in recipes:
-        check_data_folder(given, sets or [])
-    wanted = [load(given, sets=sets or []) for given in recipes]
+        check_data_folder(given, sets or [], index, done)
+    wanted = [load(given, sets or [], index, done) for given in recipes]
     for recipe in wanted:
         if recipe.published is None and "published" in recipe.layers.data:
             tell(f"note: {recipe.name}: published result ignored, because your settings differ from its settings")
