@@ -36,7 +36,17 @@ def ground() -> set[str]:
 
 
 ROOMS, GROUND = rooms(), ground()
-STANDARD_ALONE = {"errors", "plugin", "project", "identity", "environment", "filesystem", "text", "terminal"}
+STANDARD_ALONE = {
+    "errors",
+    "plugin",
+    "project",
+    "identity",
+    "environment",
+    "filesystem",
+    "text",
+    "terminal",
+    "metric_names",
+}
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "rich", "sqlite_utils", "pydantic", "typer"}
 THIRD_PARTY = {
     "ops": {"torch", "numpy"},

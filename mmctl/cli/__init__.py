@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -53,21 +54,16 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         check_words(sys.argv[1:] if args is None else args)
         app(args=list(args) if args is not None else None)
-    except MmctlError as error:
-        if os.environ.get("MMCTL_DEBUG"):
-            raise
-        tell(f"mmctl: {error}")
-        sys.exit(error.exit_code)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
-    except OSError as error:
-        if os.environ.get("MMCTL_DEBUG"):
-            raise
-        tell(f"mmctl: {os_error(error)}")
-        sys.exit(4)
     except Exception as error:
         if os.environ.get("MMCTL_DEBUG"):
-            raise
+            # Printed here, since Python itself would print it past safe_output.
+            traceback.print_exc()
+        known = os_error(error) if isinstance(error, OSError) else error
+        if isinstance(known, MmctlError):
+            tell(f"mmctl: {known}")
+            sys.exit(known.exit_code)
         tell(one_line(f"mmctl: a bug in mmctl: {type(error).__name__}: {error}. Please report it with {_crash()}."))
         sys.exit(1)
 
@@ -75,7 +71,6 @@ def main(args: Sequence[str] | None = None) -> None:
 def _crash() -> str:
     """Write the traceback of a bug to a file that the user can send; returns its path."""
     import tempfile
-    import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="mmctl-crash-", suffix=".txt", delete=False) as file:
         file.write(" ".join(sys.argv) + "\n" + traceback.format_exc())

@@ -37,7 +37,9 @@ def list_(
     """
     from mmctl.registry.index import Index
 
-    rows = [_row(e) for e in Index().entries if _kind(kind) in ("", e.kind)]
+    index = Index()
+    # A file that cannot be read has no kind: it may hold a component of any.
+    rows = [_row(e) for e in (*index.entries, *index.missed) if _kind(kind) in ("", e.kind) or not e.kind]
     if as_json:
         from mmctl.report.json_output import print_json
 
@@ -201,11 +203,12 @@ def check(
     from mmctl.errors import PluginError
     from mmctl.recipe.layers import parse_sets
     from mmctl.registry.index import Index
-    from mmctl.testing.check import contract_of, promises
+    from mmctl.testing.check import promises_of
     from mmctl.text import printable
 
     index, table = Index(), parse_sets(sets)
-    chosen = [(index, e) for e in index.entries if e.origin != "mmctl" and _kind(kind) in ("", e.kind)]
+    own = [*(e for e in index.entries if e.origin != "mmctl"), *index.missed]
+    chosen = [(index, e) for e in own if _kind(kind) in ("", e.kind) or not e.kind]
     if names:
         chosen = [pair for name in names for pair in _named(index, name, _kind(kind))]
     if not chosen:
@@ -213,8 +216,8 @@ def check(
     rows: list[dict[str, Any]] = []
     for at, entry in chosen:
         if not as_json:
-            typer.echo(f"{entry.kind} {entry.qualified}  ({printable(entry.place)})")
-        for promise in promises(contract_of(entry, at, table)):
+            typer.echo(f"{entry.kind or '-'} {entry.qualified}  ({printable(entry.place)})")
+        for promise in promises_of(entry, at, table):
             rows.append({"kind": entry.kind, "component": entry.qualified, **promise._asdict()})
             if not as_json:
                 typer.echo(f"  {'BROKEN' if promise.broken else 'ok':<7} {promise.sentence}")
@@ -241,7 +244,8 @@ def _named(index: Index, name: str, kind: str) -> list[tuple[Index, Entry]]:
         return [(index, _find(index, name, kind))]
     file = Path(name).absolute()
     there = Registry(plugins=file.parent, sources="local")
-    found = [(there, e) for e in there.entries if e.file and e.file.absolute() == file and kind in ("", e.kind)]
+    held = [e for e in (*there.entries, *there.missed) if e.file and e.file.absolute() == file]
+    found = [(there, e) for e in held if kind in ("", e.kind) or not e.kind]
     if not found:
         what = "no component in this file has a mark" if file.is_file() else "there is no such file"
         raise PluginError(f"{printable(name)}: {what}.")

@@ -11,6 +11,7 @@ from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, S
 from mmctl.cli.train import train_pack, train_run
 
 if TYPE_CHECKING:
+    from mmctl.recipe.layers import Layers
     from mmctl.runs.build import Shared
 
 
@@ -68,10 +69,13 @@ def run(
     from mmctl import project
     from mmctl.recipe.early import check_data_folder
     from mmctl.recipe.recipe import load
+    from mmctl.registry.index import Index
 
+    index = Index()
+    done: dict[Path, Layers] = {}
     for given in recipes:
-        check_data_folder(given, sets or [])
-    wanted = [load(given, sets=sets or []) for given in recipes]
+        check_data_folder(given, sets or [], index, done)
+    wanted = [load(given, sets or [], index, done) for given in recipes]
     for recipe in wanted:
         if recipe.published is None and "published" in recipe.layers.data:
             tell(f"note: {recipe.name}: published result ignored, because your settings differ from its settings")

@@ -17,7 +17,7 @@ from mmctl.runs.build import build_training, read_data
 from mmctl.runs.check import check_before_start
 from mmctl.runs.hardware import use_hardware
 from mmctl.runs.progress import doing
-from mmctl.text import duration
+from mmctl.text import duration, hardware_line
 from mmctl.training.loop import device_step
 from mmctl.training.state import Training
 
@@ -73,8 +73,7 @@ def print_plan(recipe: Recipe, quiet: bool = False) -> None:
         print(f"{heading if heading != previous else '':<12}{text}")
         previous = heading
     print(
-        f"speed       {speed.seconds * 1000:.1f} ms per step on {hardware.device}, {hardware.precision}, "
-        f"{hardware.threads} thread{'s' * (hardware.threads > 1)} "
+        f"speed       {speed.seconds * 1000:.1f} ms per step on {hardware_line(hardware.facts())} "
         f"({_of_steps(speed.steps)}): ETA {duration(speed.seconds * run.steps)} without evaluations"
     )
 

@@ -63,7 +63,7 @@ class Layers:
             for key in [key for key in into if key not in kept]:
                 del into[key]
                 self._forget((*at, key))
-        self.origins.setdefault(at, where(at))
+        self.origins[at] = where(at)
         for key, value in new.items():
             path = (*at, key)
             if value == NONE and is_optional_table(path):

@@ -18,8 +18,10 @@ class Problems:
         self.found: list[Problem] = []
 
     def add(self, path: tuple[str | int, ...], message: str, at: KeyPath | None = None) -> None:
-        """Add a problem with a key; at: another key whose file and line are shown, if this key is not in a file."""
+        """Add a problem with a key; at: another key whose line is shown, or the own file if that key is of a parent."""
         label, line = self.layers.origin(at or tuple(str(part) for part in path))
+        if at and label not in (SET, self.layers.source.label):
+            label, line = self.layers.origin(())
         self.found.append(Problem(label, line, dotted(path), message))
 
     def quote(self, path: KeyPath, value: Any) -> str:

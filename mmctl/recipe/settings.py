@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from mmctl.recipe.metrics import checked_metric
+from mmctl.metric_names import checked_metric
 from mmctl.registry.parameters import CONFIG
 from mmctl.text import NAME_RULE
 

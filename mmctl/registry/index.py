@@ -20,11 +20,14 @@ from typing import Any
 from mmctl import project
 from mmctl.errors import PluginError, suggest
 from mmctl.plugin import KINDS
+from mmctl.registry.missed import missed_entries
 from mmctl.registry.parameters import Shape, shape
 from mmctl.registry.sources import Entry, checked, installed_entries, local_entries, package_entries
 from mmctl.text import display_path, printable
 
 SOURCES = ("off", "local", "all")
+FEW = 3
+"""Most files that were not read that an error names."""
 
 
 class Index:
@@ -49,8 +52,13 @@ class Index:
         if self.sources == "all":
             found += installed_entries()
         found = [checked(entry, found) for entry in found]
-        kinds, origins = ("", *KINDS), {"mmctl": 0, "plugins": 1}
-        return tuple(sorted(found, key=lambda e: (kinds.index(e.kind), origins.get(e.origin, 2), e.origin, e.name)))
+        origins = {"mmctl": 0, "plugins": 1}
+        return tuple(sorted(found, key=lambda e: (KINDS.index(e.kind), origins.get(e.origin, 2), e.origin, e.name)))
+
+    @cached_property
+    def missed(self) -> tuple[Entry, ...]:
+        """What looks like a component in plugins/ and is none, each with the reason; an unreadable file has no kind."""
+        return () if self.sources == "off" else tuple(missed_entries(self.plugins))
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind for recipes: short for mmctl's own components, ORIGIN:NAME for others."""
@@ -75,7 +83,7 @@ class Index:
 
     def _unknown(self, kind: str, name: str) -> str:
         word = printable(name)
-        others = [e for e in self.entries if e.kind and e.kind != kind and name in (e.name, e.qualified)]
+        others = [e for e in self.entries if e.kind != kind and name in (e.name, e.qualified)]
         if others:
             return f'"{word}" is {article(others[0].kind)}, not {article(kind)}.{self._known(kind)}'
         close: dict[str, str] = {}
@@ -90,7 +98,9 @@ class Index:
             off = f" (MMCTL_PLUGINS={self.sources})" if self.sources != "all" else ""
             return f"{printable(origin)} is not installed{off}: {kind} {word} is one of its components."
         how_to_add = f"To add one: `mmctl plugins new NAME --kind {kind}`."
-        unread = "".join(f" Not read: {e.place}: {e.broken}." for e in self.entries if not e.kind and e.broken)
+        missed = [e for e in self.missed if e.kind in (kind, "") and origin in (e.origin, "")]
+        unread = "".join(f" Not read: {e.place}: {e.broken}." for e in sorted(missed, key=lambda e: not e.kind)[:FEW])
+        unread += " `mmctl plugins list` names more that were not read." if len(missed) > FEW else ""
         return f'no {kind} "{word}".{hint}{unread}{self._known(kind)} {how_to_add}'
 
     def _spellings(self, kind: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ NONE = "none"
 
 def without_none(model: type[BaseModel], table: Mapping[str, Any]) -> dict[str, Any]:
     """The table with None where `none` takes an optional value away."""
-    names = optional(model) if NONE in map(str, table.values()) else ()
+    names = optional(model) if NONE in table.values() else ()
     return {key: None if value == NONE and key in names else value for key, value in table.items()}
 
 

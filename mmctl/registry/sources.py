@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ import mmctl
 from mmctl.errors import PluginError
 from mmctl.filesystem import read_file
 from mmctl.plugin import KINDS
-from mmctl.registry.missed import missed_files, missed_marks
 from mmctl.text import display_path, printable
 
 FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
@@ -85,35 +83,33 @@ def package_entries() -> Iterator[Entry]:
                 yield replace(entry, origin="mmctl", module=module, file=file, version=mmctl.__version__)
 
 
-def local_entries(folder: Path) -> Iterator[Entry]:
+def plugin_files(folder: Path) -> list[Path]:
+    """The files of plugins/; PluginError if the folder cannot be read."""
     try:
-        files = sorted(folder.glob("[!_]*.py"))
+        return sorted(folder.glob("[!_]*.py"))
     except OSError as error:
         raise PluginError(f"the folder of plugins, {folder}, cannot be read ({error.strerror}).") from None
-    if not folder.is_dir() and os.environ.get("MMCTL_PLUGINS_DIR"):
-        yield Entry("", "MMCTL_PLUGINS_DIR", "plugins", "", "", folder, broken="there is no such folder")
-    for file in files:
+
+
+def local_entries(folder: Path) -> Iterator[Entry]:
+    for file in plugin_files(folder):
         try:
             text = (raw := read_file(file, SIZE)).decode("utf-8-sig")
-        except (OSError, ValueError) as error:
-            yield Entry("", file.stem, "plugins", "", "", file, broken=f"cannot be read: {error}")
-            continue
+        except (OSError, ValueError):
+            continue  # missed.py tells this
         bad_name = "its file name is not a valid module name: use letters, digits and _"
         wrong = None if file.stem.isidentifier() else bad_name
         module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
-        found = list(marks(text))
-        for entry in found:
+        for entry in marks(text):
             yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
-        for kind, line, attr, why in missed_marks(text, {entry.attr for entry in found}):
-            yield Entry("", attr or kind, "plugins", module, attr, file, line, sha256=sha256, broken=why)
-    yield from (Entry("", file.stem, "plugins", "", "", file, broken=why) for file, why in missed_files(folder))
 
 
 def installed_entries() -> Iterator[Entry]:
     from importlib.metadata import entry_points
 
+    points = entry_points()  # once: it reads the metadata of every package
     for kind, folder in FOLDERS.items():
-        for point in entry_points(group=f"mmctl.{folder}"):
+        for point in points.select(group=f"mmctl.{folder}"):
             origin = re.sub(r"[-_.]+", "-", point.dist.name).lower() if point.dist else "unknown"
             version = point.dist.version if point.dist else None
             file = _source(point.module)

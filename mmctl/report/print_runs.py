@@ -9,6 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from mmctl.identity import matters
+from mmctl.metric_names import METRICS
 from mmctl.report.console import (
     column,
     cut,
@@ -22,7 +23,6 @@ from mmctl.report.console import (
     spread,
 )  # fmt: skip
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
-from mmctl.report.summaries import METRICS
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name

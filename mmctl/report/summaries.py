@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from mmctl.metric_names import METRICS
 from mmctl.report.published import published_value
 from mmctl.report.results import Best, Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import versions
@@ -18,9 +19,6 @@ from mmctl.run_folder.values import flatten
 from mmctl.store.metrics import LOWER, headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
 from mmctl.store.store import Store
-
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "largest_class")
-"""The metrics of an evaluation that are shown."""
 
 
 def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:

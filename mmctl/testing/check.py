@@ -46,6 +46,14 @@ def contract_of(entry: Entry, index: Index, table: Mapping[str, Any]) -> type[Co
     return type("Checked", (CONTRACTS[entry.kind],), given | ({"params": (own,)} if own else {}))
 
 
+def promises_of(entry: Entry, index: Index, table: Mapping[str, Any]) -> Iterator[Promise]:
+    """The promises of an entry of the index; table: as for `contract_of`."""
+    if entry in index.missed:
+        yield Promise("It is found without importing its file.", f"{entry.place}: {entry.broken}.", ())
+    else:
+        yield from promises(contract_of(entry, index, table))
+
+
 def promises(contract: type[Contract]) -> Iterator[Promise]:
     """Run every promise of a contract, one after the other; without a right signature nothing else is tried."""
     made = contract()

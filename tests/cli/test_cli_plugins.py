@@ -171,11 +171,16 @@ def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
     assert unions > 10
 
 
-def test_debug_lets_the_traceback_through(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_prints_the_traceback(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = mm("plugins", "show", "boom")
     monkeypatch.setenv("MMCTL_DEBUG", "1")
-    with pytest.raises(Exception, match="ZeroDivisionError") as error:
-        mm("plugins", "show", "boom")
-    assert isinstance(error.value.__cause__, ZeroDivisionError)
+    done = mm("plugins", "show", "boom")
+    assert (done.code, done.out) == (usual.code, usual.out) == (2, "")
+    traceback, message = done.err.split("\nmmctl: ")
+    assert f"mmctl: {message}" == usual.err
+    assert 'boom.py", line 2' in traceback
+    assert "\nZeroDivisionError: division by zero\n" in traceback
+    assert "\nmmctl.errors.PluginError: " in traceback, "what it led to"
 
 
 def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +221,19 @@ def test_show_breaks_no_word(mm: Any, monkeypatch: pytest.MonkeyPatch, columns: 
     path = next(line for line in out.splitlines() if "centroid.py" in line or line.endswith(")"))
     assert {word for word in out.split() if word not in words} <= set(path.split()) | {"|"}
     assert max(len(line.rstrip()) for line in out.splitlines()) <= columns
+
+
+@pytest.mark.parametrize("name", [(), ("plugins/lost.py",)])
+def test_a_mark_that_is_not_read_is_listed_with_its_kind_and_checked(mm: Any, tmp_path: Path, name: Any) -> None:
+    for file in (tmp_path / "plugins").iterdir():
+        file.unlink()
+    (tmp_path / "plugins" / "lost.py").write_text("from mmctl.plugin import labeler\n@labeler\nclass Lost: ...\n")
+    (tmp_path / "plugins" / "latin.py").write_bytes(b"\xff")
+    for kind, lost in (("labeler", 1), ("loss", 0)):
+        done = mm("plugins", "list", "--kind", kind)
+        assert done.out.count("plugins/lost.py:2") == lost
+        assert "plugins/latin.py" in done.out, "it may hold a component of any kind"
+    done = mm("plugins", "check", *name)
+    assert done.code == 2
+    assert "a bug" not in done.err
+    assert "plugins/lost.py:2: write @labeler" in done.out

@@ -11,6 +11,7 @@ import pytest
 
 from helpers.command import Result
 from helpers.paths import REPO
+from mmctl.cli.options import parse_seeds
 from mmctl.recipe.recipe import load
 from mmctl.run_folder import journal
 from mmctl.runs.create import create_run
@@ -126,6 +127,35 @@ def test_a_batch_runs_side_by_side_and_tells_what_failed(mm: Callable[..., Resul
     assert failed.code == 6
     assert "2 of 2 runs did not complete" in failed.err
     assert failed.out.count("failed") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        (None, []), ("0", [0]), ("3-3", [3]), ("0-4", [0, 1, 2, 3, 4]), ("0,2,5", [0, 2, 5]), (" 7, 1-2 ,", [7, 1, 2]),
+        ("999999999", [999999999]), ("0-9999", [*range(10_000)]),
+    ],
+)  # fmt: skip
+def test_what_seeds_stand_for(text: str | None, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "contains no seed"), (" , ", "contains no seed"), ("a", "is not a seed"), ("-1", "is not a seed"),
+        ("4-0", "is not a seed"), ("0-", "is not a seed"), ("0..4", "is not a seed"), ("1.5", "is not a seed"),
+        ("1_0", "is not a seed"), ("1000000000", "is not a seed"), ("1,1", "a seed twice"), ("0-4,3", "a seed twice"),
+        ("0-10000", "more than 10000 seeds"), ("0-9999,10000", "more than 10000 seeds"),
+    ],
+)  # fmt: skip
+def test_what_are_no_seeds(mm: Callable[..., Result], tmp_path: Path, text: str, says: str) -> None:
+    for words in (("run", "digits"), ("table", "table3", "--commands")):
+        done = mm(*words, f"--seeds={text}")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("mmctl: --seeds: ")
+        assert says in done.err
+    assert folders(tmp_path) == []
 
 
 def test_no_folder_is_used_twice(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from helpers import tiny_project
 from helpers.command import Result
 from helpers.run_helpers import never
+from mmctl.errors import UserError
 from mmctl.run_folder.events import Alert, Note, Notice, State, Tag
 from mmctl.run_folder.journal import append, path_of
 from mmctl.runs.create import create_run
@@ -99,32 +100,49 @@ def copied(real: Path, runs: Path, uid: str) -> Path:
     return folder
 
 
-def copies(real: Path, runs: Path) -> dict[str, str]:
-    """A copy of the run for each text in its record and journal; id of the copy -> what is edited."""
-    found: dict[str, str] = {}
-
-    def copy_of(words: str) -> Path:
-        uid = f"20261125-080000-tiny-s0-{len(found):04x}"
-        found[uid] = words
-        return copied(real, runs, uid)
-
-    about = json.loads((real / "run.json").read_text())
-    for name, edit in edits(about):
-        folder = copy_of(f"run.json {name}")
-        held = json.loads((folder / "run.json").read_text())
-        edit(held)
-        (folder / "run.json").write_text(json.dumps(held))
+def changes(real: Path) -> Iterator[tuple[str, Edit]]:
+    """Each text in the record and the journals of the run, with a function that replaces it in a copy of the run."""
+    for name, edit in edits(json.loads((real / "run.json").read_text())):
+        yield f"run.json {name}", partial(_edit_record, edit)
     for number in (0, 1):
         lines = [json.loads(line) for line in path_of(real, number).read_text().splitlines()]
-        kinds = {line["e"]: n for n, line in enumerate(lines)}
-        for kind, n in kinds.items():
+        for kind, n in {line["e"]: n for n, line in enumerate(lines)}.items():
             for name, edit in edits(lines[n]):
-                folder = copy_of(f"journal {kind} {name}")
-                text = "".join(json.dumps(one) + "\n" for one in [*lines[:n], edited(lines[n], edit), *lines[n + 1 :]])
-                path_of(folder, number).write_text(text)
+                yield f"journal {kind} {name}", partial(_edit_journal, number, n, edit)
     for state in ("failed", "nc", "interrupted", EVIL):
-        append(copy_of(f"state {state!r}"), State(state=state, reason=EVIL, code=3, step=4))
+        yield f"state {state!r}", partial(_end, state)
+
+
+def _end(state: str, folder: Path) -> None:
+    append(folder, State(state=state, reason=EVIL, code=3, step=4))
+
+
+def _edit_record(edit: Edit, folder: Path) -> None:
+    held = json.loads((folder / "run.json").read_text())
+    edit(held)
+    (folder / "run.json").write_text(json.dumps(held))
+
+
+def _edit_journal(number: int, n: int, edit: Edit, folder: Path) -> None:
+    lines = [json.loads(line) for line in path_of(folder, number).read_text().splitlines()]
+    edit(lines[n])
+    path_of(folder, number).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def copies(real: Path, runs: Path, every: int) -> dict[str, str]:
+    """A copy of the run for every n-th of its changes; id of the copy -> what is changed."""
+    found: dict[str, str] = {}
+    for number, (words, change) in enumerate(list(changes(real))[::every]):
+        uid = f"20261125-080000-tiny-s0-{number:04x}"
+        change(copied(real, runs, uid))
+        found[uid] = words
     return found
+
+
+def every_or(n: int) -> pytest.MarkDecorator:
+    """All changes are tried in the exhaustive tier, every n-th one in the default tier."""
+    whole = pytest.param(1, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])
+    return pytest.mark.parametrize("every", [whole, n])
 
 
 LISTING = (
@@ -137,14 +155,11 @@ LISTING = (
 )  # fmt: skip
 
 
-@pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
-def test_no_text_of_a_run_folder_reaches_the_terminal_raw(
-    mm: Mm, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@every_or(60)
+def test_no_text_of_a_run_folder_reaches_the_terminal_raw(mm: Mm, real: Path, tmp_path: Path, every: int) -> None:
     runs = tmp_path / "runs"
-    found = copies(real, runs)
-    assert len(found) > 150
+    found = copies(real, runs, every)
+    assert len(found) * every > 150
     (runs / EVIL.replace("/", "")).mkdir()
     shutil.copy(real / "run.json", runs / EVIL.replace("/", "") / "run.json")
     bad = [one for words in LISTING for one in wrong(mm(*words), *words)]
@@ -155,15 +170,33 @@ def test_no_text_of_a_run_folder_reaches_the_terminal_raw(
     assert bad == []
 
 
-@pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
-def test_no_text_of_a_run_reaches_the_terminal_when_it_is_used(mm: Mm, real: Path, tmp_path: Path) -> None:
+@every_or(100)
+def test_no_text_of_a_run_reaches_the_terminal_when_it_is_used(mm: Mm, real: Path, tmp_path: Path, every: int) -> None:
     bad: list[object] = []
-    for uid, what in copies(real, tmp_path / "other").items():
+    for uid, what in copies(real, tmp_path / "other", every).items():
         if what.startswith("run.json"):
             folder = tmp_path / "other" / uid
             bad += wrong(mm("evaluate", folder), "evaluate", what) + wrong(mm("resume", folder), "resume", what)
     assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError(EVIL), 1), (OSError(5, EVIL, EVIL), 4), (UserError(EVIL), 2)],
+    ids=["a bug", "the system", "the user"],
+)
+def test_no_traceback_reaches_the_terminal_raw(
+    mm: Mm, error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setenv("MMCTL_DEBUG", "1")
+    monkeypatch.setattr("mmctl.cli.options.check_words", fails)
+    done = mm("ls")
+    assert done.code == code
+    assert "Traceback" in done.err
+    assert not {c for c in done.out + done.err if not c.isprintable() and c not in "\n\u00a0"}
 
 
 def manifests(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -189,12 +222,11 @@ def _write(saved: Path, manifest: dict[str, Any], tensors: dict[str, Any] | None
     (saved / checkpoint.MANIFEST).write_text(json.dumps(made))
 
 
-@pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
-def test_no_text_of_a_checkpoint_reaches_the_terminal_raw(mm: Mm, real: Path, tmp_path: Path) -> None:
+@every_or(20)
+def test_no_text_of_a_checkpoint_reaches_the_terminal_raw(mm: Mm, real: Path, tmp_path: Path, every: int) -> None:
     runs = tmp_path / "runs"
-    names = [name for name, _ in manifests(real)]
-    assert len(names) > 20
+    names = [name for name, _ in manifests(real)][::every]
+    assert len(names) * every > 20
     bad: list[object] = []
     for number, name in enumerate(names):
         folder = copied(real, runs, f"20261125-080000-tiny-s0-{number:04x}")

@@ -13,7 +13,7 @@ from helpers import tiny_project
 from helpers.command import Result
 from mmctl.errors import RecipeError
 from mmctl.identity import COUNTED_BEFORE, config_id_of
-from mmctl.recipe.metrics import METRICS, PROBABILITIES, checked_metric
+from mmctl.metric_names import METRICS, PROBABILITIES, checked_metric
 from mmctl.run_folder.record import read_record
 from mmctl.run_folder.upgrade import upgrade_record
 from mmctl.runs.create import create_run

@@ -245,7 +245,8 @@ def test_control_c_passes(plugins: Path) -> None:
 def test_files_that_cannot_be_imported_are_known_broken(plugins: Path) -> None:
     put(plugins, "my-loss.py", GOOD)
     (plugins / "latin.py").write_bytes(b"# \xff\n")
-    broken = {e.name: e.broken for e in Index().entries if e.broken}
+    index = Index()
+    broken = {e.name: e.broken for e in (*index.entries, *index.missed) if e.broken}
     assert set(broken) == {"tiny", "latin"}
     assert "file name" in error(Index(), "loss", "tiny")
 
@@ -286,6 +287,7 @@ def test_timm_can_register_a_model_of_a_plugin(plugins: Path) -> None:
         "NAME = 'mine'\n@labeler(NAME)\nclass Mine: ...",
         "from mmctl.plugin import labeler as mark\n@mark('mine')\nclass Mine: ...",
         "class Mine: ...\nlabeler('mine')(Mine)",
+        "import mmctl.plugin as api\nNAME = 'mine'\n@api.labeler(NAME)\nclass Mine: ...",
     ],
 )
 @pytest.mark.parametrize("subfolder", [False, True])
@@ -293,17 +295,52 @@ def test_marks_that_cannot_be_read_are_named(plugins: Path, text: str, subfolder
     folder = plugins / "more" if subfolder else plugins
     folder.mkdir(exist_ok=True)
     put(folder, "mine.py", text)
-    assert [e.broken for e in Index().entries if e.origin == "plugins" and e.file == folder / "mine.py"] != []
+    (entry,) = Index().missed
+    assert (entry.kind, entry.name, entry.file) == ("labeler", "Mine", folder / "mine.py")
+    assert Index(sources="off").missed == ()
     said = error(Index(), "labeler", "mine")
     assert f"Not read: {'plugins/more' if subfolder else 'plugins'}/mine.py" in said
+    for kind, name in (("loss", "mine"), ("labeler", "mmctl:mine")):
+        assert "Not read" not in error(Index(), kind, name), "it cannot have been meant"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def step(loss, x):\n    return loss(x)(x)",
+        "from mmctl.plugin import PseudoLabels\ndef f() -> PseudoLabels: ...",
+        "class Net:\n    def plugin(self): ...\n    def f(self, x):\n        return self.plugin.loss(x)(Net)",
+    ],
+)
+@pytest.mark.parametrize("subfolder", [False, True])
+def test_what_marks_nothing_is_not_named(plugins: Path, text: str, subfolder: bool) -> None:
+    folder = plugins / "more" if subfolder else plugins
+    folder.mkdir(exist_ok=True)
+    put(folder, "mine.py", text)
+    os.mkfifo(folder / "fifo.py")
+    assert [e.name for e in Index().missed] == ([] if subfolder else ["fifo"])
+
+
+def test_the_index_of_commands_parses_no_plugin(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(plugins, "mine.py", "@labeler\nclass Mine: ...")
+    monkeypatch.setattr("ast.parse", lambda *_: pytest.fail("parsed"))
+    assert Index().find("labeler", "fuzzy").origin == "mmctl"
+
+
+def test_an_error_names_a_few_files_that_were_not_read(plugins: Path) -> None:
+    for n in range(5):
+        (plugins / f"a{n}.py").write_bytes(b"\xff")
+    put(plugins, "mine.py", "@labeler\nclass Mine: ...")
+    said = error(Index(), "labeler", "mine")
+    assert "Not read: plugins/mine.py:2: write @labeler" in said
+    assert said.count("Not read") == 3
+    assert "`mmctl plugins list` names more that were not read" in said
 
 
 def test_a_folder_of_plugins_that_is_not_there_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(tmp_path / "plugin"))
     index = Index()
-    assert [(e.name, e.broken) for e in index.entries if not e.kind] == [
-        ("MMCTL_PLUGINS_DIR", "there is no such folder")
-    ]
+    assert [(e.name, e.broken) for e in index.missed] == [("MMCTL_PLUGINS_DIR", "there is no such folder")]
     with pytest.raises(PluginError, match=r"Not read: .*plugin: there is no such folder"):
         index.find("loss", "mine")
 

@@ -1,4 +1,4 @@
-"""The metrics that evaluations compute, and the check of a metric's name in a recipe."""
+"""The names of the metrics that evaluations compute, and the check of such a name in a recipe."""
 
 from __future__ import annotations
 
