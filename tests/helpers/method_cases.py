@@ -30,7 +30,7 @@ VARIANTS = {
         ("method.bn_groups=joint", "method.bn_update=all", "method.lambda_per=batch"),
         ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
         ("labeler.prior=running", "average.kind=none"),
-        ("loss.margin.normalize=both", "loss.margin_unlabeled.reduction=sum", "centroids.normalize_embeddings=false"),
+        ("loss.margin.normalize=both", "loss.margin_unlabeled.weight=24.0", "centroids.normalize_embeddings=false"),
         ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
         ("loss.unlabeled.name=brier", "loss.unlabeled.weight=1.0", "labeler.name=nearest_centroid"),
     ],
