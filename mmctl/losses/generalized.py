@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
+from mmctl.losses.margin import margin
 from mmctl.ops import Distance, GeneralizedDistance, global_mean
 from mmctl.plugin import Output, loss
 
@@ -36,10 +37,6 @@ class GeneralizedMargin(nn.Module):
         self.distances = GeneralizedDistance(centroids, distance, bandwidth)
 
     def forward(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """Mean over the batch of sum_c y_c (D_c - mean_{j != c} D_j); a class that is not seen yet is left out."""
-        seen_K = self.distances.seen_K.to(target_BK.dtype)
-        y_BK = target_BK * seen_K
-        others = (seen_K.sum() - 1).clamp_min(1)
-        w_BK = seen_K * (y_BK - (y_BK.sum(-1, keepdim=True) - y_BK) / others)
-        loss_B = (w_BK * self.distances.distance(out.emb)).sum(-1)
+        """Mean over the batch of the margin of eq. 2, 3."""
+        loss_B = margin(self.distances.distance(out.emb), self.distances.seen_K, target_BK)
         return global_mean(loss_B if weight_B is None else loss_B * weight_B)
