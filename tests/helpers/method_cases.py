@@ -28,7 +28,7 @@ VARIANTS = {
         ("centroids.estimator=exact", "centroids.every=3"),
         ("centroids.estimator=exact", "centroids.every=3", "centroids.network=ema", "method.guesser=ema"),
         ("method.bn_groups=joint", "method.bn_update=all", "method.lambda_per=batch"),
-        ("method.num_views=3", "average.buffers=average", "centroids.distance=plain"),
+        ("method.num_views=3", "method.near=false", "average.buffers=average", "centroids.distance=plain"),
         ("labeler.prior=running", "average.kind=none"),
         ("loss.margin.normalize=both", "loss.margin_unlabeled.weight=24.0", "centroids.normalize_embeddings=false"),
         ("loss.margin.name=center", "loss.margin_unlabeled.name=center", "labeler.name=product"),
