@@ -31,6 +31,7 @@ __all__ = [
     "global_mean",
     "hashed_normal",
     "local_rows",
+    "membership",
     "mixup",
     "pairwise_distance",
     "rank",
@@ -239,6 +240,16 @@ def distance_to_means(cross_BN: Tensor, within_NN: Tensor, member_NK: Tensor) ->
     return cross_BN @ share_NK - spread_K / 2
 
 
+def membership(squared_BK: Tensor, seen_K: Tensor) -> Tensor:
+    """Eq. 6 from squared distances: 1 / sum_j (d_c / d_j)^2 = softmax_c(-log d_c^2), BK; never 0/0.
+
+    It is 0 for a class not seen yet; before any class is seen, all memberships are equal.
+    """
+    any_seen = seen_K.any()
+    log = squared_BK.clamp_min(1e-12).log()
+    return torch.softmax((-log * any_seen).masked_fill(~seen_K & any_seen, -torch.inf), -1)
+
+
 class GeneralizedDistance:
     """Distances to the classes by any `Distance`, in place of those of `centroids`.
 
@@ -266,7 +277,5 @@ class GeneralizedDistance:
         return pairwise_distance(x_BD, y_ND, self.kind, self.bandwidth)
 
     def membership(self, emb_BD: Tensor) -> Tensor:
-        """Eq. 6 with these distances: 1 / sum_j (d_c / d_j)^2, BK; 0 for classes not seen yet, equal before any is."""
-        any_seen = self.seen_K.any()
-        log_BK = self.distance(emb_BD).clamp_min(1e-12).log() * any_seen
-        return torch.softmax((-log_BK).masked_fill(~self.seen_K & any_seen, -torch.inf), -1)
+        """Eq. 6 with these distances, BK."""
+        return membership(self.distance(emb_BD), self.seen_K)

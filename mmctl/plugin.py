@@ -136,7 +136,7 @@ class Output(NamedTuple):
 class PseudoLabels(NamedTuple):
     """Pseudo-labels of unlabelled images, without gradient."""
 
-    target: Tensor  # UK, rows sum to 1 (but for eq. 8 as printed, labeler fuzzy)
+    target: Tensor  # UK, rows sum to 1 (see Labeler)
     weight: Tensor  # U, from 0 to 1; 0 = the image is not used
 
 
@@ -248,7 +248,8 @@ class Augment(Protocol):
 class Labeler(Protocol):
     """nn.Module(supplied arguments, *, parameters of the recipe).
 
-    `masks = True` says that it gives weights below 1; without it, all weights must be 1.
+    `masks = True` says that it gives weights below 1; without it, all weights must be 1. `unnormalized = True` says
+    that the rows of its labels need not sum to 1.
     """
 
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:

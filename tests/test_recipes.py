@@ -12,6 +12,7 @@ import pytest
 
 from helpers.paths import REPO
 from mmctl.recipe.recipe import Recipe, load
+from mmctl.runs.preflight import preflight
 from mmctl.tables.spec import read_table
 from mmctl.training.schedules import length_of
 
@@ -65,7 +66,9 @@ def test_a_method_recipe_serves_as_parent(path: Path, tmp_path: Path) -> None:
     own = path
     while "name" not in (table := tomllib.loads(own.read_text())).get("method", {}):
         own = (own.parent / f"{table['extends']}.toml").resolve()
-    assert child(path, tmp_path).method_name == table["method"]["name"]
+    made = child(path, tmp_path)
+    assert made.method_name == table["method"]["name"]
+    preflight([made], quiet=True)  # as `mmctl run` does: one step, with every result checked
 
 
 @pytest.mark.parametrize("method", ["marginmix", "mixmatch", "mean_teacher", "supervised"])

@@ -62,6 +62,7 @@ class Fuzzy(Aligning):
             raise ValueError(f'prior = "running" and align = "{align}" work against each other: use one of them')
         self.centroids = centroids
         self.temperature, self.sharpening, self.prior, self.momentum = temperature, sharpening, prior, momentum
+        self.unnormalized = sharpening == "printed"
         if prior == "running":
             self.register_buffer("prior_K", prior_K.clone())
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
+from mmctl.labelers.centroid import mean_membership
 from mmctl.ops import Distance, GeneralizedDistance, sharpen
 from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 
@@ -16,9 +17,9 @@ from mmctl.plugin import Batch, Output, PseudoLabels, labeler
 class GeneralizedFuzzy(nn.Module):
     """Fuzzy memberships by a distance that need not be Euclidean, as in kernel k-means (eq. 4-8; MarginMix, 3.2).
 
-    With centroids.estimator = "memory" a class is the set of its labelled images (eq. 4, 5; kernel k-means), with any
-    other estimator it is one point, its centroid. With distance = "euclidean" and centroids.normalize_centroids =
-    false, this is the labeler `fuzzy`.
+    With centroids.estimator = "memory" a class is the set of its labelled images (eq. 4, 5; kernel k-means): each call
+    compares all pairs of them, which takes about a CPU second for 4,000. With any other estimator a class is one point,
+    its centroid. With distance = "euclidean" and centroids.normalize_centroids = false, this is `fuzzy`.
 
     Args:
         distance: Squared distance of two embeddings: "euclidean", "manhattan" (the sum of absolute differences),
@@ -41,5 +42,5 @@ class GeneralizedFuzzy(nn.Module):
     @torch.no_grad()
     def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
         """Labels UK, all of weight 1."""
-        member_UK: Tensor = torch.stack([self.distances.membership(v.emb) for v in views]).mean(0)  # eq. 7
-        return PseudoLabels(sharpen(member_UK, self.temperature), torch.ones_like(member_UK[:, 0]))
+        q_UK = sharpen(mean_membership(self.distances, views), self.temperature)
+        return PseudoLabels(q_UK, torch.ones_like(q_UK[:, 0]))

@@ -24,7 +24,9 @@ class MarginMix(nn.Module):
 
     Args:
         num_views: Augmented views of each unlabelled image (N_aug).
-        alpha: MixUp's lambda comes from Beta(alpha, alpha), then max(lambda, 1 - lambda).
+        alpha: MixUp's lambda comes from Beta(alpha, alpha).
+        near: Then max(lambda, 1 - lambda), so that a mixed image is nearer to its own one (MixMatch); false: lambda as
+            it is drawn (eq. 9 as printed).
         lambda_per: One lambda per "sample", or one per "batch".
         bn_groups: Batch norm groups of the mixed forward: "interleave" (as MixMatch's reference), "joint" or "each".
         guess_bn_groups: Batch norm groups of the forwards for pseudo-labels: "each" view its own (the paper), or all
@@ -54,6 +56,7 @@ class MarginMix(nn.Module):
         *,
         num_views: Annotated[int, Field(ge=1, le=100)] = 2,
         alpha: Annotated[float, Field(gt=0)] = 0.75,
+        near: bool = True,
         lambda_per: Literal["sample", "batch"] = "sample",
         bn_groups: Literal["interleave", "joint", "each"] = "interleave",
         guess_bn_groups: Literal["each", "joint"] | None = None,
@@ -64,7 +67,7 @@ class MarginMix(nn.Module):
         if guesser == "ema" and ema is None:
             raise ValueError('guesser = "ema" needs an average: set average.kind = "ema", or guesser = "model"')
         self.model, self.ema, self.labeler, self.losses, self.centroids = model, ema, labeler, losses, centroids
-        self.num_views, self.alpha, self.lambda_per = num_views, alpha, lambda_per
+        self.num_views, self.alpha, self.near, self.lambda_per = num_views, alpha, near, lambda_per
         self.bn_groups, self.bn_update, self.guesser = bn_groups, bn_update, guesser
         self.guess_bn_groups = guess_bn_groups or ("joint" if bn_groups == "joint" else "each")
         # Centroids come from labelled images without augmentation (algorithm 1, lines 2-4).
@@ -72,7 +75,7 @@ class MarginMix(nn.Module):
 
     def draw(self, rng: Generator, x: int, u: int) -> dict[str, Any]:
         """MixUp's random numbers over the labelled batch and all unlabelled views."""
-        return {"mix": draw_mixup(rng, (x, *[u] * self.num_views), self.alpha, self.lambda_per)}
+        return {"mix": draw_mixup(rng, (x, *[u] * self.num_views), self.alpha, self.lambda_per, self.near)}
 
     def step(self, batch: Batch) -> StepOutput:
         """Algorithm 1: centroids, pseudo-labels, MixUp, and the four losses."""

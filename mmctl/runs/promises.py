@@ -53,10 +53,10 @@ def has_methods(who: str, kind: str, part: Any) -> None:
             raise broken(who, f"has no method {name}", f"Write it as {kind.capitalize()}.{name} in mmctl.plugin says.")
 
 
-def check_pseudo_labels(who: str, value: Any, U: int, K: int, masks: bool = True) -> None:
+def check_pseudo_labels(who: str, labeler: Any, value: Any, U: int, K: int) -> None:
     """PseudoLabels(target UK, weight U): finite, rows that sum to 1, weights from 0 to 1, no gradient.
 
-    masks: whether the labeler says that its weights may be below 1.
+    The labeler may say otherwise of its rows (`unnormalized`) and weights (`masks`).
     """
     if not isinstance(value, PseudoLabels):
         raise broken(who, f"returns {say(value)}", "Return mmctl.plugin.PseudoLabels(target_UK, weight_U).")
@@ -73,13 +73,13 @@ def check_pseudo_labels(who: str, value: Any, U: int, K: int, masks: bool = True
         return
     low, high = value.target.amin().item(), value.target.amax().item()
     least, most = (f(value.target.sum(-1)).item() for f in (torch.amin, torch.amax))
-    if low < -ROWS or least < 1 - ROWS or most > 1 + ROWS:
+    if low < -ROWS or (not getattr(labeler, "unnormalized", False) and (least < 1 - ROWS or most > 1 + ROWS)):
         found = f"returns targets with values from {low:.3g} to {high:.3g} and row sums from {least:.3g} to {most:.3g}"
         raise broken(who, found, "Each row is a distribution: divide it by its sum.")
     low, high = value.weight.amin().item(), value.weight.amax().item()
     if low < -ROWS or high > 1 + ROWS:
         raise broken(who, f"returns weights from {low:.3g} to {high:.3g}", "They must lie in 0 .. 1: clamp them.")
-    if low < 1 - ROWS and not masks:
+    if low < 1 - ROWS and not getattr(labeler, "masks", False):
         raise broken(
             who,
             f"returns weights from {low:.3g} to {high:.3g}",
@@ -188,9 +188,7 @@ def watched(who: str, kind: str, part: Any, num_classes: int) -> Any:
         return _replaced(part, "forward", lambda inner: _loss(who, inner))
     has_methods(who, kind, part)
     if kind == "labeler":
-        return _replaced(
-            part, "forward", lambda inner: _labeler(who, inner, num_classes, getattr(part, "masks", False))
-        )
+        return _replaced(part, "forward", lambda inner: _labeler(who, part, inner, num_classes))
     if kind == "augment":
         part = _replaced(part, "draw", lambda inner: _draw(who, inner))
         return _replaced(part, "apply", lambda inner: _apply(who, inner))
@@ -227,11 +225,11 @@ def _unchanged(who: str, copies: list[tuple[Tensor, Tensor]]) -> None:
         raise broken(who, "changes the logits or embeddings that it is given", "Work on a copy: others use them too.")
 
 
-def _labeler(who: str, inner: Callable[..., Any], K: int, masks: bool) -> Callable[..., Any]:
+def _labeler(who: str, part: Any, inner: Callable[..., Any], K: int) -> Callable[..., Any]:
     def forward(*views: Output, **more: Any) -> Any:
         before = _copies((*views, more.get("labeled")))
         given = inner(*views, **more)
-        check_pseudo_labels(who, given, len(views[0].logits), K, masks)
+        check_pseudo_labels(who, part, given, len(views[0].logits), K)
         _unchanged(who, before)
         return given
 

@@ -42,7 +42,7 @@ class LabelerContract(Contract):
         """One call whose result is checked; what the network said is not changed by it."""
         kept = [t.clone() for out in (*views, labeled) for t in out]
         given = part(*views, batch=batch(K), labeled=labeled)
-        check_pseudo_labels(self.who, given, U, K, getattr(part, "masks", False))
+        check_pseudo_labels(self.who, part, given, U, K)
         if not equal(tuple(kept), tuple(t for out in (*views, labeled) for t in out)):
             raise self.broken("changes the logits or embeddings that it is given", "Work on a copy.")
         return given  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ IN_A_ROW = 3  # ... at this many evaluations in a row
 RATIO = 1.5  # L_M2 / L_M1: the unlabelled margin is this much better satisfied than the labelled one ...
 AFTER = 1 / 3  # ... after this share of the run
 COSINE = 0.99  # mean cosine between class centroids: they nearly coincide
-LOSS = 100.0  # a normal loss is a few units
+LOSS = 100.0  # a loss term is normally a few units
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Alarms:
 
     total: int
     primary: str  # the metric "SPLIT/WEIGHTS/head/largest_class" that is checked
+    weights: Mapping[str, float]  # of the loss terms
     in_a_row: int = 0
     reported: list[str] = field(default_factory=list)
 
@@ -42,8 +43,11 @@ class Alarms:
             ))  # fmt: skip
         if values.get("train/centroid_cosine", 0.0) > COSINE:
             found.append(("centroids", f"the class centroids nearly coincide (mean cosine above {COSINE}).", True))
-        if abs(values.get("train/loss", 0.0)) > LOSS:
-            found.append(("loss", f"the loss is {values['train/loss']:.3g}: a loss term grows without bound.", True))
+        for term, weight in self.weights.items():
+            value = values.get(f"train/{term}", 0.0)
+            if abs(value) * min(1.0, weight) > LOSS:  # a large weight is the recipe's choice, and no sign
+                found.append(("loss", f"the loss term {term} is {value:.3g}: it grows without bound.", True))
+                break
         return self._new(found)
 
     def evaluated(self, values: Mapping[str, float]) -> list[tuple[str, str, bool]]:

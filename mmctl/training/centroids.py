@@ -83,7 +83,7 @@ class Centroids(nn.Module):
         unit_e, unit_c: scale embeddings and centroids to length 1; None = as [centroids] says.
         """
         e, c = self.normalized(emb_BD, unit_e), self.centers(unit_c).to(emb_BD.dtype)
-        return e.square().sum(-1, keepdim=True) + c.square().sum(-1) - 2 * e @ c.T
+        return ops.pairwise_distance(e, c, "euclidean")
 
     def distance(self, emb_BD: Tensor, unit_e: bool | None = None, unit_c: bool | None = None) -> Tensor:
         """Distances BK for losses, squared or not; finite, and with a finite gradient, even at zero."""
@@ -94,11 +94,8 @@ class Centroids(nn.Module):
         return torch.linalg.vector_norm(difference, dim=-1)  # type: ignore[no-any-return]
 
     def membership(self, emb_BD: Tensor) -> Tensor:
-        """Eq. 6: 1 / sum_j (d_c / d_j)^2 = softmax_c(-log d_c^2), BK; never 0/0, and 0 for classes not seen yet."""
-        log = self.squared(emb_BD).clamp_min(EPS**2).log()
-        # Before any class is seen, all memberships are equal, not NaN.
-        hidden = ~self.seen_K & self.seen_K.any()
-        return torch.softmax((-log * self.seen_K.any()).masked_fill(hidden, -torch.inf), -1)
+        """Eq. 6, BK: never 0/0, and 0 for classes not seen yet."""
+        return ops.membership(self.squared(emb_BD), self.seen_K)
 
     @torch.no_grad()
     def update(self, emb_BD: Tensor, target_BK: Tensor, index_B: Tensor | None = None) -> None:

@@ -63,7 +63,8 @@ class Training:
         self.metrics = RunningMetrics(self.centroids.num_classes, self.device)
         weights = "raw" if self.ema is None else "ema"
         split = next((s for s in ("val", "test") if s in self.splits), next(iter(self.splits), ""))
-        self.alarms = Alarms(self.steps, f"{split}/{weights}/head/largest_class")
+        terms = {name: term.weight for name, term in self.slots.items()}
+        self.alarms = Alarms(self.steps, f"{split}/{weights}/head/largest_class", terms)
         self._attributes = unsaved.snapshot({**self.parts, **self.other_components})
 
     @property

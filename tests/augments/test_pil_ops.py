@@ -133,7 +133,7 @@ def test_the_whole_batch_at_once_is_pil_s_too(name: str) -> None:
         assert torch.equal(ours(name, x, value), each(name, x, value)), value
 
 
-def test_a_image_does_not_know_its_neighbours() -> None:
+def test_an_image_does_not_know_its_neighbours() -> None:
     x, *told = mixture(96, 3, 16, 16)
     out, order = done(x, *told), torch.from_numpy(np.random.default_rng(0).permutation(96))
     assert torch.equal(done(x[order], *(t[order] for t in told)), out[order])

@@ -98,7 +98,7 @@ def test_large_margin_with_raw_centroids_is_equation_3() -> None:
 
 @pytest.mark.parametrize("equation", [2, 3])
 def test_large_margin_as_it_is_printed(equation: int) -> None:
-    """Eq. 2 and 3 by the letter: a sum over the images, D not squared, centroids of raw embeddings."""
+    """Eq. 2 and 3 by the letter: D not squared, centroids of raw embeddings; their sum is B times our mean."""
     mean, out = 0.4 * randn(K, D), shown()
     labels = [0, 3, 1, 1, 2, 0]
     expected = 0.0
@@ -110,25 +110,25 @@ def test_large_margin_as_it_is_printed(equation: int) -> None:
             d.append(math.sqrt(sum((a - b / length) ** 2 for a, b in zip(e_hat, c, strict=True))))
         expected += d[y] - sum(d[j] for j in range(K) if j != y) / (K - 1)
     raw = centroids(mean, normalize_embeddings=False, normalize_centroids=False, distance="plain")
-    loss = LargeMargin(raw, normalize="both" if equation == 2 else "embeddings", reduction="sum")
+    loss = LargeMargin(raw, normalize="both" if equation == 2 else "embeddings")
     y = torch.eye(K, dtype=torch.float64)[labels]
-    assert loss(out, y).item() == pytest.approx(expected, rel=1e-12)
+    assert B * loss(out, y).item() == pytest.approx(expected, rel=1e-12)
     weight = torch.tensor([1.0, 0.0, 0.0, 0.5, 1.0, 0.0], dtype=torch.float64)
     rows = [loss(Output(*(t[[i]] for t in out)), y[[i]]).item() for i in range(B)]
-    assert loss(out, y, weight).item() == pytest.approx(rows[0] + 0.5 * rows[3] + rows[4])
+    assert B * loss(out, y, weight).item() == pytest.approx(rows[0] + 0.5 * rows[3] + rows[4])
     logits, emb = (t.requires_grad_() for t in shown())
     assert torch.autograd.gradcheck(lambda a, b: loss(Output(a, b), soft(), weight), (logits, emb))
 
 
 def test_center_loss_as_eq_1_is_printed() -> None:
-    """A sum of distances of raw embeddings; Wen et al. have half of their squares."""
+    """A sum of distances of raw embeddings, B times our mean; Wen et al. have half of their squares."""
     mean, out, labels = randn(K, D), shown(), [0, 3, 1, 1, 2, 0]
     pairs = [(e, mean[c].tolist()) for e, c in zip(out.emb.tolist(), labels, strict=True)]
     y = torch.eye(K, dtype=torch.float64)[labels]
     for distance, power in (("squared", 1.0), ("plain", 0.5)):
         raw = centroids(mean, normalize_embeddings=False, normalize_centroids=False, distance=distance)
         expected = 0.5 * sum(squared(e, c) ** power for e, c in pairs)
-        assert Center(raw, reduction="sum")(out, y).item() == pytest.approx(expected, rel=1e-12)
+        assert B * Center(raw)(out, y).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_raw_learned_centroids_are_refused() -> None:

@@ -93,13 +93,17 @@ def test_marginmix_is_algorithm_1(group: str, own: str | None, plain: bool) -> N
 
 
 def test_marginmix_printed_is_the_printed_equations() -> None:
-    """Eq. 1, 2, 6, 7, 8, 9 by the letter, with the options of the recipe."""
+    """Eq. 1, 2, 6, 7, 8, 9, 10 by the letter, with the options of the recipe."""
     table = tomllib.loads((REPO / "recipes" / "methods" / "marginmix_printed.toml").read_text())
-    sets = [f"{t}.{k}={json.dumps(v)}" for t in ("labeler", "centroids") for k, v in table[t].items()]
+    sets = [f"{t}.{k}={json.dumps(v)}" for t in ("method", "labeler", "centroids") for k, v in table[t].items()]
     sets += [f"loss.{slot}.{k}={json.dumps(v)}" for slot, of in table["loss"].items() for k, v in of.items()]
-    run = training("marginmix", *sets, "centroids.estimator=batch")  # eq. 1 alone
+    run = training("marginmix", *sets)
+    assert {k: run.slots[k].weight for k in ("margin", "margin_unlabeled")} == {
+        "margin": 1.0 * 64, "margin_unlabeled": 1.0 * 0.4 * 2 * 64,  # sums over the images of a step, as weights
+    }  # fmt: skip
     steps_of(run, 0, 5)
     batch = doubles(run, 5)
+    assert batch.draws["mix"]["lam"].min() < 0.5  # eq. 9
     labels = batch.y.argmax(-1).tolist()
     clean = run.model(batch.x[1], bn="batch").emb.tolist()
     cs = run.centroids.mean_KD.tolist()
@@ -123,8 +127,8 @@ def test_marginmix_printed_is_the_printed_equations() -> None:
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx(
         {
             "labeled": mean(entropies[:12]),
-            "margin": sum(losses[:12]),
-            "margin_unlabeled": sum(losses[12:]),
+            "margin": mean(losses[:12]),
+            "margin_unlabeled": mean(losses[12:]),
             "unlabeled": mean(entropies[12:]),
         },
         rel=1e-8,

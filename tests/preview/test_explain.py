@@ -102,12 +102,12 @@ def test_numbers_are_those_of_the_run() -> None:
 
 
 def test_options_that_differ_from_their_defaults_are_named() -> None:
-    sets = ["loss.margin.normalize=both", "loss.margin_unlabeled.reduction=sum", "labeler.sharpening=printed"]
+    sets = ["loss.margin.normalize=both", "loss.margin_unlabeled.normalize=embeddings", "labeler.sharpening=printed"]
     sets += ["centroids.distance=plain", "centroids.normalize_embeddings=false"]
     lines = [*explanation_lines(explain(load(REPO / "recipes" / "digits.toml", sets)))]
     text = "\n".join(line for _, line in lines)
     assert 'margin: large_margin (normalize = "both"), weight 1' in text
-    assert 'margin_unlabeled: large_margin (reduction = "sum"), weight 1' in text
+    assert 'margin_unlabeled: large_margin (normalize = "embeddings"), weight 1' in text
     assert 'fuzzy (sharpening = "printed"): ' in text
     assert '(normalize_embeddings = false, distance = "plain")' in text
     assert "unlabeled: brier, weight 10" in text

@@ -13,7 +13,7 @@ SERIES = "test/ema/head/largest_class"
 
 
 def alarms() -> Alarms:
-    return Alarms(300, SERIES)
+    return Alarms(300, SERIES, {"labeled": 1.0, "margin": 64.0, "margin_unlabeled": 0.1, "off": 0.0})
 
 
 def margins(ratio: float, margin: float = -1.0) -> dict[str, float]:
@@ -33,9 +33,13 @@ def kinds(found: list[tuple[str, str, bool]]) -> list[str]:
         (101, margins(9.0, margin=0.1), []),  # the labelled margin is not satisfied at all
         (1, {"train/centroid_cosine": 0.991}, ["centroids"]),
         (1, {"train/centroid_cosine": 0.99}, []),
-        (1, {"train/loss": 100.5}, ["loss"]),
-        (1, {"train/loss": -100.5}, ["loss"]),
-        (1, {"train/loss": 100.0}, []),
+        (1, {"train/labeled": 100.5}, ["loss"]),
+        (1, {"train/labeled": -100.5}, ["loss"]),
+        (1, {"train/labeled": 100.0}, []),
+        (1, {"train/loss": 6400.0, "train/margin": 100.0}, []),  # the weight is large, not the term
+        (1, {"train/margin": 100.5}, ["loss"]),
+        (1, {"train/margin_unlabeled": 1000.5}, ["loss"]),
+        (1, {"train/margin_unlabeled": 999.0, "train/off": 1e9}, []),
         (1, {}, []),
     ],
 )
@@ -45,18 +49,19 @@ def test_thresholds_of_points(step: int, values: dict[str, float], expected: lis
 
 def test_which_alarms_are_a_collapse() -> None:
     made = alarms()
-    found = made.point(200, margins(2.0) | {"train/centroid_cosine": 1.0, "train/loss": 1e9})
+    found = made.point(200, margins(2.0) | {"train/centroid_cosine": 1.0, "train/labeled": 1e9})
     assert [(kind, collapsed) for kind, _, collapsed in found] == [
         ("runaway", False), ("centroids", True), ("loss", True),
     ]  # fmt: skip
     assert all(text.endswith(".") for _, text, _ in found)
+    assert found[-1][1].startswith("the loss term labeled is 1e+09: ")
 
 
 def test_each_alarm_sounds_once() -> None:
     made = alarms()
     assert kinds(made.point(200, margins(2.0))) == ["runaway"]
     assert made.point(201, margins(2.0)) == []
-    assert kinds(made.point(202, margins(2.0) | {"train/loss": 200.0})) == ["loss"]
+    assert kinds(made.point(202, {"train/labeled": 200.0, "train/margin": 200.0})) == ["loss"]
 
 
 def test_collapse_needs_three_evaluations_in_a_row() -> None:
