@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.paths import REPO
-
 PLUGIN = '''
 from typing import Annotated
 
@@ -245,34 +243,6 @@ def test_debug_lets_the_traceback_through(mm: Any, monkeypatch: pytest.MonkeyPat
     with pytest.raises(Exception, match="ZeroDivisionError") as error:
         mm("plugins", "show", "boom")
     assert isinstance(error.value.__cause__, ZeroDivisionError)
-
-
-def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from mmctl.registry.index import Index
-
-    monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(REPO / "plugins"))
-    index = Index()
-    entry = index.find("augment", "paper_texture")
-    assert index.shape(entry).supplied == ()
-    paper = index.load(entry)(strength=0.5, grain=3)
-    x = torch.full((4, 3, 16, 20), 128, dtype=torch.uint8)
-    draws = {k: torch.from_numpy(v) for k, v in paper.draw(np.random.default_rng(1), 4).items()}
-    assert {len(v) for v in draws.values()} == {4}
-    draws["strength"] = torch.tensor([0.3, 0.1, 0.5, 0.2])
-    y = paper.apply(x, **draws)
-    assert (y.dtype, y.shape) == (torch.uint8, x.shape)
-    assert torch.equal(y, paper.apply(x, **draws))
-    assert torch.equal(y[2:], paper.apply(x[2:], **{k: v[2:] for k, v in draws.items()}))  # each sample by itself
-    assert torch.equal(y[:, 0], y[:, 1])  # the paper is grey
-    spread = y.float().std((1, 2, 3))
-    assert torch.equal(spread.argsort(), draws["strength"].argsort())
-    assert (y.float().mean() - 128).abs() < 2
-    draws["strength"] = torch.zeros(4)
-    assert torch.equal(paper.apply(x, **draws), x)
-    done = mm("plugins", "show", "paper_texture")
-    assert "Largest strength of the grain" in done.out
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
