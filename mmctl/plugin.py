@@ -282,7 +282,10 @@ class Method(Protocol):
 
 
 class Launcher(Protocol):
-    """class(*, ...): starts `mmctl exec RUN_DIR`, for example in a queue of a cluster."""
+    """class(*, ...): starts `mmctl exec RUN_DIR`, for example in a queue of a cluster.
+
+    `--jobs N` sets its parameter `slots`; without such a parameter, --jobs is refused.
+    """
 
     def start(self, run_dirs: list[Path]) -> list[str]:
         """Start the runs; returns one id for each."""

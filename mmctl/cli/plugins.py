@@ -1,4 +1,4 @@
-"""`mmctl plugins`: list all components, explain one with its parameters, and make a new one."""
+"""`mmctl plugins`: list all components, explain one with its parameters, make a new one, test some."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmctl.registry.index import Index
     from mmctl.registry.sources import Entry
 
-group = typer.Typer(help="List, explain and make components.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(help="List, explain, make and test components.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def add(app: typer.Typer) -> None:
@@ -185,7 +185,7 @@ def check(
     ),
     kind: Kind = None,
     sets: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Value of a parameter to try; root=DIR is the folder of a data set."
+        [], "--set", metavar="KEY=VALUE", help="Value of a parameter to try; root=DIR: folder of a data set."
     ),
     as_json: Json = False,
 ) -> None:

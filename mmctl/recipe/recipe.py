@@ -187,13 +187,13 @@ def load(
     return _recipe(path, tuple(sets), index or Index(), merge_sets(read_layers(path, done), sets), done)
 
 
-def from_data(data: Mapping[str, Any], name: str) -> Recipe:
+def from_data(data: Mapping[str, Any], name: str, index: Index | None = None) -> Recipe:
     """A checked recipe from data in memory; name: its default name, also in messages."""
     import tomli_w
 
     layers = Layers(Source(name, tomli_w.dumps(data), dict(data), {}))
     layers.merge(data, lambda at: Origin(name, 0))
-    return _recipe(Path(name), (), Index(), layers)
+    return _recipe(Path(name), (), index or Index(), layers)
 
 
 def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]]) -> Recipe:

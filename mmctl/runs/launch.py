@@ -12,13 +12,15 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from mmctl.errors import MmctlError, PartFailed, PluginError, Stopped
+from mmctl.errors import MmctlError, PartFailed, PluginError, Stopped, UserError
 from mmctl.plugin import Launcher, available_cores
 from mmctl.recipe.recipe import Recipe, load_stored
+from mmctl.registry.parameters import parameters
 from mmctl.run_folder import journal, lease, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_scores, last_state, states
 from mmctl.run_folder.upgrade import upgrade_recipe
+from mmctl.runs import promises
 from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of, threads_of
@@ -61,16 +63,22 @@ def launch(
 
 
 def build_launcher(recipes: Sequence[Recipe], jobs: int) -> Launcher:
-    """The launcher of the first recipe, with as many parallel runs as are wanted, or as the machine can do."""
-    sets: list[str] = []
-    own = recipes[0].data["launcher"]
-    if own["name"] == "mmctl:local":
-        sets += [f"launcher.slots={jobs}"] if jobs else []
-        if not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
-            # Several runs in one process only make better use of a GPU.
-            sets += ["launcher.pack=1"] if "pack" not in own else []
-            sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []
-    return recipes[0].with_sets(sets).build("launcher")  # type: ignore[no-any-return]
+    """The launcher of the first recipe, with as many parallel runs as are wanted, or as the machine can do.
+
+    Raises PluginError if it is no launcher, and UserError for `jobs` if it has no parameter `slots`.
+    """
+    own, who = recipes[0].data["launcher"], recipes[0].who("launcher")
+    shape = recipes[0].resolved.parts["launcher", None].shape
+    if jobs and not any(row.name == "slots" for row in parameters(shape.model)):
+        raise UserError(f"--jobs: the {who} has no parameter slots: leave --jobs out.")
+    sets = [f"launcher.slots={jobs}"] if jobs else []
+    if own["name"] == "mmctl:local" and not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
+        # Several runs in one process only make better use of a GPU.
+        sets += ["launcher.pack=1"] if "pack" not in own else []
+        sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []
+    launcher = recipes[0].with_sets(sets).build("launcher")
+    promises.check_launcher(who, launcher)
+    return launcher  # type: ignore[no-any-return]
 
 
 def _stored_recipes(folders: Sequence[Path]) -> list[Recipe]:

@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmctl.errors import DataError
 from mmctl.runs.promises import check_augmented, check_draws, has_methods
-from mmctl.testing.contract import Broken, Contract, equal, fake_gpu, generators_untouched
+from mmctl.testing.contract import Broken, Contract, Size, equal, fake_gpu, generators_untouched
 
 
 class AugmentContract(Contract):
     """uint8 in and out of the same shape; all randomness comes from `draw`; each image for itself."""
 
     kind = "augment"
-    sizes: tuple[tuple[int, int, int], ...] = ((1, 8, 8), (1, 32, 32), (3, 32, 32), (3, 48, 40))
+    sizes: tuple[Size, ...] = ((1, 8, 8), (1, 32, 32), (3, 32, 32), (3, 48, 40))
     """C, H, W of the images to try; a size that the component refuses with DataError is skipped."""
 
-    def augment(self, table: Mapping[str, Any], size: tuple[int, int, int], device: Any = None) -> Any:
+    def augment(self, table: Mapping[str, Any], size: Size, device: Any = None) -> Any:
         """The augmentation for images of a size."""
         C, H, W = size
         others = self.others(size)
@@ -32,23 +31,13 @@ class AugmentContract(Contract):
         has_methods(self.who, "augment", made)
         return made
 
-    def others(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def others(self, size: Size) -> dict[str, Any]:
         """Policies that are built before it, for a component that names `augments`."""
         return {}
 
-    def each(self) -> Iterator[tuple[tuple[int, int, int], Mapping[str, Any], Any]]:
+    def each(self) -> Iterator[tuple[Size, Mapping[str, Any], Any]]:
         """Every size and table with its augmentation."""
-        found = False
-        for size in self.sizes:
-            for table in self.params:
-                try:
-                    part = self.augment(table, size)
-                except DataError:
-                    continue
-                found = True
-                yield size, table, part
-        if not found:
-            raise self.broken(f"refuses all of the sizes {self.sizes}", "Set `sizes` to sizes that it takes.")
+        return self.of_sizes(self.sizes, self.augment)
 
     def test_images(self) -> None:
         """uint8 of the same shape, and the images that are given stay as they are."""
@@ -130,10 +119,10 @@ def on_cpu(drawn: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in drawn.items()}
 
 
-def photos(n: int, size: tuple[int, int, int]) -> Tensor:
+def photos(n: int, size: Size) -> Tensor:
     """Random images with all values from 0 to 255."""
     return torch.randint(0, 256, (n, *size), generator=torch.Generator().manual_seed(7)).to(torch.uint8)
 
 
-def _white(n: int, size: tuple[int, int, int]) -> Tensor:
+def _white(n: int, size: Size) -> Tensor:
     return torch.full((n, *size), 255, dtype=torch.uint8)

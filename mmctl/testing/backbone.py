@@ -11,17 +11,17 @@ from torch import Tensor
 
 from mmctl.errors import DataError
 from mmctl.runs.promises import check_embedding, has_methods
-from mmctl.testing.contract import Broken, Contract, equal, fake_gpu, keyed
+from mmctl.testing.contract import Broken, Contract, Size, equal, fake_gpu, keyed
 
 
 class BackboneContract(Contract):
     """Images in, an embedding of size embed_dim out; every weight learns; a checkpoint keeps everything."""
 
     kind = "backbone"
-    sizes: tuple[tuple[int, int, int], ...] = ((1, 32, 32), (3, 32, 32))
+    sizes: tuple[Size, ...] = ((1, 32, 32), (3, 32, 32))
     """C, H, W of the images to try; a size that the component refuses with DataError is skipped."""
 
-    def backbone(self, table: Mapping[str, Any], size: tuple[int, int, int]) -> Any:
+    def backbone(self, table: Mapping[str, Any], size: Size) -> Any:
         """The backbone for images of a size, always with the same initial weights."""
         C, H, W = size
         with keyed(0):
@@ -29,19 +29,9 @@ class BackboneContract(Contract):
         has_methods(self.who, "backbone", made)
         return made
 
-    def each(self) -> Iterator[tuple[tuple[int, int, int], Mapping[str, Any], Any]]:
+    def each(self) -> Iterator[tuple[Size, Mapping[str, Any], Any]]:
         """Every size and table with its backbone."""
-        found = False
-        for size in self.sizes:
-            for table in self.params:
-                try:
-                    part = self.backbone(table, size)
-                except DataError:
-                    continue
-                found = True
-                yield size, table, part
-        if not found:
-            raise self.broken(f"refuses all of the sizes {self.sizes}", "Set `sizes` to sizes that it takes.")
+        return self.of_sizes(self.sizes, self.backbone)
 
     def test_embedding(self) -> None:
         """A float embedding B x embed_dim, finite, in training and in evaluation; mean and std fit the channels."""
@@ -135,7 +125,7 @@ class BackboneContract(Contract):
                 break
 
 
-def images(B: int, size: tuple[int, int, int]) -> Tensor:
+def images(B: int, size: Size) -> Tensor:
     """Normalised images as a network gets them: float32, channels last."""
     made = torch.randn(B, *size, generator=torch.Generator().manual_seed(B))
     return made.to(memory_format=torch.channels_last)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmctl import project
 from mmctl.errors import MmctlError
 from mmctl.registry.index import Index
 from mmctl.registry.sources import Entry
@@ -40,9 +40,10 @@ class Promise(NamedTuple):
 def contract_of(entry: Entry, index: Index, table: Mapping[str, Any]) -> type[Contract]:
     """The contract of a component in the index; table: parameters to try, and `root` of a data set."""
     given: dict[str, Any] = {"component": entry.qualified, "index": index}
-    if entry.kind == "dataset" and "root" in table:
-        given["root"] = Path(table["root"]).expanduser()
-    own = {key: value for key, value in table.items() if entry.kind != "dataset" or key != "root"}
+    own = dict(table)
+    if entry.kind == "dataset":  # as a run finds it: the folder that is given, else data/NAME
+        root = own.pop("root", None)
+        given["root"] = project.data_root(None if root is None else str(root), entry.name)
     return type("Checked", (CONTRACTS[entry.kind],), given | ({"params": (own,)} if own else {}))
 
 

@@ -7,7 +7,7 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmctl.errors import PluginError
+from mmctl.errors import DataError, PluginError
 from mmctl.registry.index import Index
 from mmctl.registry.parameters import Shape, check_table, parameters, shape, values
 from mmctl.registry.sources import Entry, marks
 from mmctl.text import dotted
+
+Size = tuple[int, int, int]
+"""C, H, W of images."""
 
 
 class Broken(AssertionError):
@@ -76,6 +79,22 @@ class Contract:
             raise PluginError(f"{self.who}: " + "; ".join(f"{dotted(at)}: {text}" for at, text in faults))
         supplied = {name: value for name, value in known.items() if name in arguments.supplied}
         return component(**supplied, **values(checked))
+
+    def of_sizes(
+        self, sizes: Sequence[Size], make: Callable[[Mapping[str, Any], Size], Any]
+    ) -> Iterator[tuple[Size, Mapping[str, Any], Any]]:
+        """Every size and table with what `make` builds of them, without the sizes that it refuses with DataError."""
+        found = False
+        for size in sizes:
+            for table in self.params:
+                try:
+                    part = make(table, size)
+                except DataError:
+                    continue
+                found = True
+                yield size, table, part
+        if not found:
+            raise self.broken(f"refuses all of the sizes {sizes}", "Set `sizes` to sizes that it takes.")
 
     def broken(self, found: str, fix: str) -> Broken:
         """The error for a broken promise."""

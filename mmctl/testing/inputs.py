@@ -13,7 +13,7 @@ from mmctl.training.centroids import Centroids
 D = 6
 U = 12
 LABELED = 8
-UNLABELED = 24
+UNLABELED = 24  # at least U: the images of a batch differ
 
 
 def _random(*shape: int, seed: int) -> torch.Tensor:

@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-
-from helpers.paths import REPO
 
 PLUGIN = '''
 from typing import Annotated
@@ -171,6 +170,74 @@ def test_no_component_shows_a_bound_of_one_type_as_that_of_another() -> None:
     assert unions > 10
 
 
+METHOD = '''
+from torch import nn
+
+from mmctl.plugin import LossTerm, StepOutput, method
+
+
+@method("far")
+class Far(nn.Module):
+    """Cross-entropy alone."""
+
+    slots = {"labeled": LossTerm("soft_cross_entropy")}
+    views = {"x": ("weak",)}
+    default_labeler = None
+
+    def __init__(self, model, losses):
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def step(self, batch):
+        return StepOutput({"labeled": self.losses.labeled(self.model(batch.x[0], bn="update"), batch.y)})
+'''
+
+DATASET = '''
+import numpy as np
+
+from mmctl.plugin import Images, dataset
+
+
+@dataset("stored")
+def stored(root):
+    """One array in a file."""
+    x = np.load(root / "x.npy")
+    y, ids = np.arange(30) % 2, [str(n) for n in range(30)]
+    parts = {"train": slice(20), "test": slice(20, 30)}
+    return {name: Images.of(x[at], y[at], ("a", "b"), ids[at]) for name, at in parts.items()}
+'''
+
+
+def test_check_a_file_of_another_folder(mm: Any, tmp_path: Path) -> None:
+    """Its contract uses the component of the file: for a method, in a recipe of its own."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "far.py").write_text(METHOD)
+    done = mm("plugins", "check", "far/far.py")
+    assert (done.code, done.err) == (0, ""), done.out
+    assert done.out.startswith("method plugins:far  (far/far.py:7)\n")
+    assert "BROKEN" not in done.out
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "far.py").write_text(METHOD.replace("super().__init__()", "super().__init__(); 1 / 0"))
+    done = mm("plugins", "check", "wrong/far.py")
+    assert done.code == 2
+    assert "cannot be built: ZeroDivisionError" in done.out
+    assert mm("plugins", "check", "far/near.py").err == "mmctl: far/near.py: there is no such file.\n"
+
+
+def test_check_a_data_set_where_a_run_finds_it(mm: Any, tmp_path: Path) -> None:
+    (tmp_path / "plugins" / "stored.py").write_text(DATASET)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
+    for folder in ("data/stored", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        np.save(tmp_path / folder / "x.npy", pixels)
+    assert mm("plugins", "check", "stored").code == 0
+    (tmp_path / "data" / "stored" / "x.npy").unlink()
+    done = mm("plugins", "check", "stored")
+    assert done.code == 2
+    assert f"{tmp_path}/data/stored/x.npy" in done.out
+    assert mm("plugins", "check", "stored", "--set", "root=elsewhere").code == 0
+
+
 def test_debug_prints_the_traceback(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = mm("plugins", "show", "boom")
     monkeypatch.setenv("MMCTL_DEBUG", "1")
@@ -181,35 +248,6 @@ def test_debug_prints_the_traceback(mm: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert 'boom.py", line 2' in traceback
     assert "\nZeroDivisionError: division by zero\n" in traceback
     assert "\nmmctl.errors.PluginError: " in traceback, "what it led to"
-
-
-def test_the_example_plugin(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-    import torch
-
-    from mmctl.registry.index import Index
-
-    monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(REPO / "plugins"))
-    index = Index()
-    entry = index.find("augment", "paper_texture")
-    assert index.shape(entry).supplied == ()
-    paper = index.load(entry)(strength=0.5, grain=3)
-    x = torch.full((4, 3, 16, 20), 128, dtype=torch.uint8)
-    draws = {k: torch.from_numpy(v) for k, v in paper.draw(np.random.default_rng(1), 4).items()}
-    assert {len(v) for v in draws.values()} == {4}
-    draws["strength"] = torch.tensor([0.3, 0.1, 0.5, 0.2])
-    y = paper.apply(x, **draws)
-    assert (y.dtype, y.shape) == (torch.uint8, x.shape)
-    assert torch.equal(y, paper.apply(x, **draws))
-    assert torch.equal(y[2:], paper.apply(x[2:], **{k: v[2:] for k, v in draws.items()}))  # each sample by itself
-    assert torch.equal(y[:, 0], y[:, 1])  # the paper is grey
-    spread = y.float().std((1, 2, 3))
-    assert torch.equal(spread.argsort(), draws["strength"].argsort())
-    assert (y.float().mean() - 128).abs() < 2
-    draws["strength"] = torch.zeros(4)
-    assert torch.equal(paper.apply(x, **draws), x)
-    done = mm("plugins", "show", "paper_texture")
-    assert "Largest strength of the grain" in done.out
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])

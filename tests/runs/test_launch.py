@@ -17,6 +17,7 @@ from mmctl.plugin import available_cores
 from mmctl.run_folder import journal, lease
 from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_state, read_record
+from mmctl.runs.launch import build_launcher
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS
 
@@ -193,6 +194,17 @@ def test_a_launcher_that_gives_no_state_is_one_error(says: str, words_: str, mm:
     assert "bug" not in done.err
     assert "job-1" in (folders(tmp_path)[0] / "cancelled").read_text()
     assert folders(tmp_path)[1].name in done.err
+
+
+def test_jobs_are_the_slots_of_any_launcher_or_refused(mm: Mm, tmp_path: Path) -> None:
+    recipe = tiny_project.recipe("supervised", 'launcher={name="scripted", ends=[], slots=2}')
+    assert [build_launcher([recipe], jobs).limits().slots for jobs in (0, 1, 3)] == [2, 1, 3]
+    text = LAUNCHER.replace("slots", "places")
+    (tmp_path / "plugins" / "placed.py").write_text(text.replace('"scripted"', '"placed"'))
+    done = mm("run", "tiny.toml", "--seeds", "0-1", "--jobs", "3", "--set", 'launcher={name="placed", ends=[]}')
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "mmctl: --jobs: the launcher plugins:placed has no parameter slots: leave --jobs out.\n"
+    assert folders(tmp_path) == []
 
 
 @pytest.mark.parametrize(("end", "state"), [("interrupted", "interrupted"), ("failed", "failed"), ("nc", "completed")])

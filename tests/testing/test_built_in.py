@@ -18,7 +18,13 @@ QUICK = {"small", "digits", "mixmatch", "fixmatch"}
 """Of the kinds whose contract takes seconds, what the default tier tries."""
 ELSEWHERE = {"ferplus": "needs files: tests/datasets", "ctaugment_probe": "needs a policy: tests/augments"}
 PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
-    "fuzzy": ({}, {"temperature": 1.0}, {"sharpening": "printed"}, {"prior": "running"}, {"align": "uniform", "window": 3}),
+    "fuzzy": (
+        {},
+        {"temperature": 1.0},
+        {"sharpening": "printed"},
+        {"prior": "running"},
+        {"align": "uniform", "window": 3},
+    ),
     "threshold": ({"tau": 0.4}, {"tau": 0.4, "target": "soft", "align": "train_prior"}),
     "flex": ({"tau": 0.4}, {"tau": 0.4, "warmup": False}),
     "soft": ({}, {"align": "none"}),

@@ -13,11 +13,12 @@ import torch
 
 from helpers import tiny_project
 from mmctl import project
-from mmctl.errors import DataError, UserError
+from mmctl.errors import DataError, PluginError, UserError
 from mmctl.recipe.recipe import load
 from mmctl.registry.index import Index
 from mmctl.runs.build import read_data, try_one_step
-from mmctl.testing.check import CONTRACTS, contract_of, promises
+from mmctl.runs.launch import build_launcher
+from mmctl.testing.check import contract_of, promises
 
 HEAD = """
 import numpy as np
@@ -26,6 +27,8 @@ from torch import nn
 from torch.nn import functional as F
 from mmctl import ops
 from mmctl.plugin import *
+
+CALLS = []
 """
 
 LABELER = (
@@ -73,7 +76,8 @@ LABELERS = [
     ("device", "p = p * torch.ones(p.shape[1]); " + GOOD, "wrong device", False),
     ("shuffled", "p = p.flip(0); " + GOOD, "mixes up the rows", False),
     ("batch mean", "p = p / p.mean(0); p = p / p.sum(-1, keepdim=True); " + GOOD, "over two processes", False),
-    ("log", "p = p.log(); p = p / p.sum(-1, keepdim=True); " + GOOD, "", None),
+    ("global", "CALLS.append(1); p = p.roll(len(CALLS) % 2, -1); " + GOOD, "other labels at each call", False),
+    ("log", "p = p.log(); p = p / p.sum(-1, keepdim=True); " + GOOD, "NaN or infinite", None),
 ]
 
 LOSS = (
@@ -101,7 +105,12 @@ LOSSES = [
     ("nan", "return (loss_B * weight_B).mean() * torch.nan", "returns nan", True),
     ("no weight", "return ops.global_mean(loss_B)", "with weights of 0.5", False),
     ("divides", "return (loss_B * weight_B).sum() / weight_B.sum()", "weights of 0.5", False),
-    ("log of softmax", "return ops.global_mean(-(target_BK * out.probs.log()).sum(-1) * weight_B)", "", False),
+    (
+        "log of softmax",
+        "return ops.global_mean(-(target_BK * out.probs.log()).sum(-1) * weight_B)",
+        "returns nan",
+        False,
+    ),
     ("in place", "out.logits.data.mul_(2); return ops.global_mean(loss_B * weight_B)", "changes the logits", True),
     (
         "counter",
@@ -118,6 +127,12 @@ LOSSES = [
     ),
     ("part detached", "return ops.global_mean((loss_B * loss_B.detach()) * weight_B)", "wrong gradient", False),
     ("own mean", "return (loss_B * weight_B).mean()", "ranks", False),
+    (
+        "root of 0",
+        "return ops.global_mean((loss_B + out.emb.square().sum(-1).sqrt()) * weight_B)",
+        "gradient at distance 0",
+        False,
+    ),
 ]
 
 AUGMENT = (
@@ -149,6 +164,7 @@ AUGMENTS = [
     ("not a dict", "return rng.random(n)", "return x.clone()", "from draw", True),
     ("length", "return {'a': rng.random(n + 1)}", "return x.clone()", "draws a as float64", True),
     ("scalar", "return {'a': 3}", "return x.clone()", "draws a as a int", True),
+    ("counter in apply", FLIP, "self.calls += 1; return x + self.calls", "a checkpoint does not keep", False),
     ("neighbours", FLIP, "return x.flip(0)", "depending on its neighbours", False),
     (
         "counter",
@@ -185,8 +201,8 @@ class Mine(nn.Module):
 '''
 )
 BACKBONES = [
-    ("shape", "", "return y[:, :3]", "", True),
-    ("tuple", "", "return y, y", "", True),
+    ("shape", "", "return y[:, :3]", "must give float [", True),
+    ("tuple", "", "return y, y", "gives a tuple", True),
     ("no embed_dim", "del self.embed_dim", "return y", "embed_dim", True),
     ("float embed_dim", "self.embed_dim = 4.0", "return y", "embed_dim", True),
     ("detached", "", "return y.detach()", "without gradient", True),
@@ -194,9 +210,17 @@ BACKBONES = [
     ("unused", "self.other = nn.Linear(2, 2)", "return y", "gives the parameter other.weight no gradient", False),
     ("random", "", "return y + torch.randn_like(y)", "random in eval mode", False),
     ("mixes", "", "return y - y.mean(0)", "mixes the images", False),
-    ("counter", "self.n = 0", "self.n += 1; return y * self.n", "", False),
+    ("counter", "self.n = 0", "self.n += 1; return y * self.n", "a checkpoint does not keep", False),
+    ("weights", "CALLS.append(1); self.conv.weight.data *= len(CALLS)", "return y", "other initial weights", False),
+    (
+        "float32",
+        "",
+        "return y.index_add(0, torch.arange(len(y)), torch.zeros(len(y), 4))",
+        "raises RuntimeError",
+        False,
+    ),
     ("plain tensor", "self.scale = torch.ones(4)", "return y * self.scale", "register_buffer", False),
-    ("item", "", "return y * (1 if y.sum().item() > 0 else 2)", "", False),
+    ("item", "", "return y * (1 if y.sum().item() > 0 else 2)", "reads a value", False),
     ("mean", "self.mean = self.std = (0.5, 0.5, 0.5)", "return y", "for 1 channels", False),
 ]
 
@@ -239,6 +263,17 @@ DATASETS = [
         "no distribution",
     ),
 ]
+MISLEADING = [
+    ("order", "CALLS.append(1); x = np.roll(x, len(CALLS), 0)", "gives other images or another order of train"),
+    (
+        "fingerprint",
+        "return {'train': Images(x, y, classes, ids, 'f'), 'test': Images(x[:9], y[:9], classes, ids[:9], 'f')}",
+        "one fingerprint for different images",
+    ),
+    ("class", "y = np.minimum(y, 1)", "has no training image of c"),
+    ("0 and 1", "x = x % 2", "values 0 and 1 only"),
+]
+"""What a run does not refuse."""
 
 METHOD = (
     HEAD
@@ -280,9 +315,63 @@ METHODS = [
     ("pseudo-labels", "", "return StepOutput({'labeled': loss}, pseudo_labels=batch.y)", "pseudo_labels", True),
     ("bn word", "", "self.model(batch.x[0], bn='train'); return StepOutput({'labeled': loss})", "bn = 'train'", True),
     ("bn groups", "", "self.model.branches(*batch.u, bn='update', bn_groups='all')", "bn_groups = 'all'", True),
+    ("no effect", "", "return StepOutput({'labeled': loss * 0})", "does not change the network", False),
     ("counter", "", "self.calls += 1; return StepOutput({'labeled': loss * self.calls})", "does not continue", False),
     ("item", "", "return StepOutput({'labeled': loss * (loss.item() * 0 + 1)})", "reads a value", False),
 ]  # fmt: skip
+
+LAUNCHER = (
+    HEAD
+    + '''
+@launcher("mine")
+class Mine:
+    """Mine."""
+
+    def start(self, run_dirs):
+        return [folder.name for folder in run_dirs]
+
+    def states(self, ids):
+        return dict.fromkeys(ids, "completed")
+
+    def cancel(self, ids): ...
+
+    def limits(self):
+        return Limits(1)
+
+    {body}
+'''
+)
+LAUNCHERS = [
+    ("no limits", "limits = None", "has no method limits", True),
+    ("number", "limits = lambda self: 2", "returns 2 from limits", True),
+    ("no slots", "limits = lambda self: Limits(0)", "returns Limits(slots=0, minutes=None) from limits", True),
+    ("raises", "limits = lambda self: 1 / 0", "raises ZeroDivisionError in limits", True),
+    ("fewer ids", "start = lambda self, run_dirs: ['a']", "returns the ids ['a'] for 2 runs", False),
+    ("one id", "start = lambda self, run_dirs: ['a', 'a']", "returns the ids ['a', 'a'] for 2 runs", False),
+    ("unknown state", "states = lambda self, ids: dict.fromkeys(ids, 'PENDING')", "returns the states {", False),
+    ("no state", "states = lambda self, ids: {}", "returns the states {}", False),
+    ("other than the folder", "", "says completed of a run whose folder says", False),
+    ("cancelled", "", "says ['completed', 'completed'] of cancelled runs", False),
+    (
+        "no end",
+        "states = lambda self, ids: dict.fromkeys(ids, 'running')",
+        "has not ended two short runs in 1 s",
+        False,
+    ),
+]
+
+SIGNATURES = [
+    ("no docstring", '"""Mine."""', '""', "has no docstring"),
+    ("no meaning", "def __init__(self)", "def __init__(self, *, m: float = 1.0)", "does not explain its parameter m"),
+    ("no type", "def __init__(self)", "def __init__(self, *, m=1.0)", "parameter m has no type"),
+    (
+        "supplied",
+        "def __init__(self)",
+        "def __init__(self, classes)",
+        "classes is before the *, but mmctl supplies only",
+    ),
+    ("draws at import", "CALLS = []", "CALLS = [torch.rand(1)]", "draws random numbers while its file is imported"),
+]
 
 
 def written(text: str) -> Path:
@@ -299,6 +388,8 @@ def broken(kind: str) -> list[str]:
     contract: Any = contract_of(index.find(kind, "mine"), index, {})
     if kind in ("augment", "backbone"):
         contract.sizes = ((1, 8, 8),)
+    if kind == "launcher":
+        contract.seconds = 1
     return [p.broken for p in promises(contract) if p.broken]
 
 
@@ -390,5 +481,31 @@ def test_a_labeler_that_masks_is_refused_by_a_method_that_mixes() -> None:
         before_a_run("labeler.name=plugins:mine", method="mixmatch")
 
 
-def test_every_kind_but_the_launcher_has_mistakes() -> None:
-    assert set(CONTRACTS) == {"labeler", "loss", "augment", "backbone", "dataset", "method", "launcher"}
+@pytest.mark.parametrize(("name", "body", "words"), MISLEADING, ids=ids(MISLEADING))
+def test_dataset_that_misleads(name: str, body: str, words: str) -> None:
+    end = "return {'train': Images.of(x, y, classes, ids), 'test': test}"
+    written(DATASET.format(body=body if "return" in body else f"{body}; {end}"))
+    found = broken("dataset")
+    assert any(words in line for line in found), found
+    assert all(line.startswith("dataset plugins:mine ") for line in found)
+
+
+@pytest.mark.parametrize(("name", "body", "words", "before"), LAUNCHERS, ids=ids(LAUNCHERS))
+def test_launcher(name: str, body: str, words: str, before: bool) -> None:
+    written(LAUNCHER.format(body=body))
+    found = broken("launcher")
+    assert any(line.startswith("launcher plugins:mine ") and words in line for line in found), found
+    if before:
+        recipe = tiny_project.recipe("supervised", "launcher.name=plugins:mine")
+        with pytest.raises(PluginError) as error:
+            build_launcher([recipe], 0)
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "old", "new", "words"), SIGNATURES, ids=ids(SIGNATURES))
+def test_signature(name: str, old: str, new: str, words: str) -> None:
+    text = LOSS.format(body="return ops.global_mean(loss_B * weight_B)")
+    assert old in text
+    written(text.replace(old, new))
+    found = broken("loss")
+    assert any(line.startswith("loss plugins:mine ") and words in line for line in found), found
