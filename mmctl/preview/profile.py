@@ -160,11 +160,10 @@ def profile_steps(recipe: Recipe, steps: int, folder: Path) -> Path:
 def run_steps(run: Training, steps: int, timer: PartTimer | None = None) -> None:
     """Train for `steps` steps; after the recipe's last step the plan of its first one is used again."""
     for _ in range(steps):
-        run.refit()
-        staged = run.staged(run.step % run.steps)
         with timer.part(PARTS[-1]) if timer else nullcontext():
-            device_step(run, staged)
-        run.step += 1
+            run.refit()
+            device_step(run, run.staged(run.step % run.steps))
+            run.step += 1
 
 
 def write_trace(run: Training, timer: PartTimer, path: Path) -> Path:
