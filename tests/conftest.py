@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from helpers.command import Result
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores, and waiting threads of OpenMP burn them
 
 pytest.register_assert_rewrite(
     "helpers.method_checks", "helpers.method_steps", "helpers.processes", "helpers.run_helpers"
