@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mmctl.plugin import available_cores
+from mmctl.cores import available_cores
 
 PACKAGES = ("mmctl", "torch", "timm", "numpy", "safetensors", "scikit-learn")
 SECRET = re.compile(r"(token|secret|password|passwd|api_?key)", re.IGNORECASE)

@@ -21,13 +21,12 @@ Batch sizes in a recipe and in draw() are those of the global batch, over all pr
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
+from mmctl.cores import available_cores
 from mmctl.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -104,21 +103,6 @@ def _mark(kind: str) -> Callable[[str], Callable[[Component], Component]]:
 
 
 backbone, dataset, augment, labeler, loss, method, launcher = map(_mark, KINDS)
-
-
-_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-
-
-def available_cores() -> int:
-    """Number of CPU cores that this process may use, also by the limit of its container (`docker run --cpus 4`).
-
-    A launcher's default number of parallel runs on a CPU.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no container, or one without a limit: "max 100000"
-        quota, period = map(int, _CPU_LIMIT.read_text().split())
-        cores = min(cores, max(1, -(-quota // period)))
-    return cores
 
 
 class Output(NamedTuple):

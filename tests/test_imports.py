@@ -41,6 +41,7 @@ STANDARD_ALONE = {
     "plugin",
     "project",
     "identity",
+    "cores",
     "environment",
     "filesystem",
     "text",

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from mmctl.cores import available_cores
 from mmctl.errors import UserError
-from mmctl.plugin import available_cores
 from mmctl.recipe.settings import Train
 
 DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}

@@ -12,8 +12,9 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from mmctl.cores import available_cores
 from mmctl.errors import MmctlError, PartFailed, PluginError, Stopped, UserError
-from mmctl.plugin import Launcher, available_cores
+from mmctl.plugin import Launcher
 from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.registry.parameters import parameters
 from mmctl.run_folder import journal, lease, queue

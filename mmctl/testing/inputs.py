@@ -20,6 +20,10 @@ def _random(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+SHUFFLED = torch.randperm(U, generator=torch.Generator().manual_seed(0))
+"""An order of U rows that no mistake such as flip or roll undoes; (7 i + 3) mod 12, for one, commutes with a flip."""
+
+
 def outputs(
     n: int,
     K: int,

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmctl.plugin import Batch, Output, PseudoLabels
 from mmctl.runs.promises import check_pseudo_labels, has_methods
 from mmctl.testing.contract import Broken, Contract, equal, fake_gpu, keyed
-from mmctl.testing.inputs import LABELED, U, batch, known, outputs
+from mmctl.testing.inputs import LABELED, SHUFFLED, U, batch, known, outputs
 from mmctl.testing.ranks import on_ranks
 
 
@@ -99,7 +99,7 @@ class LabelerContract(Contract):
     def test_order_of_the_batch(self) -> None:
         """The label of an image does not depend on its place in the batch."""
         for K, make in self.each():
-            views, x, order = (outputs(U, K, seed=8),), outputs(LABELED, K, seed=9), torch.arange(U).flip(0)
+            views, x, order = (outputs(U, K, seed=8),), outputs(LABELED, K, seed=9), SHUFFLED
             turned = tuple(Output(v.logits[order], v.emb[order]) for v in views)
             at = batch(K)
             with keyed(1):

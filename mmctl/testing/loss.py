@@ -13,7 +13,7 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck
 from mmctl.plugin import Output
 from mmctl.runs.promises import check_loss
 from mmctl.testing.contract import Contract, equal, fake_gpu, keyed
-from mmctl.testing.inputs import U, known, outputs
+from mmctl.testing.inputs import SHUFFLED, U, known, outputs
 from mmctl.testing.ranks import on_ranks
 
 
@@ -110,7 +110,7 @@ class LossContract(Contract):
     def test_order_of_the_batch(self) -> None:
         """The order of the rows does not change the value."""
         for K, part in self.each():
-            out, y, order = outputs(U, K, 8), target(U, K), torch.arange(U).flip(0)
+            out, y, order = outputs(U, K, 8), target(U, K), SHUFFLED
             weight = torch.linspace(0, 1, U)
             with keyed(1):
                 one = part(out, y, weight)

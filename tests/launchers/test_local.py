@@ -161,7 +161,7 @@ def test_hidden_gpus_are_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot restrict a process to some cores")
 def test_cores_that_a_process_may_not_use_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmctl.plugin._CPU_LIMIT", tmp_path / "cpu.max")  # there is none
+    monkeypatch.setattr("mmctl.cores.CPU_LIMIT", tmp_path / "cpu.max")  # there is none
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
@@ -181,7 +181,7 @@ def test_the_limit_of_a_container_counts(
     text: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr("mmctl.plugin._CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr("mmctl.cores.CPU_LIMIT", tmp_path / "cpu.max")
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
     assert available_cores() == cores
