@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 
 from helpers.command import Result
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores, and waiting threads of OpenMP burn them
+if (worker := os.environ.get("PYTEST_XDIST_WORKER", "gw")[2:]) and hasattr(os, "sched_setaffinity"):
+    # A core for each worker, so a thread too: threads that wait for one another on shared cores burn most of the time.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 
 pytest.register_assert_rewrite(
     "helpers.method_checks", "helpers.method_steps", "helpers.processes", "helpers.run_helpers"
@@ -24,6 +28,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So nohup starts what it runs; mmctl would rightly leave it ignored, and the tests of a closed terminal would fail.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`sampled(n)`: of the cases of a test, each n-th is in the default tier and the others are in the slow one."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % mark.args[0]:
+                item.add_marker("slow")
+            seen[test] += 1
 
 
 @pytest.fixture(autouse=True)

@@ -83,6 +83,7 @@ def test_every_operation_is_tried() -> None:
     assert (_pil_ops.NAMES[_pil_ops.RESCALE], _pil_ops.NAMES[_pil_ops.CUTOUT]) == ("rescale", "cutout")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", VALUES)
 def test_bytes_are_pil_s(name: str, shape: tuple[int, int, int]) -> None:
@@ -187,6 +188,7 @@ def test_torchvision_on_pil_images(name: str, channels: int) -> None:
         assert torch.equal(ours(name, x, value), torch.from_numpy(want)), value
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", SAME)
 def test_torchvision_on_tensors(name: str, channels: int) -> None:

@@ -34,6 +34,7 @@ def figures(mm: Mm, *words: object) -> dict[str, object]:
     return json.loads(done.out)  # type: ignore[no-any-return]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("step", ["8", "12", "last"])
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 @pytest.mark.parametrize("predictor", ["head", "centroid"])
@@ -101,6 +102,7 @@ def test_a_gate(mm: Mm, folder: Path) -> None:
         assert mm("evaluate", "@last", "--min", wrong).code == 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -48,6 +48,7 @@ def test_there_are_methods() -> None:
     assert set(VARIANTS) | set(SOFT) | set(ALONE) | set(FORWARDS) <= set(METHODS)
 
 
+@pytest.mark.sampled(4)
 @every_method
 def test_the_labelled_loss_falls(method: str) -> None:
     run = training(method, "train.steps=40", *SOFT.get(method, ()))
@@ -57,6 +58,7 @@ def test_the_labelled_loss_falls(method: str) -> None:
     assert last < first - 0.1
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -93,6 +95,7 @@ def test_each_term_pulls_at_the_student_and_not_at_its_average(method: str) -> N
     assert all(p.grad is None for p in run.ema.parameters())
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -124,6 +127,7 @@ class Reading(nn.Module):
         return PseudoLabels(target, torch.full((len(target),), target.amax().item()))
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_a_step_never_waits_for_the_device(method: str, sets: tuple[str, ...]) -> None:
     pretend(training(method, *sets))
@@ -136,6 +140,7 @@ def test_waiting_for_the_device_is_seen() -> None:
         pretend(run)
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], tmp_path: Path) -> None:
     assert_resumed_is_unbroken(method, sets, tmp_path)
@@ -226,6 +231,7 @@ class Order:
         return moved
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]) -> None:
     sets = (*sets, "train.unlabeled_batch=10")
@@ -246,6 +252,7 @@ def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]
     assert torch.allclose(moved_grad, grad, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_extreme_logits_are_finite(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -262,6 +269,7 @@ def test_extreme_logits_are_finite(method: str, sets: tuple[str, ...]) -> None:
     assert all(torch.isfinite(p.grad).all() for p in run.params if p.grad is not None)
 
 
+@pytest.mark.sampled(6)
 @every_case
 def test_half_precision_is_near(method: str, sets: tuple[str, ...]) -> None:
     whole, half = training(method, *sets), training(method, *sets, precision=torch.bfloat16)

@@ -52,6 +52,7 @@ def test_all_are_found() -> None:
     assert {kind for kind, _, _ in COMPONENTS} >= {"dataset", "backbone", "augment", "labeler", "method", "launcher"}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_of_any_size_runs_or_is_one_message(mm: Callable[..., Result], key: str) -> None:
     tiny_project.written("supervised")

@@ -43,6 +43,7 @@ def newest(folder: Path) -> checkpoint.Checkpoint:
     return found
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", ["mixmatch", "marginmix", "freematch"])
 def test_without_a_schedule_it_is_the_longer_run(method: str, tmp_path: Path) -> None:
     """Constant schedules do not know the number of steps: 12 steps and 12 more are 24 steps, to the last bit."""

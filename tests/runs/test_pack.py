@@ -114,6 +114,7 @@ def test_a_stop_stops_all_at_a_checkpoint_and_all_resume(tmp_path: Path) -> None
         assert_same(one, other)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("who", [0, 1, 2])
 def test_ctrl_c_twice_is_written_down_by_each(who: int, tmp_path: Path) -> None:
     folders = [started(tmp_path, f"seed={n}") for n in range(3)]

@@ -42,6 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stopped_and_resumed_is_bit_identical(recipe: str, whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started(recipe, tmp_path)

@@ -59,6 +59,7 @@ def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int)
     monkeypatch.setattr(loop, name, struck)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: signal.Signals(n).name)
 def test_a_signal_stops_at_the_step(
     number: int, whole: Path, mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

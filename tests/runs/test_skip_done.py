@@ -55,6 +55,7 @@ def test_what_computes_nothing_else_makes_no_difference(sets: str, mm: Mm, tmp_p
     assert count(tmp_path) == 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "sets", ["train.steps=5", "optimizer.lr=0.2", "split.labels=33", "split.seed=4", "seed=1", "dataset.train=90"]
 )

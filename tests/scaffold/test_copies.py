@@ -34,6 +34,7 @@ def test_the_list_is_whole() -> None:
     assert len(BUILT_IN) > 50
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN)
 def test_each_copy_can_be_imported_and_has_the_same_parameters(mm: Any, tmp_path: Path, kind: str, name: str) -> None:
     recipe = copied(mm, kind, name)
@@ -53,6 +54,7 @@ def test_each_copy_can_be_imported_and_has_the_same_parameters(mm: Any, tmp_path
         assert private <= ({"mmctl.backbones._timm_wrn"} if name == "timm" else set()), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", [False, True])
 def test_all_copies_are_clean(tmp_path: Path, package: bool) -> None:
     import subprocess
@@ -99,6 +101,7 @@ def steps(recipe: Recipe) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("kind", "name"), SAME)
 def test_a_copy_gives_the_same_bits(mm: Any, tmp_path: Path, kind: str, name: str) -> None:
     recipe = copied(mm, kind, name)

@@ -84,6 +84,7 @@ def test_all_kinds_are_clean_documented_and_pass_their_tests(mm: Any, tmp_path: 
     command(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *fast, where=tmp_path)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_recipe_trains(mm: Any, tmp_path: Path, kind: str) -> None:
     mm("plugins", "new", "mine", "--kind", kind)
