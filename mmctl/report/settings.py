@@ -13,11 +13,14 @@ VERSION = "version of "
 
 
 def versions(about: StoredRecord) -> dict[str, Setting]:
-    """`version of labeler` -> name, version and file hash, for each component in a run.json."""
+    """`version of labeler` -> name, version and hashes of its files, for each component in a run.json."""
     found: dict[str, Setting] = {}
     for part in about["components"]:
         where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
-        found[VERSION + where] = " ".join(str(part[key]) for key in ("name", "version", "file_hash") if part.get(key))
+        words = [str(part[key]) for key in ("name", "version", "file_hash") if part.get(key)]
+        helpers = part.get("helpers")
+        words += [f"{name} {digest}" for name, digest in helpers.items()] if isinstance(helpers, dict) else []
+        found[VERSION + where] = " ".join(words)
     return found
 
 
