@@ -29,7 +29,9 @@ def config_id_of(
     also: Collection[str] = (),
     parent: Mapping[str, Any] | None = None,
 ) -> str:
-    """Short hash of what a run computes, without the seed; a plugin counts with its version and the hash of its file.
+    """Short hash of what a run computes, without the seed.
+
+    A plugin counts with its version and the hashes of its file and of the files of its own that it imports.
 
     Runs with the same one differ only in their seed. also: keys of EXECUTION that count all the same.
     parent: of a run that extends another, whose configuration and step count too: its schedules differ.
@@ -41,7 +43,11 @@ def config_id_of(
         for name, table in data.items()
         if matters(name)
     }
-    foreign = [[c["kind"], c["slot"], c["version"], c["file_hash"]] for c in components if c["origin"] != "mmctl"]
+    foreign = [
+        [c["kind"], c["slot"], c["version"], c["file_hash"], *([c["helpers"]] if c.get("helpers") else [])]
+        for c in components
+        if c["origin"] != "mmctl"
+    ]
     counted: object = [kept, foreign] if foreign else kept
     if parent is not None:
         counted = {"extends": [parent["config_id"], parent["step"]], "recipe": counted}

@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 API = 1
-"""Version of this interface: it rises when a supplied argument is removed or an interface changes."""
+"""Version of this interface, which rises with each breaking change; see `MMCTL_API` in docs/trust.md."""
 
 KINDS = ("backbone", "dataset", "augment", "labeler", "loss", "method", "launcher")
 

@@ -28,6 +28,7 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
     One alternative for each component and no external references, since editors support only simple schemas.
     """
     broken: list[str] = []
+    shared: dict[str, Any] = {}
     top = schema(Top)["properties"]
     properties: dict[str, Any] = {
         "extends": {
@@ -38,12 +39,11 @@ def recipe_schema(index: Index) -> tuple[dict[str, Any], list[str]]:
         "requires": {"type": "object", "additionalProperties": {"type": "string"}},
     }
     for kind in COMPONENTS:
-        made = _component(index, kind, broken)
+        made = _component(index, kind, broken, shared)
         properties[kind] = _or_none(made) if kind in ("labeler", "launcher") else made
     for kind in ("loss", "augment"):
-        made = {"type": "object", "additionalProperties": _or_none(_component(index, kind, broken))}
+        made = {"type": "object", "additionalProperties": _or_none(_component(index, kind, broken, shared))}
         properties[kind] = _or_none(made)
-    shared: dict[str, Any] = {}
     for name, model in TABLES.items():
         table = schema(model)
         table.pop("required", None)  # a parent recipe may have the key
@@ -61,9 +61,11 @@ def _or_none(table: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [table, {"const": NONE}]}
 
 
-def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:
+def _component(index: Index, kind: str, broken: list[str], shared: dict[str, Any]) -> dict[str, Any]:
+    """The table of a component; shared: gets the definitions that its parameters refer to."""
     names: list[str] = []
     choices: list[dict[str, Any]] = []
+    known: dict[str, list[dict[str, Any]]] = {}
     for entry in index.entries:
         if entry.kind != kind:
             continue
@@ -74,17 +76,26 @@ def _component(index: Index, kind: str, broken: list[str]) -> dict[str, Any]:
             continue
         spellings = [entry.name, entry.qualified]
         names += spellings
-        properties = {"name": {"enum": spellings}, **OWN.get(kind, {}), **parameters.get("properties", {})}
+        properties = {**OWN.get(kind, {}), **parameters.get("properties", {})}
+        for key, about in properties.items():
+            if about not in known.setdefault(key, []):
+                known[key].append(about)
+        shared |= parameters.get("$defs", {})
         choices.append(
             {
                 "title": entry.qualified,
                 "description": entry.summary,
-                "properties": properties,
+                "properties": {"name": {"enum": spellings}, **properties},
                 "required": ["name"],
                 "additionalProperties": False,
             }
-            | ({"$defs": parameters["$defs"]} if "$defs" in parameters else {})
         )
-    # Without a name, the component is that of a parent recipe or of the method: its parameters are unknown here.
-    choices.append({"title": "inherited", "not": {"required": ["name"]}})
-    return {"type": "object", "properties": {"name": {"enum": list(dict.fromkeys(names))}}, "oneOf": choices}
+    # Without a name, the component is that of a parent recipe or of the method: it may be any of this kind.
+    any_of_them = {key: each[0] if len(each) == 1 else {"anyOf": each} for key, each in known.items()}
+    inherited = {"title": "inherited", "properties": any_of_them, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"name": {"enum": list(dict.fromkeys(names))}},
+        "additionalProperties": True,  # each alternative says which; an editor in strict mode asks for this word
+        "oneOf": [*choices, inherited],
+    }

@@ -172,6 +172,7 @@ class Recipe:
                 "file_hash": part.entry.sha256,
                 "params": toml_value(part.params),
             }
+            | ({} if part.entry.origin == "mmctl" else {"helpers": self.index.helpers(part.entry)})
             for (kind, slot), part in self.resolved.parts.items()
         ]
 
@@ -196,12 +197,15 @@ def from_data(data: Mapping[str, Any], name: str, index: Index | None = None) ->
     return _recipe(Path(name), (), index or Index(), layers)
 
 
-def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]]) -> Recipe:
-    """The resolved recipe that a run keeps, after `rename` gave its keys their present names."""
+def load_stored(path: Path, rename: Callable[[dict[str, Any]], dict[str, Any]], index: Index | None = None) -> Recipe:
+    """The resolved recipe that a run keeps, after `rename` gave its keys their present names.
+
+    Its [requires] is not checked: whoever opens the run says what has changed since it began.
+    """
     source = read_toml(path)
     layers = Layers(source)
     layers.merge(rename(source.data), lambda at: Origin(source.label, source.line(at)))
-    return _recipe(path, (), Index(), layers)
+    return _recipe(path, (), index or Index(), layers, stored=True)
 
 
 def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | None = None, fast: bool = False) -> None:
@@ -211,9 +215,10 @@ def check_recipe(given: str | Path, sets: Sequence[str] = (), index: Index | Non
 
 
 def _recipe(
-    path: Path, sets: tuple[str, ...], index: Index, layers: Layers, done: dict[Path, Layers] | None = None
-) -> Recipe:
-    recipe = Recipe(path, sets, index, layers, resolve(layers, index, _stem(path)))
+    path: Path, sets: tuple[str, ...], index: Index, layers: Layers, done: dict[Path, Layers] | None = None,
+    stored: bool = False,
+) -> Recipe:  # fmt: skip
+    recipe = Recipe(path, sets, index, layers, resolve(layers, index, _stem(path), stored=stored))
     published = recipe.data.pop("published", {})
     figures = published.pop("figures", [])
     if "value" in published and _applies(recipe, "value", (), done):

@@ -28,12 +28,13 @@ from mmctl.registry.sources import NAME
 from mmctl.text import dotted, short_literal
 
 
-def resolve(layers: Layers, index: Index, name: str, fast: bool = False) -> Resolved:
+def resolve(layers: Layers, index: Index, name: str, fast: bool = False, stored: bool = False) -> Resolved:
     """Check a recipe and fill in its defaults; raises RecipeError with all problems.
 
-    name: the default of the key `name`; fast: import no component, and so check no parameters of components.
+    name: the default of the key `name`; fast: import no component, and so check no parameters of components;
+    stored: do not check the versions of [requires].
     """
-    resolver = Resolver(layers, index, fast)
+    resolver = Resolver(layers, index, fast, stored)
     resolver.check_all(name)
     for path, known in resolver.unknown:  # last, since suggestions need the keys of all tables
         resolver.report(path, "unknown key" + key_hint(path[-1], dotted(path[:-1]), known, resolver.keys))
@@ -46,8 +47,8 @@ def resolve(layers: Layers, index: Index, name: str, fast: bool = False) -> Reso
 class Resolver:
     """One pass over a recipe: `result` is the checked recipe, `problems` what is wrong with it."""
 
-    def __init__(self, layers: Layers, index: Index, fast: bool) -> None:
-        self.layers, self.index, self.fast = layers, index, fast
+    def __init__(self, layers: Layers, index: Index, fast: bool, stored: bool = False) -> None:
+        self.layers, self.index, self.fast, self.stored = layers, index, fast, stored
         self.raw = layers.data
         self.result = Resolved()
         self.problems = Problems(layers)
@@ -112,19 +113,8 @@ class Resolver:
     def requires(self) -> None:
         """[requires]: PACKAGE = "VERSIONS"."""
         table = self.table(("requires",))
-        for name, specifier in table.items():
-            path = ("requires", name)
-            try:
-                wanted = SpecifierSet(specifier) if isinstance(specifier, str) and specifier.strip() else None
-            except InvalidSpecifier:
-                wanted = None
-            if wanted is None:
-                text = 'must be version specifiers such as ">=0.1,<0.2" or "==0.3.*"'
-                self.report(path, f"{text} (got {short_literal(specifier)})")
-            elif (have := installed_version(name)) is None:
-                self.report(path, f"needs {name} {specifier}, which is not installed")
-            elif not wanted.contains(have, prereleases=True):
-                self.report(path, f"needs {name} {specifier}; version {have} is installed")
+        for name, text in ({} if self.stored else unmet(table)).items():
+            self.report(("requires", name), text)
         if table:
             self.put(("requires",), dict(table))
 
@@ -272,6 +262,24 @@ class Resolver:
                 chain.append(parent)
             if parent == name:
                 self.report(("augment", name, "after"), f"is circular: {' after '.join([*chain, name])}")
+
+
+def unmet(requires: Mapping[str, object]) -> dict[str, str]:
+    """Package -> what is wrong with it, for those of a table [requires] that are not as it says."""
+    found = {}
+    for name, specifier in requires.items():
+        try:
+            wanted = SpecifierSet(specifier) if isinstance(specifier, str) and specifier.strip() else None
+        except InvalidSpecifier:
+            wanted = None
+        if wanted is None:
+            text = 'must be version specifiers such as ">=0.1,<0.2" or "==0.3.*"'
+            found[name] = f"{text} (got {short_literal(specifier)})"
+        elif (have := installed_version(name)) is None:
+            found[name] = f"needs {name} {specifier}, which is not installed"
+        elif not wanted.contains(have, prereleases=True):
+            found[name] = f"needs {name} {specifier}; version {have} is installed"
+    return found
 
 
 def installed_version(distribution: str) -> str | None:

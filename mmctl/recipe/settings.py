@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from mmctl.metric_names import checked_metric
 from mmctl.registry.parameters import CONFIG
@@ -24,15 +26,23 @@ Length = Positive | Annotated[float, Field(gt=0, le=1000)]
 MetricName = Annotated[str, AfterValidator(checked_metric)]
 
 
-def _like(pattern: str, words: str) -> AfterValidator:
-    """A validator for strings of this pattern; pydantic's own message would show the regular expression."""
+@dataclass(frozen=True)
+class _Like:
+    """Strings of this pattern; pydantic's own message would show the regular expression."""
 
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {words}")
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(core) | {"pattern": f"^(?:{self.pattern})$"}
+
+    def _checked(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.words}")
         return text
-
-    return AfterValidator(check)
 
 
 class Table(BaseModel):
@@ -175,7 +185,7 @@ class Eval(Table):
 
     every: Positive = Field(500, description="Steps between two evaluations.")
     batch: BatchSize = Field(512, description="Batch size of evaluations.")
-    splits: list[Annotated[str, _like(r"[a-z][a-z0-9_]*", "the name of a split")]] = Field(
+    splits: list[Annotated[str, _Like(r"[a-z][a-z0-9_]*", "the name of a split")]] = Field(
         ["val", "test"],
         min_length=1,
         description="Splits to evaluate; those that the data set does not have are skipped.",
@@ -218,7 +228,7 @@ class Top(Table):
 
     name: Annotated[
         str,
-        _like(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", NAME_RULE),
+        _Like(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", NAME_RULE),
     ] = Field(description="Name of the recipe in lists; not inherited. Default: the file name.")
     seed: Seed = Field(0, description="Seed of all random numbers.")
     note: str | None = Field(None, description="Note about the recipe; not inherited.")

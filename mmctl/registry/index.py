@@ -20,6 +20,7 @@ from typing import Any
 from mmctl import project
 from mmctl.errors import PluginError, suggest
 from mmctl.plugin import KINDS
+from mmctl.registry.helper_files import helper_hashes
 from mmctl.registry.missed import missed_entries
 from mmctl.registry.parameters import Shape, shape
 from mmctl.registry.sources import Entry, checked, installed_entries, local_entries, package_entries
@@ -42,6 +43,7 @@ class Index:
             raise PluginError(f'MMCTL_PLUGINS is "{printable(self.sources)}"; use off, local or all')
         self.plugins = (plugins or project.plugins_dir()).absolute()
         self._shapes: dict[tuple[str, str], tuple[Callable[..., Any], Shape]] = {}
+        self._helpers: dict[Path, dict[str, str]] = {}
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -121,6 +123,20 @@ class Index:
     def shape(self, entry: Entry) -> Shape:
         """The supplied arguments and the parameters of the component; raises PluginError like `load`."""
         return self._loaded(entry)[1]
+
+    def helpers(self, entry: Entry) -> dict[str, str]:
+        """The SHA-256 of each file of its own that a plugin imports; empty for what its version identifies."""
+        if entry.sha256 is None or entry.file is None:
+            return {}
+        if entry.file not in self._helpers:
+            local, top = entry.origin == "plugins", entry.module.partition(".")[0]
+            # The folder in which the module is `a.b.c` is that many above it.
+            up = 0 if local else entry.module.count(".") - (entry.file.name != "__init__.py")
+            folder, package = entry.file.parents[max(up, 0)], "mmctl.local" if local else top
+            one_file = not local and folder.name != top  # not in a package
+            found = {} if one_file else helper_hashes(entry.file, folder, package, own_init=not local)
+            self._helpers[entry.file] = found
+        return self._helpers[entry.file]
 
     def _loaded(self, entry: Entry) -> tuple[Callable[..., Any], Shape]:
         key = (entry.kind, entry.qualified)

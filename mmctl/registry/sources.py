@@ -12,12 +12,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mmctl
 from mmctl.errors import PluginError
 from mmctl.filesystem import read_file
-from mmctl.plugin import KINDS
+from mmctl.plugin import API, KINDS
 from mmctl.text import display_path, printable
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 FOLDERS = {kind: "losses" if kind == "loss" else f"{kind}s" for kind in KINDS}
 """Kind -> its folder in the package; with `mmctl.` before it, its entry point group."""
@@ -51,7 +55,7 @@ class Entry:
     line: int = 0
     summary: str = ""
     version: str | None = None  # of its package; None for plugins/
-    sha256: str | None = None  # of the file; only for plugins/
+    sha256: str | None = None  # of the file; only for plugins/ and packages in editable mode, which change in place
     broken: str | None = None  # why it cannot be used, if that is known without an import
 
     @property
@@ -100,8 +104,9 @@ def local_entries(folder: Path) -> Iterator[Entry]:
         bad_name = "its file name is not a valid module name: use letters, digits and _"
         wrong = None if file.stem.isidentifier() else bad_name
         module, sha256 = f"mmctl.local.{file.stem}", hashlib.sha256(raw).hexdigest()
+        broken = wrong or _other_api(text)
         for entry in marks(text):
-            yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=wrong)
+            yield replace(entry, origin="plugins", module=module, file=file, sha256=sha256, broken=broken)
 
 
 def installed_entries() -> Iterator[Entry]:
@@ -119,10 +124,58 @@ def installed_entries() -> Iterator[Entry]:
             elif file is None and point.module not in sys.modules:
                 entry = replace(entry, broken=f"its module {point.module} was not found")
             elif file and file.suffix == ".py":
-                for mark in marks(file.read_text("utf-8", errors="replace")):
+                text = (raw := file.read_bytes()).decode("utf-8", errors="replace")
+                sha256 = hashlib.sha256(raw).hexdigest() if point.dist and _editable(point.dist) else None
+                entry = replace(entry, sha256=sha256, broken=_other_api(text))
+                for mark in marks(text):
                     if mark.attr == point.attr:
                         entry = replace(entry, line=mark.line, summary=mark.summary)
+            if point.dist and (unmet := _other_mmctl(point.dist)):
+                entry = replace(entry, broken=unmet)
             yield entry
+
+
+def _other_api(text: str) -> str | None:
+    """Why a source text that says `MMCTL_API = N` is not for this mmctl; None if it is, or does not say."""
+    found = re.search(r"^MMCTL_API\s*(?::\s*\w+\s*)?=\s*(\d{1,9})\b", text, re.M)
+    if found is None or (wanted := int(found[1])) == API:
+        return None
+    said = (
+        f"it is written for version {wanted} of mmctl.plugin (MMCTL_API), and this mmctl {mmctl.__version__} has {API}"
+    )
+    if wanted > API:
+        return f"{said}: upgrade mmctl"
+    return f"{said}: the changelog of mmctl says what to change in it"
+
+
+def _editable(package: Distribution) -> bool:
+    """Whether a package is installed with `pip install -e`, so that its source can change without its version."""
+    import json
+
+    try:
+        about = json.loads(package.read_text("direct_url.json") or "{}")
+        return bool(about.get("dir_info", {}).get("editable"))
+    except (ValueError, AttributeError):
+        return False
+
+
+def _other_mmctl(package: Distribution) -> str | None:
+    """Why an installed package is not for this version of mmctl: pip says so when it installs, and never again."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in package.requires or ():
+        try:
+            needs = Requirement(text) if re.match(r"mmctl(?![\w.-])", text, re.I) else None
+        except InvalidRequirement:
+            continue
+        if needs is None or (needs.marker and not needs.marker.evaluate({"extra": ""})):
+            continue
+        if not needs.specifier.contains(mmctl.__version__, prereleases=True):
+            return (
+                f"{package.name} {package.version} needs mmctl{needs.specifier}, and version {mmctl.__version__} is "
+                f"installed: install a version of one of them that fits"
+            )
+    return None
 
 
 def _source(module: str) -> Path | None:

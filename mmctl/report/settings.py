@@ -10,14 +10,22 @@ from mmctl.run_folder.values import flatten
 from mmctl.store.rows import StoredRecord
 
 VERSION = "version of "
+SHOWN = 8
+"""Digits of the hash of a file, so that a line has room for several files."""
 
 
 def versions(about: StoredRecord) -> dict[str, Setting]:
-    """`version of labeler` -> name, version and file hash, for each component in a run.json."""
+    """`version of labeler` -> name, version and hashes of its files, for each component in a run.json."""
     found: dict[str, Setting] = {}
     for part in about["components"]:
         where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
-        found[VERSION + where] = " ".join(str(part[key]) for key in ("name", "version", "file_hash") if part.get(key))
+        words = [str(part[key]) for key in ("name", "version") if part.get(key)]
+        words += [str(part["file_hash"])[:SHOWN]] if part.get("file_hash") else []
+        helpers = part.get("helpers")
+        words += (
+            [f"{name} {str(digest)[:SHOWN]}" for name, digest in helpers.items()] if isinstance(helpers, dict) else []
+        )
+        found[VERSION + where] = " ".join(words)
     return found
 
 

@@ -25,6 +25,7 @@ class Component(TypedDict):
     file: str | None
     file_hash: str | None
     params: NotRequired[Config]
+    helpers: NotRequired[dict[str, str]]  # file that a plugin imports -> its hash; absent in records of older versions
 
 
 class Parent(TypedDict):

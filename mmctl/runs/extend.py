@@ -11,6 +11,7 @@ from mmctl.errors import UserError
 from mmctl.plugin import Split
 from mmctl.recipe.layers import parse_sets
 from mmctl.recipe.recipe import Recipe, load_stored
+from mmctl.registry.index import Index
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Checkpoint
 from mmctl.run_folder.record import Parent, read_record
@@ -19,7 +20,7 @@ from mmctl.run_folder.verify import alterations
 from mmctl.runs.build import Shared, read_data
 from mmctl.runs.check import check_before_start
 from mmctl.runs.create import create_run
-from mmctl.runs.open import changed_components, check_data
+from mmctl.runs.open import changed_plugins, check_data
 from mmctl.runs.past import past_of
 from mmctl.runs.progress import tell
 from mmctl.training import checkpoint
@@ -75,13 +76,13 @@ def check_extension(folder: Path, sets: Sequence[str], shared: Shared | None = N
             "its recipe with more steps from the start: mmctl run RECIPE --set train.steps=N"
         )
     saved = checkpoint.read(checkpoint.folder_of(folder, step), past.identity)
-    recipe = load_stored(folder / "recipe.toml", upgrade_recipe).with_sets(sets)
+    if changes := changed_plugins(about, index := Index()):
+        raise UserError(f"--extend: {folder.name}: {'; '.join(changes)}. Restore it.")
+    recipe = load_stored(folder / "recipe.toml", upgrade_recipe, index).with_sets(sets)
     if recipe.settings.train.steps <= step:
         raise UserError(
             f"--extend: {folder.name} has {step} steps; give more: --extend {folder.name} --set train.steps={2 * step}"
         )
-    if changes := changed_components(about, recipe):
-        raise UserError(f"--extend: {folder.name}: {'; '.join(changes)} since the run began. Restore it.")
     split = _checked_split(folder, recipe, saved, shared)
     parent: Parent = {"uid": about["uid"], "step": step, "config_id": about["config_id"], "exact": past.exact}
     return Extension(parent, recipe, saved, split)

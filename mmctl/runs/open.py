@@ -9,12 +9,15 @@ from typing import Any
 
 from mmctl import environment
 from mmctl.data.split import load_split
-from mmctl.errors import PluginError, ResumeRefused
+from mmctl.errors import PluginError, RecipeError, ResumeRefused
 from mmctl.recipe.recipe import Recipe, load_stored
+from mmctl.recipe.resolve import unmet
+from mmctl.registry.index import Index
 from mmctl.run_folder.record import RunRecord
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.build import Data, Shared, build_training, read_data
 from mmctl.runs.hardware import use_hardware
+from mmctl.text import display_path
 from mmctl.training import checkpoint
 from mmctl.training.manifest import Identity
 from mmctl.training.state import Training
@@ -58,13 +61,16 @@ def open_run(
     Raises ResumeRefused if plugins, data set or split are not those of the run.
     """
     check_installed(about)
-    recipe = load_stored(folder / "recipe.toml", upgrade_recipe)
-    changes = changed_components(about, recipe)
+    changes = changed_plugins(about, index := Index())
     if changes and not accept_changes:
         raise ResumeRefused(
-            f"{folder.name}: {'; '.join(changes)} since the run began. Restore it, or resume with `--accept-changes`, "
-            "which marks the run as not exact."
+            f"{folder.name}: {'; '.join(changes)}. Restore it, or resume with `--accept-changes`, which marks the run "
+            "as not exact."
         )
+    try:
+        recipe = load_stored(folder / "recipe.toml", upgrade_recipe, index)
+    except RecipeError as error:
+        raise RecipeError([*error.problems, *(f"{folder.name}: {text}" for text in changes)]) from error
     before = saved.manifest["environment"] if saved else None
     hardware = use_hardware(recipe.settings.train, before)
     split_file = folder / "split.json"
@@ -109,12 +115,29 @@ def check_installed(about: RunRecord) -> None:
             ) from None
 
 
-def changed_components(about: RunRecord, recipe: Recipe) -> list[str]:
-    """The plugins that have changed since the run began, each with a text that says so."""
-    then = {(c["kind"], c["slot"]): c for c in about["components"]}
+def changed_plugins(about: RunRecord, index: Index) -> list[str]:
+    """What has changed in the plugins and the packages that a run needs, since it began: a text for each."""
     changed = []
-    for now in recipe.components():
-        was = then.get((now["kind"], now["slot"]), now)
-        if was["file_hash"] != now["file_hash"] or (now["origin"] != "mmctl" and was["version"] != now["version"]):
-            changed.append(f"{now['kind']} {now['name']} has changed")
+    for was in about["components"]:
+        if was.get("origin") in (None, "mmctl"):
+            continue
+        try:
+            now = index.find(was["kind"], was["name"])
+        except PluginError:
+            continue  # the recipe cannot be read then, which says why
+        where = []
+        if now.version != was.get("version"):
+            where.append(f"version {was.get('version')}; {now.version} is installed")
+        # A record of an older version has no hash of a package in editable mode, and none of imported files.
+        if was.get("file_hash") and now.sha256 and now.sha256 != was["file_hash"] and now.file:
+            where.append(display_path(now.file))
+        then, helpers = was.get("helpers"), index.helpers(now)
+        if then is not None:
+            names = sorted(name for name in {*then, *helpers} if then.get(name) != helpers.get(name))
+            where += [f"{name}, which it imports" for name in names]
+        if where:
+            changed.append(f"{was['kind']} {was['name']} has changed since the run began ({'; '.join(where)})")
+    requires = about["config"].get("requires")
+    for name, text in unmet(requires if isinstance(requires, dict) else {}).items():
+        changed.append(f"requires.{name}: {text}")
     return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import mmctl
 from mmctl import project
 from mmctl.errors import EnvironmentFault, UserError
+from mmctl.plugin import API
 from mmctl.registry.index import Index, article
 from mmctl.registry.sources import FOLDERS, NAME, Entry
 from mmctl.scaffold.copy_source import Copy, camel, copy_component
@@ -18,7 +20,8 @@ from mmctl.text import display_path, literal, printable
 LONGEST = 40
 """Longest name: file names and lines of code hold it."""
 TEMPLATES = Path(__file__).parent / "templates"
-SCHEMA = "#:schema recipe.schema.json\n"
+RECIPE_SCHEMA = "recipe.schema.json"
+"""The file that the first line of each new recipe names; `mmctl recipe schema` makes it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def new_component(name: str, kind: str, *, package: bool, source: Entry | None =
     module = f"mmctl_{name}.{name}" if package else f"mmctl.local.{name}"
     code = base / "src" / f"mmctl_{name}" if package else project.plugins_dir()
     copy = copy_component(source, name, "_" if package else f"_{name}_") if source else _from_template(name, kind)
-    files = {code / f"{stem or name}.py": text for stem, text in copy.files.items()}
+    files = {code / f"{stem or name}.py": text if stem else _with_api(text) for stem, text in copy.files.items()}
     files[base / "tests" / f"test_{name}.py"] = _test(name, kind, module, source)
     files[base / "recipes" / f"{name}.toml"] = _recipe(name, kind, source, copy.marks)
     if package:
@@ -79,6 +82,14 @@ def _check_name(name: str, kind: str, package: bool) -> None:
 def _from_template(name: str, kind: str) -> Copy:
     text = _filled((TEMPLATES / f"{kind}.py").read_text("utf-8"), name, kind)
     return Copy({"": text}, {}, {name: name if kind == "dataset" else camel(name)})
+
+
+def _with_api(text: str) -> str:
+    """A plugin with the line by which an mmctl with another interface refuses it."""
+    last = max(node.end_lineno or 0 for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom))
+    lines = text.splitlines(keepends=True)
+    lines.insert(last, f"\nMMCTL_API = {API}  # the version of mmctl.plugin for which it is written\n")
+    return "".join(lines)
 
 
 def _test(name: str, kind: str, module: str, source: Entry | None) -> str:
@@ -132,7 +143,7 @@ def _recipe(name: str, kind: str, source: Entry | None, marks: dict[str, str]) -
         return _filled((TEMPLATES / f"{kind}.toml").read_text("utf-8"), name, kind)
     from mmctl.scaffold.recipes import recipe_of
 
-    return SCHEMA + recipe_of(source, name, marks)
+    return f"#:schema {RECIPE_SCHEMA}\n" + recipe_of(source, name, marks)
 
 
 def _filled(text: str, name: str, kind: str) -> str:
@@ -170,15 +181,21 @@ def _write(files: dict[Path, str]) -> None:
 
 def _next(name: str, kind: str, base: Path, package: bool, copied: bool) -> tuple[tuple[str, str], ...]:
     recipe = f"mmctl run recipes/{name}.toml"
+    schema = (
+        f"mmctl recipe schema -o recipes/{RECIPE_SCHEMA}",
+        "makes the file by which an editor completes recipes",
+    )
     data = f", after you put images into data/{name}/" if kind == "dataset" and not copied else ""
     if package:
         return (
             (f"cd {base} && pip install -e '.[test]'", "installs it; edits take effect at once"),
             ("python -m pytest", "runs its tests"),
             (recipe, f"trains with it{data}"),
+            schema,
         )
     return (
         (f"mmctl plugins show {name} --kind {kind}", "explains its parameters"),
         (f"python -m pytest tests/test_{name}.py", "runs its tests"),
         (recipe, f"trains with it{data}"),
+        schema,
     )

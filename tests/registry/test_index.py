@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import pytest
 
+from helpers.distributions import fake_distribution
 from helpers.paths import REPO
 from mmctl.errors import PluginError
 from mmctl.registry.index import Index
@@ -160,13 +161,6 @@ def test_unknown_name(plugins: Path) -> None:
     assert '"tiny" (a loss)' in error(Index(), "labeler", "tiney")
     assert "MMCTL_PLUGINS=off" in error(Index(sources="off"), "loss", "tiny")
     assert "\x1b" not in error(Index(), "loss", "\x1b[2J")
-
-
-def fake_distribution(folder: Path, name: str, version: str, points: str) -> None:
-    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(dedent(points))
 
 
 def test_installed_components(tmp_path: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:

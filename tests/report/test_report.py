@@ -588,11 +588,13 @@ def test_another_version_of_a_plugin_is_told(runs: Path) -> None:
         folder = finished_run(runs, f"r{n}", config_id=cell, seed=n)
         about = json.loads((folder / "run.json").read_text())
         part = {"kind": "labeler", "slot": None, "name": "plugins:calm", "origin": "plugins", "version": None}
-        about["components"].append(part | {"file_hash": digest})
+        about["components"].append(part | {"file_hash": "0" * 64, "helpers": {"_shared.py": digest * 32}})
         (folder / "run.json").write_text(json.dumps(about))
     with synced(runs) as store:
         config = compare(store, store.runs(), ["test/accuracy"])["panels"][0]["config"]
-    assert config == {"version of labeler": ["plugins:calm aa", "plugins:calm bb"]}
+    assert config == {
+        "version of labeler": [f"plugins:calm 00000000 _shared.py {digest * 4}" for digest in ("aa", "bb")]
+    }
 
 
 @pytest.mark.parametrize(

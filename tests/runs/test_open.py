@@ -82,7 +82,7 @@ def test_a_changed_plugin_goes_on_only_when_asked(mm: Mm, tmp_path: Path) -> Non
     execute(whole, never)
     with (tmp_path / "plugins" / "tiny.py").open("a") as file:
         file.write("# a remark\n")
-    refused(mm, folder, "has changed since the run began", "Restore it", "--accept-changes")
+    refused(mm, folder, "(plugins/tiny.py)", "has changed since the run began", "Restore it", "--accept-changes")
     done = mm("resume", folder.name, "--accept-changes", "--quiet")
     assert done.code == 0, done.err
     assert done.err.count("warning:") == 1

@@ -51,16 +51,18 @@ def test_it_says_what_it_wrote_and_what_to_type_next(mm: Any, tmp_path: Path) ->
         "wrote recipes/mine.toml\n"
         "\n"
         "What to type next:\n"
-        "  mmctl plugins show mine --kind labeler   explains its parameters\n"
-        "  python -m pytest tests/test_mine.py      runs its tests\n"
-        "  mmctl run recipes/mine.toml              trains with it\n"
+        "  mmctl plugins show mine --kind labeler              explains its parameters\n"
+        "  python -m pytest tests/test_mine.py                 runs its tests\n"
+        "  mmctl run recipes/mine.toml                         trains with it\n"
+        "  mmctl recipe schema -o recipes/recipe.schema.json   makes the file by which an editor completes recipes\n"
     )
     assert files(tmp_path) == {path.format("mine") for path in LOCAL}
     out = mm("plugins", "new", "my_net", "--kind", "backbone", "--package").out
     assert out.endswith(
-        "  cd mmctl-my-net && pip install -e '.[test]'   installs it; edits take effect at once\n"
-        "  python -m pytest                              runs its tests\n"
-        "  mmctl run recipes/my_net.toml                 trains with it\n"
+        "  cd mmctl-my-net && pip install -e '.[test]'         installs it; edits take effect at once\n"
+        "  python -m pytest                                    runs its tests\n"
+        "  mmctl run recipes/my_net.toml                       trains with it\n"
+        "  mmctl recipe schema -o recipes/recipe.schema.json   makes the file by which an editor completes recipes\n"
     )
     assert files(tmp_path / "mmctl-my-net") == {path.format("my_net") for path in PACKAGE}
 
