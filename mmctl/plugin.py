@@ -22,26 +22,39 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from mmctl.errors import DataError, PluginError
+from mmctl.kinds import (
+    ARGUMENTS,
+    Augment,
+    Backbone,
+    Centroids,
+    Dataset,
+    Labeler,
+    Launcher,
+    Loss,
+    Method,
+    Network,
+)
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.random import Generator
     from torch import Tensor
 
 __all__ = [
     "API",
+    "ARGUMENTS",
     "KINDS",
     "SUPPLIED",
     "Augment",
     "Backbone",
     "Batch",
+    "Centroids",
     "DataError",
     "Dataset",
     "Images",
@@ -51,6 +64,7 @@ __all__ = [
     "Loss",
     "LossTerm",
     "Method",
+    "Network",
     "Output",
     "PluginError",
     "PseudoLabels",
@@ -85,8 +99,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Argument names that a component of each kind may have before its `*`; mmctl supplies those that it names.
 
-prior_K: class frequencies of the labelled images; std_C: the standard deviation of the pixels (0 to 1) of each channel,
-which images are divided by.
+ARGUMENTS says what each of them is.
 """
 
 Component = TypeVar("Component", bound=Callable[..., Any])
@@ -146,16 +159,16 @@ class LossTerm(NamedTuple):
     loss: str | None  # default component; None = the method computes this term
     weight: float = 1.0  # 0 = the term is logged but not trained
     rampup: int | float = 0  # int: steps; float: fraction of the run
-    ramp: Literal["linear", "sigmoid"] = "linear"
+    ramp: Literal["linear", "sigmoid"] = "linear"  # shape of the ramp-up from 0 to the weight
 
 
 @dataclass
 class StepOutput:
     """The result of one training step."""
 
-    losses: dict[str, Tensor]  # slot -> 0-d
+    losses: dict[str, Tensor]  # slot -> 0-d, unweighted; a key for each slot
     metrics: dict[str, Tensor] = field(default_factory=dict)  # other metrics of the method; 0-d, on the device
-    pseudo_labels: PseudoLabels | None = None  # the train loop compares them with the hidden labels
+    pseudo_labels: PseudoLabels | None = None  # what the labeler gave: the loop compares them with the hidden labels
 
 
 @dataclass
@@ -213,96 +226,3 @@ class Limits(NamedTuple):
 
     slots: int  # parallel runs
     minutes: int | None = None  # longest time of one run; None = no limit
-
-
-class Backbone(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe); `mean` and `std` (0 to 1) if pretrained with them."""
-
-    embed_dim: int
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The embedding BD."""
-        ...
-
-
-class Dataset(Protocol):
-    """function(root, *, ...)."""
-
-    def __call__(self, root: Path) -> dict[str, Images]:
-        """`train` (all training images, labelled or not), `test` and optionally `val`."""
-        ...
-
-
-class Augment(Protocol):
-    """class(in_channels, image_size, augments, *, ...); an nn.Module if it has state to save in checkpoints."""
-
-    def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Random numbers for n images; axis 0 is the image."""
-        ...
-
-    def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """The changed images: uint8, same shape."""
-        ...
-
-
-class Labeler(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe).
-
-    `masks = True` says that it gives weights below 1; without it, all weights must be 1. `unnormalized = True` says
-    that the rows of its labels need not sum to 1.
-    """
-
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
-        """Pseudo-labels from the views of the same images, without gradient."""
-        ...
-
-
-class Loss(Protocol):
-    """Callable, or nn.Module(supplied arguments, *, parameters of the recipe)."""
-
-    def __call__(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """0-d: the mean of loss * weight over the global batch; a row of weight 0 counts as a zero."""
-        ...
-
-
-class Method(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe).
-
-    No class attribute may have the name of a supplied argument: it would hide the submodule of that name.
-    `mixes = True` says that it uses every pseudo-label and ignores the weights: labelers that mask are then refused.
-    """
-
-    views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = no augmentation
-    slots: dict[str, LossTerm]
-    default_labeler: str | None
-
-    def step(self, batch: Batch) -> StepOutput:
-        """Compute the losses of one training step."""
-        ...
-
-
-class Launcher(Protocol):
-    """class(*, ...): starts `mmctl exec RUN_DIR`, for example in a queue of a cluster.
-
-    `--jobs N` sets its parameter `slots`; without such a parameter, --jobs is refused.
-    """
-
-    def start(self, run_dirs: list[Path]) -> list[str]:
-        """Start the runs; returns one id for each."""
-        ...
-
-    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """id -> queued, running, completed, failed or interrupted."""
-        ...
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Stop the runs at a checkpoint."""
-        ...
-
-    def requeue(self, ids: Sequence[str]) -> None:
-        """Start stopped runs again; they continue from their checkpoints."""
-        ...
-
-    def limits(self) -> Limits:
-        """How many runs can run in parallel, and for how long."""
-        ...
