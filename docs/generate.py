@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import inspect
+import io
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -262,7 +268,7 @@ def _component(entry: Entry, index: Index) -> list[str]:
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
 
 
-def played(text: str, run: Callable[[str], str]) -> str:
+def played(text: str, run: Callable[[str], str | None]) -> str:
     """The tutorial with what its commands print now; "..." in a line of the page stands for anything.
 
     A block with a file name writes this file below the current folder. In a block `console`, each line with `$ ` is
@@ -277,7 +283,7 @@ def played(text: str, run: Callable[[str], str]) -> str:
         if language != "console":
             return m[0]
         made = ""
-        for part in re.split(r"^(?=\$ )", body, flags=re.M):
+        for part in filter(None, re.split(r"^(?=\$ )", body, flags=re.M)):
             line, _, said = part.partition("\n")
             found = run(line.removeprefix("$ "))
             if found is not None:
@@ -294,22 +300,65 @@ def same(page: str, found: str) -> bool:
     return re.fullmatch(pattern, found.rstrip("\n"), re.S) is not None
 
 
+def install(folder: Path) -> Path:
+    """What `pip install -e` would leave for a package with one entry point; returns the folder for Python's path."""
+    about = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    info = folder / "src" / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n")
+    points = [
+        (f"[{group}]", *(f"{n} = {v}" for n, v in values.items())) for group, values in about["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("".join(f"{line}\n" for lines in points for line in lines))
+    return folder / "src"
+
+
 def shell(line: str) -> str | None:
-    """The output of a command of the tutorial in a process of its own; None for those of pip and git."""
+    """The output of a command of the tutorial, as `played` needs it; mmctl runs in this process, which is faster."""
     words = shlex.split(line)
-    if words[0] in ("pip", "git"):
+    if words[0] == "cd":
+        os.chdir(words[1])
+        return ""
+    if words[0] == "pip":
+        sys.path.insert(0, str(install(Path.cwd())))
         return None
-    if words[0] == "mmctl":
-        line = f"{shlex.quote(sys.executable)} -m {line}"
-    elif words[0] == "python":
-        line = shlex.quote(sys.executable) + line.removeprefix("python")
-    done = subprocess.run(line, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.stdout
+    if words[0] != "mmctl":
+        line = line.replace("python", shlex.quote(sys.executable), 1) if words[0] == "python" else line
+        done = subprocess.run(line, shell=True, capture_output=True, text=True)
+        return done.stdout + (done.stderr if done.returncode else "")
+    from mmctl import local
+    from mmctl.cli import main as mmctl
+
+    for name in [name for name in sys.modules if name.startswith("mmctl.local.")]:
+        del sys.modules[name]  # the file may have changed, and a new process would read it again
+        vars(local).pop(name.rpartition(".")[2], None)
+    importlib.invalidate_caches()
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            mmctl(words[1:])
+        except SystemExit as end:
+            code = end.code
+    return out.getvalue() + (err.getvalue() if code else "")  # without errors: the lines of progress
+
+
+TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(DOCS.parent)}
+"""The environment of the tutorial."""
+
+
+def tutorial() -> str:
+    """The tutorial with what its commands print now."""
+    text = (DOCS / "plugins.md").read_text()
+    for name in [name for name in os.environ if name.startswith("MMCTL_")]:
+        del os.environ[name]
+    os.environ |= TERMINAL
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        return played(text, shell)
 
 
 def main() -> None:
     """Write all pages that have changed."""
-    for name, text in pages().items():
+    for name, text in {**pages(), "plugins.md": tutorial()}.items():
         path = DOCS / name
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from torch import Tensor
 
-    from mmctl.plugin import Batch, Images, Limits, LossTerm, Output, PseudoLabels, StepOutput
+    from mmctl.component_types import Batch, Images, Limits, LossTerm, Output, PseudoLabels, StepOutput
 
 
 ARGUMENTS: dict[str, str] = {
