@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SEEDS ?= 0-4
 
-.PHONY: install demo test test-slow test-exhaustive bench check fix clean
+.PHONY: install demo test test-slow test-exhaustive bench docs check fix clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ test-exhaustive: install
 # Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
 bench: install
 	for part in step augment memory startup checkpoint; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
+
+# The pages that are made from the code: docs/recipes.md, docs/plugins/, and the outputs in docs/plugins.md.
+docs: install
+	$(BIN)/python docs/generate.py
 
 check: install
 	$(BIN)/ruff check .

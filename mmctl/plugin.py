@@ -20,27 +20,34 @@ Batch sizes in a recipe and in draw() are those of the global batch, over all pr
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from mmctl.component_types import Batch, Images, Limits, LossTerm, Output, PseudoLabels, Split, StepOutput
 from mmctl.cores import available_cores
 from mmctl.errors import DataError, PluginError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.random import Generator
-    from torch import Tensor
+from mmctl.kinds import (
+    ARGUMENTS,
+    Augment,
+    Backbone,
+    Centroids,
+    Dataset,
+    Labeler,
+    Launcher,
+    Loss,
+    Method,
+    Network,
+)
 
 __all__ = [
     "API",
+    "ARGUMENTS",
     "KINDS",
     "SUPPLIED",
     "Augment",
     "Backbone",
     "Batch",
+    "Centroids",
     "DataError",
     "Dataset",
     "Images",
@@ -50,6 +57,7 @@ __all__ = [
     "Loss",
     "LossTerm",
     "Method",
+    "Network",
     "Output",
     "PluginError",
     "PseudoLabels",
@@ -84,8 +92,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Argument names that a component of each kind may have before its `*`; mmctl supplies those that it names.
 
-prior_K: class frequencies of the labelled images; std_C: the standard deviation of the pixels (0 to 1) of each channel,
-which images are divided by.
+ARGUMENTS says what each of them is.
 """
 
 Component = TypeVar("Component", bound=Callable[..., Any])
@@ -103,190 +110,3 @@ def _mark(kind: str) -> Callable[[str], Callable[[Component], Component]]:
 
 
 backbone, dataset, augment, labeler, loss, method, launcher = map(_mark, KINDS)
-
-
-class Output(NamedTuple):
-    """The output of a network for a batch. Always float32, also with mixed precision."""
-
-    logits: Tensor  # BK
-    emb: Tensor  # BD
-
-    @property
-    def probs(self) -> Tensor:
-        """Softmax of the logits, BK."""
-        return self.logits.softmax(-1)
-
-
-class PseudoLabels(NamedTuple):
-    """Pseudo-labels of unlabelled images, without gradient."""
-
-    target: Tensor  # UK, rows sum to 1 (see Labeler)
-    weight: Tensor  # U, from 0 to 1; 0 = the image is not used
-
-
-class LossTerm(NamedTuple):
-    """One loss term of a method, with its default settings; a recipe can change each of them."""
-
-    loss: str | None  # default component; None = the method computes this term
-    weight: float = 1.0  # 0 = the term is logged but not trained
-    rampup: int | float = 0  # int: steps; float: fraction of the run
-    ramp: Literal["linear", "sigmoid"] = "linear"
-
-
-@dataclass
-class StepOutput:
-    """The result of one training step."""
-
-    losses: dict[str, Tensor]  # slot -> 0-d
-    metrics: dict[str, Tensor] = field(default_factory=dict)  # other metrics of the method; 0-d, on the device
-    pseudo_labels: PseudoLabels | None = None  # the train loop compares them with the hidden labels
-
-
-@dataclass
-class Batch:
-    """The data of one step, on the device."""
-
-    x: tuple[Tensor, ...]  # normalised labelled images, one BCHW for each view
-    u: tuple[Tensor, ...]  # normalised unlabelled images, one UCHW for each view
-    y: Tensor  # BK, rows sum to 1
-    index_x: Tensor  # B, row in split.labeled
-    index_u: Tensor  # U, row in split.unlabeled; use it as the key if you store values per image
-    step: Tensor  # 0-d int64
-    draws: dict[str, Any]  # the result of method.draw, for the whole global batch
-    view_draws: dict[str, Any]  # the random numbers of each view: "x1" -> policy -> arrays
-
-
-@dataclass(frozen=True)
-class Images:
-    """One split of a data set."""
-
-    pixels: Any  # uint8 NCHW: array, tensor or memory map
-    targets: np.ndarray  # int64 N, -1 = no label; or float32 NK, a row of zeros = no label
-    classes: tuple[str, ...]
-    ids: Sequence[str]  # file name or row number of each image
-    fingerprint: str  # changes when a pixel, a label, an id or a class name changes
-
-    @staticmethod
-    def of(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:
-        """Images in memory; the fingerprint is a SHA-256 of all pixels, targets, ids and class names."""
-        digest = hashlib.sha256()
-        for array in (pixels_NCHW, targets):
-            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-            digest.update((array if array.flags.c_contiguous else array.copy()).data)
-        for names in (ids, classes):
-            digest.update(f"{len(names)}\n".encode())
-            digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
-        return Images(pixels_NCHW, targets, tuple(classes), tuple(ids), digest.hexdigest())
-
-
-@dataclass(frozen=True)
-class Split:
-    """Row numbers of the training images that keep their labels, lose them, or are held out for validation."""
-
-    labeled: np.ndarray
-    unlabeled: np.ndarray
-    val: np.ndarray
-    rule: str
-    seed: int
-    counts: tuple[int, ...]  # labelled images of each class
-    sha256: str
-
-
-class Limits(NamedTuple):
-    """How much a launcher can run."""
-
-    slots: int  # parallel runs
-    minutes: int | None = None  # longest time of one run; None = no limit
-
-
-class Backbone(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe); `mean` and `std` (0 to 1) if pretrained with them."""
-
-    embed_dim: int
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The embedding BD."""
-        ...
-
-
-class Dataset(Protocol):
-    """function(root, *, ...)."""
-
-    def __call__(self, root: Path) -> dict[str, Images]:
-        """`train` (all training images, labelled or not), `test` and optionally `val`."""
-        ...
-
-
-class Augment(Protocol):
-    """class(in_channels, image_size, augments, *, ...); an nn.Module if it has state to save in checkpoints."""
-
-    def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
-        """Random numbers for n images; axis 0 is the image."""
-        ...
-
-    def apply(self, x_BCHW: Tensor, **draws: Tensor) -> Tensor:
-        """The changed images: uint8, same shape."""
-        ...
-
-
-class Labeler(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe).
-
-    `masks = True` says that it gives weights below 1; without it, all weights must be 1. `unnormalized = True` says
-    that the rows of its labels need not sum to 1.
-    """
-
-    def forward(self, *views: Output, batch: Batch, labeled: Output | None = None) -> PseudoLabels:
-        """Pseudo-labels from the views of the same images, without gradient."""
-        ...
-
-
-class Loss(Protocol):
-    """Callable, or nn.Module(supplied arguments, *, parameters of the recipe)."""
-
-    def __call__(self, out: Output, target_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """0-d: the mean of loss * weight over the global batch; a row of weight 0 counts as a zero."""
-        ...
-
-
-class Method(Protocol):
-    """nn.Module(supplied arguments, *, parameters of the recipe).
-
-    No class attribute may have the name of a supplied argument: it would hide the submodule of that name.
-    `mixes = True` says that it uses every pseudo-label and ignores the weights: labelers that mask are then refused.
-    """
-
-    views: dict[str, tuple[str, ...]]  # {"x": ("weak", "clean"), "u": ("weak", "weak")}; clean = no augmentation
-    slots: dict[str, LossTerm]
-    default_labeler: str | None
-
-    def step(self, batch: Batch) -> StepOutput:
-        """Compute the losses of one training step."""
-        ...
-
-
-class Launcher(Protocol):
-    """class(*, ...): starts `mmctl exec RUN_DIR`, for example in a queue of a cluster.
-
-    `--jobs N` sets its parameter `slots`; without such a parameter, --jobs is refused.
-    """
-
-    def start(self, run_dirs: list[Path]) -> list[str]:
-        """Start the runs; returns one id for each."""
-        ...
-
-    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """id -> queued, running, completed, failed or interrupted."""
-        ...
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Stop the runs at a checkpoint."""
-        ...
-
-    def requeue(self, ids: Sequence[str]) -> None:
-        """Start stopped runs again; they continue from their checkpoints."""
-        ...
-
-    def limits(self) -> Limits:
-        """How many runs can run in parallel, and for how long."""
-        ...

@@ -11,7 +11,12 @@ from helpers.command import Result
 from helpers.paths import REPO
 
 README = (REPO / "README.md").read_text()
-DOCUMENTS = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
+DOCUMENTS = [
+    REPO / "README.md",
+    REPO / "CONTRIBUTING.md",
+    REPO / "CHANGELOG.md",
+    *sorted((REPO / "docs").rglob("*.md")),
+]
 
 
 def commands() -> Iterator[tuple[str, object]]:

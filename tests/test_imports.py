@@ -38,6 +38,8 @@ def ground() -> set[str]:
 ROOMS, GROUND = rooms(), ground()
 STANDARD_ALONE = {
     "errors",
+    "component_types",
+    "kinds",
     "plugin",
     "project",
     "identity",

@@ -104,16 +104,14 @@ def show(
       mmctl plugins show fuzzy
       mmctl plugins show small --kind backbone
     """
-    import inspect
-
     from mmctl.registry.index import Index
-    from mmctl.registry.parameters import parameters
+    from mmctl.registry.parameters import documentation, parameters
 
     index = Index()
     entry = _find(index, name, _kind(kind))
     component, shape = index.load(entry), index.shape(entry)
     rows = parameters(shape.model)
-    doc = inspect.getdoc(component) or ""
+    doc = documentation(component)
     if as_json:
         about = {"qualified": entry.qualified, "doc": doc, "supplied": list(shape.supplied)}
         from mmctl.report.json_output import print_json

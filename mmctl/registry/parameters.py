@@ -208,6 +208,13 @@ def _not_finite(value: Any) -> list[tuple[str | int, ...]]:
     return [(key, *at) for key, item in pairs for at in _not_finite(item)]
 
 
+def documentation(component: Callable[..., Any]) -> str:
+    """The docstring of a component or of a base class; not that of torch's nn.Module."""
+    owners = component.__mro__ if isinstance(component, type) else (component,)
+    own = (owner.__doc__ for owner in owners if owner is not object and owner.__module__ != "torch.nn.modules.module")
+    return inspect.cleandoc(next((doc for doc in own if doc), ""))
+
+
 def meaning(component: Callable[..., Any]) -> dict[str, str]:
     """Parameter name -> its description in `Args:` of the docstring, or of a base class."""
     owners = reversed(component.__mro__) if isinstance(component, type) else (component,)

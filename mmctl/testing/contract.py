@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmctl.errors import DataError, PluginError
 from mmctl.registry.index import Index
-from mmctl.registry.parameters import Shape, check_table, parameters, shape, values
+from mmctl.registry.parameters import Shape, check_table, documentation, parameters, shape, values
 from mmctl.registry.sources import Entry, marks
 from mmctl.text import dotted
 
@@ -113,7 +113,7 @@ class Contract:
                     f"does not explain its parameter {row.name}",
                     f"Add `{row.name}: ...` under `Args:` in its docstring.",
                 )
-        if not (inspect.getdoc(component) or "").strip():
+        if not documentation(component).strip():
             raise self.broken("has no docstring", "Its first line is the summary in `mmctl plugins list`.")
         for table in self.params:
             _, faults = check_table(arguments.model, table)
