@@ -234,7 +234,11 @@ class Dataset(Protocol):
 
 
 class Augment(Protocol):
-    """class(in_channels, image_size, augments, *, ...); an nn.Module if it has state to save in checkpoints."""
+    """class(in_channels, image_size, augments, *, ...); an nn.Module if it has state to save in checkpoints.
+
+    `on_cpu = True` says that `apply` reads its numbers or the images on the CPU: then the GPU waits in each step, which
+    cannot be a CUDA graph.
+    """
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:
         """Random numbers for n images; axis 0 is the image."""
