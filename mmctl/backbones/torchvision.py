@@ -118,7 +118,7 @@ def _remove_head(net: nn.Module, model: str) -> int:
     if isinstance(net, models.SqueezeNet):  # its classifier is a convolution, and its forward flattens
         size = next(m.in_channels for m in net.classifier if isinstance(m, nn.Conv2d))
         net.classifier = nn.AdaptiveAvgPool2d(1)
-        return size
+        return int(size)
     name, head = list(net.named_modules())[-1]
     if not isinstance(head, nn.Linear):
         raise PluginError(f"torchvision's {model!r} does not end in a linear classifier. Use another model.")
@@ -127,7 +127,7 @@ def _remove_head(net: nn.Module, model: str) -> int:
     setattr(parent, before[-1], nn.Identity())
     if len(before) > 1 and isinstance(getattr(parent, before[-2]), nn.Dropout):
         setattr(parent, before[-2], nn.Identity())
-    return head.in_features
+    return int(head.in_features)
 
 
 def _take_channels(net: nn.Module, channels: int) -> None:
