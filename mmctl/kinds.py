@@ -160,6 +160,9 @@ class Augment(Protocol):
     mmctl calls `draw` on the CPU, ahead of the step, and `apply` on the device: so a step is the same on each device,
     after a resume and over several processes. Images reach it as uint8, before they are normalised. A policy that
     learns is an nn.Module, whose buffers are saved; the method changes it, as `remixmatch` does for `ctaugment`.
+
+    `on_cpu = True` says that `apply` reads its numbers or the images on the CPU: then a GPU waits in each step, which
+    cannot be a CUDA graph.
     """
 
     def draw(self, rng: Generator, n: int) -> dict[str, np.ndarray]:

@@ -16,7 +16,11 @@ from mmctl.text import dotted, literal
 
 FIRST = ("digits", "digits-mixmatch", "digits-supervised", "ferplus-small")
 SLOTS = {"augment": "weak", "loss": "labeled"}
-REQUIRED: dict[tuple[str, str], dict[str, Any]] = {("backbone", "timm"): {"model": "resnet18"}}
+REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
+    ("backbone", "timm"): {"model": "resnet18"},
+    ("backbone", "torchvision"): {"model": "resnet18"},
+    ("augment", "torchvision"): {"policy": "RandAugment"},
+}
 """Values of parameters without a default, for components that no shipped recipe uses."""
 
 Table = tuple[tuple[str, str | None], dict[str, Any]]

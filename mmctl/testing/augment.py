@@ -93,8 +93,11 @@ class AugmentContract(Contract):
                 )
 
     def test_stays_on_the_device(self) -> None:
-        """`apply` runs on the GPU and waits for nothing, so that a CUDA graph can hold the step."""
+        """`apply` runs on the GPU and waits for nothing, so that a CUDA graph can hold the step; or it says on_cpu."""
         for size, table, part in self.each():
+            if getattr(part, "on_cpu", False):
+                self.note("computes on the CPU: on a GPU its steps wait, and are not CUDA graphs")
+                return
             drawn = part.draw(rng(3), 4)
             with fake_gpu(self.who) as device:
                 here: Any = self.augment(table, size, device)

@@ -29,6 +29,16 @@ PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
     "flex": ({"tau": 0.4}, {"tau": 0.4, "warmup": False}),
     "soft": ({}, {"align": "none"}),
     "timm": ({"model": "resnet10t"},),
+    "torchvision": ({"model": "resnet18"},),
+    "torchvision augment": tuple(
+        {"policy": name, "args": args}
+        for name, args in {
+            "RandAugment": {},
+            "AutoAugment": {"policy": "svhn"},
+            "RandomCrop": {"padding": 2},
+            "RandomErasing": {"p": 1.0},
+        }.items()
+    ),
     "marginmix": ({}, {"guesser": "ema"}, {"bn_groups": "joint", "bn_update": "all", "lambda_per": "batch"}),
     "vat": ({"iterations": 2},),
 }
@@ -43,7 +53,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 def checked(entry: Entry) -> Any:
     """The contract of a component, with parameters worth trying."""
     made: Any = contract_of(entry, INDEX, {})
-    made.params = PARAMS.get(entry.name, ({},))
+    made.params = PARAMS.get(f"{entry.name} {entry.kind}") or PARAMS.get(entry.name, ({},))
     if entry.kind == "method":
         made.settings = SETTINGS.get(entry.name, {})
     return made()
