@@ -142,7 +142,7 @@ def _take_channels(net: nn.Module, channels: int) -> None:
         weight = weight.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
     old.in_channels, old.weight = channels, nn.Parameter(weight)
     if hasattr(net, "transform_input"):
-        net.transform_input = False  # it shifts three colours
+        net.transform_input = False  # type: ignore[assignment]  # it shifts three colours
 
 
 def _channels(values: Sequence[float], channels: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ the graph: it reads them from memory that `Transfer` fills before each replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -123,7 +123,15 @@ def why_not_captured(run: Training) -> str | None:
         return 'train.capture = "off"'
     if ops.world_size() > 1:
         return "several processes share the run"
-    return uses_device_rng(run.parts)
+    return changes_images_on_cpu(run.loader.augments) or uses_device_rng(run.parts)
+
+
+def changes_images_on_cpu(augments: Mapping[str, Any]) -> str | None:
+    """Names an augmentation that says `on_cpu = True`, if there is one."""
+    for name, policy in augments.items():
+        if getattr(policy, "on_cpu", False):
+            return f"augment.{name} changes the images on the CPU"
+    return None
 
 
 def uses_device_rng(parts: dict[str, nn.Module]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,13 @@ from helpers.method_checks import assert_replayed_is_taken, capturable, tensors
 from helpers.tiny_project import training
 from mmctl.data.transfer import Transfer
 from mmctl.training import cuda_graph
-from mmctl.training.cuda_graph import Snapshot, StepRunner, uses_device_rng, why_not_captured
+from mmctl.training.cuda_graph import (
+    Snapshot,
+    StepRunner,
+    changes_images_on_cpu,
+    uses_device_rng,
+    why_not_captured,
+)
 from mmctl.training.loop import Notice, device_step, train
 from mmctl.training.state import Training
 
@@ -61,6 +68,12 @@ class Dropping(nn.Module):
 def test_what_draws_on_the_device_is_not_captured() -> None:
     assert uses_device_rng({"model": Dropping(0.0)}) is None
     assert uses_device_rng({"model": Dropping(0.1)}) == "Dropout in model draws random numbers on the device"
+
+
+def test_what_changes_images_on_the_cpu_is_not_captured() -> None:
+    assert changes_images_on_cpu({"weak": SimpleNamespace()}) is None
+    policies = {"weak": SimpleNamespace(), "strong": SimpleNamespace(on_cpu=True)}
+    assert changes_images_on_cpu(policies) == "augment.strong changes the images on the CPU"
 
 
 def test_on_a_cpu_there_is_nothing_to_say() -> None:
