@@ -61,6 +61,7 @@ def child(path: Path, folder: Path, *more: str) -> Recipe:
     return load(written)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", PARENTS, ids=lambda p: "-".join(p.parts[-2:]))
 def test_a_method_recipe_serves_as_parent(path: Path, tmp_path: Path) -> None:
     own = path

@@ -203,6 +203,7 @@ def test_contract(name: str, shape: tuple[int, ...]) -> None:
     assert all(len(value) == 0 for value in policy.draw(default_rng(0), 0).values())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ON_DEVICE)
 def test_shapes_do_not_depend_on_values(name: str) -> None:
     policy = policy_named(name, 3, 12, 9)

@@ -78,6 +78,7 @@ def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> No
             assert not target.requires_grad
 
 
+@pytest.mark.sampled(4)
 @every_method
 def test_each_term_pulls_at_the_student_and_not_at_its_average(method: str) -> None:
     run = training(method, *SOFT.get(method, ()))
@@ -146,6 +147,7 @@ def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], t
     assert_resumed_is_unbroken(method, sets, tmp_path)
 
 
+@pytest.mark.sampled(4)
 @every_method
 def test_a_term_of_weight_zero_adds_no_gradient(method: str) -> None:
     run = training(method)
@@ -181,6 +183,7 @@ def test_without_its_other_terms_it_is_supervised_to_the_last_bit(method: str) -
     assert [k for k in names if not torch.equal(ours[k], theirs[k])] == []
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("method", SEMI)
 def test_unlabelled_images_teach_something(method: str) -> None:
     """A consistency loss that compares a thing with itself is 0 for ever, and every run still looks well."""

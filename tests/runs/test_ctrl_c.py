@@ -46,6 +46,7 @@ def start(code: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("code", "ends", "says", "state"),
     [

@@ -142,6 +142,7 @@ def test_exec_takes_several_folders(mm: Mm, tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_a_batch_packs_where_it_is_told_to(mm: Mm, tmp_path: Path) -> None:
     started(tmp_path)
     sets = ("train.steps=8", "launcher.pack=2", "launcher.slots=2", "train.device=cpu")

@@ -104,6 +104,7 @@ def killed_until_done(runs: Path, kills: int, dice: random.Random, anytime: bool
     return folder
 
 
+@pytest.mark.slow
 def test_kill_9(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = killed_until_done(tmp_path / "runs", 2, random.Random(1))
     assert_same(folder, whole["digits.toml"])

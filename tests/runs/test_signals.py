@@ -158,6 +158,7 @@ def test_what_was_ignored_stays_ignored() -> None:
         assert stop()
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) -> None:
     folder = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "runs")
     terminal, slave = pty.openpty()

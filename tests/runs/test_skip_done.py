@@ -87,6 +87,7 @@ def test_other_images_under_the_same_settings_are_not_the_same(mm: Mm, tmp_path:
     assert count(tmp_path) == 2
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_of_a_batch_is_run(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN, "--set", "seed=1")
     done = mm(*RUN, "--seeds", "0-2")
