@@ -21,13 +21,13 @@ demo: install
 	MMCTL=$(BIN)/mmctl SEEDS=$(SEEDS) sh recipes/demo.sh
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: install
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 test-exhaustive: install
-	$(BIN)/python -m pytest -n 2 -m exhaustive
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive
 
 # Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
 bench: install
