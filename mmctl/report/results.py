@@ -47,6 +47,7 @@ class Evaluation(TypedDict):
     n: int | None
     per_class: list[float | None] | None
     confusion: list[list[int]] | None
+    predictions: str | None  # the file of what was predicted for each image
     split: str
     weights: str
     predictor: str

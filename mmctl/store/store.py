@@ -214,7 +214,7 @@ class Store:
                 "weights": event.weights or "", "predictor": event.predictor or "", "n": event.n,
                 "metrics": {text(k): v if v in ("inf", "-inf") else number(v) for k, v in event.metrics.items()},
                 "per_class": None if event.per_class is None else [number(recall) for recall in event.per_class],
-                "confusion": event.confusion,
+                "confusion": event.confusion, "predictions": event.predictions,
             }
             for row, event in made if isinstance(event, Evaluation)
         ]  # fmt: skip
