@@ -231,6 +231,11 @@ class Store:
         rows = self._rows("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
         return cast(list[AttemptRow], [row | {"body": self._object(row["body"])} for row in rows])
 
+    def pace(self, run: RunRow) -> list[tuple[int, int, float]]:
+        """(attempt, step, seconds that the attempt had taken by then), in this order."""
+        sql = "SELECT attempt, step, seconds FROM pace WHERE run = ? AND seconds IS NOT NULL ORDER BY attempt, step"
+        return [(row["attempt"], row["step"], row["seconds"]) for row in self._rows(sql, [run["id"]])]
+
     def seconds(self, run: RunRow) -> float:
         """Time spent in training, over all attempts."""
         sql = "SELECT sum(s) AS s FROM (SELECT max(seconds) AS s FROM pace WHERE run = ? GROUP BY attempt)"
