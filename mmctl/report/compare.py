@@ -41,7 +41,7 @@ class How:
     baseline: str | None = None
     test: str = "auto"
     level: float = 0.95
-    by: Sequence[str] = ()
+    by: Sequence[str] = ("config",)
     x: str | None = None
     at: float | None = None
     sort: str | None = None
@@ -58,16 +58,18 @@ def compare(store: Store, runs: Sequence[RunRow], metrics: Sequence[str], how: H
     check_x(how.x, how.at)
     parsed = [parse_metric(text) for text in dict.fromkeys(metrics)]
     for metric in parsed:
-        check_metric(store, runs, metric)
         if how.x and metric.reducer == "step":
             raise UserError(f'"{metric.text}": @step= chooses a step, and so does --x; leave out one of them.')
     _check_sort(how.sort, parsed)
-    configs = store.configs(runs)
+    configs = store.configs(_configs_needed(runs, how))
     made = [
         _panel(store, key, list(groups.items()), parsed, configs, how)
         for key, groups in panels_of(runs, configs, how.by).items()
     ]
     panels = [panel for panel, _ in made]
+    for number, metric in enumerate(parsed):
+        if not any(row["values"][number]["n"] for panel in panels for row in panel["configurations"]):
+            check_metric(store, runs, metric)
     settings = compared_settings([flats for _, flats in made], how.all_keys)
     if how.baseline is not None and not any(named_by(panel, how.baseline) for panel in panels):
         rows = [row for panel in panels for row in panel["configurations"]]
@@ -92,6 +94,15 @@ def compare(store: Store, runs: Sequence[RunRow], metrics: Sequence[str], how: H
     return {"test": how.test, "level": how.level, "by": list(how.by), "panels": panels, "settings": settings}
 
 
+def _configs_needed(runs: Sequence[RunRow], how: How) -> list[RunRow]:
+    """The runs whose recipe is read: all, or the newest of each configuration and data, and those without data yet."""
+    if how.x or any(field.startswith("cfg.") for field in how.by):
+        return list(runs)
+    newest = {(run["config_id"], run["data_hash"]): run["id"] for run in runs}
+    wanted = set(newest.values())
+    return [run for run in runs if run["id"] in wanted or run["labeled"] is None]
+
+
 def _panel(
     store: Store,
     key: DataKey,
@@ -107,6 +118,10 @@ def _panel(
     if how.x is not None:
         compute, limits, notes = equal_compute(store, completed, configs, how.x, how.at)
     found = [metric_values(store, completed, metric, limits) for metric in metrics]
+    if limits is not None and compute is not None:
+        within = f"within {compute['amount']:,.6g} {compute['x']}"
+        early = [one for one in completed if one["id"] in limits and not any(one["id"] in held for held, _ in found)]
+        notes += [f"not counted: {run['uid']} has no evaluation {within}" for run in early]
     newest = [runs[-1] for _, runs in groups]
     published, parents = store.published(newest), store.parents(newest)
     rows: list[tuple[tuple[int, float], ConfigurationRow]] = []
@@ -114,7 +129,7 @@ def _panel(
     for title, runs in groups:
         last, failed = runs[-1], [run for run in runs if not_converged(run)]
         counts = [nc_counts(store, metric, failed, configs[last["id"]]) for metric in metrics]
-        grouped = title if how.by and title != last["config_id"] else None
+        grouped = title if title != last["config_id"] else None
         about = Row(runs, key[1], metrics, [values for values, _ in found], counts, published[last["id"]], grouped)
         row = configuration_row(about, notes, count_nc=how.count_nc, level=how.level)
         rows.append((rank(row["values"][0], counts[0], metrics[0].name.endswith(LOWER)), row))
@@ -123,7 +138,7 @@ def _panel(
         more["(extends)"] = f"a run of {parent['step']} steps" if parent else None
         flats.append(flat_settings(row, store.about(last), more))
     notes += [f"{m.text}: {PEEKED}" for m in metrics if m.peeks]
-    example = next((run for _, runs in groups for run in runs if run["data_hash"]), None)
+    example = next((run for _, runs in groups for run in reversed(runs) if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
     rows.sort(key=lambda pair: pair[0])
     places = {id(row): place for place, (_, row) in enumerate(rows)}

@@ -99,7 +99,7 @@ def metric_block(
         return spread(value["value"], value["std"]) + distance
 
     columns = [
-        column("recipe", rows, lambda row: row[0]),
+        column("recipe" if found["by"] == ["config"] else "runs", rows, lambda row: row[0]),
         column("n", rows, lambda row: _n(row[1], row[1]["values"][number]), right=True),
         column("mean", rows, lambda row: mean(row[1]), right=True),
         column("mean with nc", figures, lambda one: all_runs(one["all_runs"]), right=True),

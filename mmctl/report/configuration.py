@@ -82,7 +82,8 @@ def configuration_row(row: Row, notes: list[str], *, count_nc: bool, level: floa
     return {
         "config_id": row.title or last["config_id"], "configurations": configurations, "recipe": title,
         "names": [] if row.title else sorted({run["name"] for run in runs} - {last["recipe"]}),
-        "method": last["method"], "labeler": last["labeler"], "labels": row.labels, "altered": bool(last["altered"]),
+        "method": _same(run["method"] for run in runs) or "", "labeler": _same(run["labeler"] for run in runs),
+        "labels": row.labels, "altered": bool(last["altered"]),
         "seeds": max(started, len(counted.keys() | failed.keys())),
         "counts": dict(sorted(Counter(run["state"] for run in runs).items())),
         "hardware": hardware, "runs": compared,
@@ -98,6 +99,12 @@ def configuration_row(row: Row, notes: list[str], *, count_nc: bool, level: floa
 
 def _key(run: RunRow) -> tuple[str, int | None, str | None]:
     return run["config_id"], run["seed"], run["split_hash"]
+
+
+def _same(values: Iterable[str | None]) -> str | None:
+    """What all runs share, `several` if they differ, which only those of a group do."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else "several"
 
 
 def not_converged(run: RunRow) -> bool:

@@ -46,7 +46,7 @@ def data_key(run: RunRow, configs: Mapping[int, Config]) -> DataKey:
 
 def _grouping(runs: Sequence[RunRow], configs: Mapping[int, Config], by: Sequence[str]) -> Callable[[RunRow], str]:
     """The id of the group of a run: its configuration, or the values that --by names, as `optimizer.lr=0.03`."""
-    if not by or list(by) == ["config"]:
+    if list(by) == ["config"]:
         return lambda run: run["config_id"]
     for field in by:
         if field in BY:

@@ -28,6 +28,8 @@ RECORD = (
 )  # fmt: skip
 """The columns of csv and tsv; metrics are fractions."""
 TESTED = ("diff", "low", "high", "effect", "name", "p", "p_holm", "p_min")
+WIDE = 6
+"""With more recipes than this, settings are printed with a line for each of them."""
 ROWS = 20
 """The number of differing settings that are shown; --all-keys shows all."""
 
@@ -170,11 +172,18 @@ def _settings(found: Comparison, look: Look) -> Block | None:
         labels |= {row["config_id"]: panel["labels"] for row in panel["configurations"]}
     titles = [names[one["config_ids"][0]] for one in columns]
     times = Counter(titles)
-    made = [column("key", shown, printable)]
     for number, (one, title) in enumerate(zip(columns, titles, strict=True)):
         if times[title] > 1:
-            title += f" ({', '.join(sorted({str(labels[id] or '?') for id in one['config_ids']}))} labels)"
-        values: Sequence[Setting] = one["values"][: len(shown)]
-        made.append(column(title, values, setting, number + 1 if number else 0))
+            own = sorted({str(labels[id] or "?") for id in one["config_ids"]})
+            titles[number] = f"{title} ({', '.join(own)} labels)"
+    if len(columns) > WIDE:  # a line for each recipe
+        made = [column("recipe", titles, str)]
+        for number, key in enumerate(shown):
+            made.append(column(printable(key), [one["values"][number] for one in columns], setting, number + 1))
+    else:
+        made = [column("key", shown, printable)]
+        for number, (one, title) in enumerate(zip(columns, titles, strict=True)):
+            values: Sequence[Setting] = one["values"][: len(shown)]
+            made.append(column(title, values, setting, number + 1 if number else 0))
     more = [(f"... and {len(keys) - len(shown)} more: --all-keys", "dim")] if len(keys) > len(shown) else []
     return Block("Settings" if look.all_keys else "Settings that differ", made, more)

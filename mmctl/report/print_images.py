@@ -92,7 +92,8 @@ def _images(row: ImagesAgainst, name: str, base: str) -> Iterator[Block]:
             column(base, shown, lambda one: _said(one, "theirs", theirs)),
         ]
         more = [(f"... and {len(images) - SHOWN} more: --json", "dim")] if len(images) > SHOWN else []
-        yield Block(f"{len(images)} images that {side} gets right more often than {other}", columns, more)
+        than = f"and {other} wrong" if row["networks"] == [1, 1] else f"more often than {other}"
+        yield Block(f"{len(images)} images that {side} gets right {than}", columns, more)
 
 
 def _said(image: ComparedImage, side: str, networks: int) -> str:

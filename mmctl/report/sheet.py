@@ -25,6 +25,7 @@ STYLE = """\
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #161616; --line: #555; --dim: #a8a8a8 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 1.5rem auto;
   max-width: 72rem; padding: 0 1rem }
+h1 { font-size: 1.3rem }
 .table { overflow-x: auto }
 table { border-collapse: collapse; border-block: 2px solid; margin: 0 0 .5rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding: .5rem 0 }
@@ -155,7 +156,8 @@ def _page(parts: Sequence[str], title: str) -> str:
         f"<title>{_escaped(title)}</title>",
         f"<style>\n{STYLE}</style>",
     ]
-    lines = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *parts, "</body>", "</html>"]
+    lines = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", f"<h1>{_escaped(title)}</h1>"]
+    lines += [*parts, "</body>", "</html>"]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 from mmctl.errors import UserError, suggest
@@ -79,6 +80,7 @@ def parse_metric(text: str) -> Metric:
     return Metric(text, name, how)
 
 
+@lru_cache(maxsize=1024)
 def series_name(name: str, primary: str) -> str:
     """The full name of a curve: weights and predictor that are left out are those of the run's primary metric."""
     split, *middle = name.split("/")

@@ -69,7 +69,7 @@ def test_sign_flip_against_scipy() -> None:
 
 def test_sign_flip_by_hand() -> None:
     assert stats.permutation([(2.0, 1.0)] * 5) == {
-        "name": "sign flip", "n": 5, "diff": 1.0, "low": 1.0, "high": 1.0, "p": 0.0625, "p_min": 0.0625,
+        "name": "sign flip", "n": 5, "diff": 1.0, "effect": None, "low": 1.0, "high": 1.0, "p": 0.0625, "p_min": 0.0625,
     }  # fmt: skip
     assert stats.permutation([(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)])["p"] == 1.0  # type: ignore[index]
     assert stats.permutation([(1.0, 0.0)] * 13) is None
