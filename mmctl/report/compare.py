@@ -56,6 +56,8 @@ def compare(store: Store, runs: Sequence[RunRow], metrics: Sequence[str], how: H
     if how.test not in TESTS:
         raise UserError(f'--test "{how.test}": no such test.{suggest(how.test, TESTS)} Known: {", ".join(TESTS)}')
     check_x(how.x, how.at)
+    if how.x and how.per_image:
+        raise UserError("--per-example: predictions are stored of the last evaluation, which --x does not read.")
     parsed = [parse_metric(text) for text in dict.fromkeys(metrics)]
     for metric in parsed:
         if how.x and metric.reducer == "step":

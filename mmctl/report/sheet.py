@@ -137,7 +137,7 @@ def _html(sheet: Sheet) -> str:
     for n, row in enumerate(sheet.rows):
         cells = []
         for k, text in enumerate(row):
-            cell = _escaped(text).replace(" +- ", " \u00b1 ")
+            cell = _escaped(text).replace(" +- ", " &plusmn; ")
             tag = "strong" if (n, k) in sheet.best else "u" if (n, k) in sheet.near else ""
             cell = f"<{tag}>{cell}</{tag}>" if tag and text else cell
             cell += f"<sup>{sheet.letters[n, k]}</sup>" if (n, k) in sheet.letters else ""
