@@ -100,15 +100,12 @@ def _sheet(block: Block, before: str) -> Sheet:
     shown = [n for n, one in enumerate(block.columns) if any(one.cells)]
     mean = shown.index(block.mean) if block.mean in shown else 0
     columns = [block.columns[n] for n in shown]
-    notes = [text for text, _ in block.notes]
-    if block.best:
-        notes.append("bold: the best mean; underlined (in Markdown, italics): not significantly worse, p > 0.05")
     return Sheet(
         before + block.caption if block.caption else before.removesuffix(": "),
         [one.title for one in columns],
         list(zip(*(one.cells for one in columns), strict=True)),
         [one.right for one in columns],
-        notes,
+        [text for text, _ in block.notes],
         best=frozenset((n, mean) for n in block.best),
         near=frozenset((n, mean) for n in block.near),
     )

@@ -58,7 +58,7 @@ def _tests(found: PerImage, names: Mapping[str, str], base: str, digits: int) ->
         column("p (Holm)", rows, lambda row: p_value(row["p_holm"]), 3, right=True),
     ]
     for number, one in enumerate(rows[0]["differences"]):
-        name = one["metric"].partition("@")[0]
+        name = one["metric"].partition("@")[0].rpartition("/")[2]
         differences = [row["differences"][number] for row in rows]
         columns.append(
             column(

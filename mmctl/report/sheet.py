@@ -85,7 +85,7 @@ def markdown(sheet: Sheet) -> str:
                 cell = f"{mark}{cell}{mark}"
             cells.append(cell + (f"<sup>{sheet.letters[n, k]}</sup>" if (n, k) in sheet.letters else ""))
         rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join([f"**{sheet.caption}**", "", *rows, "", *(f"- {note}" for note in sheet.notes)])
+    return "\n".join([f"**{sheet.caption}**", "", *rows, "", *(f"- {note}" for note in _notes(sheet, "italics"))])
 
 
 def latex(sheet: Sheet) -> str:
@@ -116,12 +116,14 @@ def latex(sheet: Sheet) -> str:
             cell = rf"\quad {cell}" if not k and n in sheet.sub else cell
             cells.append(cell + (rf"\textsuperscript{{{sheet.letters[n, k]}}}" if (n, k) in sheet.letters else ""))
         made.append(" & ".join(cells) + r" \\")
-    notes = (rf"{{\footnotesize {_tex(note)}\par}}" for note in sheet.notes)
+    notes = (rf"{{\footnotesize {_tex(note)}\par}}" for note in _notes(sheet, "underlined"))
     return "\n".join([*made, r"\bottomrule", r"\end{tabular}", "", *notes])
 
 
 def _html(sheet: Sheet) -> str:
-    made = [f'<div class="table"><table>\n<caption>{_escaped(sheet.caption)}</caption>\n<thead>']
+    caption = _escaped(sheet.caption)
+    made = [f'<div class="table" role="region" tabindex="0" aria-label="{caption}">']  # scrolls, by keyboard too
+    made.append(f"<table>\n<caption>{caption}</caption>\n<thead>")
     if any(sheet.groups):
         spanned = (
             f'<th class="group" colspan="{n}" scope="colgroup">{_escaped(group)}</th>' if group else "<td></td>" * n
@@ -145,7 +147,7 @@ def _html(sheet: Sheet) -> str:
         kind = ' class="sub"' if n in sheet.sub else ""
         made.append(f"<tr{kind}>{''.join(cells)}</tr>")
     made.append("</tbody>\n</table></div>")
-    notes = "".join(f"<li>{_escaped(note)}</li>\n" for note in sheet.notes)
+    notes = "".join(f"<li>{_escaped(note)}</li>\n" for note in _notes(sheet, "underlined"))
     return "\n".join([*made, *([f'<ul class="notes">\n{notes}</ul>'] if notes else [])])
 
 
@@ -159,6 +161,12 @@ def _page(parts: Sequence[str], title: str) -> str:
     lines = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", f"<h1>{_escaped(title)}</h1>"]
     lines += [*parts, "</body>", "</html>"]
     return "\n".join(lines)
+
+
+def _notes(sheet: Sheet, near: str) -> list[str]:
+    """What stands below a table, with what its marks mean."""
+    worse = f"; {near}: not significantly worse, p > 0.05" if sheet.near else ""
+    return [*sheet.notes, *([f"bold: the best mean{worse}"] if sheet.best else [])]
 
 
 def _groups(sheet: Sheet) -> Sequence[str]:
