@@ -58,7 +58,7 @@ def add_per_image(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: S
         panel["notes"].append("image by image: --baseline says with which configuration the others are compared")
         return
     counted = {run["uid"] for row in panel["configurations"] for run in row["runs"] if run["counted"]}
-    behind = [run for run in runs if run["uid"] in counted]
+    behind = [run for run in runs if run["uid"] in counted and run["state"] == "completed"]
     panel["per_image"] = [_compare(store, panel, behind, own, level) for own in sources.values()]
 
 

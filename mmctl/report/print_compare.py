@@ -30,6 +30,8 @@ RECORD = (
 TESTED = ("diff", "low", "high", "effect", "name", "p", "p_holm", "p_min")
 WIDE = 6
 """With more recipes than this, settings are printed with a line for each of them."""
+MOST, NOTES = 200, 20
+"""So many rows of a panel and notes are printed on a terminal."""
 ROWS = 20
 """The number of differing settings that are shown; --all-keys shows all."""
 
@@ -40,7 +42,7 @@ def print_comparison(found: Comparison, out: Console, look: Look) -> None:
         print_heading(out, _heading(panel, found))
         for block in _blocks(panel, found, look):
             _print(block, out)
-    if (settings := _settings(found, look)) is not None:
+    if (settings := _settings(found, look, MOST)) is not None:
         _print(settings, out)
 
 
@@ -122,11 +124,17 @@ def _heading(panel: Panel, found: Comparison) -> str:
 
 
 def _blocks(panel: Panel, found: Comparison, look: Look, marks: bool = False) -> Iterator[Block]:
-    rows = named(panel["configurations"])
+    every = named(panel["configurations"])
+    rows, notes = every, [f"note: {printable(note)}" for note in panel["notes"]]
+    if not marks:  # on a terminal
+        rows = [(n, row) for k, (n, row) in enumerate(every) if k < MOST or row["config_id"] == panel["baseline"]]
+        if len(rows) < len(every):
+            notes.append(f"the first {len(rows):,} of {len(every):,} rows; all are in --json and other formats")
+        notes[NOTES:] = [f"... and {len(notes) - NOTES} more notes: --json"] if len(notes) > NOTES else []
     for number, metric in enumerate(panel["metrics"]):
         yield metric_block(panel, rows, number, metric, found, look, marks)
-    if panel["notes"]:
-        yield Block("", (), [(f"note: {printable(note)}", "yellow") for note in panel["notes"]])
+    if notes:
+        yield Block("", (), [(note, "yellow") for note in notes])
     yield from image_blocks(panel, dict_of_names(rows), look)
     if look.per_seed:
         yield _runs(panel, rows, look)
@@ -156,9 +164,9 @@ def _value(number: int, name: str, digits: int, pair: tuple[str, ComparedRun]) -
     return figure(pair[1]["values"][number], name.partition("@")[0], digits=digits)
 
 
-def _settings(found: Comparison, look: Look) -> Block | None:
-    """The settings that differ, once for all panels."""
-    keys, columns = found["settings"]["keys"], found["settings"]["columns"]
+def _settings(found: Comparison, look: Look, most: int | None = None) -> Block | None:
+    """The settings that differ, once for all panels; most: so many configurations are shown."""
+    keys, columns = found["settings"]["keys"], found["settings"]["columns"][:most]
     if not keys:
         return None
     shown = keys if look.all_keys else keys[:ROWS]

@@ -153,6 +153,16 @@ def test_many_configurations_have_a_line_each(runs: Path, mm: Mm) -> None:
     assert len([line for line in lines if re.match(r"r\d +0", line)]) == 7
 
 
+def test_a_terminal_gets_the_best_of_very_many_rows(runs: Path, mm: Mm) -> None:
+    for n in range(203):
+        made = make_run(runs, f"r{n}", name=f"r{n}", config_id=f"r{n}", settings={"optimizer__lr": n})
+        write(made, 1, attempt(), data(), evaluation(1000, n / 1000), state("completed", 1000))
+    out = mm("compare", "-m", "test/accuracy", "-b", "r0").out
+    assert len(re.findall(r"^r\d+ +1 ", out, re.M)) == 201, "with the baseline, which is the last"
+    assert "the first 201 of 203 rows; all are in --json and other formats" in out
+    assert len(mm("compare", "-m", "test/accuracy", "--format", "csv").out.split("\n")) == 205
+
+
 def test_the_table_of_conditions_names_real_settings() -> None:
     for key in (*ONLY_WITH, *UNLABELED):
         table, name = key.split(".")
