@@ -136,6 +136,8 @@ def _legend(
         offer = COUNT_THEM if name.split("/")[-1] in CHANCE and not counted else ""
         used = any(one["nc_counted"] for one in figures)
         yield NOT_CONVERGED + (COUNTED if used else NOT_COUNTED) + offer, "dim"
+    for value in sorted({one["all_runs"]["counts_as"] for one in figures if one["all_runs"]}):
+        yield f"mean with nc: each of them counts {figure(value, name)}, as the recipe says (eval.nc_as)", "dim"
     if base is None and len(rows) > 1 and test != "none":
         yield "no baseline: --baseline RECIPE tests the other recipes against that one", "dim"
 

@@ -52,6 +52,9 @@ def equal_compute(
             notes.append(f"not counted: {run['uid']} ended after {totals[id]:.6g} {x}")
         else:
             limits[id] = _step_at(clocks[id], amount)
+    for id in store.parents(runs) if x == "seconds" else ():
+        uid = next(run["uid"] for run in runs if run["id"] == id)
+        notes.append(f"{uid} extends another run, whose seconds are not among its own")
     if x == "seconds" and len(devices := sorted({run["device"] or "unknown" for run in runs})) > 1:
         notes.append(f"seconds of different devices are compared: {', '.join(devices)}")
     return {"x": x, "amount": amount, "given": at is not None}, limits, notes
