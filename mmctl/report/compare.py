@@ -138,7 +138,8 @@ def _panel(
         more: dict[str, Setting] = {"(hardware)": " and ".join(row["hardware"])} if row["hardware"] else {}
         parent = parents.get(last["id"])
         more["(extends)"] = f"a run of {parent['step']} steps" if parent else None
-        flats.append(flat_settings(row, store.about(last), more))
+        if row["configurations"] == 1:  # a group of several has no settings of its own
+            flats.append(flat_settings(row, store.about(last), more))
     notes += [f"{m.text}: {PEEKED}" for m in metrics if m.peeks]
     example = next((run for _, runs in groups for run in reversed(runs) if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
