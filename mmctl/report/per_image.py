@@ -48,7 +48,7 @@ def add_per_image(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: S
     sources: dict[tuple[str, ...], list[Metric]] = {}
     for metric in metrics:
         prefix, _, name = metric.name.rpartition("/")
-        if name in METRICS and prefix != "train":
+        if name in METRICS and prefix != "train" and series_name(metric.name, "").count("/") == 3:
             how = metric.text.partition("@")[2] if metric.reducer in ("best", "step") else ""
             how = metric.text if metric.reducer in ("max", "min") else how
             sources.setdefault((prefix, how), []).append(metric)
@@ -65,13 +65,14 @@ def add_per_image(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: S
 def _compare(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: Sequence[Metric], level: float) -> PerImage:
     found: dict[str, Predictions] = {}
     missing: list[str] = []
+    example: Predictions | None = None
     for run in runs:
-        made = _predictions(store, run, metrics[0])
+        made = _predictions(store, run, metrics[0], example)
         if isinstance(made, Predictions):
             found[run["uid"]] = made
+            example = example or made
         else:
             missing.append(made)
-    example = next(iter(found.values()), None)
     shared = _shared_images(found.values())
     true = {} if example is None else _of(example.ids, example.true, shared)
     sides = {
@@ -99,8 +100,11 @@ def _compare(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: Sequen
     return {"what": f"{prefix}, {words}", "images": len(true), "rows": rows, "missing": missing}
 
 
-def _predictions(store: Store, run: RunRow, metric: Metric) -> Predictions | str:
-    """The stored predictions behind a metric of a run, or the command that makes them, with the reason."""
+def _predictions(store: Store, run: RunRow, metric: Metric, like: Predictions | None) -> Predictions | str:
+    """The stored predictions behind a metric of a run, or the command that makes them, with the reason.
+
+    like: those of another run, which must have the same classes.
+    """
     step = chosen_step(store, run, metric)
     split, weights, predictor, _ = series_name(metric.name, run["primary_metric"]).split("/")
     why = "no predictions are stored"
@@ -109,7 +113,10 @@ def _predictions(store: Store, run: RunRow, metric: Metric) -> Predictions | str
             if one["predictions"] is None:
                 continue
             try:
-                return read_predictions(store.runs_dir / run["uid"], one["predictions"], predictor)
+                found = read_predictions(store.runs_dir / run["uid"], one["predictions"], predictor)
+                if like is None or found.classes == like.classes:
+                    return found
+                why = f"{one['predictions']} has other classes than the first run"
             except (OSError, ValueError) as error:
                 why = f"{one['predictions']} {getattr(error, 'strerror', None) or error}"
     first, kind, *_ = [*run["primary_metric"].split("/"), "", ""]

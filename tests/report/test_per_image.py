@@ -182,6 +182,19 @@ def test_what_cannot_be_compared_image_by_image(runs: Path, mm: Mm) -> None:
     network(runs, "ours", 0, OURS)
     with pytest.raises(UserError, match="needs a metric of images"):
         found_in(runs, "test/nll")
+    odd = runs / "ours0"
+    said = {"head": ([3] * 10, None)}
+    kept = write_predictions(odd, "x", IDS, [*CLASSES, "emu"], TRUE, said)
+    append(odd, replace(evaluation(1000, 0.8), predictions=kept))
+    (found,) = found_in(runs)
+    assert found["rows"][0]["better"] == 3, "a newer file that does not fit: the one before it"
+    network(runs, "ours", 1, None)
+    append(runs / "ours1", replace(evaluation(1000, 0.8), predictions=f"predictions/../../ours0/{kept}"))
+    (found,) = found_in(runs)
+    assert "is not the name of a file of predictions" in found["missing"][0]
+    write(odd, 1, {"e": "points", "step": 1000, "v": {"test/of/mine/too/accuracy": 0.5}})
+    with pytest.raises(UserError, match="needs a metric of images"):
+        found_in(runs, "test/of/mine/too/accuracy")
     done = mm("compare", "ours", "--per-example")
     assert (done.code, "image by image: --baseline says" in done.out) == (0, True)
     assert mm("compare", "--per-example", "--x", "steps").code == 2
