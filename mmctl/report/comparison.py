@@ -134,11 +134,13 @@ class ImageDifference(TypedDict):
 class ImagesAgainst(TypedDict):
     """A configuration against the baseline, image by image.
 
-    better: images that its networks get right more often than those of the baseline; p: McNemar's test.
+    Both sides have the same number of `networks`, of the seeds that both have if there are any: with more on one side,
+    a tie would be rarer there. better: images that ours get right more often than theirs; p: McNemar's test.
     """
 
     config_id: str
-    networks: list[int]  # ours, theirs
+    networks: int  # of each side
+    left_out: int  # of both sides together
     better: int
     worse: int
     p: float

@@ -42,6 +42,11 @@ class Side(NamedTuple):
         """The number of networks that are right, of each image."""
         return [sum(one[id] == k for one in self.said) for id, k in true.items()]
 
+    def only(self, places: Iterable[int]) -> Side:
+        """The networks at these places."""
+        chosen = list(places)
+        return Side([self.said[n] for n in chosen], [self.keys[n] for n in chosen])
+
 
 def add_per_image(store: Store, panel: Panel, runs: Sequence[RunRow], metrics: Sequence[Metric], level: float) -> None:
     """Compare every configuration of a panel with its baseline, image by image, as far as predictions are stored."""
@@ -153,33 +158,44 @@ def _against(
     metrics: Sequence[Metric],
     level: float,
 ) -> ImagesAgainst:
+    in_all = len(ours.said) + len(theirs.said)
+    ours, theirs, paired = _matched(ours, theirs)
+    n = len(ours.said)
     a, b = ours.right(true), theirs.right(true)
-    gaps = [x / len(ours.said) - y / len(theirs.said) for x, y in zip(a, b, strict=True)]
+    gaps = [(x - y) / n for x, y in zip(a, b, strict=True)]
     better, worse = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
     images: list[ComparedImage] = [
         {
-            "id": id, "true": classes[k], "ours": x / len(ours.said), "theirs": y / len(theirs.said),
+            "id": id, "true": classes[k], "ours": x / n, "theirs": y / n,
             "ours_say": _majority(ours, id, classes), "theirs_say": _majority(theirs, id, classes),
         }
-        for (id, k), x, y, gap in zip(true.items(), a, b, gaps, strict=True)
-        if gap
+        for (id, k), x, y in zip(true.items(), a, b, strict=True)
+        if x != y
     ]  # fmt: skip
     images.sort(key=lambda one: -abs(one["ours"] - one["theirs"]))
     return {
-        "config_id": config_id, "networks": [len(ours.said), len(theirs.said)], "better": better, "worse": worse,
-        "p": stats.mcnemar(better, worse), "p_holm": None, "pairs": list(_pairs(ours, theirs, true)), "images": images,
+        "config_id": config_id, "networks": n, "left_out": in_all - 2 * n, "better": better, "worse": worse,
+        "p": stats.mcnemar(better, worse), "p_holm": None, "images": images,
+        "pairs": list(_pairs(ours, theirs, true)) if paired else [],
         "differences": bootstrap(list(true.values()), gaps, [metric.text for metric in metrics], level),
     }  # fmt: skip
 
 
+def _matched(ours: Side, theirs: Side) -> tuple[Side, Side, bool]:
+    """The same number of networks of each side: those of the same seed and split, or the first; whether they match."""
+    pairs = [(n, theirs.keys.index(key)) for n, key in enumerate(ours.keys) if key in theirs.keys]
+    if pairs:
+        return ours.only(n for n, _ in pairs), theirs.only(n for _, n in pairs), True
+    least = min(len(ours.said), len(theirs.said))
+    return ours.only(range(least)), theirs.only(range(least)), False
+
+
 def _pairs(ours: Side, theirs: Side, true: Said) -> Iterator[RunPair]:
-    """McNemar's test of the two networks of each seed that both sides have."""
-    for said, key in zip(ours.said, ours.keys, strict=True):
-        if key in theirs.keys:
-            other = theirs.said[theirs.keys.index(key)]
-            right = [(said[id] == k, other[id] == k) for id, k in true.items()]
-            better, worse = right.count((True, False)), right.count((False, True))
-            yield {"seed": key[0], "better": better, "worse": worse, "p": stats.mcnemar(better, worse)}
+    """McNemar's test of the two networks of each seed."""
+    for said, other, (seed, _) in zip(ours.said, theirs.said, ours.keys, strict=True):
+        right = [(said[id] == k, other[id] == k) for id, k in true.items()]
+        better, worse = right.count((True, False)), right.count((False, True))
+        yield {"seed": seed, "better": better, "worse": worse, "p": stats.mcnemar(better, worse)}
 
 
 def _majority(side: Side, id: str, classes: Sequence[str]) -> str:

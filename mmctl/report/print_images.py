@@ -51,7 +51,7 @@ def _tests(found: PerImage, names: Mapping[str, str], base: str, digits: int) ->
     rows = found["rows"]
     columns = [
         column("recipe", rows, lambda row: names[row["config_id"]]),
-        column("networks", rows, lambda row: " / ".join(map(str, row["networks"])), 2, right=True),
+        column("networks", rows, _networks, 2, right=True),
         column("better", rows, lambda row: str(row["better"]), right=True),
         column("worse", rows, lambda row: str(row["worse"]), right=True),
         column("p (McNemar)", rows, lambda row: p_value(row["p"]), right=True),
@@ -78,7 +78,7 @@ def _tests(found: PerImage, names: Mapping[str, str], base: str, digits: int) ->
 
 
 def _images(row: ImagesAgainst, name: str, base: str) -> Iterator[Block]:
-    ours, theirs = row["networks"]
+    networks = row["networks"]
     for better in (True, False):
         images = [one for one in row["images"] if (one["ours"] > one["theirs"]) == better]
         if not images:
@@ -88,12 +88,17 @@ def _images(row: ImagesAgainst, name: str, base: str) -> Iterator[Block]:
         columns = [
             column("image", shown, lambda one: printable(one["id"])),
             column("true class", shown, lambda one: printable(one["true"])),
-            column(name, shown, lambda one: _said(one, "ours", ours)),
-            column(base, shown, lambda one: _said(one, "theirs", theirs)),
+            column(name, shown, lambda one: _said(one, "ours", networks)),
+            column(base, shown, lambda one: _said(one, "theirs", networks)),
         ]
         more = [(f"... and {len(images) - SHOWN} more: --json", "dim")] if len(images) > SHOWN else []
-        than = f"and {other} wrong" if row["networks"] == [1, 1] else f"more often than {other}"
+        than = f"and {other} wrong" if networks == 1 else f"more often than {other}"
         yield Block(f"{len(images)} images that {side} gets right {than}", columns, more)
+
+
+def _networks(row: ImagesAgainst) -> str:
+    """How many of each side are compared; those of other seeds are left out."""
+    return str(row["networks"]) + (f" ({row['left_out']} left out)" if row["left_out"] else "")
 
 
 def _said(image: ComparedImage, side: str, networks: int) -> str:

@@ -75,7 +75,7 @@ def test_two_networks_are_compared_by_mcnemar(runs: Path) -> None:
     (found,) = found_in(runs)
     (row,) = found["rows"]
     assert (found["what"], found["images"], found["missing"]) == ("test, last evaluation", 10, [])
-    assert (row["networks"], row["better"], row["worse"]) == ([1, 1], 3, 1)
+    assert (row["networks"], row["left_out"], row["better"], row["worse"]) == (1, 0, 3, 1)
     assert row["p"] == pytest.approx(binomtest(3, 4).pvalue)
     assert row["pairs"] == [{"seed": 0, "better": 3, "worse": 1, "p": row["p"]}]
     assert [(one["id"], one["true"], one["ours_say"], one["theirs_say"]) for one in row["images"]] == [
@@ -91,19 +91,28 @@ def test_two_networks_are_compared_by_mcnemar(runs: Path) -> None:
 def test_several_networks_vote_with_the_share_that_is_right(runs: Path) -> None:
     network(runs, "base", 0, BASE)
     network(runs, "base", 1, [*BASE[:6], 2, 2, 0, 0])
-    network(runs, "ours", 1, OURS)
-    network(runs, "ours", 2, [*OURS[:8], 0, 0])
+    network(runs, "ours", 0, OURS)
+    network(runs, "ours", 1, [*OURS[:8], 0, 0])
     network(runs, "third", 0, BASE)
     (found,) = found_in(runs)
     ours, third = ({row["config_id"]: row for row in found["rows"]}[name] for name in ("ours", "third"))
-    assert ours["networks"] == [2, 2]
+    assert (ours["networks"], ours["left_out"]) == (2, 0)
     assert (ours["better"], ours["worse"]) == (3, 1), "6 and 7: two of two against one; 8: one against none"
     shares = {one["id"]: (one["ours"], one["theirs"]) for one in ours["images"]}
     assert shares == {"2.png": (0, 1), "6.png": (1, 0.5), "7.png": (1, 0.5), "8.png": (0.5, 0)}
     assert ours["images"][0]["id"] == "2.png", "the largest difference first"
-    assert [pair["seed"] for pair in ours["pairs"]] == [1]
-    assert (third["better"], third["worse"]) == (0, 2)
+    assert [(pair["seed"], pair["better"], pair["worse"]) for pair in ours["pairs"]] == [(0, 3, 1), (1, 0, 1)]
+    assert (third["networks"], third["left_out"], third["better"], third["worse"]) == (1, 1, 0, 0), "of seed 0 alone"
     assert ours["p_holm"] == pytest.approx(min(1, 2 * min(ours["p"], third["p"])))
+
+
+def test_sides_without_a_common_seed_have_the_same_number_of_networks(runs: Path) -> None:
+    network(runs, "base", 0, BASE)
+    network(runs, "ours", 5, OURS)
+    network(runs, "ours", 6, BASE)
+    (found,) = found_in(runs)
+    (row,) = found["rows"]
+    assert (row["networks"], row["left_out"], row["better"], row["worse"], row["pairs"]) == (1, 1, 3, 1, [])
 
 
 def test_the_bootstrap_against_scipy() -> None:
@@ -151,7 +160,7 @@ def test_runs_without_predictions_are_named_with_the_command_that_makes_them(run
     (kept,) = (damaged / "predictions").iterdir()
     kept.write_bytes(kept.read_bytes() + b" ")
     (found,) = found_in(runs)
-    assert found["rows"][0]["networks"] == [1, 1]
+    assert (found["rows"][0]["networks"], found["rows"][0]["left_out"]) == (1, 0)
     assert found["missing"][0] == "mmctl evaluate ours1  # no predictions are stored"
     assert found["missing"][1].startswith("mmctl evaluate ours2  # predictions/test-ema-1000-")
     assert "is damaged" in found["missing"][1]
@@ -163,7 +172,8 @@ def test_runs_without_predictions_are_named_with_the_command_that_makes_them(run
     made = write_predictions(runs / "ours1", "x", IDS, CLASSES, TRUE, said)
     append(runs / "ours1", replace(evaluation(1000, 0.8), predictions=made))
     (found,) = found_in(runs)
-    assert found["rows"][0]["networks"] == [2, 1]
+    assert (found["rows"][0]["networks"], found["rows"][0]["left_out"]) == (1, 1)
+    assert "1 (1 left out)" in mm("compare", "--per-example").out
 
 
 def test_the_checkpoint_is_that_of_the_metric(runs: Path) -> None:
