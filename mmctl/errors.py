@@ -9,8 +9,8 @@
         ResumeRefused            2   the data or a plugin of the run changed
       TrainingFailed             3   a plugin raised an error, or out of memory
         Diverged                 3   a loss or weight became NaN or infinite
-      GateNotMet                 7   the accuracy is below `evaluate --min`
-      PartFailed                 6   some runs of a batch failed
+      GateNotMet                 7   the accuracy is below `evaluate --min`, or `compare --fail-if` holds
+      PartFailed                 6   some runs of a batch failed, or `compare --strict` misses a seed
       EnvironmentFault           4   disk full, read-only folder, database locked or damaged
       Stopped                    75  a signal stopped the run at a checkpoint; it can be resumed
 
@@ -85,13 +85,13 @@ class Diverged(TrainingFailed):
 
 
 class GateNotMet(MmctlError):
-    """The accuracy is below the minimum that the user gave."""
+    """The accuracy is below the minimum that the user gave, or a row of a comparison meets a condition to fail."""
 
     exit_code = 7
 
 
 class PartFailed(MmctlError):
-    """Some runs of a batch failed; the others are kept."""
+    """Some runs of a batch failed, the others are kept; or a comparison lacks some runs."""
 
     exit_code = 6
 

@@ -10,7 +10,7 @@ from typing import Any
 EXECUTION = frozenset({
     "name", "note", "extends", "requires", "launcher", "published", "dataset.root", "train.device", "train.threads",
     "train.capture", "train.compile", "train.log_every", "train.save_every", "train.keep", "train.keep_best",
-    "eval.batch", "eval.primary",
+    "eval.batch", "eval.primary", "eval.nc_as",
 })  # fmt: skip
 """Tables and keys that do not change the result."""
 

@@ -59,7 +59,7 @@ THIRD_PARTY = {
     "training": {"torch", "numpy", "pydantic"},
     "run_folder": set(),
     "store": {"sqlite_utils"},
-    "report": {"rich"},
+    "report": {"rich", "numpy"},  # numpy for the bootstrap of `compare --per-example` alone, inside a function
     "tables": {"pydantic", "rich"},
 }
 """What of the heavy libraries a room may import; reading commands start without torch because of it."""

@@ -1,4 +1,4 @@
-"""`mmctl ls`, `show`, `diff` and `compare` read the runs of the project; `tag` and `note` add to one of them."""
+"""`mmctl ls`, `show` and `diff` read the runs of the project; `tag` and `note` add to one of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from mmctl.store.rows import RunRow
     from mmctl.store.store import Store
 
-METRICS = ["test/accuracy", "test/balanced_accuracy"]
 UNREADABLE = 10
 """So many runs that cannot be read are named."""
 
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    for command in (ls, show, diff, compare, tag, note):
+    for command in (ls, show, diff, tag, note):
         app.command()(command)
 
 
@@ -138,64 +137,6 @@ def diff(
         from mmctl.report import console, print_runs
 
         print_runs.print_difference(found, console.console())
-
-
-def compare(
-    terms: Filter = None,
-    metric: list[str] = typer.Option(
-        METRICS,
-        "--metric",
-        "-m",
-        metavar="METRIC",
-        help="A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
-        "@best:METRIC. Can be given several times.",
-    ),
-    baseline: str = typer.Option(
-        None,
-        "--baseline",
-        "-b",
-        metavar="NAME",
-        help="Recipe, method or configuration id that the others are tested against.",
-    ),
-    test: str = typer.Option(
-        "auto", "--test", metavar="TEST", help="Significance test: auto, paired, welch, permutation or none."
-    ),
-    count_nc: bool = typer.Option(
-        False, "--count-nc", help="Count runs that did not converge in accuracies, as chance level."
-    ),
-    per_seed: bool = typer.Option(False, "--per-seed", help="List the run of each seed too."),
-    all_keys: bool = typer.Option(False, "--all-keys", help="List all settings, not only those that differ."),
-    as_json: Json = False,
-) -> None:
-    """Compare recipes over their seeds.
-
-    Shows the mean, spread and confidence interval of each configuration, the published result, and the difference to
-    the baseline with a significance test. A configuration is all runs that differ only in the seed. Each data set and
-    each number of labels has a table of its own.
-
-    \b
-    Examples:
-      mmctl compare
-      mmctl compare marginmix mixmatch -b mixmatch
-      mmctl compare labels:320 --per-seed
-    """
-    from mmctl.report import compare as comparing
-    from mmctl.store import select
-
-    with open_store() as store:
-        every = store.runs()
-        runs = select.select_runs(store, every, terms or [])
-        found = comparing.compare(
-            store, runs, metric, baseline=baseline, test=test, count_nc=count_nc, all_keys=all_keys
-        )
-    if as_json:
-        print_json(found)
-    elif not found["panels"]:
-        typer.echo(f"no run matches{select.why_none(every, terms or []) or '; `mmctl ls` shows all'}", err=True)
-    else:
-        from mmctl.report import console, print_compare
-
-        print_compare.print_comparison(found, console.console(), per_seed=per_seed, all_keys=all_keys)
 
 
 def tag(

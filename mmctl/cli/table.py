@@ -7,7 +7,7 @@ import typer
 from mmctl.cli.options import Json, Seeds, Sets, parse_seeds
 from mmctl.cli.runs import open_store
 
-FORMATS = ("text", "markdown", "latex", "csv", "json")
+FORMATS = ("text", "markdown", "latex", "csv", "tsv", "json", "html")
 
 
 def add(app: typer.Typer) -> None:

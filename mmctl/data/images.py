@@ -158,10 +158,14 @@ class Pictures:
         target_NK = one_hot(images)[self.rows]
         labelled = (target_NK.sum(-1) > 0) | unlabeled
         self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
-        self.pixels = images.pixels
+        self.pixels, self.ids = images.pixels, images.ids
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def names(self) -> list[str]:
+        """The id of each image."""
+        return [self.ids[row] for row in self.rows.tolist()]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.rows), self.batch):

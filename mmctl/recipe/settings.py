@@ -191,6 +191,11 @@ class Eval(Table):
         description="Splits to evaluate; those that the data set does not have are skipped.",
     )
     primary: MetricName = Field("test/accuracy", description="The metric by which runs are ranked.")
+    nc_as: Literal["chance"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description='What a run that did not converge counts in accuracies: "chance" (1 / number of classes) or a '
+        "number from 0 to 1. `mmctl compare` shows the mean over all runs then. Default: it is only counted.",
+    )
 
 
 class PublishedFigure(Table):

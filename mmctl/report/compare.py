@@ -2,124 +2,154 @@
 
 A configuration is the runs that differ only in the seed. Configurations with other data or another number of labels
 are in panels of their own and are never averaged or tested against each other. Only completed runs have a value. A run
-that did not converge (nc) is counted; it takes part in means as chance level, if that is asked for.
+that did not converge (nc) is counted and shown; it takes part in means as its recipe says (eval.nc_as) or as chance
+level, if that is asked for, and never makes a configuration rank higher.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from mmctl.errors import UserError, suggest
-from mmctl.report import stats
-from mmctl.report.configuration import SeedKey, chance_level, configuration_row, not_converged, values_by_seed
-from mmctl.report.results import Against, Comparison, ConfigurationRow, Panel
-from mmctl.report.settings import differing_settings
+from mmctl.report.against import TESTS, baseline_of, compare_with_baseline, named_by
+from mmctl.report.comparison import Comparison, Compute, ConfigurationRow, Panel
+from mmctl.report.configuration import Row, configuration_row, nc_counts, not_converged, rank
+from mmctl.report.equal_compute import check_x, equal_compute
+from mmctl.report.groups import DataKey, panels_of
+from mmctl.report.per_image import add_per_image
+from mmctl.report.settings import Flat, compared_settings, flat_settings
 from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.store.metrics import LOWER, PEEKED, Metric, check_metric, is_share, metric_values, parse_metric
 from mmctl.store.rows import RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
-from mmctl.text import short_literal
 
-TESTS = ("auto", "paired", "welch", "permutation", "none")
-SHOWN = 3
-"""Settings that are named in a message about a configuration."""
-DataKey: TypeAlias = tuple[str, int | None]
-"""The data hash and the number of labels: what runs must share to be compared."""
+SORTS = ("recipe", "n", "std", "delta", "effect", "p")
 
 
-def compare(
-    store: Store,
-    runs: Sequence[RunRow],
-    metrics: Sequence[str],
-    *,
-    baseline: str | None = None,
-    test: str = "auto",
-    count_nc: bool = False,
-    all_keys: bool = False,
-) -> Comparison:
-    """Everything `mmctl compare` shows, in one object; metrics are fractions.
+@dataclass(frozen=True)
+class How:
+    """How to compare: the options of `mmctl compare`.
 
-    count_nc: runs that did not converge count in accuracy and balanced accuracy, as chance level. Their last evaluation
-    would flatter them: it can be older than the collapse.
+    baseline: an id, name, recipe or method; level: of all intervals; by: fields of groups.BY and cfg.KEY; x and at:
+    equal compute; sort: a metric or one of SORTS, with - in the opposite order; count_nc: runs that did not converge
+    count in accuracy and balanced accuracy; per_image: compare the stored predictions too.
     """
-    if test not in TESTS:
-        raise UserError(f'--test "{test}": no such test.{suggest(test, TESTS)} Known: {", ".join(TESTS)}')
-    parsed = [parse_metric(text) for text in metrics]
+
+    baseline: str | None = None
+    test: str = "auto"
+    level: float = 0.95
+    by: Sequence[str] = ("config",)
+    x: str | None = None
+    at: float | None = None
+    sort: str | None = None
+    count_nc: bool = False
+    all_keys: bool = False
+    per_image: bool = False
+
+
+def compare(store: Store, runs: Sequence[RunRow], metrics: Sequence[str], how: How | None = None) -> Comparison:
+    """Everything `mmctl compare` shows, in one object; metrics are fractions. UserError for a wrong option."""
+    how = how or How()
+    if how.test not in TESTS:
+        raise UserError(f'--test "{how.test}": no such test.{suggest(how.test, TESTS)} Known: {", ".join(TESTS)}')
+    check_x(how.x, how.at)
+    if how.x and how.per_image:
+        raise UserError("--per-example: predictions are stored of the last evaluation, which --x does not read.")
+    parsed = [parse_metric(text) for text in dict.fromkeys(metrics)]
     for metric in parsed:
-        check_metric(store, runs, metric)
-    configs = store.configs(runs)
-    grouped = sorted(_panels(runs, configs).items(), key=lambda item: (item[0][0], item[0][1] or 0))
-    panels = [_panel(store, key, list(groups.values()), parsed, configs, count_nc, all_keys) for key, groups in grouped]
-    if baseline is not None and not any(_named_by(panel, baseline) for panel in panels):
+        if how.x and metric.reducer == "step":
+            raise UserError(f'"{metric.text}": @step= chooses a step, and so does --x; leave out one of them.')
+    _check_sort(how.sort, parsed)
+    configs = store.configs(_configs_needed(runs, how))
+    made = [
+        _panel(store, key, list(groups.items()), parsed, configs, how)
+        for key, groups in panels_of(runs, configs, how.by).items()
+    ]
+    panels = [panel for panel, _ in made]
+    for number, metric in enumerate(parsed):
+        if not any(row["values"][number]["n"] for panel in panels for row in panel["configurations"]):
+            check_metric(store, runs, metric)
+    settings = compared_settings([flats for _, flats in made], how.all_keys)
+    if how.baseline is not None and not any(named_by(panel, how.baseline) for panel in panels):
         rows = [row for panel in panels for row in panel["configurations"]]
         known = {name for row in rows for name in (row["recipe"], *row["names"], row["method"])}
-        raise UserError(f'--baseline "{baseline}": no such recipe, method or configuration.{suggest(baseline, known)}')
+        close = suggest(how.baseline, known)
+        raise UserError(f'--baseline "{how.baseline}": no such recipe, method or configuration.{close}')
+    described = {
+        id: dict(zip(settings["keys"], column["values"], strict=True))
+        for column in settings["columns"]
+        for id in column["config_ids"]
+    }
     for panel in panels:
-        base = _baseline(panel, baseline)
+        base = baseline_of(panel, how.baseline, described)
         panel["baseline"] = base["config_id"] if base else None
-        if base and test != "none":
-            for number in range(len(parsed)):
-                _test_against(base, panel["configurations"], number, test, is_share(parsed[number].name))
-    return {"test": test, "panels": panels}
+        if base and how.test != "none":
+            for number, metric in enumerate(parsed):
+                share = is_share(metric.name)
+                compare_with_baseline(base, panel["configurations"], number, how.test, how.level, share)
+        if how.per_image:
+            add_per_image(store, panel, runs, parsed, how.level)
+        _sort(panel["configurations"], how.sort, parsed)
+    return {"test": how.test, "level": how.level, "by": list(how.by), "panels": panels, "settings": settings}
 
 
-def _panels(runs: Sequence[RunRow], configs: Mapping[int, Config]) -> dict[DataKey, dict[str, list[RunRow]]]:
-    """Runs by their data, then by configuration; a run that failed before it read its data joins its configuration."""
-    panel_of = {run["config_id"]: _data_key(run, configs) for run in runs if run["data_hash"]}
-    panels: dict[DataKey, dict[str, list[RunRow]]] = {}
-    for run in runs:
-        own = _data_key(run, configs)
-        key = own if run["data_hash"] else panel_of.get(run["config_id"], own)
-        panels.setdefault(key, {}).setdefault(run["config_id"], []).append(run)
-    return panels
-
-
-def _data_key(run: RunRow, configs: Mapping[int, Config]) -> DataKey:
-    labels: Setting = run["labeled"]
-    if labels is None:
-        labels = setting(configs[run["id"]], "split.labels")
-    return run["data_hash"] or "", labels if isinstance(labels, int) else None
+def _configs_needed(runs: Sequence[RunRow], how: How) -> list[RunRow]:
+    """The runs whose recipe is read: all, or the newest of each configuration and data, and those without data yet."""
+    if how.x or any(field.startswith("cfg.") for field in how.by):
+        return list(runs)
+    newest = {(run["config_id"], run["data_hash"]): run["id"] for run in runs}
+    wanted = set(newest.values())
+    return [run for run in runs if run["id"] in wanted or run["labeled"] is None]
 
 
 def _panel(
     store: Store,
     key: DataKey,
-    groups: Sequence[Sequence[RunRow]],
+    groups: Sequence[tuple[str, Sequence[RunRow]]],
     metrics: Sequence[Metric],
     configs: Mapping[int, Config],
-    count_nc: bool,
-    all_keys: bool,
-) -> Panel:
-    completed = [run for runs in groups for run in runs if run["state"] == "completed"]
-    found = [metric_values(store, completed, metric) for metric in metrics]
-    published = store.published([runs[-1] for runs in groups])
+    how: How,
+) -> tuple[Panel, list[Flat]]:
+    completed = [run for _, runs in groups for run in runs if run["state"] == "completed"]
     notes: list[str] = []
-    rows: list[ConfigurationRow] = []
-    newest = {runs[-1]["config_id"]: runs[-1] for runs in groups}
-    for runs in groups:
-        failed = [run for run in runs if not_converged(run)]
-        chances = [chance_level(store, metric, failed) if count_nc else None for metric in metrics]
-        values = [held for held, _ in found]
-        rows.append(configuration_row(runs, key[1], metrics, values, chances, published[runs[-1]["id"]], notes))
+    compute: Compute | None = None
+    limits: dict[int, int] | None = None
+    if how.x is not None:
+        compute, limits, notes = equal_compute(store, completed, configs, how.x, how.at)
+    found = [metric_values(store, completed, metric, limits) for metric in metrics]
+    if limits is not None and compute is not None:
+        within = f"within {compute['amount']:,.6g} {compute['x']}"
+        early = [one for one in completed if one["id"] in limits and not any(one["id"] in held for held, _ in found)]
+        notes += [f"not counted: {run['uid']} has no evaluation {within}" for run in early]
+    newest = [runs[-1] for _, runs in groups]
+    published, parents = store.published(newest), store.parents(newest)
+    rows: list[tuple[tuple[int, float], ConfigurationRow]] = []
+    flats: list[Flat] = []
+    for title, runs in groups:
+        last, failed = runs[-1], [run for run in runs if not_converged(run)]
+        counts = [nc_counts(store, metric, failed, configs[last["id"]]) for metric in metrics]
+        grouped = title if title != last["config_id"] else None
+        about = Row(runs, key[1], metrics, [values for values, _ in found], counts, published[last["id"]], grouped)
+        row = configuration_row(about, notes, count_nc=how.count_nc, level=how.level)
+        rows.append((rank(row["values"][0], counts[0], metrics[0].name.endswith(LOWER)), row))
+        more: dict[str, Setting] = {"(hardware)": " and ".join(row["hardware"])} if row["hardware"] else {}
+        parent = parents.get(last["id"])
+        more["(extends)"] = f"a run of {parent['step']} steps" if parent else None
+        if row["configurations"] == 1:  # a group of several has no settings of its own
+            flats.append(flat_settings(row, store.about(last), more))
     notes += [f"{m.text}: {PEEKED}" for m in metrics if m.peeks]
-    rows.sort(key=lambda row: _rank(row["values"][0]["mean"], metrics[0]))
-    settings = differing_settings([store.about(newest[row["config_id"]]) for row in rows], all_keys)
-    used: list[Setting] = [" and ".join(row["hardware"]) or None for row in rows]
-    if any(one != used[0] for one in used):
-        settings = {"(hardware)": used, **settings}
-    parents = store.parents(list(newest.values()))
-    extends = [(one := parents.get(newest[row["config_id"]]["id"])) and f"a run of {one['step']} steps" for row in rows]
-    if any(extends):
-        settings = {"(extends)": list(extends), **settings}
-    example = next((run for runs in groups for run in runs if run["data_hash"]), None)
+    example = next((run for _, runs in groups for run in reversed(runs) if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}
-    return {
+    rows.sort(key=lambda pair: pair[0])
+    places = {id(row): place for place, (_, row) in enumerate(rows)}
+    panel: Panel = {
         "data_hash": key[0] or None,
         "dataset": str(setting(config, "dataset.name") or "").removeprefix("mmctl:") or None,
         "labels": key[1],
+        "compute": compute,
         "metrics": [
             {
                 "metric": metric.text,
@@ -129,92 +159,40 @@ def _panel(
             }
             for metric, (_, reducer) in zip(metrics, found, strict=True)
         ],
-        "configurations": rows,
+        "configurations": [row for _, row in rows],
         "notes": notes,
         "baseline": None,
-        "config": settings,
     }
+    return panel, sorted(flats, key=lambda flat: places[id(flat.row)])
 
 
-def _rank(mean: float | None, metric: Metric) -> tuple[bool, float]:
-    """The better, the earlier; a missing or infinite mean comes last."""
-    if mean is None or not math.isfinite(mean):
-        return True, 0.0
-    return False, mean if metric.name.endswith(LOWER) else -mean
+def _check_sort(sort: str | None, metrics: Sequence[Metric]) -> None:
+    known = (*SORTS, *(metric.text for metric in metrics))
+    if sort is not None and sort.removeprefix("-") not in known:
+        raise UserError(f'--sort "{sort}": no such column.{suggest(sort, known)} Known: {", ".join(known)}')
 
 
-def _named_by(panel: Panel, name: str) -> list[ConfigurationRow]:
-    """The configurations that a name means: an id, a name, a recipe, a method, or the beginning of a run id."""
-    rows = panel["configurations"]
-    for found in (
-        [row for row in rows if row["config_id"] == name],
-        [row for row in rows if row["names"] == [name]],
-        [row for row in rows if row["recipe"] == name],
-        [row for row in rows if row["method"] == name],
-    ):
-        if found:
-            return found
-    return [row for row in rows if any(run["uid"].startswith(name) for run in row["runs"])]
+def _sort(rows: list[ConfigurationRow], sort: str | None, metrics: Sequence[Metric]) -> None:
+    """Put the rows in the order of a column, the best or largest first; those without a value come last."""
+    word = (sort or "").removeprefix("-")
+    texts = [metric.text for metric in metrics]
+    if sort is None or (word == texts[0] and sort == word):
+        return  # by the first metric they are in order, where runs that did not converge count
+    if word == "recipe":
+        rows.sort(key=lambda row: (row["recipe"], row["names"]), reverse=sort != word)
+        return
+    number = texts.index(word) if word in texts else 0
+    lower = metrics[number].name.endswith(LOWER)
 
+    def value(row: ConfigurationRow) -> tuple[bool, float]:
+        figures = row["values"][number]
+        held: dict[str, float | None] = {"n": figures["n"], "std": figures["std"], "mean": figures["mean"]}
+        if (against := figures.get("against")) is not None:
+            held |= {"delta": against["diff"], "effect": against["effect"], "p": against["p"]}
+        found = held.get("mean" if word in texts else word)
+        if found is None or not math.isfinite(found):
+            return True, 0.0
+        down = word == "n" or (word in ("delta", "effect", *texts) and not lower)
+        return False, (-1 if down != (sort != word) else 1) * found
 
-def _baseline(panel: Panel, name: str | None) -> ConfigurationRow | None:
-    if name is None:
-        plain = [row for row in panel["configurations"] if row["method"].split(":")[-1] == "supervised"]
-        return plain[0] if len(plain) == 1 else None
-    found = _named_by(panel, name)
-    if len(found) > 1:
-        head = f'--baseline "{name}": matches {len(found)} configurations; give the id of one:'
-        raise UserError(head, *(f"  {_described(row, panel)}" for row in found))
-    return found[0] if found else None
-
-
-def _described(row: ConfigurationRow, panel: Panel) -> str:
-    """A configuration in one line: its id, names, runs, and what distinguishes it from the others."""
-    at = panel["configurations"].index(row)
-    settings = [
-        f"{key}={short_literal(values[at])}" for key, values in panel["config"].items() if values[at] is not None
-    ]
-    names = " ".join(dict.fromkeys((row["recipe"], *row["names"])))
-    words = [names, f"method {row['method']}", f"{len(row['runs'])} runs", *settings[:SHOWN]]
-    return f"{row['config_id']}  {', '.join(words)}"
-
-
-def _test_against(
-    base: ConfigurationRow, rows: Sequence[ConfigurationRow], number: int, test: str, share: bool
-) -> None:
-    """Add the difference to the baseline, the test and p to each other row; Holm's p where several are tested.
-
-    share: the metric is a share, so that no difference is below -1 or above 1.
-    """
-    theirs = values_by_seed(base["runs"], number)
-    tested: list[Against] = []
-    for row in rows:
-        ours = values_by_seed(row["runs"], number)
-        if row is base or not ours or not theirs or not all(map(math.isfinite, (*ours.values(), *theirs.values()))):
-            continue
-        found = _test(ours, theirs, test)
-        if found is None:  # one run a side, or no shared seeds: there is a difference, but no test of it
-            diff = stats.mean(list(ours.values())) - stats.mean(list(theirs.values()))
-            n = min(len(ours), len(theirs))
-            found = {"name": "none", "n": n, "diff": diff, "low": None, "high": None, "p": None, "p_min": 1.0}
-        if share and found["low"] is not None and found["high"] is not None:
-            found |= {"low": max(found["low"], -1.0), "high": min(found["high"], 1.0)}
-        against: Against = {**found, "p_holm": None}
-        row["values"][number]["against"] = against
-        if found["p"] is not None:
-            tested.append(against)
-    if len(tested) > 1:
-        for against, p in zip(tested, stats.holm([one["p"] for one in tested if one["p"] is not None]), strict=True):
-            against["p_holm"] = p
-
-
-def _test(ours: Mapping[SeedKey, float], theirs: Mapping[SeedKey, float], test: str) -> stats.Outcome | None:
-    pairs = stats.shared(ours, theirs)
-    if test == "permutation":
-        if len(pairs) > stats.EXACT:
-            limit = f"takes at most {stats.EXACT} pairs, but there are {len(pairs)}"
-            raise UserError(f"--test permutation {limit}; use --test paired.")
-        return stats.permutation(pairs)
-    if test == "paired" or (test == "auto" and ours.keys() == theirs.keys()):
-        return stats.paired(pairs)
-    return stats.welch(list(ours.values()), list(theirs.values()))
+    rows.sort(key=value)

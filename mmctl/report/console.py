@@ -195,14 +195,14 @@ def unicode(out: Console) -> bool:
     return out.encoding.lower().startswith("utf")
 
 
-def figure(value: float | None, name: str = "accuracy", sign: bool = False) -> str:
-    """A metric for people: percent with one decimal for shares, four digits otherwise."""
+def figure(value: float | None, name: str = "accuracy", sign: bool = False, digits: int = 1) -> str:
+    """A metric for people: percent with `digits` decimals for shares, three digits more than that otherwise."""
     if value is None:
         return ""
     if not math.isfinite(value):
         return str(value)
     plus = "+" if sign else ""
-    return f"{100 * value:{plus}.1f}" if is_share(name) else f"{value:{plus}.4g}"
+    return f"{100 * value:{plus}.{digits}f}" if is_share(name) else f"{value:{plus}.{digits + 3}g}"
 
 
 def spread(mean: float | None, std: float | None, name: str, out: Console) -> str:

@@ -1,162 +1,147 @@
-"""The page of `mmctl compare`: a table for each panel and metric, then the settings that differ between the rows."""
+"""The page of `mmctl compare`: a table for each panel and metric, then the settings that differ between the rows.
+
+The same tables go to the terminal and into documents; a deviation is written as ` +- ` until then.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from rich.console import Console
 
-from mmctl.report.console import column, figure, p_value, print_heading, print_line, print_table, spread
+from mmctl.report.compare_table import Block, Look, Named, dict_of_names, metric_block, named
+from mmctl.report.comparison import ComparedRun, Comparison, Panel
+from mmctl.report.console import column, figure, plus_minus, print_heading, print_line, print_table
+from mmctl.report.print_images import image_blocks
 from mmctl.report.print_runs import setting
-from mmctl.report.results import (
-    Against,
-    ComparedMetric,
-    ComparedRun,
-    Comparison,
-    ConfigurationRow,
-    Figures,
-    Panel,
-    Published,
-)
+from mmctl.report.sheet import Sheet, document
 from mmctl.run_folder.upgrade import Setting
-from mmctl.store.metrics import CHANCE, is_share
 from mmctl.text import printable
 
+RECORD = (
+    "dataset", "labels", "data_hash", "recipe", "names", "method", "config_id", "x", "amount", "metric", "reducer", "n",
+    "seeds", "nc", "nc_counted", "mean", "std", "level", "low", "high", "mean_with_nc", "published", "published_std",
+    "baseline", "diff", "diff_low", "diff_high", "effect", "test", "p", "p_holm", "p_min", "images", "better", "worse",
+    "p_images", "p_images_holm", "images_diff", "images_low", "images_high",
+)  # fmt: skip
+"""The columns of csv and tsv; metrics are fractions."""
+TESTED = ("diff", "low", "high", "effect", "name", "p", "p_holm", "p_min")
+WIDE = 6
+"""With more recipes than this, settings are printed with a line for each of them."""
+MOST, NOTES = 200, 20
+"""So many rows of a panel and notes are printed on a terminal."""
 ROWS = 20
 """The number of differing settings that are shown; --all-keys shows all."""
-TESTS = {
-    "paired t": "paired t test over the same seeds and splits",
-    "Welch t": "Welch's t test, since seeds or splits differ",
-    "sign flip": "exact sign-flip test over the same seeds and splits",
-}
-NOT_CONVERGED = "nc: not converged (collapsed, or a loss became NaN or infinite); "
-COUNTED = "counted in the mean as chance level, 1 / number of classes"
-NOT_COUNTED = "not in the mean, which favours unstable methods"
-COUNT_THEM = "; --count-nc counts it as chance level"
-Named = tuple[str, ConfigurationRow]
-"""A configuration and the name that it has in the tables."""
 
 
-def print_comparison(found: Comparison, out: Console, *, per_seed: bool = False, all_keys: bool = False) -> None:
-    """Every panel of a comparison."""
+def print_comparison(found: Comparison, out: Console, look: Look) -> None:
+    """Every panel of a comparison, on a terminal."""
     for panel in found["panels"]:
-        rows = _named(panel["configurations"])
-        parts = [printable(panel["dataset"]) or "no data yet", f"{panel['labels'] or '?'} labels"]
-        if panel["data_hash"] and len(found["panels"]) > 1:
-            parts.append(f"data {printable(panel['data_hash'])[:12]}")
-        print_heading(out, ", ".join(parts))
-        for number, metric in enumerate(panel["metrics"]):
-            _print_metric(rows, number, metric, panel["baseline"], found["test"], out)
-        for note in panel["notes"]:
-            print_line(out, f"note: {printable(note)}", "yellow")
-        if per_seed:
-            _print_runs(panel, rows, out)
-        if len(rows) > 1 or all_keys:
-            _print_settings(panel, rows, out, all_keys)
+        print_heading(out, _heading(panel, found))
+        for block in _blocks(panel, found, look):
+            _print(block, out)
+    if (settings := _settings(found, look, MOST)) is not None:
+        _print(settings, out)
 
 
-def _print_metric(
-    rows: Sequence[Named], number: int, metric: ComparedMetric, baseline: str | None, test: str, out: Console
-) -> None:
-    name = metric["metric"].partition("@")[0]
-    print_line(out, f"\n{printable(metric['metric'])}{', %' if is_share(name) else ''} ({metric['words']})")
-    figures = [row["values"][number] for _, row in rows]
-    tests = [one.get("against") for one in figures]
-    base = next((shown for shown, row in rows if row["config_id"] == baseline), None)
-    differences = [
-        "baseline" if row["config_id"] == baseline else figure(against["diff"] if against else None, name, sign=True)
-        for (_, row), against in zip(rows, tests, strict=True)
-    ]
-    columns = [
-        column("recipe", rows, lambda row: row[0]),
-        column("n", figures, lambda one: str(one["n"]), right=True),
-        column("mean", rows, lambda row: _mean(row[1], row[1]["values"][number], name, out), right=True),
-        column("95 % interval", figures, lambda one: _range(one["low"], one["high"], name), 5, right=True),
-        column("published", figures, lambda one: _published(one["published"], name, out), 2, right=True),
-        column(f"vs {base}" if base else "", differences, str, right=True),
-        column("its 95 % interval", tests, lambda one: _range_of(one, name), 6, right=True),
-        column("p", tests, lambda one: p_value(one["p"] if one else None), 1, right=True),
-        column("p (Holm)", tests, lambda one: p_value(one["p_holm"] if one else None), 3, right=True),
-        column("not completed", rows, lambda row: _unfinished(row[1]), 4),
-        column("method", rows, lambda row: _method(row[1]), 7),
-    ]
-    print_table(columns, out)
-    made = [_explain(one) for one in tests if one]
-    for text, count in Counter(made).items():
-        print_line(out, text if count == len(made) else f"{text} ({count} of {len(made)})", "dim")
-    if any(one["nc"] for one in figures):
-        counted = any(one["nc_counted"] for one in figures)
-        offer = COUNT_THEM if name.split("/")[-1] in CHANCE and not counted else ""
-        print_line(out, NOT_CONVERGED + (COUNTED if counted else NOT_COUNTED) + offer, "dim")
-    if base is None and len(rows) > 1 and test != "none":
-        print_line(out, "no baseline: --baseline RECIPE tests the other recipes against that one", "dim")
+def comparison_document(found: Comparison, form: str, look: Look) -> str:
+    """The same as a document: markdown, latex or html."""
+    sheets = []
+    for panel in found["panels"]:
+        for block in _blocks(panel, found, look, marks=True):
+            sheets.append(_sheet(block, f"{_heading(panel, found)}: "))
+    if (settings := _settings(found, look)) is not None:
+        sheets.append(_sheet(settings, ""))
+    return document(sheets, form, "Comparison of runs")
 
 
-def _mean(row: ConfigurationRow, one: Figures, name: str, out: Console) -> str:
-    """Mean and deviation, with what the mean hides: runs that did not converge, and a mix of precisions or devices."""
-    notes = []
-    if one["nc"]:
-        notes.append(f"{one['n']} with {one['nc']} nc" if one["nc_counted"] else f"{one['n']}, {one['nc']} nc")
-    if len(row["hardware"]) > 1:
-        precisions = {label.split()[0] for label in row["hardware"]}
-        notes.append("mixed precision" if len(precisions) > 1 else "CPU and GPU")
-    text = spread(one["mean"], one["std"], name, out)
-    return " ".join(filter(None, (text, f"({'; '.join(notes)})" if notes else "")))
+def comparison_records(found: Comparison) -> Iterator[Sequence[object]]:
+    """A line for each panel, configuration and metric, below the names of the columns."""
+    yield RECORD
+    for panel in found["panels"]:
+        compute = panel["compute"]
+        for row in panel["configurations"]:
+            for number, metric in enumerate(panel["metrics"]):
+                one = row["values"][number]
+                published, against, every = one["published"], one.get("against"), one["all_runs"]
+                yield (
+                    panel["dataset"], panel["labels"], panel["data_hash"], row["recipe"], " ".join(row["names"]),
+                    row["method"], row["config_id"], compute and compute["x"], compute and compute["amount"],
+                    metric["metric"], metric["reducer"], one["n"], row["seeds"], one["nc"], one["nc_counted"],
+                    one["mean"], one["std"], found["level"], one["low"], one["high"], every and every["mean"],
+                    published and published["value"], published and published["std"], panel["baseline"],
+                    *(against.get(key) if against else None for key in TESTED),
+                    *_image_record(panel, row["config_id"], metric["metric"]),
+                )  # fmt: skip
 
 
-def _explain(test: Against) -> str:
-    if test["name"] == "none":
-        return "no significance test: needs at least 2 completed runs per recipe, a paired test with the same seeds"
-    runs = "runs per recipe" if test["name"] == "Welch t" else "pairs"
-    return (
-        f"{TESTS[test['name']]}; with {test['n']} {runs} an exact test cannot give a p below {p_value(test['p_min'])}"
+def _image_record(panel: Panel, config_id: str, metric: str) -> Sequence[object]:
+    for found in panel.get("per_image", ()):
+        for row in found["rows"]:
+            for one in row["differences"]:
+                if (row["config_id"], one["metric"]) == (config_id, metric):
+                    test = (found["images"], row["better"], row["worse"], row["p"], row["p_holm"])
+                    return *test, one["diff"], one["low"], one["high"]
+    return (None,) * 8
+
+
+def _print(block: Block, out: Console) -> None:
+    if block.caption:
+        print_line(out, f"\n{block.caption}")
+    if block.columns:
+        for one in block.columns:
+            one.cells[:] = [text.replace(" +- ", plus_minus(out)) for text in one.cells]
+        print_table(block.columns, out)
+    for text, style in block.notes:
+        print_line(out, text, style)
+
+
+def _sheet(block: Block, before: str) -> Sheet:
+    shown = [n for n, one in enumerate(block.columns) if any(one.cells)]
+    mean = shown.index(block.mean) if block.mean in shown else 0
+    columns = [block.columns[n] for n in shown]
+    return Sheet(
+        before + block.caption if block.caption else before.removesuffix(": "),
+        [one.title for one in columns],
+        list(zip(*(one.cells for one in columns), strict=True)),
+        [one.right for one in columns],
+        [text for text, _ in block.notes],
+        best=frozenset((n, mean) for n in block.best),
+        near=frozenset((n, mean) for n in block.near),
     )
 
 
-def _named(rows: Sequence[ConfigurationRow]) -> list[Named]:
-    """Each configuration by its recipe and --name; with the beginning of its id where several have the same."""
-    titles = [_title(row) + (" (altered)" if row["altered"] else "") for row in rows]
-    times = Counter(titles)
-    return [
-        (printable(title) + (f" {printable(row['config_id'])[:6]}" if times[title] > 1 else ""), row)
-        for title, row in zip(titles, rows, strict=True)
-    ]
+def _heading(panel: Panel, found: Comparison) -> str:
+    parts = [printable(panel["dataset"]) or "no data yet", f"{panel['labels'] or '?'} labels"]
+    if panel["data_hash"] and len(found["panels"]) > 1:
+        parts.append(f"data {printable(panel['data_hash'])[:12]}")
+    if (compute := panel["compute"]) is not None:
+        least = "" if compute["given"] else ", the least that a completed run took (--at sets another amount)"
+        parts.append(f"each run up to {compute['amount']:,.6g} {compute['x']}{least}")
+    return ", ".join(parts)
 
 
-def _title(row: ConfigurationRow) -> str:
-    """`fast (digits)` for runs of `mmctl run digits --name fast`."""
-    return f"{', '.join(row['names'])} ({row['recipe']})" if row["names"] else row["recipe"]
+def _blocks(panel: Panel, found: Comparison, look: Look, marks: bool = False) -> Iterator[Block]:
+    every = named(panel["configurations"])
+    rows, notes = every, [f"note: {printable(note)}" for note in panel["notes"]]
+    if not marks:  # on a terminal
+        rows = [(n, row) for k, (n, row) in enumerate(every) if k < MOST or row["config_id"] == panel["baseline"]]
+        if len(rows) < len(every):
+            notes.append(f"the first {len(rows):,} of {len(every):,} rows; all are in --json and other formats")
+        notes[NOTES:] = [f"... and {len(notes) - NOTES} more notes: --json"] if len(notes) > NOTES else []
+    for number, metric in enumerate(panel["metrics"]):
+        yield metric_block(panel, rows, number, metric, found, look, marks)
+    if notes:
+        yield Block("", (), [(note, "yellow") for note in notes])
+    yield from image_blocks(panel, dict_of_names(rows), look)
+    if look.per_seed:
+        yield _runs(panel, rows, look)
 
 
-def _range(low: float | None, high: float | None, name: str, sign: bool = False) -> str:
-    return "" if low is None or high is None else f"{figure(low, name, sign)} .. {figure(high, name, sign)}"
-
-
-def _range_of(test: Against | None, name: str) -> str:
-    return _range(test["low"], test["high"], name, sign=True) if test else ""
-
-
-def _published(value: Published | None, name: str, out: Console) -> str:
-    if value is None:
-        return ""
-    distance = f" ({figure(value['distance'], name, sign=True)})" if "distance" in value else ""
-    return spread(value["value"], value["std"], name, out) + distance
-
-
-def _unfinished(row: ConfigurationRow) -> str:
-    return ", ".join(f"{count} {printable(state)}" for state, count in row["counts"].items() if state != "completed")
-
-
-def _method(row: ConfigurationRow) -> str:
-    method = printable(row["method"]).removeprefix("mmctl:")
-    return "" if method == row["recipe"] else method
-
-
-def _print_runs(panel: Panel, rows: Sequence[Named], out: Console) -> None:
+def _runs(panel: Panel, rows: Sequence[Named], look: Look) -> Block:
     runs = [(shown, run) for shown, row in rows for run in row["runs"]]
-    print_line(out, "\nRuns")
     columns = [
         column("recipe", runs, lambda pair: pair[0]),
         column("seed", runs, lambda pair: str(pair[1]["seed"]), right=True),
@@ -165,9 +150,9 @@ def _print_runs(panel: Panel, rows: Sequence[Named], out: Console) -> None:
     ]
     for number, metric in enumerate(panel["metrics"]):
         title = printable(metric["metric"])
-        columns.append(column(title, runs, partial(_value, number, metric["metric"]), right=True))
+        columns.append(column(title, runs, partial(_value, number, metric["metric"], look.digits), right=True))
     columns.append(column("run", runs, lambda pair: printable(pair[1]["uid"]), 4))
-    print_table(columns, out)
+    return Block("Runs", columns)
 
 
 def _state(run: ComparedRun) -> str:
@@ -175,23 +160,35 @@ def _state(run: ComparedRun) -> str:
     return printable(run["state"]) + (" (not counted)" if skipped else "")
 
 
-def _value(number: int, name: str, pair: tuple[str, ComparedRun]) -> str:
-    return figure(pair[1]["values"][number], name.partition("@")[0])
+def _value(number: int, name: str, digits: int, pair: tuple[str, ComparedRun]) -> str:
+    return figure(pair[1]["values"][number], name.partition("@")[0], digits=digits)
 
 
-def _print_settings(panel: Panel, rows: Sequence[Named], out: Console, all_keys: bool) -> None:
-    settings = list(panel["config"].items())
-    if not settings:
-        return
-    print_line(out, "\nSettings" if all_keys else "\nSettings that differ")
-    shown = settings if all_keys else settings[:ROWS]
-    columns = [column("key", shown, lambda pair: printable(pair[0]))]
-    for number, (name, _) in enumerate(rows):
-        columns.append(column(name, shown, partial(_setting, number), number + 1 if number else 0))
-    print_table(columns, out)
-    if len(settings) > len(shown):
-        print_line(out, f"... and {len(settings) - len(shown)} more: --all-keys", "dim")
-
-
-def _setting(number: int, pair: tuple[str, Sequence[Setting]]) -> str:
-    return setting(pair[1][number])
+def _settings(found: Comparison, look: Look, most: int | None = None) -> Block | None:
+    """The settings that differ, once for all panels; most: so many configurations are shown."""
+    keys, columns = found["settings"]["keys"], found["settings"]["columns"][:most]
+    if not keys:
+        return None
+    shown = keys if look.all_keys else keys[:ROWS]
+    names: dict[str, str] = {}
+    labels: dict[str, int | None] = {}
+    for panel in found["panels"]:
+        names |= dict_of_names(named(panel["configurations"]))
+        labels |= {row["config_id"]: panel["labels"] for row in panel["configurations"]}
+    titles = [names[one["config_ids"][0]] for one in columns]
+    times = Counter(titles)
+    for number, (one, title) in enumerate(zip(columns, titles, strict=True)):
+        if times[title] > 1:
+            own = sorted({str(labels[id] or "?") for id in one["config_ids"]})
+            titles[number] = f"{title} ({', '.join(own)} labels)"
+    if len(columns) > WIDE:  # a line for each recipe
+        made = [column("recipe", titles, str)]
+        for number, key in enumerate(shown):
+            made.append(column(printable(key), [one["values"][number] for one in columns], setting, number + 1))
+    else:
+        made = [column("key", shown, printable)]
+        for number, (one, title) in enumerate(zip(columns, titles, strict=True)):
+            values: Sequence[Setting] = one["values"][: len(shown)]
+            made.append(column(title, values, setting, number + 1 if number else 0))
+    more = [(f"... and {len(keys) - len(shown)} more: --all-keys", "dim")] if len(keys) > len(shown) else []
+    return Block("Settings" if look.all_keys else "Settings that differ", made, more)

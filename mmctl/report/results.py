@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from mmctl.report.stats import Outcome
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.rows import CurveSummary, ParentRow, RunFacts, SavedCheckpoint
 
@@ -47,6 +46,7 @@ class Evaluation(TypedDict):
     n: int | None
     per_class: list[float | None] | None
     confusion: list[list[int]] | None
+    predictions: str | None  # the file of what was predicted for each image
     split: str
     weights: str
     predictor: str
@@ -109,86 +109,6 @@ class Difference(TypedDict):
     same_configuration: bool
     altered: dict[str, list[str]]  # what was edited in the folder of a run
     differences: dict[str, list[Setting]]
-
-
-class Against(Outcome):
-    """A configuration tested against the baseline; p_holm is p adjusted for the number of tests."""
-
-    p_holm: float | None
-
-
-class Figures(TypedDict):
-    """One metric of one configuration over its runs; low and high bound the 95 % confidence interval of the mean.
-
-    `n` counts the runs behind the mean, `nc` those that did not converge; these are among the n if `nc_counted`.
-    """
-
-    n: int
-    nc: int
-    nc_counted: bool
-    mean: float | None
-    std: float | None
-    low: float | None
-    high: float | None
-    published: Published | None
-    against: NotRequired[Against]
-
-
-class ComparedRun(TypedDict):
-    """A run behind a mean; `values` has one entry for each metric."""
-
-    uid: str
-    seed: int | None
-    split_hash: str | None
-    state: str
-    step: int
-    counted: bool
-    values: list[float | None]
-
-
-class ConfigurationRow(TypedDict):
-    """Runs that differ only in the seed, on the same data; `values` has one entry for each metric."""
-
-    config_id: str
-    recipe: str
-    names: list[str]  # those that `mmctl run --name` gave to its runs
-    method: str
-    labeler: str | None
-    labels: int | None
-    altered: bool  # the run folder was edited: a configuration of its own, with one run
-    counts: dict[str, int]  # runs by state
-    hardware: dict[str, list[int | None]]  # "fp32 on CPU" -> seeds of the runs behind the mean
-    runs: list[ComparedRun]
-    values: list[Figures]
-
-
-class ComparedMetric(TypedDict):
-    """A metric and how one number was taken from its curve."""
-
-    metric: str
-    reducer: str
-    words: str
-    interval: str  # how the confidence intervals are computed
-
-
-class Panel(TypedDict):
-    """The configurations that were trained on the same data with the same number of labels."""
-
-    data_hash: str | None
-    dataset: str | None
-    labels: int | None
-    metrics: list[ComparedMetric]
-    configurations: list[ConfigurationRow]
-    notes: list[str]
-    baseline: str | None  # its config_id
-    config: dict[str, list[Setting]]  # a setting and its value in each configuration
-
-
-class Comparison(TypedDict):
-    """What `mmctl compare` finds."""
-
-    test: str
-    panels: list[Panel]
 
 
 class EvaluationResult(TypedDict):

@@ -14,11 +14,15 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Outcome(TypedDict):
-    """The outcome of one comparison; `p_min` is the smallest p an exact test of so many runs can give."""
+    """The outcome of one comparison; `p_min` is the smallest p an exact test of so many runs can give.
+
+    effect: the difference in standard deviations, of the differences if runs are pairs, else of the runs (Hedges' g).
+    """
 
     name: str
     n: int
     diff: float
+    effect: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -57,27 +61,50 @@ def shared(a: Mapping[Key, float], b: Mapping[Key, float]) -> list[tuple[float, 
     return [(a[key], b[key]) for key in sorted(a.keys() & b.keys(), key=str)]
 
 
-def paired(pairs: Sequence[tuple[float, float]]) -> Outcome | None:
+def paired(pairs: Sequence[tuple[float, float]], level: float = 0.95) -> Outcome | None:
     """Student's t over the differences a - b of runs that share seed and split."""
     if len(pairs) < 2:
         return None
     gaps = [a - b for a, b in pairs]
-    diff, n = mean(gaps), len(gaps)
-    error = (std(gaps) or 0.0) / math.sqrt(n)
-    return _student("paired t", n, diff, error, n - 1, smallest_p(n))
+    diff, n, spread = mean(gaps), len(gaps), std(gaps) or 0.0
+    found = _student("paired t", n, diff, spread / math.sqrt(n), n - 1, smallest_p(n), level)
+    return found | {"effect": hedges(diff, spread, n - 1)}
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Outcome | None:
+def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Outcome | None:
     """Welch's t: two samples, which may differ in size and spread."""
     if len(a) < 2 or len(b) < 2:
         return None
     va, vb = (std(a) or 0.0) ** 2 / len(a), (std(b) or 0.0) ** 2 / len(b)
     freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)) if va + vb else 1.0
     p_min = min(1.0, 2 / math.comb(len(a) + len(b), len(a)))
-    return _student("Welch t", min(len(a), len(b)), mean(a) - mean(b), math.sqrt(va + vb), freedom, p_min)
+    diff, spread = mean(a) - mean(b), math.sqrt((va * len(a) + vb * len(b)) / 2)
+    found = _student("Welch t", min(len(a), len(b)), diff, math.sqrt(va + vb), freedom, p_min, level)
+    return found | {"effect": hedges(diff, spread, len(a) + len(b) - 2)}
 
 
-def permutation(pairs: Sequence[tuple[float, float]]) -> Outcome | None:
+def hedges(diff: float, spread: float, freedom: int) -> float | None:
+    """A difference in standard deviations, without the bias of a deviation that comes from few values (Hedges' g).
+
+    Hedges, Journal of Educational Statistics 1981, eq. 6e. None: no spread, or a single degree of freedom.
+    """
+    if freedom < 2 or spread <= 1e-12 * max(1.0, abs(diff)):
+        return None
+    unbiased: float = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
+    return unbiased * diff / spread
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """McNemar's exact test: p of so unequal counts if each image were as likely to be in the one as in the other."""
+    n, fewer = better + worse, min(better, worse)
+    ways = extreme = 1
+    for k in range(fewer):
+        ways = ways * (n - k) // (k + 1)
+        extreme += ways
+    return min(1.0, 2 * extreme / (1 << n))
+
+
+def permutation(pairs: Sequence[tuple[float, float]], level: float = 0.95) -> Outcome | None:
     """Exact sign-flip test: the share of all sign patterns of the differences whose mean is as far from zero."""
     n = len(pairs)
     if not 2 <= n <= EXACT:
@@ -88,10 +115,10 @@ def permutation(pairs: Sequence[tuple[float, float]]) -> Outcome | None:
     bar = seen - 1e-12 * math.fsum(abs(gap) for gap in gaps)
     patterns = product((1, -1), repeat=n)
     extreme = sum(abs(sum(s * g for s, g in zip(signs, gaps, strict=True))) >= bar for signs in patterns)
-    low, high = interval(gaps) or (None, None)
+    low, high = interval(gaps, level) or (None, None)
     return {
-        "name": "sign flip", "n": n, "diff": mean(gaps), "low": low, "high": high, "p": extreme / 2**n,
-        "p_min": smallest_p(n),
+        "name": "sign flip", "n": n, "diff": mean(gaps), "effect": hedges(mean(gaps), std(gaps) or 0.0, n - 1),
+        "low": low, "high": high, "p": extreme / 2**n, "p_min": smallest_p(n),
     }  # fmt: skip
 
 
@@ -127,11 +154,13 @@ def t_quantile(level: float, freedom: float) -> float:
     return (low + high) / 2
 
 
-def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float) -> Outcome:
-    found: Outcome = {"name": name, "n": n, "diff": diff, "low": None, "high": None, "p": None, "p_min": p_min}
+def _student(name: str, n: int, diff: float, error: float, freedom: float, p_min: float, level: float) -> Outcome:
+    found: Outcome = {
+        "name": name, "n": n, "diff": diff, "effect": None, "low": None, "high": None, "p": None, "p_min": p_min,
+    }  # fmt: skip
     if error <= 1e-12 * max(1.0, abs(diff)):  # no spread at all: a t test would claim certainty
         return found | {"p": 1.0 if diff == 0 else None}
-    half = t_quantile(0.95, freedom) * error
+    half = t_quantile(level, freedom) * error
     return found | {"low": diff - half, "high": diff + half, "p": t_tail(diff / error, freedom)}
 
 

@@ -161,6 +161,7 @@ def _newest_evaluations(store: Store, run: RunRow) -> list[Evaluation]:
         if known is None or known["step"] < series["last_step"]:
             known = last[split, weights, predictor] = {
                 "attempt": None, "t": None, "checkpoint": None, "n": None, "per_class": None, "confusion": None,
+                "predictions": None,
                 "split": split, "weights": weights, "predictor": predictor, "step": series["last_step"], "metrics": {},
             }  # fmt: skip
         if known["step"] == series["last_step"]:

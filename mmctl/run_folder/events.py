@@ -109,6 +109,7 @@ class Evaluation(Event):
     per_class: Sequence[Json] | None = None  # recall of each class
     confusion: Sequence[Json] | None = None  # [true][predicted]
     n: int | None = None  # images
+    predictions: str | None = None  # the file of what was predicted for each image, in the run folder
 
 
 @dataclass(frozen=True, kw_only=True)

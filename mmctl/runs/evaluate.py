@@ -15,7 +15,7 @@ from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
-from mmctl.runs.recorder import evaluation_event
+from mmctl.runs.recorder import evaluation_event, keep_predictions
 from mmctl.store.metrics import PEEKED
 from mmctl.training import checkpoint as checkpoints
 from mmctl.training.evaluate import evaluate, refit_centroids
@@ -60,7 +60,8 @@ def evaluate_run(
     net = run.ready(weights)
     scores, agreement = evaluate(net, pictures[split], refit_centroids(net, run.centroids, run.labeled))
     own, where = scores[predictor], checkpoints.path_of(saved.step)
-    journal.append(folder, evaluation_event(saved.step, where, split, weights, predictor, own))
+    kept = keep_predictions(opened, saved.step, split, weights, pictures[split], scores)
+    journal.append(folder, evaluation_event(saved.step, where, split, weights, predictor, own, kept))
     return {
         "run": opened.about["uid"], "step": saved.step, "checkpoint": where, "split": split, "weights": weights,
         "predictor": predictor, "metrics": own.metrics, "per_class": own.per_class, "confusion": own.confusion,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import mmctl
 from mmctl import project
+from mmctl.data.images import Pictures
 from mmctl.errors import MmctlError, TrainingFailed, os_error
 from mmctl.run_folder.events import (
     Alert,
@@ -30,6 +31,7 @@ from mmctl.run_folder.events import (
 )  # fmt: skip
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
+from mmctl.run_folder.predictions import write_predictions
 from mmctl.run_folder.verify import identity_hash
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import StepRate, tell
@@ -59,6 +61,7 @@ class RunRecorder:
         self.o, self.attempt, self.log, self.lease, self.watch = opened, attempt, log, lease, watch
         self.began, self.speed = time.perf_counter(), StepRate()
         self.saver: AsyncSaver | None = None
+        self.paced = -1  # the step of the last line about the pace
         self.warned: set[str] = set()
 
     def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
@@ -137,10 +140,13 @@ class RunRecorder:
             case Evaluated(step, split, weights, scores, agreement):
                 values = {f"{split}/{weights}/{p}/{m}": v for p, s in scores.items() for m, v in s.metrics.items()}
                 self.log.write(Points(step=step, values={**values, f"{split}/{weights}/agreement": agreement}))
+                if step != self.paced:
+                    self.pace(step)
                 if step == t.steps:
+                    kept = keep_predictions(self.o, step, split, weights, t.splits[split], scores)
                     for predictor, s in scores.items():
                         where = checkpoint.path_of(step)
-                        self.log.write(evaluation_event(step, where, split, weights, predictor, s))
+                        self.log.write(evaluation_event(step, where, split, weights, predictor, s, kept))
             case loop.Notice(step, text):
                 self.log.write(Notice(step=step, text=text))
             case Alarm(step, kind, text, _):
@@ -178,7 +184,7 @@ class RunRecorder:
 
     def pace(self, step: int) -> None:
         """Log wall-clock and CPU time of this attempt so far."""
-        seconds = time.perf_counter() - self.began
+        seconds, self.paced = time.perf_counter() - self.began, step
         self.log.write(Pace(step=step, seconds=seconds, cpu=time.process_time()))
 
     def end(self, state: str, reason: str | None, code: int) -> Outcome:
@@ -227,9 +233,23 @@ def plugin_line(error: BaseException, components: Sequence[Mapping[str, object]]
     return places[-1] if places else None
 
 
-def evaluation_event(step: int, where: str, split: str, weights: str, predictor: str, scores: Scores) -> Evaluation:
-    """The journal event with all metrics of one predictor."""
+def evaluation_event(
+    step: int, where: str, split: str, weights: str, predictor: str, scores: Scores, predictions: str | None = None
+) -> Evaluation:
+    """The journal event with all metrics of one predictor; predictions: the path of their file."""
     return Evaluation(
         step=step, checkpoint=where, split=split, weights=weights, predictor=predictor, metrics=scores.metrics,
-        per_class=scores.per_class, confusion=scores.confusion, n=scores.n,
+        per_class=scores.per_class, confusion=scores.confusion, n=scores.n, predictions=predictions,
     )  # fmt: skip
+
+
+def keep_predictions(
+    opened: OpenRun, step: int, split: str, weights: str, pictures: Pictures, scores: Mapping[str, Scores]
+) -> str:
+    """Write what both predictors said of each image into the run folder; returns the path of the file there."""
+    said = {
+        predictor: (one.predicted_N.tolist(), None if one.probability_N is None else one.probability_N.tolist())
+        for predictor, one in scores.items()
+    }
+    true, classes = pictures.target_NK.argmax(-1).tolist(), opened.data.images["train"].classes
+    return write_predictions(opened.folder, f"{split}-{weights}-{step:09d}", pictures.names(), classes, true, said)

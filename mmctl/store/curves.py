@@ -72,7 +72,7 @@ class Curves:
                 grown.append((series, rows, last))
             else:
                 series = free = free + 1
-                summary = _extended(None, rows, [value for _, value in rows[-TAIL:]])
+                summary = extended(None, rows, [value for _, value in rows[-TAIL:]])
                 summaries.append([series, self.run, name, *(summary[key] for key in SUMMARY)])
             points += [(series, step, value) for step, value in rows]
         columns = ("id", "run", "name", *SUMMARY)
@@ -103,12 +103,12 @@ class Curves:
         if old and len(tail) < TAIL:
             asked = "SELECT value FROM points WHERE series = ? ORDER BY step DESC LIMIT ?"
             tail = [value for (value,) in self.conn.execute(asked, [series, TAIL])]
-        summary = _extended(old, rows, tail)
+        summary = extended(old, rows, tail)
         to = ", ".join(f"{key} = ?" for key in SUMMARY)
         self.conn.execute(f"UPDATE series SET {to} WHERE id = ?", [*(summary[key] for key in SUMMARY), series])
 
 
-def _extended(
+def extended(
     old: Mapping[str, float | None] | None, rows: Sequence[Point], tail: Sequence[float | None]
 ) -> dict[str, float | None]:
     """A summary with later points added; tail: the values of the last points."""

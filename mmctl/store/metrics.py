@@ -8,11 +8,14 @@ median of the last twenty evaluations where there are twenty, else the last one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 from mmctl.errors import UserError, suggest
-from mmctl.store.rows import RunRow, SeriesRow
+from mmctl.store.curves import extended
+from mmctl.store.rows import CurveSummary, RunRow, SeriesRow
 from mmctl.store.store import Store
 from mmctl.text import whole_number
 
@@ -77,6 +80,7 @@ def parse_metric(text: str) -> Metric:
     return Metric(text, name, how)
 
 
+@lru_cache(maxsize=1024)
 def series_name(name: str, primary: str) -> str:
     """The full name of a curve: weights and predictor that are left out are those of the run's primary metric."""
     split, *middle = name.split("/")
@@ -116,36 +120,66 @@ def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:
             raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
 
 
-def metric_values(store: Store, runs: Sequence[RunRow], measure: Metric) -> tuple[dict[int, float], str]:
-    """The number of each run that has this curve, by run id, and the reducer, the same for all runs."""
+def metric_values(
+    store: Store, runs: Sequence[RunRow], measure: Metric, limits: Mapping[int, int] | None = None
+) -> tuple[dict[int, float], str]:
+    """The number of each run that has this curve, by run id, and the reducer, the same for all runs.
+
+    limits: by run id, the last step whose evaluation counts; runs that it lacks have no number.
+    """
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    found = store.summaries(sorted(set(names.values())), runs)
-    rows = {run["id"]: found[run["id"], names[run["id"]]] for run in runs if (run["id"], names[run["id"]]) in found}
+    rows = _summaries(store, runs, names, limits)
     reducer = measure.reducer
     if reducer is None:
         reducer = "median20" if rows and all(row["n"] >= ENOUGH for row in rows.values()) else "last"
     if reducer in REDUCERS:
         picked = {id: _value(_reduced(row, reducer), row) for id, row in rows.items()}
     else:
-        picked = {run["id"]: _at(store, run, names[run["id"]], measure) for run in runs if run["id"] in rows}
+        picked = {run["id"]: _at(store, run, names[run["id"]], measure, limits) for run in runs if run["id"] in rows}
     return {id: value for id, value in picked.items() if value is not None}, reducer
 
 
-def _at(store: Store, run: RunRow, name: str, measure: Metric) -> float | None:
+def chosen_step(store: Store, run: RunRow, measure: Metric, limits: Mapping[int, int] | None = None) -> int | None:
+    """The step of the evaluation that a metric is taken from; of a median or mean, the last one."""
     if measure.reducer == "step":
-        step: int | None = int(measure.argument)
-    else:
-        chooser = series_name(measure.argument, run["primary_metric"])
-        summary = store.summaries([chooser], [run]).get((run["id"], chooser))
-        step = None if summary is None else summary["min_step"] if chooser.endswith(LOWER) else summary["max_step"]
+        return int(measure.argument)
+    name = series_name(measure.argument if measure.reducer == "best" else measure.name, run["primary_metric"])
+    summary = _summaries(store, [run], {run["id"]: name}, limits).get(run["id"])
+    if summary is None:
+        return None
+    lowest = name.endswith(LOWER) if measure.reducer == "best" else measure.reducer == "min"
+    if measure.reducer in ("best", "min", "max"):
+        return summary["min_step" if lowest else "max_step"]
+    return summary["last_step"]
+
+
+def _summaries(
+    store: Store, runs: Sequence[RunRow], names: Mapping[int, str], limits: Mapping[int, int] | None
+) -> dict[int, CurveSummary]:
+    """The summary of the curve that `names` gives each run, up to its limit; without those that have no such curve."""
+    if limits is None:
+        found = store.summaries(sorted(set(names.values())), runs)
+        return {run["id"]: found[key] for run in runs if (key := (run["id"], names[run["id"]])) in found}
+    made: dict[int, CurveSummary] = {}
+    for run in runs:
+        curve = store.points(run, names[run["id"]]) if run["id"] in limits else []
+        rows = [(step, None if math.isnan(value) else value) for step, value in curve if step <= limits[run["id"]]]
+        if rows:
+            summary = extended(None, rows, [value for _, value in rows[-ENOUGH:]])
+            made[run["id"]] = cast(CurveSummary, summary | {"name": names[run["id"]]})
+    return made
+
+
+def _at(store: Store, run: RunRow, name: str, measure: Metric, limits: Mapping[int, int] | None = None) -> float | None:
+    step = chosen_step(store, run, measure, limits)
     return next((value for at, value in store.points(run, name) if at == step), None)
 
 
-def _reduced(row: SeriesRow, reducer: str) -> float | None:
+def _reduced(row: CurveSummary, reducer: str) -> float | None:
     values = {"last": row["last"], "max": row["max"], "min": row["min"]}
     return (values | {"mean20": row["mean20"], "median20": row["median20"]})[reducer]
 
 
-def _value(value: float | None, summary: SeriesRow) -> float | None:
+def _value(value: float | None, summary: CurveSummary) -> float | None:
     # NULL in a curve that has points means NaN.
     return math.nan if value is None and summary["n"] else value

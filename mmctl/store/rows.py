@@ -145,6 +145,7 @@ class EvaluationRow(TypedDict):
     metrics: dict[str, float | None]
     per_class: list[float | None] | None
     confusion: list[list[int]] | None
+    predictions: str | None
 
 
 class EventRow(TypedDict):

@@ -214,7 +214,7 @@ class Store:
                 "weights": event.weights or "", "predictor": event.predictor or "", "n": event.n,
                 "metrics": {text(k): v if v in ("inf", "-inf") else number(v) for k, v in event.metrics.items()},
                 "per_class": None if event.per_class is None else [number(recall) for recall in event.per_class],
-                "confusion": event.confusion,
+                "confusion": event.confusion, "predictions": event.predictions,
             }
             for row, event in made if isinstance(event, Evaluation)
         ]  # fmt: skip
@@ -230,6 +230,11 @@ class Store:
         """The attempts of a run: first step, number of dropped points, machine."""
         rows = self._rows("SELECT * FROM attempts WHERE run = ? ORDER BY n", [run["id"]])
         return cast(list[AttemptRow], [row | {"body": self._object(row["body"])} for row in rows])
+
+    def pace(self, run: RunRow) -> list[tuple[int, int, float]]:
+        """(attempt, step, seconds that the attempt had taken by then), in this order."""
+        sql = "SELECT attempt, step, seconds FROM pace WHERE run = ? AND seconds IS NOT NULL ORDER BY attempt, step"
+        return [(row["attempt"], row["step"], row["seconds"]) for row in self._rows(sql, [run["id"]])]
 
     def seconds(self, run: RunRow) -> float:
         """Time spent in training, over all attempts."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypedDict
 
 from mmctl.errors import RecipeError, UserError
-from mmctl.report import compare
+from mmctl.report.compare import How, compare
 from mmctl.store import select
 from mmctl.store.metrics import parse_metric
 from mmctl.store.rows import RunRow
@@ -175,7 +175,7 @@ def _our_cell(
     }  # fmt: skip
     # Without a completed run there may be no evaluation yet, which compare would take for a misspelt metric.
     if any(run["state"] == "completed" for run in runs):
-        panels = compare.compare(store, runs, [metric], test="none")["panels"]
+        panels = compare(store, runs, [metric], How(test="none"))["panels"]
         found = [(panel, one) for panel in panels for one in panel["configurations"]]
         panel, one = max(found, key=lambda pair: max((r["uid"] for r in pair[1]["runs"] if r["counted"]), default=""))
         if len(found) > 1:

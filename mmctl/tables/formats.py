@@ -1,22 +1,19 @@
-"""The page of `mmctl table`: for a terminal, and as Markdown, LaTeX or CSV."""
+"""The page of `mmctl table`: for a terminal, and as a document or rows of plain values."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
 
 from mmctl.report.console import GAP, Column, cut, plus_minus, print_line, print_table
+from mmctl.report.sheet import Sheet, document, separated
 from mmctl.tables.fill import FilledColumn, FilledTable, OurCell, PublishedCell
 from mmctl.text import printable
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-CSV = (
+RECORD = (
     "row", "column", "dataset", "labels", "published", "published_std", "right", "pasted", "note", "ours", "ours_std",
     "n", "nc", "selection", "recipe", "config_id",
 )  # fmt: skip
@@ -52,69 +49,42 @@ def print_text(found: FilledTable, out: Console) -> None:
         print_line(out, note, "dim")
 
 
-def markdown(found: FilledTable) -> str:
-    """A Markdown table, notes below it."""
-    lines, notes = _lines(found, " \u00b1 ")
-    heads = ["", *(_heading(column) for column in found["columns"])]
-    rows = ["| " + " | ".join(map(_piped, heads)) + " |", "|---" + "|---:" * len(found["columns"]) + "|"]
-    for one in lines:
-        cells = [_marked(*pair, "<sup>{}</sup>") for pair in zip(one.texts, one.marks, strict=True)]
-        title = one.title if one.kind == "published" else f"*{one.title}*"
-        rows.append("| " + " | ".join([_piped(title), *map(_piped, cells)]) + " |")
-    return "\n".join(
-        [f"**{printable(found['title'])}**, {found['unit']}", "", *rows, "", *(f"- {note}" for note in notes)]
+def form(found: FilledTable, name: str) -> str:
+    """The table in one of the forms for documents: markdown, latex, html, csv or tsv."""
+    return (
+        separated(_records(found), name) if name in ("csv", "tsv") else document([_sheet(found)], name, found["title"])
     )
 
 
-def latex(found: FilledTable) -> str:
-    """A LaTeX tabular for the booktabs package, notes below it."""
+def _sheet(found: FilledTable) -> Sheet:
     lines, notes = _lines(found, " +- ")
     columns = found["columns"]
-    made = [
-        f"% {_tex(found['title'])}, {_tex(found['unit'])}",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        r"\toprule",
-    ]
-    if any(column["group"] for column in columns):
-        spans = [(group, len(list(same))) for group, same in groupby(columns, lambda column: column["group"])]
-        made.append(
-            " & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{_tex(group or '')}}}" for group, n in spans)]) + r" \\"
-        )
-        at, rules = 2, []
-        for _, n in spans:
-            rules.append(rf"\cmidrule(lr){{{at}-{at + n - 1}}}")
-            at += n
-        made.append("".join(rules))
-    made.append(" & ".join(["", *(_tex(column["title"] or column["name"]) for column in columns)]) + r" \\")
-    made.append(r"\midrule")
-    for one in lines:
-        cells = [
-            _marked(re.sub(r"^(\S+) \+- (\S+)$", r"$\1 \\pm \2$", _tex(text)), mark, r"\textsuperscript{{{}}}")
-            for text, mark in zip(one.texts, one.marks, strict=True)
-        ]
-        title = _tex(one.title) if one.kind == "published" else rf"\quad {_tex(one.title)}"
-        made.append(" & ".join([title, *cells]) + r" \\")
-    return "\n".join(
-        [*made, r"\bottomrule", r"\end{tabular}", "", *(rf"{{\footnotesize {_tex(note)}\par}}" for note in notes)]
+    places = {(n, k + 1): mark for n, one in enumerate(lines) for k, mark in enumerate(one.marks) if mark}
+    return Sheet(
+        f"{printable(found['title'])}, {found['unit']}",
+        ["", *(printable(column["title"] or column["name"]) for column in columns)],
+        [[one.title, *one.texts] for one in lines],
+        [False, *(True for _ in columns)],
+        notes,
+        ["", *(printable(column["group"]) for column in columns)],
+        places,
+        sub=frozenset(n for n, one in enumerate(lines) if one.kind != "published"),
     )
 
 
-def as_csv(found: FilledTable) -> str:
-    """A line for each cell."""
+def _records(found: FilledTable) -> Iterator[Sequence[object]]:
+    """A line for each cell, below the names of the columns."""
     rows, columns = ({one["name"]: one for one in found["rows"]}, {one["name"]: one for one in found["columns"]})
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(CSV)
+    yield RECORD
     for cell in found["cells"]:
         column, row, ours = columns[cell["column"]], rows[cell["row"]], cell["ours"]
         theirs: Mapping[str, object] = cell["published"] or {}
         own = [ours["mean"], ours["std"], ours["n"], ours["nc"], ours["reducer"]] if ours else [None] * 5
-        out.writerow([
-            printable(row["title"] or row["name"]), _heading(column), printable(column["dataset"]), column["labels"],
-            *(printable(theirs.get(key)) for key in ("value", "std", "right", "pasted", "note")),
+        yield (
+            row["title"] or row["name"], _heading(column), column["dataset"], column["labels"],
+            *(theirs.get(key) for key in ("value", "std", "right", "pasted", "note")),
             *own, cell["recipe"], ours["config_id"] if ours else None,
-        ])  # fmt: skip
-    return text.getvalue().rstrip("\n")
+        )  # fmt: skip
 
 
 def _lines(found: FilledTable, between: str) -> tuple[list[Line], list[str]]:
@@ -214,22 +184,3 @@ def _notes(found: FilledTable) -> list[str]:
 
 def _marked(text: str, mark: str, form: str) -> str:
     return text + (form.format(mark) if mark else "")
-
-
-def _piped(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(TEX.get(char, char) for char in printable(text))
-
-
-def form(found: FilledTable, name: str) -> str:
-    """The table in one of the forms for documents."""
-    return {"markdown": markdown, "latex": latex, "csv": as_csv}[name](found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ class Scores:
     per_class: list[float | None]  # recall; None = the split has no image of the class
     confusion: list[list[int]]  # [true][predicted]
     n: int
+    predicted_N: NDArray[np.int64] = field(repr=False, compare=False)
+    probability_N: NDArray[np.float64] | None = field(repr=False, compare=False)  # of the predicted class
 
 
 class EvaluationStopped(Exception):
@@ -123,7 +125,9 @@ def score(score_NK: Tensor, target_N: Tensor, bins: int = 15, *, probabilities: 
         }
     metrics["largest_class"] = float(predicted_K.max() / n)
     per_class = [float(r) if p else None for r, p in zip(recall, present, strict=True)]
-    return Scores(metrics, per_class, confusion.tolist(), n)
+    return Scores(
+        metrics, per_class, confusion.tolist(), n, predicted, np.exp(scores.max(1)) if probabilities else None
+    )
 
 
 def _calibration_error(logp: NDArray[np.float64], correct: NDArray[np.bool_], bins: int) -> float:

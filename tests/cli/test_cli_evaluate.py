@@ -13,6 +13,7 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.run_helpers import After, events, never, points, tree
 from mmctl.run_folder.lease import Lease
+from mmctl.run_folder.predictions import read_predictions
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
 from mmctl.training import checkpoint
@@ -79,6 +80,26 @@ def test_what_is_found_is_kept_and_shown(mm: Mm, folder: Path) -> None:
     shown = json.loads(mm("show", "@last", "--json").out)["run"]
     assert [e["n"] for e in shown["evaluations"] if e["split"] == "train"] == [120]
     assert shown["state"] == "completed"
+
+
+@pytest.mark.parametrize("predictor", ["head", "centroid"])
+def test_what_was_predicted_for_each_image_is_kept(predictor: str, mm: Mm, folder: Path) -> None:
+    (trained,) = [e for e in events(folder, "evaluation") if (e["weights"], e["predictor"]) == ("ema", predictor)]
+    kept = read_predictions(folder, trained["predictions"], predictor)
+    k = len(kept.classes)
+    confusion = [[0] * k for _ in range(k)]
+    for true, said in zip(kept.true, kept.predicted, strict=True):
+        confusion[true][said] += 1
+    assert confusion == trained["confusion"]
+    assert len(set(kept.ids)) == trained["n"]
+    assert (kept.probability is None) == (predictor == "centroid")
+    assert all(1 / k <= p <= 1 for p in kept.probability or ())
+    before = tree(folder / "predictions")
+    figures(mm, "--predictor", predictor)
+    assert events(folder, "evaluation")[0]["predictions"] == trained["predictions"]
+    assert tree(folder / "predictions") == before, "the same network gives the same file"
+    figures(mm, "--predictor", predictor, "--checkpoint", "8", "--split", "train")
+    assert len(list((folder / "predictions").iterdir())) == 3
 
 
 def test_for_people(mm: Mm, folder: Path) -> None:

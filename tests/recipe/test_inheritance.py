@@ -20,7 +20,7 @@ SHIPPED = sorted(path for path in (REPO / "recipes").rglob("*.toml") if path.par
 GIVEN = {
     "seed": 5, "file": '"split.json"', "clip": 0.5, "keep_best": '"test/accuracy"',
     "horizon": 0.9, "start": 2, "cycle": 1, "every": 3, "threads": 1,
-    "note": '"a note"', "value": 90.0, "std": 0.5,
+    "nc_as": '"chance"', "note": '"a note"', "value": 90.0, "std": 0.5,
 }  # fmt: skip
 """A value for each optional setting."""
 

@@ -69,7 +69,7 @@ def test_sign_flip_against_scipy() -> None:
 
 def test_sign_flip_by_hand() -> None:
     assert stats.permutation([(2.0, 1.0)] * 5) == {
-        "name": "sign flip", "n": 5, "diff": 1.0, "low": 1.0, "high": 1.0, "p": 0.0625, "p_min": 0.0625,
+        "name": "sign flip", "n": 5, "diff": 1.0, "effect": None, "low": 1.0, "high": 1.0, "p": 0.0625, "p_min": 0.0625,
     }  # fmt: skip
     assert stats.permutation([(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)])["p"] == 1.0  # type: ignore[index]
     assert stats.permutation([(1.0, 0.0)] * 13) is None
@@ -120,3 +120,49 @@ def test_t_quantile_against_scipy(level: float, freedom: float) -> None:
 def test_t_tail_at_the_ends() -> None:
     assert stats.t_tail(0.0, 5) == 1.0
     assert stats.t_tail(math.inf, 5) == 0.0
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_intervals_of_other_levels_against_scipy(level: float) -> None:
+    from scipy import stats as scipy
+
+    pair, two = stats.paired(list(zip(A, B, strict=True)), level), stats.welch(A, B[:3], level)
+    assert pair
+    assert two
+    for ours, theirs in ((pair, scipy.ttest_rel(A, B)), (two, scipy.ttest_ind(A, B[:3], equal_var=False))):
+        bounds = theirs.confidence_interval(level)
+        assert (ours["low"], ours["high"]) == pytest.approx((bounds.low, bounds.high))
+    assert stats.interval(A, level) == pytest.approx(scipy.t.interval(level, 4, stats.mean(A), scipy.sem(A)))
+
+
+@pytest.mark.parametrize("freedom", [2, 4, 9, 38])
+def test_effect_sizes_are_unbiased(freedom: int) -> None:
+    from scipy.special import gamma
+
+    factor = gamma(freedom / 2) / (math.sqrt(freedom / 2) * gamma((freedom - 1) / 2))
+    assert stats.hedges(1.0, 2.0, freedom) == pytest.approx(factor / 2)
+    assert factor == pytest.approx(1 - 3 / (4 * freedom - 1), abs=0.02), "the usual approximation"
+
+
+def test_effect_sizes_of_the_tests() -> None:
+    from scipy import stats as scipy
+
+    pair, two = stats.paired(list(zip(A, B, strict=True))), stats.welch(A, B[:3])
+    flip = stats.permutation(list(zip(A, B, strict=True)))
+    assert pair
+    assert two
+    assert flip
+    gaps = [a - b for a, b in zip(A, B, strict=True)]
+    assert pair["effect"] == flip["effect"] == pytest.approx(stats.hedges(stats.mean(gaps), scipy.tstd(gaps), 4))
+    pooled = math.sqrt((scipy.tvar(A) + scipy.tvar(B[:3])) / 2)
+    assert two["effect"] == pytest.approx(stats.hedges(stats.mean(A) - stats.mean(B[:3]), pooled, 6))
+    assert stats.paired([(1.5, 1.0), (2.5, 2.0)])["effect"] is None  # type: ignore[index]
+    assert stats.hedges(1.0, 1.0, 1) is None
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (3, 9), (9, 3), (7, 7), (40, 61), (900, 1100)])
+def test_mcnemar_against_scipy(better: int, worse: int) -> None:
+    from scipy.stats import binomtest
+
+    p = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert stats.mcnemar(better, worse) == pytest.approx(p)

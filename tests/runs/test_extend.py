@@ -199,9 +199,11 @@ def test_the_command(mm: Mm, tmp_path: Path) -> None:
     assert [(one["step"], one["kind"]) for one in saved] == [
         (12, "start"), (15, "periodic"), (20, "periodic"), (24, "last"),
     ]  # fmt: skip
-    panel = json.loads(mm("compare", "--json").out)["panels"][0]
-    assert len(panel["configurations"]) == 2
-    assert sorted(panel["config"]["(extends)"], key=str) == [None, "a run of 12 steps"]
+    compared = json.loads(mm("compare", "--json").out)
+    assert len(compared["panels"][0]["configurations"]) == 2
+    at = compared["settings"]["keys"].index("(extends)")
+    values = [column["values"][at] for column in compared["settings"]["columns"]]
+    assert sorted(values, key=str) == [None, "a run of 12 steps"]
     found = json.loads(mm("diff", parent.name, rows[1]["uid"], "--json").out)
     assert found["differences"]["(extends)"] == [None, f"{parent.name} from step 12"]
     assert found["same_configuration"] is False
