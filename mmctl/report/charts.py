@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[float, float]
@@ -143,6 +143,12 @@ class HeatMap:
 Chart: TypeAlias = LineChart | BarChart | HeatMap
 
 
+def as_object(chart: Chart) -> dict[str, object]:
+    """A chart for JSON; `kind` is lines, bars or matrix."""
+    kind = {LineChart: "lines", BarChart: "bars", HeatMap: "matrix"}[type(chart)]
+    return {"kind": kind, **asdict(chart)}
+
+
 def value(y: float, share: bool) -> str:
     """A value for people: percent with one decimal for shares, four digits otherwise."""
     if not math.isfinite(y):
@@ -169,18 +175,26 @@ def ticks(low: float, high: float, most: int, *, share: bool = False, log: bool 
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         every = max(1, math.ceil((last - first + 1) / most))
         for marks in ((1,), (1, 2, 5)) if every == 1 else ((1,),):
-            found = [m * 10.0**n for n in range(first, last + 1, every) for m in marks]
-            found = [at for at in found if low * (1 - 1e-9) <= at <= high * (1 + 1e-9)]
-            if len(found) > 2 or (len(found) == 2 and every > 1):
-                return [Tick(at, f"{at * (100 if share else 1):g}") for at in found]
+            at_marks = [m * 10.0**n for n in range(first, last + 1, every) for m in marks]
+            at_marks = [at for at in at_marks if low * (1 - 1e-9) <= at <= high * (1 + 1e-9)]
+            if len(at_marks) > 2 or (len(at_marks) == 2 and every > 1):
+                return [Tick(at, f"{at * (100 if share else 1):g}") for at in at_marks]
     scale = 100 if share else 1
-    rough = (high - low) * scale / max(1, most - 1)
+    found: list[Tick] = []
+    while len(found) < 2:  # a wide step may miss a short axis
+        found = _linear(low * scale, high * scale, most, scale)
+        most += 1
+    return found
+
+
+def _linear(low: float, high: float, most: int, scale: int) -> list[Tick]:
+    rough = (high - low) / max(1, most - 1)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next((unit * m for m in (1, 2, 5, 10) if unit * m >= rough * (1 - 1e-9)), unit * 10)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil(low * scale / step - 1e-9), math.floor(high * scale / step + 1e-9)
-    found = [n * step for n in range(first, last + 1)]
-    return [Tick(at / scale, f"{at:.{digits}f}" if digits <= 6 and abs(at) < 1e7 else f"{at:.6g}") for at in found]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    places = [n * step for n in range(first, last + 1)]
+    return [Tick(at / scale, f"{at:.{digits}f}" if digits <= 6 and abs(at) < 1e7 else f"{at:.6g}") for at in places]
 
 
 def _apart(low: float, high: float, linear: bool = True) -> tuple[float, float]:

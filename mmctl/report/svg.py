@@ -3,6 +3,7 @@
     svg(chart)                              # a whole file; `width` in pixels
     page = f"<style>{STYLE}</style>" + svg(chart, width=420, inline=True) + svg(other, inline=True)
     stacked([chart, other])                 # several charts, one below the other, in one file
+    page([chart, other])                    # the same as an HTML page
 
 The colours are the variables in STYLE, in a light and a dark set, so that a chart follows the theme of the page or of
 the system; a page with a switch of its own sets `data-theme="light"` or `"dark"` on its root. A chart has a title, a
@@ -69,6 +70,18 @@ def stacked(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
         y += drawing.height
     titles = "; ".join(chart.title for chart in charts)
     return _framed(Drawing(width, y), titles, f"{len(charts)} charts.", "".join(parts))
+
+
+def page(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
+    """Charts one below the other, as an HTML page without scripts."""
+    title = _text("; ".join(chart.title for chart in charts))
+    shown = "\n".join(f"<figure>{svg(chart, width=width, inline=True)}</figure>" for chart in charts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" '
+        f'content="light dark"><title>{title}</title><style>{STYLE}body{{margin:1rem;background:var(--mm-page)}}'
+        f"figure{{margin:0 0 1.5rem}}</style></head><body>\n{shown}\n</body></html>\n"
+    )
 
 
 def _framed(drawing: Drawing, title: str, words: str, body: str) -> str:

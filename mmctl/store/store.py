@@ -124,9 +124,10 @@ class Store:
             for row in rows
         ]
 
-    def runs(self) -> list[RunRow]:
-        """All runs, oldest first, with their number in listings, tags and state as seen from this machine."""
-        rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
+    def runs(self, only: Sequence[str] | None = None) -> list[RunRow]:
+        """All runs, or those with these uids, oldest first: number in listings, tags, state as seen from here."""
+        among = "" if only is None else f" WHERE uid IN ({', '.join('?' * len(only))})"
+        rows = self._rows(f"SELECT * FROM (SELECT {COLUMNS} FROM runs r){among} ORDER BY number", only or ())
         tags: dict[int, list[str]] = {}
         for row in self._rows("SELECT run, tag FROM tags ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
