@@ -52,7 +52,7 @@ def plot(
     ),
     as_json: Json = False,
 ) -> None:
-    """Plot runs: curves with a band over the seeds, bars, confusion matrices.
+    """Plot curves, bars or confusion matrices.
 
     FILTER can also be one run. Runs that differ only in the seed are one line: their mean, with a band. Without FILTER,
     plots all runs.
@@ -60,7 +60,7 @@ def plot(
     \b
     Examples:
       mmctl plot @last
-      mmctl plot mixmatch fixmatch -m test/accuracy -m train/loss
+      mmctl plot mixmatch fixmatch -m train/loss
       mmctl plot labels:40 --bars
       mmctl plot @last --confusion -o confusion.svg
     """

@@ -18,27 +18,27 @@ Clock: TypeAlias = list[tuple[int, float]]
 
 
 def read_curves(
-    store: Store, runs: Sequence[RunRow], names: Collection[str], most: int | None = None
+    store: Store, runs: Sequence[RunRow], names: Collection[str], most: int | None = None, *, apart: bool = False
 ) -> dict[CurveKey, Curve]:
     """The curves of these names that these runs have.
 
     most: the largest number of points of one curve. Curves that have more are cut into as many equal parts, at the same
-    steps for all of them, and each part becomes one point: its first step, and its mean (NaN if it has a NaN).
+    steps for all of them unless `apart`, and each part becomes one point: its first step, and its mean (NaN if it has
+    a NaN).
     """
     if not runs or not names:
         return {}
     chosen = f"s.run IN ({', '.join(str(run['id']) for run in runs)}) AND s.name IN ({', '.join('?' * len(names))})"
-    found: dict[CurveKey, Curve] = {}
     ends = store._rows(f"SELECT max(n) AS n, max(last_step) AS last FROM series s WHERE {chosen}", list(names))[0]
     if most is not None and (ends["n"] or 0) > most:
-        part = f"p.step * {int(most)} / {int(ends['last']) + 1}"
+        last = "s.last_step" if apart else str(int(ends["last"]))
+        part = f"iif({apart:d} AND s.n <= {most:d}, p.step, p.step * {most:d} / ({last} + 1))"
         sql = "SELECT s.run, s.name, min(p.step) AS step, iif(count(p.value) < count(*), NULL, avg(p.value)) AS value "
-        sql += (
-            f"FROM series s JOIN points p ON p.series = s.id WHERE {chosen} GROUP BY s.id, {part} ORDER BY s.id, step"
-        )
+        sql += f"FROM series s JOIN points p ON p.series = s.id WHERE {chosen} GROUP BY s.id, {part} ORDER BY s.id, 3"
     else:
         sql = "SELECT s.run, s.name, p.step, p.value FROM series s JOIN points p ON p.series = s.id "
         sql += f"WHERE {chosen} ORDER BY s.id, p.step"
+    found: dict[CurveKey, Curve] = {}
     for row in store._rows(sql, list(names)):
         value = math.nan if row["value"] is None else row["value"]
         found.setdefault((row["run"], row["name"]), []).append((row["step"], value))
