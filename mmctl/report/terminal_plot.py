@@ -26,25 +26,25 @@ SHADES = ((16, 195), (16, 153), (16, 117), (16, 75), (231, 32), (231, 25))
 """Colours of the letters and of the cell, from 0 to 1."""
 
 
-def print_chart(chart: Chart, out: Console) -> None:
-    """Print a chart as wide as the terminal, up to WIDEST columns."""
+def print_chart(chart: Chart, out: Console, height: int = TALLEST + 4) -> None:
+    """Print a chart as wide as the terminal, up to WIDEST columns, with at most `height` lines if it has curves."""
     title = printable(chart.title)
     print_line(out, title if unicode(out) else title.replace("\u00b1", "+-"), "bold")
     match chart:
         case LineChart():
-            _print_lines(chart, out)
+            _print_lines(chart, out, height - 3 - len(chart.lines))
         case BarChart():
             _print_bars(chart, out)
         case HeatMap():
             _print_heat(chart, out)
 
 
-def _print_lines(chart: LineChart, out: Console) -> None:
+def _print_lines(chart: LineChart, out: Console, most: int) -> None:
     # Imported here: it takes 60 ms, and no other page needs it.
     import plotext as plt
 
     width = min(out.width, WIDEST)
-    height = max(LOWEST, min(TALLEST, round(width / 3.6)))
+    height = max(LOWEST, min(TALLEST, round(width / 3.6), most))
     coloured = out.color_system is not None
     x0, x1, y0, y1 = chart.bounds()
 
