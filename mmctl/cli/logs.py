@@ -74,9 +74,7 @@ def logs(
             _print(f"  {line}" for line in log_lines.OutputReader(printed).read(log_lines.TAIL))
         return
     if printed is None:
-        raise UserError(
-            f"{found['uid']}: has no file with its output: no launcher started it. `mmctl logs {run}` tells what happened."
-        )
+        raise UserError(f"{found['uid']}: has no file with its output: no launcher started it. See: mmctl logs {run}")
     lines = log_lines.OutputReader(printed)
     _print(lines.read(last))
     if follow:

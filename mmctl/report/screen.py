@@ -42,7 +42,7 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Replace what is shown; the lines have no control characters but those of their colours."""
-        shown = (REST_OF_LINE + "\r\n").join(lines)
+        shown = (REST_OF_LINE + "\n").join(lines)
         self._write(HOME + shown + REST_OF_LINE + REST_OF_SCREEN)
 
     def key(self, seconds: float) -> str:

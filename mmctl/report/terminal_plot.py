@@ -130,7 +130,8 @@ def _print_bars(chart: BarChart, out: Console) -> None:
                 cells[n] = spread if cells[n] == full else beyond
         name = set_cell_size(cut(printable(bar.label), left), left + 2)
         out.print(Text.assemble(name, ("".join(cells), f"color({COLOURS[0]})"), f"  {word}"))
-    print_line(out, f"{printable(chart.x)}; in brackets and shaded: the 95 % interval", "dim")
+    shaded = "; in brackets and shaded: the 95 % interval" if any(bar.low is not None for bar in chart.bars) else ""
+    print_line(out, printable(chart.x) + shaded, "dim")
 
 
 def _interval(bar: Bar, share: bool) -> str:
