@@ -60,17 +60,21 @@ def ls(
     if form not in FORMATS:
         raise UserError(f'--format "{form}": no such format.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
     as_json = as_json or form == "json"
-    with open_store() as store:
-        runs = store.runs()
+    limit = 0 if everything else limit
+    newest = limit if limit and not terms and sort is None else None
+    with open_store(newest) as store:
+        runs = store.runs(newest=newest)
         found = select.select_runs(store, runs, terms or [])
         if sort is not None:
             from mmctl.report.listing_order import sort_runs
 
             found = sort_runs(store, found, sort)
-        shown = found if everything or limit == 0 else found[-limit:]
+        total = store.count_runs()
+        count = total if newest else len(found)
+        shown = found[-limit:] if limit else found
         rows = summaries.listing(store, shown)
         if as_json:
-            print_json({"total": len(runs), "found": len(found), "runs": rows})
+            print_json({"total": total, "found": count, "runs": rows})
             return
         from mmctl.report import console, listing_columns
 
@@ -90,9 +94,9 @@ def ls(
         from mmctl.report import print_runs
 
         print_runs.print_listing(rows, made, out)
-        if len(found) > len(rows):
+        if count > len(rows):
             which = f"the newest {len(rows)}" if sort is None else f"the last {len(rows)} by {sort}"
-            console.print_line(out, f"{which} of {len(found)}; `mmctl ls --all` shows all", "dim")
+            console.print_line(out, f"{which} of {count}; `mmctl ls --all` shows all", "dim")
     else:
         from mmctl.report.listing_formats import markdown, separated
 

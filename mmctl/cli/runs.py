@@ -28,12 +28,15 @@ def add(app: typer.Typer) -> None:
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
-    """Open the store of this project, up to date with the run folders; say what cannot be read of them."""
+def open_store(newest: int | None = None) -> Iterator[Store]:
+    """Open the store of this project, up to date with the run folders; say what cannot be read of them.
+
+    newest: the command shows only so many runs, so that the folders of older ones are not looked into.
+    """
     from mmctl import project
     from mmctl.store.reading import open_for_reading, tell
 
-    with open_for_reading(project.runs_dir()) as store:
+    with open_for_reading(project.runs_dir(), newest=newest) as store:
         problems = list(store.unreadable.values())
         for problem in problems[:UNREADABLE]:
             tell(f"warning: {problem}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from rich.cells import cell_len
 
 from helpers.command import Result
 from helpers.fake_runs import attempt, data, finished_run, make_run, points, state, write
+from mmctl.run_folder.lease import Lease
+from mmctl.store import importer
+from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
 RATES = (0.3, 0.01, 0.1)
@@ -145,3 +149,44 @@ def test_mistakes_are_named(mm: Mm, runs: Path, words: list[str], said: str) -> 
     result = mm("ls", *words)
     assert (result.code, result.out) == (2, "")
     assert said in result.err
+
+
+def test_a_short_listing_looks_only_into_the_folders_that_it_shows(
+    mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = json.loads(mm("ls", "--json").out)["runs"]
+    seen: list[str] = []
+    stale = importer.stale
+
+    def counted(folder: str, *facts: object) -> bool:
+        seen.append(Path(folder).name)
+        return stale(folder, *facts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(importer, "stale", counted)
+    found = json.loads(mm("ls", "-n", "1", "--json").out)
+    assert seen == ["20261125-081509-later-s0-0009"]
+    assert (found["total"], found["found"], found["runs"]) == (4, 4, everything[-1:])
+    # What has come, what has gone and what may have died is known all the same.
+    shutil.rmtree(runs / everything[0]["uid"])
+    old = make_run(runs, "20261125-070000-old-s7-0007", seed=7, created=1)
+    with Lease(old):
+        write(old, 1, attempt(), state("running"), data())
+        assert json.loads(mm("ls", "-n", "1", "--json").out)["total"] == 4
+    result = mm("ls", "-n", "1")
+    assert "the newest 1 of 4" in result.out
+    assert result.out.splitlines()[1].split()[0] == "4"
+    with Store(runs) as store:
+        assert [run["state"] for run in store.runs() if run["seed"] == 7] == ["crashed"]
+
+
+def test_the_newest_runs_are_the_last_of_all(mm: Mm, runs: Path) -> None:
+    for seed in range(3):  # at the same moment: then by their ids
+        make_run(runs, f"20261125-09000{seed}-same-s{seed}-000{seed}", seed=seed, created=1_790_000_000_009)
+    mm("ls")
+    with Store(runs) as store:
+        every = store.runs()
+        assert [run["number"] for run in every] == list(range(1, 8))
+        for count in (1, 3, 5, 7, 20):
+            assert store.runs(newest=count) == every[-count:]
+        assert store.runs([every[2]["uid"], every[4]["uid"]]) == [every[2], every[4]]
+        assert store.runs([]) == []
