@@ -80,7 +80,10 @@ class LineChart:
         ends = [self.drawn(((x, low), (x, high))) for line in self.lines for x, low, high in line.band]
         xs = [x for x, _ in points] or [0.0, 1.0]
         ys = [y for _, y in points] + [y for pair in ends for _, y in pair] or [0.1, 1.0]
-        return (*_apart(min(xs), max(xs)), *_apart(min(ys), max(ys), not self.log))
+        low, high = _apart(min(ys), max(ys), not self.log)
+        if self.share and min(ys) >= 0 and max(ys) <= 1:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return (*_apart(min(xs), max(xs)), low, high)
 
 
 @dataclass(frozen=True)

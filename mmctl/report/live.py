@@ -95,7 +95,7 @@ def _happened(one: Watched, state: str) -> str:
     if state == "silent":
         return f"no heartbeat from {printable(row['host'])} for {duration(row['silent'] or 0)}; it may have died there"
     if state == "running":
-        return f"runs, attempt {row['attempt']}"
+        return f"started, attempt {row['attempt']}"
     if state == "completed":
         value = figure(one.last, row["metric"]) + (" %" if is_share(row["metric"]) else "")
         return f"completed, {short_name(row['metric'])} {value}"

@@ -146,7 +146,7 @@ def _print_heat(chart: HeatMap, out: Console) -> None:
     count = max(1, len(chart.columns))
     left = min(max((cell_len(printable(name)) for name in chart.rows), default=0), max(4, width - 4 * count - 2), 20)
     longest = max((cell_len(printable(name)) for name in chart.columns), default=0)
-    cell = max(min(longest + 1, (width - left - 2) // count), 1)
+    cell = max(min(max(longest + 1, 4), (width - left - 2) // count), 1)
     numbers = cell >= 4
     cell = cell if numbers else max(1, min(2, cell))
     if numbers:

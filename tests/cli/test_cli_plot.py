@@ -16,6 +16,9 @@ from rich.cells import cell_len
 
 from helpers.command import Result
 from helpers.fake_runs import attempt, data, evaluation, finished_run, make_run, points, state, write
+from mmctl.report.charts import HeatMap
+from mmctl.report.console import SafeConsole
+from mmctl.report.terminal_plot import print_chart
 from mmctl.run_folder.events import Pace
 from mmctl.store.read_curves import at_step, read_clocks, read_curves
 from mmctl.store.reading import open_for_reading
@@ -185,6 +188,22 @@ def test_a_confusion_matrix_sums_the_seeds(mm: Mm, tmp_path: Path) -> None:
     assert chart["rows"] == ["anger", "fear", "joy", "neutral"]
     assert chart["cells"][0] == pytest.approx([16 / 18, 2 / 18, 0, 0])
     assert "2 seeds (test, ema, head)" in chart["title"]
+
+
+@pytest.mark.parametrize(
+    ("width", "colours", "shown"),
+    [
+        (80, False, "anger   80  20   .   ."), (20, False, "anger\u2588\u2588\u2591\u2591    "), (80, True, "\x1b[38;5;231;48;5;32m  80\x1b[0m\x1b[38;5;16;48;5;153m  20"),
+    ],
+)  # fmt: skip
+def test_a_matrix_in_a_terminal(width: int, colours: bool, shown: str) -> None:
+    """Short names leave room for the numbers; where there is none, cells are dark or light."""
+    paper = io.StringIO()
+    how = {"color_system": "256" if colours else None, "force_terminal": colours, "no_color": not colours}
+    out = SafeConsole(file=paper, width=width, **how)  # type: ignore[arg-type]
+    print_chart(HeatMap("t", [[0.8, 0.2, 0, 0], *[[0.0, 0.5, 0.5, 0]] * 3], ["anger", *"bcd"], list("abcd")), out)
+    assert shown in paper.getvalue()
+    assert ("darker is more" in paper.getvalue()) == (width == 20)
 
 
 @pytest.mark.parametrize("odd", [[[1, 2]], [], [[-1, 0], [0, 1]], [["a", 1], [1, 1]], [1, 2], [[1.5, 0], [0, 1]]])

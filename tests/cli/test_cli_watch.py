@@ -65,7 +65,9 @@ def then(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_a_pipe_gets_a_line_for_each_update_and_the_end(mm: Mm, runs: Path, then: Callable[..., None]) -> None:
     with ExitStack() as held:
-        folder, _ = begin(runs, 0, held)
+        folder, lease = begin(runs, 0, held)
+        lease.gpu_memory(3_000_000_000)
+        lease._put()
 
         def ends() -> None:
             write(folder, 1, points(1000, test__ema__head__accuracy=0.9), state("completed", 1000))
@@ -75,7 +77,15 @@ def test_a_pipe_gets_a_line_for_each_update_and_the_end(mm: Mm, runs: Path, then
         result = mm("watch")
     first, second, last = result.out.splitlines()
     assert result.code == 0
-    for word in ("step 100/1000", "12.5 steps/s", "1m12s left", "loss 1.5", "test/accuracy 87.5", "memory "):
+    for word in (
+        "step 100/1000",
+        "12.5 steps/s",
+        "1m12s left",
+        "loss 1.5",
+        "test/accuracy 87.5",
+        "  memory ",
+        "GPU memory 3.0 GB",
+    ):
         assert word in first
         assert word in second
     assert last.endswith("mixmatch-s0-0000: completed, test/accuracy 90.0 %")

@@ -77,6 +77,13 @@ def test_nothing_stands_outside_of_the_image(chart: Chart, width: int) -> None:
         assert max(ys) <= drawing.height, shape
 
 
+def test_the_axis_of_a_share_ends_where_a_share_does() -> None:
+    flat = LineChart("kept", [Line("a", [(0, 1.0), (1, 1.0)])], share=True)
+    assert flat.bounds() == (0, 1, 0.9, 1.0)
+    assert LineChart("none", [Line("a", [(0, 0.0), (1, 0.0)])], share=True).bounds() == (0, 1, 0.0, 0.5)
+    assert LineChart("loss", [Line("a", [(0, 2.0), (1, 2.0)])]).bounds() == (0, 1, 1.8, 2.2)
+
+
 def test_a_chart_is_said_in_words() -> None:
     root = ET.fromstring(svg(CURVES))
     named = root.attrib["aria-labelledby"].split()
