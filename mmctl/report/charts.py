@@ -104,10 +104,16 @@ class BarChart:
     bars: Sequence[Bar]
     x: str = ""  # what the axis of the values says
     share: bool = False
+    spread: str = "95 % interval"  # what the intervals are
+
+    @property
+    def spreads(self) -> bool:
+        """Whether there are intervals."""
+        return any(bar.low is not None and bar.high is not None for bar in self.bars)
 
     def described(self) -> str:
         """The chart in words, for people who do not see it."""
-        parts = [f"Bar chart of {self.x or self.title}."]
+        parts = [f"Bar chart of {self.x or self.title}{f', with the {self.spread}' if self.spreads else ''}."]
         for bar in self.bars:
             between = ""
             if bar.low is not None and bar.high is not None:

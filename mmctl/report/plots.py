@@ -47,21 +47,23 @@ def line_chart(
     axis: one of AXES; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to below 1, the
     weight of what came before in a running mean of each run; notes: gets what a reader must know.
     """
-    for word, known, option in ((band, BANDS, "--band"), (axis, AXES, "--x")):
-        if word not in known:
-            raise UserError(f'{option} "{word}": unknown.{suggest(word, known)} Known: {", ".join(known)}')
+    for word, allowed, option in ((band, BANDS, "--band"), (axis, AXES, "--x")):
+        if word not in allowed:
+            raise UserError(f'{option} "{word}": unknown.{suggest(word, allowed)} Known: {", ".join(allowed)}')
     measure = parse_metric(metric)
     if measure.reducer:
         raise UserError(f'"{metric}": a curve shows all values: leave out "@...". With --bars it is one number.')
     check_metric(store, runs, measure)
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    curves = read_curves(store, runs, set(names.values()), MOST_POINTS)
-    drawn = [run for run in runs if (run["id"], names[run["id"]]) in curves]
+    known = store.summaries(sorted(set(names.values())), runs)
+    drawn = [run for run in runs if (run["id"], names[run["id"]]) in known]
     groups = [[run] for run in drawn] if per_seed else _seeds(drawn, notes)
     if len(groups) > MOST_LINES:
         notes.append(f"the newest {MOST_LINES} of {len(groups)} lines are shown; a filter chooses others")
     groups = groups[-MOST_LINES:]
-    scale = _scales(store, [run for group in groups for run in group], axis)
+    shown = [run for group in groups for run in group]
+    curves = read_curves(store, shown, set(names.values()), MOST_POINTS)
+    scale = _scales(store, shown, axis)
     share = is_share(measure.name)
     lines: list[Line] = []
     for title, group in zip(_titles(store, groups, per_seed), groups, strict=True):
@@ -112,9 +114,13 @@ def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarCha
 def confusion_charts(store: Store, runs: Sequence[RunRow], notes: list[str]) -> list[HeatMap]:
     """The confusion matrix of each configuration: the last evaluation of each seed, rows that sum to 1."""
     charts = []
-    groups = [found for group in _seeds(runs, []) if (found := _with_matrix(store, group))]
-    if len(groups) > MOST_MATRICES:
-        notes.append(f"the newest {MOST_MATRICES} of {len(groups)} matrices are shown; a filter chooses others")
+    groups: list[list[tuple[RunRow, list[list[int]]]]] = []
+    for seeds in reversed(_seeds(runs, [])):
+        if found := _with_matrix(store, seeds):
+            groups.insert(0, found)
+        if len(groups) > MOST_MATRICES:
+            notes.append(f"the newest {MOST_MATRICES} matrices are shown; a filter chooses others")
+            break
     groups = groups[-MOST_MATRICES:]
     titles = _titles(store, [[run for run, _ in group] for group in groups], False)
     for title, group in zip(titles, groups, strict=True):

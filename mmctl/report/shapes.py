@@ -189,7 +189,10 @@ def _bars(drawing: Drawing, chart: BarChart, top: float) -> None:
             last = max(edge, b)
         drawing.add(Words(last + 6, y, word))
     drawing.add(Stroke(((place(0), top), (place(0), bottom)), "axis"))
-    drawing.add(Words((left + right) / 2, bottom + 12 + 1.5 * SMALL, chart.x, anchor="middle"))
+    says = chart.x + (f"; lines: {chart.spread}" if chart.spreads else "")
+    says = fit(says, drawing.width - 2 * GAP)
+    middle = min((left + right) / 2, drawing.width - GAP - length(says) / 2)
+    drawing.add(Words(middle, bottom + 12 + 1.5 * SMALL, says, anchor="middle"))
     drawing.height = bottom + 12 + 2 * SMALL + GAP
 
 

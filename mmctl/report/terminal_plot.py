@@ -130,7 +130,7 @@ def _print_bars(chart: BarChart, out: Console) -> None:
                 cells[n] = spread if cells[n] == full else beyond
         name = set_cell_size(cut(printable(bar.label), left), left + 2)
         out.print(Text.assemble(name, ("".join(cells), f"color({COLOURS[0]})"), f"  {word}"))
-    shaded = "; in brackets and shaded: the 95 % interval" if any(bar.low is not None for bar in chart.bars) else ""
+    shaded = f"; in brackets and shaded: {printable(chart.spread)}" if chart.spreads else ""
     print_line(out, printable(chart.x) + shaded, "dim")
 
 

@@ -193,9 +193,11 @@ def test_a_confusion_matrix_sums_the_seeds(mm: Mm, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "colours", "shown"),
     [
-        (80, False, "anger   80  20   .   ."), (20, False, "anger\u2588\u2588\u2591\u2591    "), (80, True, "\x1b[38;5;231;48;5;32m  80\x1b[0m\x1b[38;5;16;48;5;153m  20"),
+        (80, False, "anger   80  20   .   ."),
+        (20, False, "anger\u2588\u2588\u2591\u2591    "),
+        (80, True, "\x1b[38;5;231;48;5;32m  80\x1b[0m\x1b[38;5;16;48;5;153m  20"),
     ],
-)  # fmt: skip
+)
 def test_a_matrix_in_a_terminal(width: int, colours: bool, shown: str) -> None:
     """Short names leave room for the numbers; where there is none, cells are dark or light."""
     paper = io.StringIO()
