@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -52,7 +53,8 @@ def watch(
       mmctl watch @last
       mmctl watch tag:night --every 60 > night.log
     """
-    pause = every if every is not None else 1 if sys.stdout.isatty() else PLAIN
+    drawn = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    pause = max(1, every if every is not None else 1 if drawn else PLAIN)
     with open_store() as store:
         watching = _Watching(store, terms or [])
         if not watching.uids:
@@ -64,7 +66,7 @@ def watch(
                 _judge(matching)
             return
         with _signals_as_exceptions():
-            over = _on_screen(watching, max(1, pause)) if sys.stdout.isatty() else _as_lines(watching, max(1, pause))
+            over = _on_screen(watching, pause) if drawn else _as_lines(watching, pause)
     if over:
         _judge([one.row for one in watching.runs])
 
@@ -125,8 +127,8 @@ class _Watching:
 
     @property
     def over(self) -> bool:
-        """Whether all have ended."""
-        return not any(one.live for one in self.runs)
+        """Whether all have ended, as far as could be read."""
+        return not self.note and not any(one.live for one in self.runs)
 
     def update(self) -> list[str]:
         """Read what is new; returns what has happened. Runs that have ended stay."""

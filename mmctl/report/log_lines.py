@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from mmctl.errors import UserError
 from mmctl.report.console import figure, file_size
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import (
@@ -61,13 +62,16 @@ class JournalReader:
         outside: list[tuple[int, LogLine]] = []
         for attempt in journal.attempts(self.folder):
             path = journal.path_of(self.folder, attempt)
-            for line in journal.read_lines(path, self._offsets.get(attempt, 0)):
-                self._offsets[attempt] = line.offset
-                made = self._line(attempt, line)
-                if made is not None and attempt == 0 and line.event is not None:
-                    outside.append((line.event.after or 0, made))
-                elif made is not None:
-                    by_attempt.setdefault(attempt, []).append(made)
+            try:
+                for line in journal.read_lines(path, self._offsets.get(attempt, 0)):
+                    self._offsets[attempt] = line.offset
+                    made = self._line(attempt, line)
+                    if made is not None and attempt == 0 and line.event is not None:
+                        outside.append((line.event.after or 0, made))
+                    elif made is not None:
+                        by_attempt.setdefault(attempt, []).append(made)
+            except ValueError as error:  # too large, or no file
+                raise UserError(f"{path}: not a journal ({error}). Restore it from a copy, or remove it.") from None
         found = [made for after, made in outside if after == 0]
         for attempt in sorted({*by_attempt, *(after for after, _ in outside if after)}):
             found += by_attempt.get(attempt, []) + [made for after, made in outside if after == attempt]

@@ -90,7 +90,7 @@ def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarCha
     """The means of `mmctl compare` with their 95 % intervals: a chart for each data set and number of labels."""
     charts = []
     share = is_share(parse_metric(metric).name)
-    for panel in compare(store, runs, [metric], test="none")["panels"]:
+    for panel in compare(store, runs, [metric])["panels"]:
         bars = []
         rows = [row for row in panel["configurations"] if row["values"][0]["mean"] is not None]
         shown = [" ".join(dict.fromkeys((row["recipe"], *row["names"][:2]))) for row in rows]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 # The other screen of the terminal, without cursor, and without breaking lines: none is longer than the screen, unless
@@ -25,16 +26,30 @@ class Screen:
         self._before: list[Any] | None = None
 
     def __enter__(self) -> Screen:
-        if sys.stdin is not None and sys.stdin.isatty():
-            with suppress(termios.error, OSError):
-                self._before = termios.tcgetattr(sys.stdin.fileno())
-                tty.setcbreak(sys.stdin.fileno())
-        self._write(ENTER)
+        self._enter()
+        signal.signal(signal.SIGTSTP, self._suspend)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        self._leave()
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: give the terminal back until the command goes on."""
+        self._leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._enter()
+
+    def _enter(self) -> None:
+        if sys.stdin is not None and sys.stdin.isatty():
+            with suppress(termios.error, OSError):
+                self._before = termios.tcgetattr(sys.stdin.fileno())
+                tty.setcbreak(sys.stdin.fileno())
+        self._write(ENTER)
+
+    def _leave(self) -> None:
         self._write(LEAVE)
         if self._before is not None:
             with suppress(termios.error, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -94,6 +95,13 @@ def test_the_output_of_a_run_that_died_is_shown(mm: Mm, folder: Path) -> None:
     assert "  line 10" not in lines
     assert mm("logs", UID, "--output").out.splitlines()[0] == "line 0"
     assert mm("logs", UID, "--output", "-n", "2").out.splitlines() == ["line 29", "\\u001b[31mlast"]
+
+
+def test_what_is_no_journal_is_named(mm: Mm, folder: Path) -> None:
+    os.mkfifo(path_of(folder, 3))
+    result = mm("logs", UID)
+    assert result.code == 2
+    assert "journal.3.jsonl: not a journal" in result.err
 
 
 @pytest.fixture
