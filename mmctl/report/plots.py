@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mmctl.errors import UserError, suggest
+from mmctl.identity import matters
 from mmctl.report.charts import Bar, BarChart, HeatMap, Line, LineChart, number
 from mmctl.report.compare import compare
 from mmctl.report.seed_curves import BANDS, MOST_POINTS, mean_line, smoothed
-from mmctl.report.settings import differing_settings
 from mmctl.run_folder.upgrade import Config
+from mmctl.run_folder.values import flatten
 from mmctl.store.metrics import check_metric, is_share, parse_metric, series_name, short_name
 from mmctl.store.read_curves import at_step, read_clocks, read_curves
 from mmctl.store.rows import RunRow
@@ -185,9 +186,11 @@ def _titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) ->
         same = [n for n, one in enumerate(recipes) if one == recipe]
         if len({newest[n]["config_id"] for n in same}) < 2:
             continue
-        differing = differing_settings([store.about(newest[n]) for n in same], False)
-        for at, n in enumerate(same):
-            parts = [f"{key.rpartition('.')[2]}={short_literal(row[at])}" for key, row in list(differing.items())[:2]]
+        configs = store.configs([newest[n] for n in same])
+        flat = {n: {k: v for k, v in flatten(configs[newest[n]["id"]]).items() if matters(k)} for n in same}
+        differing = [key for key in flat[same[0]] if any(flat[n].get(key) != flat[same[0]][key] for n in same)]
+        for n in same:
+            parts = [f"{key.rpartition('.')[2]}={short_literal(flat[n].get(key))}" for key in differing[:2]]
             titles[n] += f" {', '.join(parts) or newest[n]['config_id'][:6]}"
     for n, group in enumerate(groups):
         if len(group) == 1:

@@ -109,10 +109,7 @@ class Store:
         progress: Progress = lambda done, total: None,
         newest: int | None = None,
     ) -> None:
-        """Import what is new in the run folders; remove runs whose folder was deleted.
-
-        newest: what only shows so many runs need not look into the folders of the others.
-        """
+        """Import what is new in the run folders (of known runs only the `newest`); remove runs without a folder."""
         with explained_errors(self.path):
             Sync(self._conn, self.runs_dir, self._waiting).run(only, progress, newest)
 
@@ -136,19 +133,17 @@ class Store:
     def runs(self, only: Sequence[str] | None = None, newest: int | None = None) -> list[RunRow]:
         """All runs, or those with these uids, or the newest; oldest first, as seen from this machine."""
         if newest is not None:
-            rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY r.created DESC, r.uid DESC LIMIT ?", [newest])[
-                ::-1
-            ]
-            first = self.count_runs() - len(rows)
-            rows = [row | {"number": first + n} for n, row in enumerate(rows, 1)]
+            sql = f"SELECT {COLUMNS} FROM runs r ORDER BY r.created DESC, r.uid DESC LIMIT ?"
+            rows = self._rows(sql, [newest])[::-1]
+            for number, row in enumerate(rows, self.count_runs() - len(rows) + 1):
+                row["number"] = number
         else:
             among = "" if only is None else f" WHERE uid IN ({', '.join('?' * len(only))})"
-            rows = self._rows(
-                f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r){among} ORDER BY number", only or ()
-            )
+            sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r){among} ORDER BY number"
+            rows = self._rows(sql, only or ())
         tags: dict[int, list[str]] = {}
-        few = f" WHERE {_within('run', cast(list[RunRow], rows))}" if rows else ""
-        for row in self._rows(f"SELECT run, tag FROM tags{few} ORDER BY tag"):
+        within = _within("run", cast(list[RunRow], rows))
+        for row in self._rows(f"SELECT run, tag FROM tags WHERE {within} ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
         now = lease.now()
         for row in rows:
