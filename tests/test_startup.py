@@ -50,7 +50,7 @@ READING = (
     ("ls",), ("ls", "--json"), ("show", "@last"), ("compare",), ("diff", "1", "1"), ("tag", "1", "a"),
     ("table", "table3"), ("table", "table5", "--commands"), ("note", "1", "b"),
     ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
-    ("recipe", "list"),
+    ("recipe", "list"), ("plot",), ("watch",), ("logs", "@last"),
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import compare, db, evaluate, plugins, recipe, run, runs, table
+from mmctl.cli import compare, db, evaluate, logs, ls, plot, plugins, recipe, run, runs, table, watch
 from mmctl.terminal import safe_output
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
-for module in (run, evaluate, runs, compare, table, recipe, plugins, db):
+for module in (run, evaluate, ls, runs, compare, plot, watch, logs, table, recipe, plugins, db):
     module.add(app)
 
 

@@ -1,4 +1,4 @@
-"""`mmctl ls`, `show` and `diff` read the runs of the project; `tag` and `note` add to one of them."""
+"""`mmctl show` and `diff` read the runs of the project; `tag` and `note` add to one of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, OtherRun, Run, whole
+from mmctl.cli.options import Filter, Json, OtherRun, Run
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
@@ -22,17 +22,20 @@ UNREADABLE = 10
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    for command in (ls, show, diff, tag, note):
+    for command in (show, diff, tag, note):
         app.command()(command)
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
-    """Open the store of this project, up to date with the run folders; say what cannot be read of them."""
+def open_store(newest: int | None = None) -> Iterator[Store]:
+    """Open the store of this project, up to date with the run folders; say what cannot be read of them.
+
+    newest: the command shows only so many runs, so that the folders of older ones are not looked into.
+    """
     from mmctl import project
     from mmctl.store.reading import open_for_reading, tell
 
-    with open_for_reading(project.runs_dir()) as store:
+    with open_for_reading(project.runs_dir(), newest=newest) as store:
         problems = list(store.unreadable.values())
         for problem in problems[:UNREADABLE]:
             tell(f"warning: {problem}")
@@ -46,45 +49,6 @@ def find(store: Store, reference: str) -> RunRow:
     from mmctl.store import select
 
     return select.find_run(store.runs(), reference)
-
-
-def ls(
-    terms: Filter = None,
-    limit: int = typer.Option(50, "--limit", "-n", parser=whole, metavar="N", help="Show the newest N runs; 0 = all."),
-    everything: bool = typer.Option(False, "--all", help="Show all runs."),
-    as_json: Json = False,
-) -> None:
-    """List runs, the newest at the bottom.
-
-    Shows the state, the progress and the main results of each run.
-
-    \b
-    Examples:
-      mmctl ls
-      mmctl ls state:failed
-      mmctl ls mixmatch labels:320 'test/accuracy>0.8'
-    """
-    from mmctl.report import summaries
-    from mmctl.store import select
-
-    with open_store() as store:
-        runs = store.runs()
-        found = select.select_runs(store, runs, terms or [])
-        shown = found if everything or limit == 0 else found[-limit:]
-        rows = summaries.listing(store, shown)
-        folder = store.runs_dir
-    if as_json:
-        print_json({"total": len(runs), "found": len(found), "runs": rows})
-    elif not rows:
-        none = f"no run matches{select.why_none(runs, terms or [])}"
-        typer.echo(none if runs else f"no runs in {folder} yet. Start one: mmctl run digits", err=True)
-    else:
-        from mmctl.report import console, print_runs
-
-        out = console.console()
-        print_runs.print_listing(rows, out)
-        if len(found) > len(rows):
-            console.print_line(out, f"the newest {len(rows)} of {len(found)}; `mmctl ls --all` shows all", "dim")
 
 
 def show(

@@ -86,8 +86,8 @@ def console(stream: TextIO | None = None) -> Console:
     return SafeConsole(file=styled(stream), width=width, highlight=False, markup=False, emoji=False, **how)
 
 
-def print_table(columns: Sequence[Column], out: Console) -> None:
-    """Print a table; columns that have no room are left out and named below it.
+def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = True) -> None:
+    """Print a table; columns that have no room are left out and, if `name_hidden`, named below it.
 
     Sentences that have no room beside the other columns are printed below each row.
     """
@@ -108,7 +108,7 @@ def print_table(columns: Sequence[Column], out: Console) -> None:
         for column in prose:
             out.print(Padding(Text(column.cells[n]), (0, 0, 0, 2 * GAP)))
     hidden = [column.title for column in plain if id(column) not in limits]
-    if hidden:
+    if hidden and name_hidden:
         print_line(out, f"(no room for: {', '.join(hidden)}; all is in --json)", "dim")
 
 

@@ -22,8 +22,8 @@ from mmctl.report.console import (
     spark,
     spread,
 )  # fmt: skip
+from mmctl.report.listing_columns import ListColumn, shown_state
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
-from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name
 from mmctl.text import duration, hardware_line, printable
@@ -37,31 +37,12 @@ TITLES = {
 }
 
 
-def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
+def print_listing(rows: Sequence[ListingRow], columns: Sequence[ListColumn], out: Console) -> None:
     """The table of `mmctl ls`, newest at the bottom."""
-    now = lease.now()
-    metrics = {short_name(row["metric"]) for row in rows}
-    title = metrics.pop() if len(metrics) == 1 else "primary"
-    columns = [
-        column("#", rows, lambda row: str(row["number"]), right=True),
-        column("run", rows, lambda row: printable(row["uid"]), 1),
-        column("state", rows, shown_state),
-        column("step", rows, lambda row: f"{row['step']}/{row['total_steps'] or '?'}", 2, right=True),
-        column(title, rows, lambda row: figure(row["value"], row["metric"]), right=True),
-        column("balanced", rows, lambda row: figure(row["balanced_accuracy"]), 5, right=True),
-        column("age", rows, lambda row: duration((now - row["created"]) / 1000), 4, right=True),
-        column("left", rows, lambda row: duration(row["eta"]) if row["eta"] is not None else "", 3, right=True),
-        column("steps/s", rows, lambda row: f"{row['rate']:.3g}" if row["rate"] else "", 8, right=True),
-        column("labels", rows, lambda row: str(row["labeled"] or ""), 6, right=True),
-        column("seed", rows, lambda row: str(row["seed"]), 9, right=True),
-        column("method", rows, lambda row: printable(row["method"]).removeprefix("mmctl:"), 7),
-        column("name", rows, lambda row: printable(row["name"]) if row["name"] not in row["uid"] else "", 10),
-        column("tags", rows, lambda row: printable(" ".join(row["tags"])), 11),
-        column("reason", rows, lambda row: printable(row["reason"]), 12),
-    ]
-    print_table(columns, out)
+    print_table([column(one.title, rows, one.text, one.rank, one.right) for one in columns], out)
     used = sorted({str(row["reducer"]) for row in rows if row["reducer"]}, reverse=True)
-    if used:
+    title = next((one.title for one in columns if one.name in ("result", "balanced")), None)
+    if used and title:
         words = [WORDS[reducer] for reducer in used]
         print_line(
             out,
@@ -71,12 +52,6 @@ def print_listing(rows: Sequence[ListingRow], out: Console) -> None:
     if any(row["silent"] for row in rows):
         worst = max(row["silent"] or 0 for row in rows)
         print_line(out, f"running?: on another machine, no heartbeat for up to {duration(worst)}", "dim")
-
-
-def shown_state(row: ListingRow | RunDetails) -> str:
-    """The state for people: `running?` without a heartbeat from another machine."""
-    state = "running?" if row["silent"] else printable(row["state"])
-    return f"{state}, altered" if row["altered"] else state
 
 
 def print_run(run: RunDetails, out: Console) -> None:

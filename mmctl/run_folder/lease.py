@@ -87,6 +87,10 @@ class Lease:
         """
         self.content.update(step=step, total=total, rate=rate, left=left)
 
+    def gpu_memory(self, peak: int) -> None:
+        """Say how many bytes of GPU memory this process has needed at most."""
+        self.content["gpu_memory"] = peak
+
     def _work(self) -> None:
         beat = 0
         while not self._over.wait(PAUSE):
@@ -96,6 +100,7 @@ class Lease:
 
     def _put(self) -> None:
         self.content["t"] = now()
+        self.content["memory"] = memory()
         try:
             os.pwrite(self._fd, to_json(self.content).encode().ljust(SIZE - 1) + b"\n", 0)
         except OSError:
@@ -182,6 +187,14 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return host()
+
+
+def memory() -> int | None:
+    """Bytes of main memory that this process has now; None where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def process_start() -> int:

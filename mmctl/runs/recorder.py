@@ -137,6 +137,8 @@ class RunRecorder:
                 self.lease.beat(t.step, t.steps, rate, (t.steps - t.step) * each)
             case Point(step, values):
                 self.log.write(Points(step=step, values=values))
+                if self.o.facts["device"] != "cpu":
+                    self.lease.gpu_memory(torch.cuda.max_memory_reserved())
             case Evaluated(step, split, weights, scores, agreement):
                 values = {f"{split}/{weights}/{p}/{m}": v for p, s in scores.items() for m, v in s.metrics.items()}
                 self.log.write(Points(step=step, values={**values, f"{split}/{weights}/agreement": agreement}))

@@ -41,8 +41,13 @@ class ImportProgress:
                 os.write(sys.stderr.fileno(), f"\r{line if done < total else ''}\x1b[K".encode())
 
 
-def open_for_reading(runs_dir: Path, say: Callable[[str], None] = tell, patience: float = PATIENCE) -> Store:
-    """The index of a folder of runs, up to date; `say` gets a line if it must be in memory or is waited for."""
+def open_for_reading(
+    runs_dir: Path, say: Callable[[str], None] = tell, patience: float = PATIENCE, newest: int | None = None
+) -> Store:
+    """The index of a folder of runs, up to date; `say` gets a line if it must be in memory or is waited for.
+
+    newest: the caller shows only so many runs, so that the folders of older ones are not looked into.
+    """
     if os.path.lexists(runs_dir) and not os.path.isdir(runs_dir):  # noqa: PTH112 - a long name is no error here
         raise UserError(f"{runs_dir}: is not a folder. MMCTL_RUNS or the project says where runs are.")
     why = f"{runs_dir}: cannot be written" if runs_dir.is_dir() else ""
@@ -50,7 +55,7 @@ def open_for_reading(runs_dir: Path, say: Callable[[str], None] = tell, patience
         store = Store(runs_dir, patience=patience, say=say)
         if not store.memory:
             try:
-                store.sync(progress=ImportProgress())
+                store.sync(progress=ImportProgress(), newest=newest)
                 return store
             except BaseException:
                 store.close()
@@ -60,5 +65,5 @@ def open_for_reading(runs_dir: Path, say: Callable[[str], None] = tell, patience
         store = Store(runs_dir, memory=True)
     if why:
         say(f"note: {why.rstrip('.')}. This command reads on with an index in memory.")
-    store.sync(progress=ImportProgress())
+    store.sync(progress=ImportProgress(), newest=newest)
     return store

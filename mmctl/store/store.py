@@ -47,8 +47,9 @@ COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, iif(r.unreadable IS NULL, r.state, 'unreadable') AS state, r.reason, r.code, r.step, r.attempt, "
     "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
-    "r.beat_seen, r.unreadable, r.altered, row_number() OVER (ORDER BY r.created, r.uid) AS number"
+    "r.beat_seen, r.unreadable, r.altered"
 )
+NUMBER = "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 
 
 class Store:
@@ -102,10 +103,15 @@ class Store:
         store.sync()
         return store
 
-    def sync(self, only: Iterable[str] | None = None, progress: Progress = lambda done, total: None) -> None:
-        """Import what is new in the run folders; remove runs whose folder was deleted."""
+    def sync(
+        self,
+        only: Iterable[str] | None = None,
+        progress: Progress = lambda done, total: None,
+        newest: int | None = None,
+    ) -> None:
+        """Import what is new in the run folders (of known runs only the `newest`); remove runs without a folder."""
         with explained_errors(self.path):
-            Sync(self._conn, self.runs_dir, self._waiting).run(only, progress)
+            Sync(self._conn, self.runs_dir, self._waiting).run(only, progress, newest)
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -124,11 +130,20 @@ class Store:
             for row in rows
         ]
 
-    def runs(self) -> list[RunRow]:
-        """All runs, oldest first, with their number in listings, tags and state as seen from this machine."""
-        rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY number")
+    def runs(self, only: Sequence[str] | None = None, newest: int | None = None) -> list[RunRow]:
+        """All runs, or those with these uids, or the newest; oldest first, as seen from this machine."""
+        if newest is not None:
+            sql = f"SELECT {COLUMNS} FROM runs r ORDER BY r.created DESC, r.uid DESC LIMIT ?"
+            rows = self._rows(sql, [newest])[::-1]
+            for number, row in enumerate(rows, self.count_runs() - len(rows) + 1):
+                row["number"] = number
+        else:
+            among = "" if only is None else f" WHERE uid IN ({', '.join('?' * len(only))})"
+            sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r){among} ORDER BY number"
+            rows = self._rows(sql, only or ())
         tags: dict[int, list[str]] = {}
-        for row in self._rows("SELECT run, tag FROM tags ORDER BY tag"):
+        within = _within("run", cast(list[RunRow], rows))
+        for row in self._rows(f"SELECT run, tag FROM tags WHERE {within} ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
         now = lease.now()
         for row in rows:
@@ -137,6 +152,10 @@ class Store:
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
         return cast(list[RunRow], rows)
+
+    def count_runs(self) -> int:
+        """The number of runs."""
+        return int(self._rows("SELECT count(*) AS n FROM runs")[0]["n"])
 
     def twins(self, config_id: str, seed: int, hashes: tuple[str, str, str]) -> list[TwinRow]:
         """Runs of a configuration and seed with these hashes of data, split and code (in this order), newest first.

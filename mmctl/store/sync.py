@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from mmctl.errors import EnvironmentFault
@@ -19,6 +19,8 @@ Progress = Callable[[int, int], None]
 """Called with the number of run folders that were read, and of those to be read."""
 
 
+FEW = 500
+"""So many runs are looked up by their names."""
 HOLD = 0.2
 """Seconds after which a transaction ends, while many runs are imported."""
 
@@ -29,12 +31,16 @@ class Sync:
     def __init__(self, conn: sqlite3.Connection, runs_dir: Path, waiting: Waiting) -> None:
         self.conn, self.runs_dir, self.waiting = conn, runs_dir, waiting
 
-    def run(self, only: Iterable[str] | None, progress: Progress) -> None:
-        """Import what is new in the run folders (or those in `only`); remove runs whose folder was deleted."""
-        known = self._known()
+    def run(self, only: Iterable[str] | None, progress: Progress, newest: int | None = None) -> None:
+        """Import what is new in the run folders (or those in `only`); remove runs whose folder was deleted.
+
+        newest: of the runs that are known, look only into the folders of so many, and of those that may change by
+        themselves.
+        """
         if only is None:
             present, strange = self._folders()
-            for uid in known.keys() - present - self._name_strange(strange):
+            uids = {uid for (uid,) in self.conn.execute("SELECT uid FROM runs")}
+            for uid in uids - present - self._name_strange(strange):
                 if os.path.lexists(self.runs_dir / uid):  # a link whose folder is not there now
                     present.add(uid)
                 else:
@@ -42,8 +48,15 @@ class Sync:
                         self.conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
         else:
             present = set(only)
+        looked = present
+        if only is None and newest is not None:
+            changing = "state IN ('running', 'queued') OR unreadable IS NOT NULL"
+            last = "SELECT uid FROM (SELECT uid FROM runs ORDER BY created DESC, uid DESC LIMIT ?)"
+            sql = f"SELECT uid FROM runs WHERE {changing} UNION {last}"
+            looked = (present - uids) | (present & {uid for (uid,) in self.conn.execute(sql, [newest])})
+        known = self._known(looked)
         base = str(self.runs_dir)
-        new = [uid for uid in sorted(present) if uid not in known or importer.stale(f"{base}/{uid}", *known[uid])]
+        new = [uid for uid in sorted(looked) if uid not in known or importer.stale(f"{base}/{uid}", *known[uid])]
         done = 0
         while done < len(new):
             # Many runs in one transaction are faster; others that write need not wait long for it.
@@ -77,10 +90,12 @@ class Sync:
         self.conn.execute("RELEASE run")
         return news
 
-    def _known(self) -> dict[str, tuple[int, str, dict[int, int]]]:
+    def _known(self, uids: Collection[str]) -> dict[str, tuple[int, str, dict[int, int]]]:
         known: dict[str, tuple[int, str, dict[int, int]]] = {}
         sql = "SELECT uid, folder_ns, signature, files.attempt, size FROM runs LEFT JOIN files ON run = id"
-        for uid, folder_ns, signature, attempt, size in self.conn.execute(sql):
+        few = list(uids) if len(uids) <= FEW else []
+        sql += f" WHERE uid IN ({', '.join('?' * len(few))})" if few else ""
+        for uid, folder_ns, signature, attempt, size in self.conn.execute(sql, few):
             sizes = known.setdefault(uid, (folder_ns, signature, {}))[2]
             if attempt is not None:
                 sizes[attempt] = size

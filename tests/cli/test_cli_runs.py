@@ -30,7 +30,7 @@ def test_ls(mm: Mm, runs: Path) -> None:
     result = mm("ls")
     lines = result.out.splitlines()
     assert result.code == 0
-    assert lines[0].split()[:6] == ["#", "run", "state", "step", "test/accuracy", "balanced"]
+    assert lines[0].split()[:7] == ["#", "run", "state", "step", "curve", "test/accuracy", "balanced"]
     assert len(lines) == 12
     assert "test/accuracy: last evaluation" in result.out
     assert "\x1b" not in result.out

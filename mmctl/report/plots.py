@@ -1,0 +1,231 @@
+"""What `mmctl plot` shows of some runs, as charts: curves over the seeds, bars, confusion matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mmctl.errors import UserError, suggest
+from mmctl.identity import matters
+from mmctl.report.charts import Bar, BarChart, HeatMap, Line, LineChart, number
+from mmctl.report.compare import compare
+from mmctl.report.seed_curves import BANDS, MOST_POINTS, mean_line, smoothed
+from mmctl.run_folder.upgrade import Config
+from mmctl.run_folder.values import flatten
+from mmctl.store.metrics import check_metric, is_share, parse_metric, series_name, short_name
+from mmctl.store.read_curves import at_step, read_clocks, read_curves
+from mmctl.store.rows import RunRow
+from mmctl.store.select import setting
+from mmctl.store.store import Store
+from mmctl.text import short_literal
+
+AXES = ("steps", "images", "seconds")
+MOST_LINES = 12
+"""As many as differ in colour or dashes."""
+MOST_MATRICES = 6
+PSEUDO_LABELS = ("train/guess_accuracy", "train/guess_kept")
+"""The share of pseudo-labels that are right, and of unlabelled images that have one."""
+WORDS = {
+    "train/guess_accuracy": "accuracy of the pseudo-labels",
+    "train/guess_kept": "share of unlabelled images with a pseudo-label",
+}
+
+
+def line_chart(
+    store: Store,
+    runs: Sequence[RunRow],
+    metric: str,
+    notes: list[str],
+    *,
+    axis: str = "steps",
+    band: str = "std",
+    smooth: float = 0.0,
+    log: bool = False,
+    per_seed: bool = False,
+) -> LineChart:
+    """A metric over the steps: a line for each configuration, the mean over its seeds with a band, or for each run.
+
+    axis: one of AXES; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to below 1, the
+    weight of what came before in a running mean of each run; notes: gets what a reader must know.
+    """
+    for word, allowed, option in ((band, BANDS, "--band"), (axis, AXES, "--x")):
+        if word not in allowed:
+            raise UserError(f'{option} "{word}": unknown.{suggest(word, allowed)} Known: {", ".join(allowed)}')
+    measure = parse_metric(metric)
+    if measure.reducer:
+        raise UserError(f'"{metric}": a curve shows all values: leave out "@...". With --bars it is one number.')
+    check_metric(store, runs, measure)
+    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
+    known = store.summaries(sorted(set(names.values())), runs)
+    drawn = [run for run in runs if (run["id"], names[run["id"]]) in known]
+    groups = [[run] for run in drawn] if per_seed else _seeds(drawn, notes)
+    if len(groups) > MOST_LINES:
+        notes.append(f"the newest {MOST_LINES} of {len(groups)} lines are shown; a filter chooses others")
+    groups = groups[-MOST_LINES:]
+    shown = [run for group in groups for run in group]
+    curves = read_curves(store, shown, set(names.values()), MOST_POINTS)
+    scale = _scales(store, shown, axis)
+    share = is_share(measure.name)
+    lines: list[Line] = []
+    for title, group in zip(_titles(store, groups, per_seed), groups, strict=True):
+        placed = [
+            [(scale[run["id"]](step), y) for step, y in smoothed(curves[run["id"], names[run["id"]]], smooth)]
+            for run in group
+        ]
+        placed = [[point for point in one if math.isfinite(point[0])] for one in placed]
+        if not all(placed):
+            notes.append(f"{title}: {axis} are not known yet of {sum(not one for one in placed)} of {len(group)} runs")
+        line, fewer = mean_line(title, [one for one in placed if one], band, share)
+        lines.append(line)
+        if fewer is not None:
+            notes.append(f"{title}: from {number(fewer)} {axis} on, the mean is over fewer runs")
+    words = WORDS.get(measure.name) or metric
+    if band != "none" and any(line.band for line in lines):
+        kinds = {"std": "mean \u00b1 standard deviation", "interval": "mean, 95 % interval", "range": "mean, all runs"}
+        words += f" ({kinds[band]})"
+    unit = ", %" if share else ""
+    return LineChart(words, lines, axis, (short_name(measure.name)) + unit, share, log)
+
+
+def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarChart]:
+    """The means of `mmctl compare` with their 95 % intervals: a chart for each data set and number of labels."""
+    charts = []
+    share = is_share(parse_metric(metric).name)
+    for panel in compare(store, runs, [metric])["panels"]:
+        bars = []
+        rows = [row for row in panel["configurations"] if row["values"][0]["mean"] is not None]
+        shown = [" ".join(dict.fromkeys((row["recipe"], *row["names"][:2]))) for row in rows]
+        for row, title in zip(rows, shown, strict=True):
+            figures = row["values"][0]
+            title += f" {row['config_id'][:6]}" if shown.count(title) > 1 else ""
+            title += f" (n = {figures['n']})"
+            bars.append(Bar(title, figures["mean"] or 0.0, figures["low"], figures["high"]))
+        what = ", ".join(
+            part
+            for part in (panel["dataset"], f"{panel['labels']} labels" if panel["labels"] is not None else None)
+            if part
+        )
+        unit = ", %" if share else ""
+        about = panel["metrics"][0]
+        if bars:
+            charts.append(BarChart(f"{metric}: {what}", bars, f"{metric}{unit}: {about['words']}", share))
+    return charts
+
+
+def confusion_charts(store: Store, runs: Sequence[RunRow], notes: list[str]) -> list[HeatMap]:
+    """The confusion matrix of each configuration: the last evaluation of each seed, rows that sum to 1."""
+    charts = []
+    groups: list[list[tuple[RunRow, list[list[int]]]]] = []
+    for seeds in reversed(_seeds(runs, [])):
+        if found := _with_matrix(store, seeds):
+            groups.insert(0, found)
+        if len(groups) > MOST_MATRICES:
+            notes.append(f"the newest {MOST_MATRICES} matrices are shown; a filter chooses others")
+            break
+    groups = groups[-MOST_MATRICES:]
+    titles = _titles(store, [[run for run, _ in group] for group in groups], False)
+    for title, group in zip(titles, groups, strict=True):
+        size = len(group[0][1])
+        counted = [matrix for _, matrix in group if len(matrix) == size]
+        sums = [[sum(matrix[n][m] for matrix in counted) for m in range(size)] for n in range(size)]
+        cells = [[count / sum(row) if sum(row) else math.nan for count in row] for row in sums]
+        run = group[0][0]
+        known = store.data(run).get("classes")
+        classes = [str(one) for one in known] if isinstance(known, list) and len(known) == size else []
+        names = classes or [str(n) for n in range(size)]
+        where = ", ".join(run["primary_metric"].split("/")[:3])
+        charts.append(HeatMap(f"confusion, %: {title} ({where})", cells, names, names))
+    return charts
+
+
+def _with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, list[list[int]]]]:
+    """The runs that have a confusion matrix, with the newest of their primary split, weights and predictor."""
+    found = []
+    for run in runs:
+        wanted = run["primary_metric"].split("/")[:3]
+        for one in reversed(store.evaluations(run)):
+            matrix = one["confusion"]
+            if [one["split"], one["weights"], one["predictor"]] == wanted and matrix is not None and _is_square(matrix):
+                found.append((run, matrix))
+                break
+    return found
+
+
+def _is_square(matrix: object) -> bool:
+    """Whether something from a journal is a table of counts."""
+    return (
+        isinstance(matrix, list)
+        and len(matrix) > 0
+        and all(isinstance(row, list) and len(row) == len(matrix) for row in matrix)
+        and all(isinstance(n, int) and 0 <= n < 2**53 for row in matrix for n in row)
+    )
+
+
+def _seeds(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
+    """Runs by configuration and data; of several runs of a seed the newest that is completed, else the newest."""
+    groups: dict[tuple[str, str | None], dict[tuple[int | None, str | None], RunRow]] = {}
+    repeated = 0
+    for run in runs:
+        group = groups.setdefault((run["config_id"], run["data_hash"]), {})
+        key = (run["seed"], run["split_hash"])
+        before = group.pop(key, None)
+        repeated += before is not None
+        keep = before is not None and before["state"] == "completed" and run["state"] != "completed"
+        group[key] = before if keep and before else run
+    if repeated:
+        notes.append(f"{repeated} run{'s repeat' if repeated > 1 else ' repeats'} a seed; one run of each seed counts")
+    return [list(group.values()) for group in groups.values()]
+
+
+def _titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) -> list[str]:
+    """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it."""
+    newest = [group[-1] for group in groups]
+    recipes = [run["recipe"] or run["name"] for run in newest]
+    titles = list(recipes)
+    for recipe in {recipe for recipe in recipes if recipes.count(recipe) > 1}:
+        same = [n for n, one in enumerate(recipes) if one == recipe]
+        if len({newest[n]["config_id"] for n in same}) < 2:
+            continue
+        configs = store.configs([newest[n] for n in same])
+        flat = {n: {k: v for k, v in flatten(configs[newest[n]["id"]]).items() if matters(k)} for n in same}
+        differing = [key for key in flat[same[0]] if any(flat[n].get(key) != flat[same[0]][key] for n in same)]
+        for n in same:
+            parts = [f"{key.rpartition('.')[2]}={short_literal(flat[n].get(key))}" for key in differing[:2]]
+            titles[n] += f" {', '.join(parts) or newest[n]['config_id'][:6]}"
+    for n, group in enumerate(groups):
+        if len(group) == 1:
+            titles[n] += f", seed {group[0]['seed']}"
+        else:
+            titles[n] += f", {len(group)} seeds"
+    if per_seed:
+        return [
+            f"#{run['number']} {title}" if titles.count(title) > 1 else title
+            for run, title in zip(newest, titles, strict=True)
+        ]
+    return titles
+
+
+class _Scale:
+    """From a step to a place on the axis."""
+
+    def __init__(self, factor: float = 1.0, clock: Sequence[tuple[int, float]] | None = None) -> None:
+        self.factor, self.clock = factor, clock
+
+    def __call__(self, step: int) -> float:
+        return at_step(list(self.clock), step) if self.clock is not None else step * self.factor
+
+
+def _scales(store: Store, runs: Sequence[RunRow], axis: str) -> Mapping[int, _Scale]:
+    if axis == "seconds":
+        return {id: _Scale(clock=clock) for id, clock in read_clocks(store, runs).items()}
+    configs = store.configs(runs) if axis == "images" else {}
+    return {run["id"]: _Scale(_images_of(run, configs[run["id"]]) if axis == "images" else 1.0) for run in runs}
+
+
+def _images_of(run: RunRow, config: Config) -> float:
+    """Labelled and unlabelled images that a step draws; NaN if the recipe does not say."""
+    batch, unlabeled = (setting(config, f"train.{key}") for key in ("batch", "unlabeled_batch"))
+    if not isinstance(batch, int):
+        return math.nan
+    plain = run["method"].split(":")[-1] == "supervised"  # draws no unlabelled images
+    return batch + (unlabeled if isinstance(unlabeled, int) and not plain else 0)

@@ -1,0 +1,76 @@
+"""Reads the points of many curves at once, thinned out in SQL: what plots and sparklines draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
+
+from mmctl.store.rows import RunRow
+from mmctl.store.store import Store
+
+CurveKey: TypeAlias = tuple[int, str]
+"""The id of a run, and the full name of one of its curves."""
+Curve: TypeAlias = list[tuple[int, float]]
+"""Steps and values; NaN is NaN."""
+Clock: TypeAlias = list[tuple[int, float]]
+"""Steps, and the seconds of training until then."""
+
+
+def read_curves(
+    store: Store, runs: Sequence[RunRow], names: Collection[str], most: int | None = None, *, apart: bool = False
+) -> dict[CurveKey, Curve]:
+    """The curves of these names that these runs have.
+
+    most: the largest number of points of one curve. Curves that have more are cut into as many equal parts, at the same
+    steps for all of them unless `apart`, and each part becomes one point: its first step, and its mean (NaN if it has
+    a NaN).
+    """
+    if not runs or not names:
+        return {}
+    chosen = f"s.run IN ({', '.join(str(run['id']) for run in runs)}) AND s.name IN ({', '.join('?' * len(names))})"
+    ends = store._rows(f"SELECT max(n) AS n, max(last_step) AS last FROM series s WHERE {chosen}", list(names))[0]
+    if most is not None and (ends["n"] or 0) > most:
+        last = "s.last_step" if apart else str(int(ends["last"]))
+        part = f"iif({apart:d} AND s.n <= {most:d}, p.step, p.step * {most:d} / ({last} + 1))"
+        sql = "SELECT s.run, s.name, min(p.step) AS step, iif(count(p.value) < count(*), NULL, avg(p.value)) AS value "
+        sql += f"FROM series s JOIN points p ON p.series = s.id WHERE {chosen} GROUP BY s.id, {part} ORDER BY s.id, 3"
+    else:
+        sql = "SELECT s.run, s.name, p.step, p.value FROM series s JOIN points p ON p.series = s.id "
+        sql += f"WHERE {chosen} ORDER BY s.id, p.step"
+    found: dict[CurveKey, Curve] = {}
+    for row in store._rows(sql, list(names)):
+        value = math.nan if row["value"] is None else row["value"]
+        found.setdefault((row["run"], row["name"]), []).append((row["step"], value))
+    return found
+
+
+def read_clocks(store: Store, runs: Sequence[RunRow]) -> dict[int, Clock]:
+    """How long each run had trained until which step, over all attempts, by the id of the run.
+
+    A run that was resumed goes on from the time of the step at which it did.
+    """
+    found: dict[int, Clock] = {}
+    for run in runs:
+        starts = {one["n"]: one["from_step"] for one in store.attempts(run)}
+        clock: Clock = [(0, 0.0)]
+        attempt, base = 0, 0.0
+        sql = "SELECT attempt, step, seconds FROM pace WHERE run = ? AND seconds IS NOT NULL ORDER BY attempt, step"
+        for row in store._rows(sql, [run["id"]]):
+            if row["attempt"] != attempt:
+                attempt = row["attempt"]
+                start = starts.get(attempt, 0)
+                base = at_step(clock, start)
+                clock = [pair for pair in clock if pair[0] < start] + [(start, base)]
+            clock.append((row["step"], base + row["seconds"]))
+        found[run["id"]] = clock
+    return found
+
+
+def at_step(clock: Clock, step: int) -> float:
+    """The seconds until a step: between two that are known, the way between them; after the last, at its speed."""
+    if len(clock) < 2:
+        return math.nan if not clock or step > clock[0][0] else clock[0][1]
+    later = next((n for n, (at, _) in enumerate(clock) if at >= step), len(clock) - 1)
+    (s0, t0), (s1, t1) = clock[max(0, later - 1)], clock[max(1, later)]
+    return t0 + (t1 - t0) * (step - s0) / (s1 - s0) if s1 > s0 else t1
