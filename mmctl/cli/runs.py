@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, OtherRun, Run
+from mmctl.cli.options import Json, OtherRun, Run
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
