@@ -5,6 +5,7 @@ Imports rich, so only what prints a table imports this.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -84,6 +85,27 @@ def console(stream: TextIO | None = None) -> Console:
     plain = bool(os.environ.get("NO_COLOR")) or not terminal
     how: dict[str, Any] = {"color_system": None, "force_terminal": False} if plain else {}
     return SafeConsole(file=styled(stream), width=width, highlight=False, markup=False, emoji=False, **how)
+
+
+class _Paper(io.StringIO):
+    """A text with the encoding of the terminal for which it is written."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """What decides whether there is more than ASCII."""
+        return self._encoding
+
+
+def on_paper(out: Console) -> tuple[Console, io.StringIO]:
+    """A console that writes to a text what another one would write to its terminal, and that text."""
+    paper = _Paper(out.encoding)
+    how: dict[str, Any] = {"color_system": out.color_system, "force_terminal": out.color_system is not None}
+    how |= {"width": out.width, "height": out.height}
+    return SafeConsole(file=paper, highlight=False, markup=False, emoji=False, **how), paper
 
 
 def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = True) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 
 from mmctl.report import summaries
 from mmctl.report.charts import Line, LineChart
-from mmctl.report.console import Column, SafeConsole, column, figure, file_size, print_line, print_table, spark, unicode
+from mmctl.report.console import Column, column, figure, file_size, on_paper, print_line, print_table, spark, unicode
 from mmctl.report.listing_columns import shown_state
 from mmctl.report.results import ListingRow
 from mmctl.report.terminal_plot import print_chart
@@ -118,7 +116,7 @@ def frame(runs: Sequence[Watched], said: Sequence[str], note: str, out: Console,
     tail = ["", *said[-SAID:]] if said else []
     ordered = sorted(runs, key=lambda one: (one.row["state"] != "running", one.row["state"] == "queued"))
     room = max(1, out.height - len(head) - len(tail) - 3)
-    pen, paper = _same(out)
+    pen, paper = on_paper(out)
     for text in head:
         pen.print(printable(text), no_wrap=True, overflow="ellipsis")
     print_table(_columns(ordered[:room], pen), pen, name_hidden=False)
@@ -129,27 +127,6 @@ def frame(runs: Sequence[Watched], said: Sequence[str], note: str, out: Console,
     for text in tail:
         pen.print(text, no_wrap=True, overflow="ellipsis")
     return paper.getvalue().splitlines()[: out.height]
-
-
-class _Paper(io.StringIO):
-    """A text with the encoding of the terminal for which it is written."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """What decides whether there is more than ASCII."""
-        return self._encoding
-
-
-def _same(out: Console) -> tuple[SafeConsole, _Paper]:
-    """A console that writes to a text as another one would to its terminal, and that text."""
-    paper = _Paper(out.encoding)
-    how: dict[str, Any] = {"color_system": out.color_system, "force_terminal": out.color_system is not None}
-    how |= {"width": out.width, "height": out.height}
-    return SafeConsole(file=paper, highlight=False, markup=False, emoji=False, **how), paper
 
 
 def _print_curve(one: Watched, out: Console, room: int) -> None:

@@ -44,8 +44,10 @@ def test_free_held_free(tmp_path: Path) -> None:
     assert read(tmp_path) is None
     with Lease(tmp_path) as held:
         held.beat(3, 10, 1.5)
+        held.gpu_memory(7)
         found = holder(tmp_path)
         assert found
+        assert found["gpu_memory"] == 7
         assert (found["pid"], found["step"], found["total"], found["rate"]) == (os.getpid(), 3, 10, 1.5)
         assert found["host"] == lease.host()
         assert found["boot"] == lease.boot()
@@ -53,6 +55,8 @@ def test_free_held_free(tmp_path: Path) -> None:
     left = read(tmp_path)
     assert left
     assert left["step"] == 3
+    assert isinstance(left["memory"], int)
+    assert 2**20 < left["memory"] < 2**40, "bytes"
 
 
 def test_a_second_holder_in_this_process_is_refused(tmp_path: Path) -> None:
