@@ -232,7 +232,7 @@ def test_a_locked_database_is_waited_for_in_words_and_then_done_without(
 ) -> None:
     listed(mm)
     monkeypatch.setattr(reading, "PATIENCE", 1.5)
-    monkeypatch.setattr(reading.open_for_reading, "__defaults__", (reading.tell, 1.5))
+    monkeypatch.setattr(reading.open_for_reading, "__defaults__", (reading.tell, 1.5, None))
     conn = sqlite3.connect(runs / connection.FILE, isolation_level=None)
     conn.execute("BEGIN IMMEDIATE")
     append(runs / "20261125-081500-digits-s0-0000", Note(text="x"))
