@@ -27,9 +27,11 @@ LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "flo
 """Null where this mmctl has no FixMatch, or this machine no use for bf16."""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.exhaustive if name == "memory" else pytest.mark.slow) for name in KEYS],
+)
 def test_quick(name: str) -> None:
     done = subprocess.run(
         [sys.executable, REPO / "benchmarks" / f"{name}.py", "--quick"],

@@ -111,10 +111,11 @@ def test_kill_9(whole: dict[str, Path], tmp_path: Path) -> None:
     assert not list((folder / "checkpoints").glob(".tmp-*"))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("anytime", [False, True])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+)
 def test_kill_9_again_and_again(seed: int, anytime: bool, whole: dict[str, Path], tmp_path: Path) -> None:
     folder = killed_until_done(tmp_path / "runs", 6, random.Random(seed + 10), anytime)
     assert_same(folder, whole["digits.toml"])
