@@ -1,4 +1,4 @@
-"""`compare --x`: every curve is read up to the same amount of compute, in steps, images or seconds.
+"""Amounts of compute, in steps, images or seconds: the axis of plots, and `compare --x`, which compares at equal ones.
 
 A method that takes twice as long for a step, or sees seven times as many images, is compared at equal cost this way.
 Images: the labelled and unlabelled ones that are drawn in a step, whatever the number of views of each. Seconds: wall
@@ -7,6 +7,7 @@ clock of training, with evaluations and checkpoints, without steps that a later 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -39,7 +40,7 @@ def equal_compute(
 
     at: the amount; by default the least that one of these runs took in all.
     """
-    clocks = {run["id"]: clock for run in runs if (clock := _clock(store, run, configs[run["id"]], x))}
+    clocks = {run["id"]: clock for run in runs if (clock := clock_of(store, run, configs[run["id"]], x))}
     totals = {id: clock[-1][1] for id, clock in clocks.items()}
     amount = at if at is not None else min(totals.values(), default=0.0)
     limits: dict[int, int] = {}
@@ -60,8 +61,8 @@ def equal_compute(
     return {"x": x, "amount": amount, "given": at is not None}, limits, notes
 
 
-def _clock(store: Store, run: RunRow, config: Config, x: str) -> Clock:
-    """How much compute a run had taken by each step; empty if that is not known."""
+def clock_of(store: Store, run: RunRow, config: Config, x: str) -> Clock:
+    """How much compute a run had taken by each step; empty if that is not known. x: one of X."""
     if x == "seconds":
         return _seconds(store, run)
     each: float = 1
@@ -71,7 +72,8 @@ def _clock(store: Store, run: RunRow, config: Config, x: str) -> Clock:
             return []
         plain = run["method"].split(":")[-1] == "supervised"  # draws no unlabelled images
         each = batch + (unlabeled if isinstance(unlabeled, int) and not plain else 0)
-    return [(0, 0), (run["step"], each * run["step"])]
+    step = max(run["step"], 1)
+    return [(0, 0), (step, each * step)]
 
 
 def _seconds(store: Store, run: RunRow) -> Clock:
@@ -81,17 +83,22 @@ def _seconds(store: Store, run: RunRow) -> Clock:
     clock: Clock = [(0, 0)]
     for one in store.attempts(run):
         start = one["from_step"]
-        clock = [*clock[: bisect_left(clock, (start,))], (start, _amount_at(clock, start))]
+        # The first attempt of a run that extends another starts after step 0, with an amount of 0.
+        taken = amount_at(clock, start) if len(clock) > 1 else 0.0
+        clock = [*clock[: bisect_left(clock, (start,))], (start, taken)]
         clock += [(step, clock[-1][1] + seconds) for step, seconds in paces.get(one["n"], []) if step > start]
     return clock if len(clock) > 1 else []
 
 
-def _amount_at(clock: Clock, step: float) -> float:
-    """The amount at a step, on the straight line between its neighbours; the last one for steps after it."""
-    at = bisect_left(clock, (step,))
-    if at == len(clock):
-        return clock[-1][1]
-    (s0, a0), (s1, a1) = clock[max(at - 1, 0)], clock[at]
+def amount_at(clock: Clock, step: float) -> float:
+    """The amount at a step: on the straight line between its neighbours, after the last one at its speed.
+
+    NaN where nothing is known.
+    """
+    if len(clock) < 2:
+        return clock[0][1] if clock and step <= clock[0][0] else math.nan
+    at = min(max(bisect_left(clock, (step,)), 1), len(clock) - 1)
+    (s0, a0), (s1, a1) = clock[at - 1], clock[at]
     return a1 if s1 == s0 else a0 + (a1 - a0) * (step - s0) / (s1 - s0)
 
 

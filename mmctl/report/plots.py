@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mmctl.errors import UserError, suggest
 from mmctl.identity import matters
 from mmctl.report.charts import Bar, BarChart, HeatMap, Line, LineChart, number
 from mmctl.report.compare import compare
+from mmctl.report.equal_compute import X, amount_at, clock_of
 from mmctl.report.seed_curves import BANDS, MOST_POINTS, mean_line, smoothed
-from mmctl.run_folder.upgrade import Config
 from mmctl.run_folder.values import flatten
 from mmctl.store.metrics import check_metric, is_share, parse_metric, series_name, short_name
-from mmctl.store.read_curves import at_step, read_clocks, read_curves
+from mmctl.store.read_curves import read_curves
 from mmctl.store.rows import RunRow
-from mmctl.store.select import setting
 from mmctl.store.store import Store
 from mmctl.text import short_literal
 
-AXES = ("steps", "images", "seconds")
 MOST_LINES = 12
 """As many as differ in colour or dashes."""
 MOST_MATRICES = 6
@@ -45,10 +43,10 @@ def line_chart(
 ) -> LineChart:
     """A metric over the steps: a line for each configuration, the mean over its seeds with a band, or for each run.
 
-    axis: one of AXES; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to below 1, the
-    weight of what came before in a running mean of each run; notes: gets what a reader must know.
+    axis: one of equal_compute.X; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to
+    below 1, the weight of what came before in a running mean of each run; notes: gets what a reader must know.
     """
-    for word, allowed, option in ((band, BANDS, "--band"), (axis, AXES, "--x")):
+    for word, allowed, option in ((band, BANDS, "--band"), (axis, X, "--x")):
         if word not in allowed:
             raise UserError(f'{option} "{word}": unknown.{suggest(word, allowed)} Known: {", ".join(allowed)}')
     measure = parse_metric(metric)
@@ -64,15 +62,16 @@ def line_chart(
     groups = groups[-MOST_LINES:]
     shown = [run for group in groups for run in group]
     curves = read_curves(store, shown, set(names.values()), MOST_POINTS)
-    scale = _scales(store, shown, axis)
+    configs = store.configs(shown)
+    clocks = {run["id"]: clock_of(store, run, configs[run["id"]], axis) for run in shown}
     share = is_share(measure.name)
     lines: list[Line] = []
     for title, group in zip(_titles(store, groups, per_seed), groups, strict=True):
-        placed = [
-            [(scale[run["id"]](step), y) for step, y in smoothed(curves[run["id"], names[run["id"]]], smooth)]
-            for run in group
-        ]
-        placed = [[point for point in one if math.isfinite(point[0])] for one in placed]
+        placed = []
+        for run in group:
+            clock, curve = clocks[run["id"]], smoothed(curves[run["id"], names[run["id"]]], smooth)
+            points = [(amount_at(clock, step), y) for step, y in curve]
+            placed.append([point for point in points if math.isfinite(point[0])])
         if not all(placed):
             notes.append(f"{title}: {axis} are not known yet of {sum(not one for one in placed)} of {len(group)} runs")
         line, fewer = mean_line(title, [one for one in placed if one], band, share)
@@ -203,29 +202,3 @@ def _titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) ->
             for run, title in zip(newest, titles, strict=True)
         ]
     return titles
-
-
-class _Scale:
-    """From a step to a place on the axis."""
-
-    def __init__(self, factor: float = 1.0, clock: Sequence[tuple[int, float]] | None = None) -> None:
-        self.factor, self.clock = factor, clock
-
-    def __call__(self, step: int) -> float:
-        return at_step(list(self.clock), step) if self.clock is not None else step * self.factor
-
-
-def _scales(store: Store, runs: Sequence[RunRow], axis: str) -> Mapping[int, _Scale]:
-    if axis == "seconds":
-        return {id: _Scale(clock=clock) for id, clock in read_clocks(store, runs).items()}
-    configs = store.configs(runs) if axis == "images" else {}
-    return {run["id"]: _Scale(_images_of(run, configs[run["id"]]) if axis == "images" else 1.0) for run in runs}
-
-
-def _images_of(run: RunRow, config: Config) -> float:
-    """Labelled and unlabelled images that a step draws; NaN if the recipe does not say."""
-    batch, unlabeled = (setting(config, f"train.{key}") for key in ("batch", "unlabeled_batch"))
-    if not isinstance(batch, int):
-        return math.nan
-    plain = run["method"].split(":")[-1] == "supervised"  # draws no unlabelled images
-    return batch + (unlabeled if isinstance(unlabeled, int) and not plain else 0)

@@ -13,8 +13,6 @@ CurveKey: TypeAlias = tuple[int, str]
 """The id of a run, and the full name of one of its curves."""
 Curve: TypeAlias = list[tuple[int, float]]
 """Steps and values; NaN is NaN."""
-Clock: TypeAlias = list[tuple[int, float]]
-"""Steps, and the seconds of training until then."""
 
 
 def read_curves(
@@ -43,34 +41,3 @@ def read_curves(
         value = math.nan if row["value"] is None else row["value"]
         found.setdefault((row["run"], row["name"]), []).append((row["step"], value))
     return found
-
-
-def read_clocks(store: Store, runs: Sequence[RunRow]) -> dict[int, Clock]:
-    """How long each run had trained until which step, over all attempts, by the id of the run.
-
-    A run that was resumed goes on from the time of the step at which it did.
-    """
-    found: dict[int, Clock] = {}
-    for run in runs:
-        starts = {one["n"]: one["from_step"] for one in store.attempts(run)}
-        clock: Clock = [(0, 0.0)]
-        attempt, base = 0, 0.0
-        sql = "SELECT attempt, step, seconds FROM pace WHERE run = ? AND seconds IS NOT NULL ORDER BY attempt, step"
-        for row in store._rows(sql, [run["id"]]):
-            if row["attempt"] != attempt:
-                attempt = row["attempt"]
-                start = starts.get(attempt, 0)
-                base = at_step(clock, start)
-                clock = [pair for pair in clock if pair[0] < start] + [(start, base)]
-            clock.append((row["step"], base + row["seconds"]))
-        found[run["id"]] = clock
-    return found
-
-
-def at_step(clock: Clock, step: int) -> float:
-    """The seconds until a step: between two that are known, the way between them; after the last, at its speed."""
-    if len(clock) < 2:
-        return math.nan if not clock or step > clock[0][0] else clock[0][1]
-    later = next((n for n, (at, _) in enumerate(clock) if at >= step), len(clock) - 1)
-    (s0, t0), (s1, t1) = clock[max(0, later - 1)], clock[max(1, later)]
-    return t0 + (t1 - t0) * (step - s0) / (s1 - s0) if s1 > s0 else t1

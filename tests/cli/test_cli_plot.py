@@ -18,9 +18,10 @@ from helpers.command import Result
 from helpers.fake_runs import attempt, data, evaluation, finished_run, make_run, points, state, write
 from mmctl.report.charts import HeatMap
 from mmctl.report.console import SafeConsole
+from mmctl.report.equal_compute import amount_at, clock_of
 from mmctl.report.terminal_plot import print_chart
 from mmctl.run_folder.events import Pace
-from mmctl.store.read_curves import at_step, read_clocks, read_curves
+from mmctl.store.read_curves import read_curves
 from mmctl.store.reading import open_for_reading
 
 Mm = Callable[..., Result]
@@ -148,9 +149,18 @@ def test_seconds_go_on_where_a_run_was_resumed(runs: Path) -> None:
     write(folder, 2, attempt(2, 100), Pace(step=300, seconds=40.0, cpu=2.0))
     with open_for_reading(runs) as store:
         run = next(one for one in store.runs() if one["uid"] == "resumed")
-        clock = read_clocks(store, [run])[run["id"]]
+        clock = clock_of(store, run, {}, "seconds")
     assert clock == [(0, 0.0), (100, 10.0), (300, 50.0)]
-    assert [at_step(clock, step) for step in (0, 50, 200, 350)] == [0, 5, 30, 60]
+    assert [amount_at(clock, step) for step in (0, 50, 200, 350)] == [0, 5, 30, 60]
+
+
+def test_seconds_of_a_run_that_extends_another_are_its_own(runs: Path) -> None:
+    folder = make_run(runs, "longer")
+    write(folder, 1, attempt(1, 100), Pace(step=100, seconds=0.0, cpu=0.0), Pace(step=200, seconds=20.0, cpu=2.0))
+    with open_for_reading(runs) as store:
+        run = next(one for one in store.runs() if one["uid"] == "longer")
+        clock = clock_of(store, run, {}, "seconds")
+    assert [amount_at(clock, step) for step in (100, 150, 200)] == [0, 10, 20]
 
 
 def test_long_curves_are_thinned_out_at_the_same_steps(tmp_path: Path) -> None:
