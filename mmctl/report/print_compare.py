@@ -135,7 +135,7 @@ def _blocks(panel: Panel, found: Comparison, look: Look, marks: bool = False) ->
         yield metric_block(panel, rows, number, metric, found, look, marks)
     if notes:
         yield Block("", (), [(note, "yellow") for note in notes])
-    yield from image_blocks(panel, dict_of_names(rows), look)
+    yield from image_blocks(panel, dict_of_names(every), look)
     if look.per_seed:
         yield _runs(panel, rows, look)
 

@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from helpers.command import Result
 from helpers.fake_runs import T0, attempt, data, evaluation, make_run, state, write
 from mmctl.errors import UserError
+from mmctl.report import print_compare
 from mmctl.report.compare import How, compare
 from mmctl.report.comparison import PerImage
 from mmctl.report.per_image import bootstrap
@@ -224,3 +225,13 @@ def test_the_page_shows_the_images(runs: Path, mm: Mm) -> None:
     shown = json.loads(mm("compare", "--per-example", "--json").out)["panels"][0]["per_image"]
     assert len(shown[0]["rows"][0]["images"]) == 4
     assert mm("compare", "--per-example", "--format", "html").out.count("<table>") == 6
+
+
+def test_rows_that_a_terminal_does_not_show_have_names(runs: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(print_compare, "MOST", 1)
+    for name, predicted in (("base", TRUE), ("a", [*TRUE[:9], 0]), ("b", [0] * 10)):
+        network(runs, name, 0, predicted)
+    done = mm("compare", "-b", "base", "--per-example")
+    assert done.code == 0, done.err
+    assert "the first 1 of 3 rows" in done.out
+    assert "images that base gets right and b wrong" in done.out
