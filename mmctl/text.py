@@ -109,6 +109,16 @@ def hardware_line(facts: Mapping[str, Any]) -> str:
     return ", ".join(printable(part) for part in (where, facts.get("precision"), count) if part)
 
 
+def local_time(t: int | None, seconds: bool = False) -> str:
+    """A time in milliseconds since 1970 as the local date and time; empty if it is none, or beyond the calendar."""
+    from datetime import datetime
+
+    try:
+        return f"{datetime.fromtimestamp(t / 1000):%Y-%m-%d %H:%M{':%S' * seconds}}" if t else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: 42s, 3m05s, 7h12m, 2d03h."""
     s = round(max(0.0, seconds))

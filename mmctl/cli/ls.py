@@ -9,8 +9,7 @@ from mmctl.cli.runs import open_store
 from mmctl.report.json_output import print_json
 
 FORMATS = ("text", "markdown", "csv", "tsv", "json")
-FILES = {"csv": ",", "tsv": "\t"}
-"""What stands between two values."""
+FILES = ("csv", "tsv")
 
 
 def add(app: typer.Typer) -> None:
@@ -98,6 +97,10 @@ def ls(
             which = f"the newest {len(rows)}" if sort is None else f"the last {len(rows)} by {sort}"
             console.print_line(out, f"{which} of {count}; `mmctl ls --all` shows all", "dim")
     else:
-        from mmctl.report.listing_formats import markdown, separated
+        from mmctl.report.sheet import markdown, separated
 
-        typer.echo(separated(rows, made, FILES[form]) if form in FILES else markdown(rows, made))
+        typer.echo(
+            separated(listing_columns.records_of(rows, made), form)
+            if form in FILES
+            else markdown(listing_columns.sheet_of(rows, made))
+        )

@@ -6,13 +6,14 @@ A name is one of COLUMNS, a metric such as test/nll@min, or a setting such as cf
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mmctl.errors import UserError, suggest
 from mmctl.report.console import figure
 from mmctl.report.results import ListingRow
+from mmctl.report.sheet import Sheet
 from mmctl.run_folder import lease
 from mmctl.run_folder.upgrade import Setting
 from mmctl.run_folder.values import flatten
@@ -21,7 +22,7 @@ from mmctl.store.read_curves import read_curves
 from mmctl.store.rows import RunFacts, RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
-from mmctl.text import duration, printable
+from mmctl.text import duration, local_time, printable, to_json
 
 SPARK = 12
 """Characters of a curve in a line."""
@@ -63,15 +64,11 @@ def shown_state(row: RunFacts) -> str:
     return f"{state}, altered" if row["altered"] else state
 
 
-def _now() -> int:
-    return lease.now()
-
-
 def seconds_of(row: RunFacts) -> float | None:
     """From the first start to the end, or until now."""
     if row["started"] is None:
         return None
-    end = row["ended"] or (_now() if row["state"] == "running" else None)
+    end = row["ended"] or (lease.now() if row["state"] == "running" else None)
     return max(0.0, (end - row["started"]) / 1000) if end is not None else None
 
 
@@ -80,13 +77,6 @@ def _time(t: int | None) -> str | None:
         return None if t is None else datetime.fromtimestamp(t / 1000, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _local(t: int | None) -> str:
-    try:
-        return "" if t is None else f"{datetime.fromtimestamp(t / 1000):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return ""
 
 
 def _long(seconds: float | None) -> str:
@@ -123,8 +113,8 @@ COLUMNS: Mapping[str, ListColumn] = {
             lambda row: figure(row["balanced_accuracy"]), True,
         ),
         ListColumn(
-            "age", "age", lambda row: (_now() - row["created"]) / 1000,
-            lambda row: duration((_now() - row["created"]) / 1000), True,
+            "age", "age", lambda row: (lease.now() - row["created"]) / 1000,
+            lambda row: duration((lease.now() - row["created"]) / 1000), True,
         ),
         ListColumn("left", "left", lambda row: row["eta"], lambda row: _long(row["eta"]), True),
         ListColumn(
@@ -148,9 +138,9 @@ COLUMNS: Mapping[str, ListColumn] = {
         _plain("threads", "threads", lambda row: row["threads"], True),
         _plain("attempt", "attempt", lambda row: row["attempt"], True),
         _plain("exact", "exact", lambda row: "yes" if row["exact"] else "no"),
-        ListColumn("created", "created", lambda row: _time(row["created"]), lambda row: _local(row["created"])),
-        ListColumn("started", "started", lambda row: _time(row["started"]), lambda row: _local(row["started"])),
-        ListColumn("ended", "ended", lambda row: _time(row["ended"]), lambda row: _local(row["ended"])),
+        ListColumn("created", "created", lambda row: _time(row["created"]), lambda row: local_time(row["created"])),
+        ListColumn("started", "started", lambda row: _time(row["started"]), lambda row: local_time(row["started"])),
+        ListColumn("ended", "ended", lambda row: _time(row["ended"]), lambda row: local_time(row["ended"])),
         ListColumn("seconds", "took", seconds_of, lambda row: _long(seconds_of(row)), True),
         _plain("data", "data", lambda row: (row["data_hash"] or "")[:12] or None),
         _plain("split", "split", lambda row: (row["split_hash"] or "")[:12] or None),
@@ -169,6 +159,27 @@ def parse_columns(text: str | None, usual: Sequence[str]) -> list[str]:
     if not asked:
         raise UserError(f"--columns: names no column. Known: {', '.join(KNOWN)}, a metric, cfg.TABLE.KEY")
     return list(dict.fromkeys([*(usual if more else ()), *asked]))
+
+
+def sheet_of(rows: Sequence[ListingRow], columns: Sequence[ListColumn]) -> Sheet:
+    """The listing as people see it, without the columns that are empty."""
+    texts = {one.name: [one.text(row) for row in rows] for one in columns}
+    filled = [one for one in columns if any(texts[one.name])]
+    cells = [[texts[one.name][n] for one in filled] for n in range(len(rows))]
+    return Sheet("", [one.title for one in filled], cells, [one.right for one in filled])
+
+
+def records_of(rows: Sequence[ListingRow], columns: Sequence[ListColumn]) -> Iterator[Sequence[object]]:
+    """A line for each run with the values as they are stored: shares from 0 to 1, times as ISO 8601 in UTC."""
+    yield [one.name for one in columns]
+    for row in rows:
+        yield [_raw(one.value(row)) for one in columns]
+
+
+def _raw(value: Setting) -> object:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(map(str, value))
+    return to_json(value) if isinstance(value, (bool, list, dict)) else value
 
 
 def columns_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from mmctl.run_folder.events import (
     Tag,
 )  # fmt: skip
 from mmctl.run_folder.values import Json, number
-from mmctl.text import hardware_line, printable
+from mmctl.text import hardware_line, local_time, printable
 
 SHOWN = ("accuracy", "balanced_accuracy")
 """The metrics of an evaluation that its line has."""
@@ -87,7 +86,9 @@ class JournalReader:
         step = getattr(line.event, "step", None)
         self.step = max(self.step, step) if isinstance(step, int) else self.step
         text = event_text(line.event, attempt, self.everything)
-        return LogLine(attempt, json.loads(line.raw), f"{_time(line.event.t)}  {text}" if text else "")
+        return LogLine(
+            attempt, json.loads(line.raw), f"{local_time(line.event.t, seconds=True):19}  {text}" if text else ""
+        )
 
 
 def event_text(event: Event, attempt: int, everything: bool = False) -> str:
@@ -145,13 +146,6 @@ def _points(event: Points, everything: bool = False) -> str:
 def _value(value: Json, name: str) -> str:
     found = number(value)
     return figure(found, name) if found is not None else "nan" if value is None else printable(value)
-
-
-def _time(t: int | None) -> str:
-    try:
-        return f"{datetime.fromtimestamp((t or 0) / 1000):%Y-%m-%d %H:%M:%S}" if t else " " * 19
-    except (ValueError, OverflowError, OSError):
-        return " " * 19
 
 
 def output_file(folder: Path) -> Path | None:

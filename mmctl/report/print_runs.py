@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 
 from rich.console import Console
@@ -26,7 +25,7 @@ from mmctl.report.listing_columns import ListColumn, shown_state
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name
-from mmctl.text import duration, hardware_line, printable
+from mmctl.text import duration, hardware_line, local_time, printable
 
 TITLES = {
     "balanced_accuracy": "balanced",
@@ -149,7 +148,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     )
     if (parent := run["parent"]) is not None:
         facts.append(("extends", f"{printable(parent['uid'])} from step {parent['step']}"))
-    facts.append(("started", _when(run["started"])))
+    facts.append(("started", local_time(run["started"])))
     if data:
         words = {"train": "train", "labeled": "labelled", "unlabeled": "unlabelled", "val": "val", "test": "test"}
         parts = [f"{data[key]} {word}" for key, word in words.items() if data.get(key)]
@@ -174,7 +173,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         source = ", ".join(printable(published[key]) for key in ("source", "selection") if published[key])
         facts.append(("published", f"{given} ({source}){away}"))
     facts.append(("tags", printable(" ".join(run["tags"]))))
-    facts += [("note", f"{printable(note['text'])} ({_when(note['t'])})") for note in run["notes"]]
+    facts += [("note", f"{printable(note['text'])} ({local_time(note['t'])})") for note in run["notes"]]
     return facts
 
 
@@ -214,10 +213,3 @@ def _parameters(value: Setting) -> str:
 
 def _list(value: Setting) -> list[Setting]:
     return value if isinstance(value, list) else []
-
-
-def _when(t: int | None) -> str:
-    try:
-        return f"{datetime.fromtimestamp(t / 1000):%Y-%m-%d %H:%M}" if t else ""
-    except (ValueError, OverflowError, OSError):
-        return ""

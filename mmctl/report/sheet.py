@@ -85,7 +85,9 @@ def markdown(sheet: Sheet) -> str:
                 cell = f"{mark}{cell}{mark}"
             cells.append(cell + (f"<sup>{sheet.letters[n, k]}</sup>" if (n, k) in sheet.letters else ""))
         rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join([f"**{sheet.caption}**", "", *rows, "", *(f"- {note}" for note in _notes(sheet, "italics"))])
+    above = [f"**{sheet.caption}**", ""] if sheet.caption else []
+    notes = [f"- {note}" for note in _notes(sheet, "italics")]
+    return "\n".join([*above, *rows, *(["", *notes] if notes else [])])
 
 
 def latex(sheet: Sheet) -> str:
@@ -183,7 +185,7 @@ def _spans(sheet: Sheet) -> list[tuple[str, int]]:
 
 
 def _piped(text: str) -> str:
-    return text.replace("|", r"\|")
+    return re.sub(r"([\\|<>*_`])", r"\\\1", text)
 
 
 def _escaped(text: str) -> str:
