@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 import mmctl.backbones._timm_wrn  # noqa: F401  registers our wrn_* with timm
+from mmctl.backbones._foreign import channel_values, one_line, try_forward
 from mmctl.plugin import PluginError, backbone
 
 REFUSED = {
@@ -57,40 +57,25 @@ class Timm(nn.Module):
                 f"timm cannot create {model!r}"
                 + (f" with args {args}" if args else "")
                 + (" and its pretrained weights" if pretrained else "")
-                + f": {_line(error)}. Check backbone.model, backbone.args"
+                + f": {one_line(error)}. Check backbone.model, backbone.args"
                 + (" and the network connection, or set backbone.pretrained = false." if pretrained else ".")
             ) from error
         self.embed_dim = int(self.net.head_hidden_size)
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self._try(torch.zeros(2, in_channels, height, width), model)
+        native = " x ".join(map(str, self.net.default_cfg.get("input_size") or ()))
+        size = height if height == width else [height, width]
+        hint = (
+            f"It is made for {native}; some models accept args = {{img_size = {size}}}, otherwise use another model or "
+            "other images."
+        )
+        try_forward(self.net, self.embed_dim, (in_channels, height, width), f"timm's {model!r}", hint)
         if pretrained:
             config = self.net.default_cfg
-            self.mean, self.std = (_channels(config[name], in_channels) for name in ("mean", "std"))
+            self.mean, self.std = (channel_values(config[name], in_channels) for name in ("mean", "std"))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Embedding BD."""
         return self.net(x_BCHW)  # type: ignore[no-any-return]
-
-    def _try(self, x_BCHW: Tensor, model: str) -> None:
-        """Run one forward now: many models accept only some image sizes, and their own errors come late."""
-        _, channels, height, width = x_BCHW.shape
-        native = tuple(self.net.default_cfg.get("input_size") or ())
-        what = f"timm's {model!r} does not accept {channels} x {height} x {width} images"
-        size = height if height == width else [height, width]
-        hint = (
-            f"It is made for {' x '.join(map(str, native))}; some models accept args = {{img_size = {size}}}, "
-            "otherwise use another model or other images."
-        )
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                emb = self.net(x_BCHW)
-        except Exception as error:
-            raise PluginError(f"{what}: {_line(error)}. {hint}") from error
-        if not isinstance(emb, Tensor) or emb.shape != (len(x_BCHW), self.embed_dim):
-            got = list(emb.shape) if isinstance(emb, Tensor) else type(emb).__name__
-            raise PluginError(f"{what}: it gives {got} and not [{len(x_BCHW)}, {self.embed_dim}]. {hint}")
-        self.net.train()
 
 
 def _check(model: str, pretrained: bool, args: dict[str, Any]) -> None:
@@ -108,12 +93,3 @@ def _check(model: str, pretrained: bool, args: dict[str, Any]) -> None:
         if name in REFUSED or name.startswith("pretrained"):
             reason = REFUSED.get(name, "use backbone.pretrained to load timm's own weights")
             raise PluginError(f"backbone.args.{name} cannot be set: {reason}.")
-
-
-def _channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """One value per channel. For one channel, timm sums its filters over the colours: use the mean of the values."""
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:300]

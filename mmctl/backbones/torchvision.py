@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from mmctl.backbones._foreign import channel_values, one_line, try_forward
 from mmctl.plugin import PluginError, backbone
 
 REFUSED = {
@@ -60,34 +60,20 @@ class TorchVision(nn.Module):
                 f"torchvision cannot create {model!r}"
                 + (f" with args {args}" if args else "")
                 + (f" and weights {weights}" if chosen else "")
-                + f": {_line(error)}. Check backbone.args, the size of the images ({height} x {width})"
+                + f": {one_line(error)}. Check backbone.args, the size of the images ({height} x {width})"
                 + (' and the network connection, or set backbone.weights = "".' if chosen else ".")
             ) from error
         self.embed_dim = _remove_head(self.net, model)
         _take_channels(self.net, in_channels)
-        self._try(torch.zeros(2, in_channels, height, width), model)
+        hint = "It is made for about 3 x 224 x 224; use another model or other images."
+        try_forward(self.net, self.embed_dim, (in_channels, height, width), f"torchvision's {model!r}", hint)
         if chosen is not None:
             made = chosen.transforms()
-            self.mean, self.std = (_channels(values, in_channels) for values in (made.mean, made.std))
+            self.mean, self.std = (channel_values(values, in_channels) for values in (made.mean, made.std))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Embedding BD."""
         return self.net(x_BCHW)  # type: ignore[no-any-return]
-
-    def _try(self, x_BCHW: Tensor, model: str) -> None:
-        """Run one forward now: many models accept only some image sizes, and their own errors come late."""
-        what = f"torchvision's {model!r} does not accept {' x '.join(map(str, x_BCHW.shape[1:]))} images"
-        hint = "It is made for about 3 x 224 x 224; use another model or other images."
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                emb = self.net(x_BCHW)
-        except Exception as error:
-            raise PluginError(f"{what}: {_line(error)}. {hint}") from error
-        if not isinstance(emb, Tensor) or emb.shape != (len(x_BCHW), self.embed_dim):
-            got = list(emb.shape) if isinstance(emb, Tensor) else type(emb).__name__
-            raise PluginError(f"{what}: it gives {got} and not [{len(x_BCHW)}, {self.embed_dim}]. {hint}")
-        self.net.train()
 
 
 def _check(model: str, weights: str, args: dict[str, Any]) -> Any:
@@ -143,12 +129,3 @@ def _take_channels(net: nn.Module, channels: int) -> None:
     old.in_channels, old.weight = channels, nn.Parameter(weight)
     if hasattr(net, "transform_input"):
         net.transform_input = False  # type: ignore[assignment]  # it shifts three colours
-
-
-def _channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """One value per channel; for another number of channels than three, the mean of the values."""
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:300]
