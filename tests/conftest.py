@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if mark := item.get_closest_marker("sampled"):
             test = item.nodeid.partition("[")[0]
-            if seen[test] % mark.args[0]:
+            if seen[test] % mark.args[0] and not item.get_closest_marker("exhaustive"):
                 item.add_marker("slow")
             seen[test] += 1
 

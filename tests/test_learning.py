@@ -39,7 +39,7 @@ def test_unlabelled_digits_help() -> None:
     "method",
     [
         pytest.param("pseudo_label", marks=pytest.mark.slow),
-        pytest.param("flexmatch", marks=pytest.mark.slow),
+        pytest.param("flexmatch", marks=pytest.mark.exhaustive),
         pytest.param("remixmatch", marks=pytest.mark.exhaustive),
     ],
 )

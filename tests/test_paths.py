@@ -40,6 +40,7 @@ def one_message(done: Result, *codes: int) -> None:
     assert len(done.err.splitlines()) == 1, done.err
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_a_path_that_is_no_file(mm: Mm, recipe: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (

@@ -42,6 +42,7 @@ def test_its_first_line_says_what_it_is_for(path: Path) -> None:
     assert first.startswith("# Fragment: ") == (path.parent.name in ("base", "optimizers", "svhn"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", WHOLE, ids=lambda p: str(p.relative_to(REPO / "recipes")))
 def test_resolves_and_resolves_again(path: Path, tmp_path: Path) -> None:
     recipe = load(path)
@@ -171,6 +172,7 @@ def test_the_readme_names_every_method() -> None:
     assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in PARENTS}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", [p for p in PARENTS if p.stem != "fast_swa"], ids=lambda p: p.stem)
 def test_the_optimizer_of_fixmatch_fits_every_method_and_changes_nothing_else(path: Path, tmp_path: Path) -> None:
     fair, own = child(path, tmp_path, "optimizers/fixmatch"), child(path, tmp_path)

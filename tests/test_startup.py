@@ -54,19 +54,21 @@ READING = (
 )  # fmt: skip
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_what_reads_runs_imports_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     finished_run(tmp_path / "runs", "20261125-080000-x-s0-abcd")
     assert not loaded(*words) & {"torch", "torchvision", "timm", "sklearn", "scipy"}
 
 
+@pytest.mark.slow
 def test_training_needs_neither_torchvision_nor_timm(tmp_path: Path) -> None:
     seen = loaded("run", "recipes/digits.toml", "--set", "train.steps=1", "--quiet")
     assert "torch" in seen
     assert not seen & {"torchvision", "timm"}
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "words",
     [

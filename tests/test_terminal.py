@@ -55,6 +55,7 @@ class Ended(io.StringIO):
         raise OSError(self.code, os.strerror(self.code))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("words", READING)
 def test_a_pipe_that_ended_is_no_error_and_a_full_disk_is(
     words: str, mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,7 +83,7 @@ def test_real_streams_that_are_closed_or_full(runs: Path) -> None:
     assert done.stderr == "mmctl: standard output: No space left on device. Part of the output is lost.\n"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("redirect", [">&- 2>&- <&-", "2>/dev/full", "2>&1 | true"])
 def test_a_run_trains_without_its_streams(redirect: str, tmp_path: Path) -> None:
     done = shell(f"mm run digits --set train.steps=2 --set train.threads=1 {redirect}; echo ${{PIPESTATUS[0]}}")
@@ -102,6 +103,7 @@ def test_an_error_without_its_stream(runs: Path) -> None:
     assert done.stderr.count("mmctl: ") == 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("columns", NOT_A_WIDTH)
 def test_what_is_no_width_counts_as_none(columns: str, mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS")

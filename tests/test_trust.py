@@ -149,6 +149,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_plugin_that_is_not_as_it_was_does_to_each_command(
     name: str, mm: Mm, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -83,7 +83,7 @@ def test_every_operation_is_tried() -> None:
     assert (_pil_ops.NAMES[_pil_ops.RESCALE], _pil_ops.NAMES[_pil_ops.CUTOUT]) == ("rescale", "cutout")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", VALUES)
 def test_bytes_are_pil_s(name: str, shape: tuple[int, int, int]) -> None:
@@ -99,6 +99,7 @@ def test_bytes_are_pil_s(name: str, shape: tuple[int, int, int]) -> None:
     assert torch.equal(x, before)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (4, 3)])
 @pytest.mark.parametrize("name", VALUES)
 def test_very_small_images(name: str, size: tuple[int, int]) -> None:
@@ -179,6 +180,7 @@ NEAR = {"color": 1, "contrast": 2, "sharpness": 2, "autocontrast": 1, "brightnes
 WARPS = ("rotate", "shear_x", "shear_y")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", SAME)
 def test_torchvision_on_pil_images(name: str, channels: int) -> None:

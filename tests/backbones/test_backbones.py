@@ -137,6 +137,7 @@ def test_small_has_93_thousand_weights() -> None:
     assert Small(1, 8).layers[:-2](torch.randn(1, 1, 8, 8)).shape == (1, 128, 2, 2)
 
 
+@pytest.mark.slow
 def test_wrn_needs_no_timm() -> None:
     code = "import sys, mmctl.backbones.wrn, mmctl.backbones.small; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

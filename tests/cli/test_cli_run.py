@@ -46,6 +46,7 @@ def test_a_run_from_start_to_evaluation(mm: Callable[..., Result], tmp_path: Pat
     assert "completed" in shown
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 @pytest.mark.parametrize("predictor", ["head", "centroid"])
 def test_evaluate_gives_the_logged_figures_to_the_last_digit(

@@ -161,6 +161,7 @@ def watched(runs: Path) -> Iterator[tuple[Store, list[live.Watched]]]:
         yield store, live.read_watched(store, store.runs())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 250])
 @pytest.mark.parametrize("height", [4, 10, 24, 50])
 def test_a_frame_fits_any_screen(
@@ -195,6 +196,7 @@ def test_one_run_on_a_high_screen_has_its_curve(runs: Path, monkeypatch: pytest.
     assert len(lines) <= 40
 
 
+@pytest.mark.slow
 def test_the_screen_is_drawn_and_given_back(runs: Path) -> None:
     """In a terminal of its own, which becomes narrower; q ends it."""
     with ExitStack() as held:

@@ -47,6 +47,7 @@ def trained(method: str, *sets: str) -> tuple[Training, Batch]:
     return run, doubles(run, 5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("group", ["each", "view", "joint"])
 @pytest.mark.parametrize("through", ["second", "both"])
 @pytest.mark.parametrize("images", ["unlabeled", "all"])

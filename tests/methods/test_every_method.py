@@ -128,7 +128,7 @@ class Reading(nn.Module):
         return PseudoLabels(target, torch.full((len(target),), target.amax().item()))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @every_case
 def test_a_step_never_waits_for_the_device(method: str, sets: tuple[str, ...]) -> None:
     pretend(training(method, *sets))
@@ -141,7 +141,7 @@ def test_waiting_for_the_device_is_seen() -> None:
         pretend(run)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @every_case
 def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], tmp_path: Path) -> None:
     assert_resumed_is_unbroken(method, sets, tmp_path)
@@ -234,7 +234,7 @@ class Order:
         return moved
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @every_case
 def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]) -> None:
     sets = (*sets, "train.unlabeled_batch=10")

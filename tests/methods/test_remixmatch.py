@@ -56,6 +56,7 @@ def quarter_turns(image: list[Any], k: int) -> list[Any]:
     return image
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("view", ["strong", "weak"])
 @pytest.mark.parametrize("group", ["interleave", "joint", "each"])
 def test_remixmatch_is_its_equations(group: str, view: str) -> None:

@@ -67,6 +67,7 @@ def test_a_setting_of_any_size_runs_or_is_one_message(mm: Callable[..., Result],
             assert done.code == 2, (key, value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("kind", "name", "key"), COMPONENTS)
 def test_a_parameter_of_any_size_is_built_or_is_one_message(kind: str, name: str, key: str) -> None:
     method = {"labeler": "fixmatch", "method": name}.get(kind, "supervised")

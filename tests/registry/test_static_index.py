@@ -40,6 +40,7 @@ def test_each_component_of_mmctl_is_read_as_it_is_imported(entry: Any) -> None:
             assert getattr(read.load(entry), name, None) == getattr(real.load(entry), name, None), name
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(REPO / "recipes")))
 def test_each_shipped_recipe_resolves_to_the_same(path: Path) -> None:
     ours, theirs = load(path, index=StaticIndex()), load(path)

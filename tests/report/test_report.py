@@ -148,6 +148,7 @@ def test_an_unknown_reference_has_suggestions(store: Store) -> None:
         select.find_run(store.runs(), "")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("terms", "count"),
     [

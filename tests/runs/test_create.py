@@ -62,6 +62,7 @@ def test_kill_9_leaves_no_half_run(mm: Mm, tmp_path: Path) -> None:
     assert list(runs.glob(".new-*")) == drafts[:1], "the others are older than an hour: nobody writes them any more"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", ERRORS)
 @pytest.mark.parametrize("path", ["/somewhere/file", None])
 def test_an_error_of_the_system_is_never_a_bug(

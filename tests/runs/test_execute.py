@@ -108,6 +108,7 @@ def test_a_stop_in_an_evaluation_loses_nothing(tmp_path: Path) -> None:
     assert rows(folder) == rows(whole)
 
 
+@pytest.mark.sampled(3)
 # An evaluation asks four times, so the ninth question is after that of step 5, and the sixth in the middle of it.
 @pytest.mark.parametrize("stops", [(), (0,), (5,), (8,), (8, 12), (5, 7, 12), (1, 2, 3)])
 def test_collapse_ends_a_run_at_the_same_step_however_often_it_was_stopped(

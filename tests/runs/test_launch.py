@@ -207,6 +207,7 @@ def test_jobs_are_the_slots_of_any_launcher_or_refused(mm: Mm, tmp_path: Path) -
     assert folders(tmp_path) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("end", "state"), [("interrupted", "interrupted"), ("failed", "failed"), ("nc", "completed")])
 def test_the_folder_decides_whatever_the_launcher_says(end: str, state: str, mm: Mm, tmp_path: Path) -> None:
     for said in ("completed", "failed", "interrupted"):

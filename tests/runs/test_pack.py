@@ -101,6 +101,7 @@ def test_what_ends_one_leaves_the_others(tmp_path: Path) -> None:
     assert [last_state(f) for f in folders] == ["completed", "failed", "completed"]
 
 
+@pytest.mark.slow
 def test_a_stop_stops_all_at_a_checkpoint_and_all_resume(tmp_path: Path) -> None:
     solo, packed = three(tmp_path), three(tmp_path)
     for folder in solo:
@@ -155,6 +156,7 @@ def test_a_batch_packs_where_it_is_told_to(mm: Mm, tmp_path: Path) -> None:
     assert [log.count("in one process with 1 more") for log in logs] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_pack_is_told_of_its_run(mm: Mm, tmp_path: Path) -> None:
     started(tmp_path)
     sets = ("train.steps=12", "train.log_every=2", "launcher.pack=2", "launcher.slots=2", "loss.labeled.name=nan_at_7")

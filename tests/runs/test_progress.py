@@ -37,6 +37,7 @@ def test_speed_leaves_evaluation_and_saving_out_and_the_remaining_time_counts_th
     assert each == pytest.approx(30 / 20)
 
 
+@pytest.mark.slow
 def test_a_slow_evaluation_makes_no_step_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[tuple[Any, ...]] = []
     monkeypatch.setattr(Lease, "beat", lambda lease, *values: beats.append(values))

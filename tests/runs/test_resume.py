@@ -42,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stopped_and_resumed_is_bit_identical(recipe: str, whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started(recipe, tmp_path)
@@ -52,6 +52,7 @@ def test_stopped_and_resumed_is_bit_identical(recipe: str, whole: dict[str, Path
     assert_same(folder, whole[recipe])
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_last_evaluation_is_made_good(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path)
     seen = {"last": False}
@@ -112,16 +113,20 @@ def test_kill_9(whole: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("anytime", [False, True])
 @pytest.mark.parametrize(
-    "seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+    ("anytime", "seed"),
+    [
+        pytest.param(True, 0, marks=pytest.mark.slow),
+        *(pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in ((False, 0), (True, 1), (False, 1))),
+    ],
 )
 def test_kill_9_again_and_again(seed: int, anytime: bool, whole: dict[str, Path], tmp_path: Path) -> None:
     folder = killed_until_done(tmp_path / "runs", 6, random.Random(seed + 10), anytime)
     assert_same(folder, whole["digits.toml"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_at_a_checkpoint(number: int, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = spawn(runs, "run", "recipes/digits.toml", "--quiet", "--set", "train.save_every=5")
@@ -137,6 +142,7 @@ def test_signals_stop_at_a_checkpoint(number: int, tmp_path: Path) -> None:
     assert bad == []
 
 
+@pytest.mark.slow
 def test_a_crashed_run_is_shown_as_crashed_and_resumed(mm: Callable[..., Result], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = spawn(runs, *run_words())

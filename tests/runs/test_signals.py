@@ -81,6 +81,7 @@ def test_a_signal_stops_at_the_step(
     assert_same(folder, whole)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "call", "step"),
     [
@@ -191,6 +192,7 @@ def test_a_closed_terminal_stops_at_a_checkpoint(whole: Path, tmp_path: Path) ->
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_no_training(whole: Path, tmp_path: Path) -> None:
     folder = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "runs")
     process = spawn(tmp_path / "runs", "resume", folder.name, cwd=tmp_path)

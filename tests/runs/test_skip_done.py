@@ -109,6 +109,7 @@ def test_a_run_that_is_skipped_gets_the_tags_of_the_command(mm: Mm, tmp_path: Pa
     assert sum(path.read_text().count('"e":"tag"') for path in folder.glob("journal.*.jsonl")) == 1
 
 
+@pytest.mark.slow
 def test_a_recipe_named_twice_is_run_once(mm: Mm, tmp_path: Path) -> None:
     done = mm("run", "tiny.toml", *RUN[1:])
     assert done.code == 0

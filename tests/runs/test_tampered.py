@@ -120,6 +120,7 @@ def evaluated(run: Path) -> EvaluationResult | None:
         return None
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name",
     ["step-\u00b2", "step-\u0663", "step-5", "step-0000000005", "step-00000000\u0665", "step--00000001", "step-"],
@@ -134,6 +135,7 @@ def test_only_the_names_that_mmctl_writes_are_checkpoints(name: str, mm: Mm, tmp
     assert (done.code, "warning" in done.err) == (0, False), done.err
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["manifest.json", "state.safetensors"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "huge", "device", "deep"])
 def test_what_is_no_file_is_not_read(name: str, kind: str, mm: Mm, tmp_path: Path) -> None:

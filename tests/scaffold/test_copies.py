@@ -101,7 +101,7 @@ def steps(recipe: Recipe) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("kind", "name"), SAME)
 def test_a_copy_gives_the_same_bits(mm: Any, tmp_path: Path, kind: str, name: str) -> None:
     recipe = copied(mm, kind, name)

@@ -19,6 +19,7 @@ def _repository_plugins(_own_project: None, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(REPO / "plugins"))
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_trains(mm: Any, tmp_path: Path, path: Path) -> None:
     sets = list(SHORT)

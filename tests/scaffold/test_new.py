@@ -86,7 +86,7 @@ def test_all_kinds_are_clean_documented_and_pass_their_tests(mm: Any, tmp_path: 
     command(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *fast, where=tmp_path)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_recipe_trains(mm: Any, tmp_path: Path, kind: str) -> None:
     mm("plugins", "new", "mine", "--kind", kind)
@@ -132,6 +132,7 @@ def test_wrong_words_write_nothing(mm: Any, tmp_path: Path, words: list[str], me
     assert files(tmp_path) == set()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", ["local", "package"])
 @pytest.mark.parametrize("source", [[], ["--from", "fuzzy"]])
 def test_no_file_is_ever_overwritten(mm: Any, tmp_path: Path, form: str, source: list[str]) -> None:

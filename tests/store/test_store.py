@@ -460,6 +460,7 @@ def test_the_journal_keeps_the_database_up_to_date(runs: Path) -> None:
         assert store.runs()[0]["state"] == "completed"
 
 
+@pytest.mark.slow
 def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"

@@ -65,7 +65,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
 def test_a_record_that_cannot_be_read_is_named_by_every_command(mm: Mm, runs: Path, damage: str, known: bool) -> None:
@@ -147,7 +147,7 @@ def test_a_journal_that_cannot_be_read_takes_nothing_from_the_index(mm: Mm, runs
     assert restored == before
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", ["lease", "split.json", "recipe.toml"])
 @pytest.mark.parametrize("damage", [*DAMAGES])
 def test_other_files_of_a_folder_may_be_anything(mm: Mm, runs: Path, name: str, damage: str) -> None:

@@ -416,6 +416,7 @@ def ids(rows: Any) -> list[str]:
     return [row[0] for row in rows]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "body", "words", "before"), LABELERS, ids=ids(LABELERS))
 def test_labeler(name: str, body: str, words: str, before: bool | None) -> None:
     written(LABELER.format(attributes="", init="pass", above="@torch.no_grad()", body=body))
@@ -469,6 +470,7 @@ def test_dataset(name: str, body: str, words: str) -> None:
     assert words in str(error.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "attributes", "body", "words", "before"), METHODS, ids=ids(METHODS))
 def test_method(name: str, attributes: str, body: str, words: str, before: bool) -> None:
     written(METHOD.format(attributes=attributes, body=body))
@@ -490,6 +492,7 @@ def test_dataset_that_misleads(name: str, body: str, words: str) -> None:
     assert all(line.startswith("dataset plugins:mine ") for line in found)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "body", "words", "before"), LAUNCHERS, ids=ids(LAUNCHERS))
 def test_launcher(name: str, body: str, words: str, before: bool) -> None:
     written(LAUNCHER.format(body=body))

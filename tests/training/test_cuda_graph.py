@@ -30,7 +30,7 @@ ADAM = [(m, ("optimizer.name=adamw", "optimizer.lr=0.01", "optimizer.clip=1.0"))
 TAPED = [(m, sets) for m, sets in CASES if "centroids.estimator=exact" not in sets] + ADAM
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("method", "sets"), TAPED, ids=named)
 def test_a_step_replayed_is_a_step_taken(method: str, sets: tuple[str, ...]) -> None:
     assert_replayed_is_taken(method, sets)
@@ -192,7 +192,7 @@ def test_on_a_gpu_no_step_waits(method: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_network_gives_the_same_to_rounding() -> None:
