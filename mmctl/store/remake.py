@@ -35,6 +35,7 @@ def open_or_remake(runs_dir: Path, waiting: Waiting) -> Iterator[sqlite3.Connect
 def remake(runs_dir: Path, waiting: Waiting) -> None:
     """Replace the database by a new one; kill -9 leaves the old one."""
     name = f"{connection.FILE}.{os.getpid()}.new"
+    connection.remove_database(runs_dir, name)  # left by a killed process that had the same id
     try:
         with connection.open_database(runs_dir, waiting, name) as conn, explained_errors(runs_dir / name):
             Sync(conn, runs_dir, waiting).run(None, lambda done, total: None)

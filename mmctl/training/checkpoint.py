@@ -112,9 +112,10 @@ def tidy(run: Path) -> None:
     for pattern in ("checkpoints/.tmp-*", "checkpoints/.del-*", "checkpoints/.old-*"):
         for unfinished in run.glob(pattern):
             shutil.rmtree(unfinished, ignore_errors=True)
-    for unfinished in run.glob(".*.tmp"):  # of filesystem.write_atomic
-        with suppress(OSError):
-            unfinished.unlink()
+    for pattern in (".*.tmp", "predictions/.*.tmp"):  # of filesystem.write_atomic
+        for unfinished in run.glob(pattern):
+            with suppress(OSError):
+                unfinished.unlink()
 
 
 def _put_back(old: Path) -> None:

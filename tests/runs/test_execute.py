@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,11 @@ def test_what_killed_attempts_left_is_removed(tmp_path: Path) -> None:
     for name in (".tmp-10-77", ".del-step-000000003-77"):
         (folder / "checkpoints" / name).mkdir()
         (folder / "checkpoints" / name / "state.safetensors").write_bytes(b"half")
+    for path in (folder / ".split.json.77.tmp", folder / "predictions" / f".test-1.safetensors.{os.getpid()}.tmp"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     execute(folder, never)
+    assert not list(folder.rglob("*.tmp"))
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-000000010", "step-000000012"]
 
 
