@@ -47,7 +47,7 @@ COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, iif(r.unreadable IS NULL, r.state, 'unreadable') AS state, r.reason, r.code, r.step, r.attempt, "
     "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
-    "r.beat_seen, r.unreadable, r.altered, row_number() OVER (ORDER BY r.created, r.uid) AS number"
+    "r.beat_seen, r.starred, r.archived, r.unreadable, r.altered, row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 
 
@@ -134,6 +134,7 @@ class Store:
         for row in rows:
             row["tags"] = tags.get(row["id"], [])
             row["altered"] = json.loads(row["altered"])
+            row["starred"], row["archived"] = bool(row["starred"]), bool(row["archived"])
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
         return cast(list[RunRow], rows)
