@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import db, evaluate, plugins, recipe, run, runs, table
+from mmctl.cli import checkpoints, db, doctor, evaluate, manage, plugins, query, recipe, run, runs, table, trash
 from mmctl.terminal import safe_output
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
-for module in (run, evaluate, runs, table, recipe, plugins, db):
+for module in (run, evaluate, runs, manage, trash, checkpoints, table, recipe, plugins, query, db, doctor):
     module.add(app)
 
 

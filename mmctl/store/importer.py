@@ -243,7 +243,8 @@ class _Import:
 
 def _derive(conn: sqlite3.Connection, run: int) -> Logged:
     """Compute the columns of a listing from the run's events; returns what they repeat of the run's identity."""
-    events = "SELECT attempt, after, t, step, body FROM events WHERE run = ? AND kind IN ('state', 'attempt', 'data', 'mark') "
+    events = "SELECT attempt, after, t, step, body FROM events WHERE run = ? "
+    events += "AND kind IN ('state', 'attempt', 'data', 'mark') "
     # After each attempt, what was said from outside before the next one.
     rows = conn.execute(events + "ORDER BY after, attempt = 0, offset", [run]).fetchall()
     found = [decode(row["body"]) for row in rows]

@@ -26,7 +26,8 @@ from mmctl.store.store import Store
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
     "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
-    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived", "device": "device", "precision": "precision", "threads": "threads",
+    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
+    "device": "device", "precision": "precision", "threads": "threads",
 }  # fmt: skip
 TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -72,6 +73,14 @@ def folder_of_run(ref: str) -> Path:
         return runs / run["uid"]
 
 
+def folders_of_runs(terms: Sequence[str]) -> list[Path]:
+    """The folders of the runs that a command works on: a single word as in `folder_of_run`, else as in `find_runs`."""
+    if len(terms) == 1 and not TERM.fullmatch(terms[0]):
+        return [folder_of_run(terms[0])]
+    with open_for_reading(runs := project.runs_dir()) as store:
+        return [runs / run["uid"] for run in find_runs(store, terms)]
+
+
 def checked_tags(words: Sequence[str], new: bool = True) -> list[str]:
     """The same tags; UserError if one cannot be written as the filter `tag:WORD`.
 
@@ -100,9 +109,7 @@ def find_runs(store: Store, terms: Sequence[str], archived: bool = False) -> lis
     return found
 
 
-def select_runs(
-    store: Store, runs: Sequence[RunRow], terms: Sequence[str], archived: bool = False
-) -> list[RunRow]:
+def select_runs(store: Store, runs: Sequence[RunRow], terms: Sequence[str], archived: bool = False) -> list[RunRow]:
     """The runs that match any of the plain words (all runs, if there is none) and fulfil all conditions.
 
     Without `archived`, an archived run must be named by its id or number, or asked for by `archived:true`.

@@ -47,7 +47,8 @@ COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, iif(r.unreadable IS NULL, r.state, 'unreadable') AS state, r.reason, r.code, r.step, r.attempt, "
     "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
-    "r.beat_seen, r.starred, r.archived, r.unreadable, r.altered, row_number() OVER (ORDER BY r.created, r.uid) AS number"
+    "r.beat_seen, r.starred, r.archived, r.unreadable, r.altered, "
+    "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 )
 
 
