@@ -73,6 +73,8 @@ def query(
                     for n, name in enumerate(answer.columns)
                 ]
                 console.print_table(columns, console.console())
+                if not found:
+                    tell("no rows")
     if cut:
         tell(f"only the first {limit} rows: --limit 0 gives all")
 

@@ -105,7 +105,7 @@ def find_runs(store: Store, terms: Sequence[str], archived: bool = False) -> lis
     if len(terms) == 1 and not TERM.fullmatch(terms[0]):
         return [find_run(runs, terms[0])]
     if not (found := select_runs(store, runs, terms, archived)):
-        raise RunNotFound(f"no run matches {' '.join(terms)}{why_none(runs, terms)}. See: mmctl ls")
+        raise RunNotFound(f"no run matches {' '.join(terms)}{why_none(runs, terms).removesuffix('.')}. See: mmctl ls")
     return found
 
 
@@ -191,7 +191,7 @@ def why_none(runs: Sequence[RunRow], terms: Sequence[str]) -> str:
             if not {word, f"mmctl:{word}"} & known:
                 return f'; no run has {parts[2]} "{word}".{suggest(word, known)}'
     hidden = sum(run["archived"] for run in runs)
-    return f"; {hidden} archived runs are shown by archived:true" if hidden else ""
+    return f"; archived ones are hidden ({hidden}): archived:true shows them" if hidden else ""
 
 
 def _same(held: Any, wanted: str) -> bool:
