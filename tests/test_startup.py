@@ -50,7 +50,8 @@ READING = (
     ("ls",), ("ls", "--json"), ("show", "@last"), ("compare",), ("diff", "1", "1"), ("tag", "1", "a"),
     ("table", "table3"), ("table", "table5", "--commands"), ("note", "1", "b"),
     ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
-    ("recipe", "list"),
+    ("recipe", "list"), ("star", "1"), ("archive", "1", "--remove"), ("rename", "1", "c"), ("query", "SELECT 1"),
+    ("checkpoints", "ls"), ("rm", "1", "--dry-run"), ("restore",), ("gc", "--dry-run"),
 )  # fmt: skip
 
 
