@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    group = typer.Typer(help="List, verify, delete and copy checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(help="Keep, check and copy checkpoints.", no_args_is_help=True, rich_markup_mode=None)
     for command in (ls, verify, prune, copy):
         group.command()(command)
     app.add_typer(group, name="checkpoints")
@@ -61,8 +61,9 @@ def ls(terms: Filter = None, as_json: Json = False) -> None:
 
 
 def verify(terms: Filter = None, as_json: Json = False) -> None:
-    """Read checkpoints and compare them with their SHA-256.
+    """Check checkpoints for damage.
 
+    Reads them and compares them with their SHA-256.
     Exits with code 4 if one is damaged, or if the newest of a run is missing.
 
     \b

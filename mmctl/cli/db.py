@@ -11,7 +11,7 @@ from mmctl.report.json_output import print_json
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
     db = typer.Typer(
-        help="Check, copy or rebuild the index of all runs.",
+        help="Look after the index of all runs.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -129,8 +129,9 @@ def backup(
     target: str = typer.Argument(metavar="FILE", help="The new file."),
     as_json: Json = False,
 ) -> None:
-    """Copy the database to a file, while it is used.
+    """Copy the database to a file.
 
+    Other commands may use it meanwhile.
     The run folders hold everything: a backup of runs/ is one of the database too.
 
     \b
@@ -152,7 +153,9 @@ def backup(
 
 
 def vacuum(as_json: Json = False) -> None:
-    """Give the free pages of the database back to the disk.
+    """Make the file of the database smaller.
+
+    Gives its free pages back to the disk.
 
     \b
     Examples:

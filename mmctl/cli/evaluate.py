@@ -36,7 +36,7 @@ def evaluate(
     ),
     as_json: Json = False,
 ) -> None:
-    """Evaluate a checkpoint of one or more runs.
+    """Evaluate a checkpoint of runs.
 
     Prints all metrics, the recall of each class and the confusion matrix. Of several runs, one that cannot be evaluated
     does not keep the others from it; the exit code is 6 then.

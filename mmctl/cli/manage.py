@@ -42,7 +42,7 @@ def tag(
     Examples:
       mmctl tag 3 good
       mmctl tag 3 4 good
-      mmctl tag state:completed labels:320 final --remove draft
+      mmctl tag state:completed final --remove draft
     """
     from mmctl.run_folder.events import Tag
     from mmctl.store.select import TERM, checked_tags, find_runs

@@ -33,8 +33,8 @@ def query(
     \b
     Examples:
       mmctl query
-      mmctl query "SELECT uid, state FROM runs WHERE state = 'failed'"
-      mmctl query "SELECT method, count(*) FROM runs GROUP BY 1" --format csv
+      mmctl query "SELECT uid, name FROM runs WHERE seed = 3"
+      mmctl query "SELECT uid, tag FROM runs JOIN tags ON id=run"
     """
     from mmctl.errors import UserError, suggest
     from mmctl.runs.progress import tell

@@ -86,7 +86,9 @@ def restore(
     ),
     as_json: Json = False,
 ) -> None:
-    """Bring runs back from the trash, or list the trash.
+    """Bring runs back from the trash.
+
+    Without RUN, lists what is there.
 
     \b
     Examples:

@@ -161,7 +161,8 @@ def test_query_only_reads(mm: Mm, runs: Path) -> None:
     before = (runs / "mmctl.db").read_bytes()
     for sql in (
         "DELETE FROM runs", "PRAGMA user_version = 3", "ATTACH 'x.db' AS x", "VACUUM", "DROP TABLE runs", "BEGIN",
-        "CREATE TABLE x (y)", "INSERT INTO tags SELECT 1, 'x'", "SELECT load_extension('x')", "SELECT 1; DELETE FROM runs",
+        "CREATE TABLE x (y)", "INSERT INTO tags SELECT 1, 'x'", "SELECT load_extension('x')",
+        "SELECT 1; DELETE FROM runs",
         "SELECT nosuch FROM runs", "", "nonsense", "SELECT randomblob(1000000000)",
         "WITH x AS (SELECT 1) UPDATE runs SET name = 'x'", "SELECT * FROM pragma_table_list",
     ):  # fmt: skip

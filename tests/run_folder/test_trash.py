@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -63,7 +62,7 @@ def test_kill_9_in_gc_leaves_nothing_that_looks_like_a_run(
     assert all(one.path.is_dir() for one in trash.thrown(runs))
     for left in [*trash.leftovers(runs), *(one.path for one in trash.thrown(runs))]:
         trash.delete(left)
-    assert os.listdir(runs / trash.FOLDER) == []
+    assert list((runs / trash.FOLDER).iterdir()) == []
     assert tree(runs / "other") == before
 
 
