@@ -34,7 +34,7 @@ def query(
     Examples:
       mmctl query
       mmctl query "SELECT uid, name FROM runs WHERE seed = 3"
-      mmctl query "SELECT uid, tag FROM runs JOIN tags ON id=run"
+      mmctl query "SELECT uid FROM runs" --format csv
     """
     from mmctl.errors import UserError, suggest
     from mmctl.runs.progress import tell
