@@ -51,6 +51,8 @@ READING = (
     ("table", "table3"), ("table", "table5", "--commands"), ("note", "1", "b"),
     ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
     ("recipe", "list"), ("plot",), ("watch",), ("logs", "@last"),
+    ("star", "1"), ("archive", "1", "--remove"), ("rename", "1", "c"), ("query", "SELECT 1"),
+    ("checkpoints", "ls"), ("rm", "1", "--dry-run"), ("restore",), ("gc", "--dry-run"),
 )  # fmt: skip
 
 

@@ -11,7 +11,25 @@ from collections.abc import Sequence
 
 import typer
 
-from mmctl.cli import compare, db, evaluate, logs, ls, plot, plugins, recipe, run, runs, table, watch
+from mmctl.cli import (
+    checkpoints,
+    compare,
+    db,
+    doctor,
+    evaluate,
+    logs,
+    ls,
+    manage,
+    plot,
+    plugins,
+    query,
+    recipe,
+    run,
+    runs,
+    table,
+    trash,
+    watch,
+)  # fmt: skip
 from mmctl.terminal import safe_output
 
 app = typer.Typer(
@@ -24,7 +42,10 @@ app = typer.Typer(
 )
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
-for module in (run, evaluate, ls, runs, compare, plot, watch, logs, table, recipe, plugins, db):
+for module in (
+    run, evaluate, ls, runs, compare, plot, watch, logs, manage, trash, checkpoints, table, recipe, plugins, query, db,
+    doctor,
+):  # fmt: skip
     module.add(app)
 
 

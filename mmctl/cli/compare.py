@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, whole
+from mmctl.cli.complete import complete_metric
+from mmctl.cli.options import Archived, Filter, Json, whole
 from mmctl.cli.runs import open_store
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def compare(
         "--metric",
         "-m",
         metavar="METRIC",
+        autocompletion=complete_metric,
         help="A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
         "@best:METRIC. Can be given several times.",
     ),
@@ -111,6 +113,7 @@ def compare(
     form: str = typer.Option(
         "text", "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
     ),
+    archived: Archived = False,
     as_json: Json = False,
 ) -> None:
     """Compare recipes over their seeds.
@@ -144,7 +147,7 @@ def compare(
     )  # fmt: skip
     with open_store() as store:
         every = store.runs()
-        runs = select.select_runs(store, every, terms or [])
+        runs = select.select_runs(store, every, terms or [], archived)
         found = found_of(store, runs, metrics, how)
     if as_json or form == "json":
         from mmctl.report.json_output import print_json

@@ -11,11 +11,11 @@ from mmctl.report.json_output import print_json
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
     db = typer.Typer(
-        help="Check or rebuild the index of all runs.",
+        help="Look after the index of all runs.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for command in (rebuild, check, info):
+    for command in (rebuild, check, info, backup, vacuum):
         db.command()(command)
     app.add_typer(db, name="db")
 
@@ -123,3 +123,54 @@ def info(as_json: Json = False) -> None:
             "network  yes: use `mmctl db`, `ls`, `show` and `compare` on one host only; runs do not open the database"
         )
     typer.echo("rows     " + ", ".join(f"{count} {table}" for table, count in rows.items()))
+
+
+def backup(
+    target: str = typer.Argument(metavar="FILE", help="The new file."),
+    as_json: Json = False,
+) -> None:
+    """Copy the database to a file.
+
+    Other commands may use it meanwhile.
+    The run folders hold everything: a backup of runs/ is one of the database too.
+
+    \b
+    Examples:
+      mmctl db backup runs.db
+    """
+    from pathlib import Path
+
+    from mmctl.cli.runs import open_store
+    from mmctl.report.console import file_size
+    from mmctl.store.upkeep import backup as copy
+
+    with open_store() as store:
+        size = copy(store, Path(target))
+    if as_json:
+        print_json({"path": target, "bytes": size})
+    else:
+        typer.echo(f"{target}: {file_size(size)}")
+
+
+def vacuum(as_json: Json = False) -> None:
+    """Make the file of the database smaller.
+
+    Gives its free pages back to the disk.
+
+    \b
+    Examples:
+      mmctl db vacuum
+    """
+    from mmctl import project
+    from mmctl.report.console import file_size
+    from mmctl.store.reading import PATIENCE, tell
+    from mmctl.store.store import Store
+    from mmctl.store.upkeep import vacuum as shrink
+
+    with Store(project.runs_dir(), patience=2 * PATIENCE, say=tell) as store:
+        store.sync()
+        before, after = shrink(store)
+    if as_json:
+        print_json({"before": before, "after": after})
+    else:
+        typer.echo(f"{store.path}: {file_size(before)} -> {file_size(after)}")

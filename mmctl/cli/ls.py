@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.options import Filter, Json, whole
+from mmctl.cli.options import Archived, Filter, Json, whole
 from mmctl.cli.runs import open_store
 from mmctl.report.json_output import print_json
 
@@ -38,6 +38,7 @@ def ls(
     form: str = typer.Option(
         "text", "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
     ),
+    archived: Archived = False,
     as_json: Json = False,
 ) -> None:
     """List runs, the newest at the bottom.
@@ -63,7 +64,7 @@ def ls(
     newest = limit if limit and not terms and sort is None else None
     with open_store(newest) as store:
         runs = store.runs(newest=newest)
-        found = select.select_runs(store, runs, terms or [])
+        found = select.select_runs(store, runs, terms or [], archived)
         if sort is not None:
             from mmctl.report.listing_order import sort_runs
 

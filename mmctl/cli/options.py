@@ -8,19 +8,32 @@ from typing import Annotated
 
 import typer
 
+from mmctl.cli.complete import complete_filter, complete_run, complete_set
 from mmctl.recipe.find import complete_recipe
 
 MAX_SEEDS = 10_000
 RUN_HELP = "Number, id, part of an id, name, @last or @last-failed."
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]
-OtherRun = Annotated[str, typer.Argument(metavar="OTHER_RUN", help="The other run, given in the same way.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=complete_run)]
+OtherRun = Annotated[
+    str,
+    typer.Argument(metavar="OTHER_RUN", help="The other run, given in the same way.", autocompletion=complete_run),
+]
 Filter = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="FILTER",
         help="Words (recipe, method, run) and conditions, for example state:failed, tag:good, labels:320,400, "
         "not:method:pi_model, 'cfg.optimizer.lr>=0.01', 'test/accuracy>0.8'.",
+        autocompletion=complete_filter,
+    ),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN",
+        help="One run (number, id, part of an id, name, @last), several, or conditions such as state:failed.",
+        autocompletion=complete_filter,
     ),
 ]
 Recipe = Annotated[
@@ -36,7 +49,11 @@ RecipesOrNone = Annotated[list[str] | None, _RECIPES]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Change a setting of the recipe. Can be given several times."
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change a setting of the recipe. Can be given several times.",
+        autocompletion=complete_set,
     ),
 ]
 
@@ -54,7 +71,8 @@ def whole(text: object) -> int:
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help='One run for each seed: "0-4" or "0,2,5".')]
 
 
-def _checked_name(name: str | None) -> str | None:
+def checked_name(name: str | None) -> str | None:
+    """The name that the user gives to a run; UserError if it cannot be one."""
     from mmctl.errors import UserError
     from mmctl.text import NAME_RULE, is_name, short_literal
 
@@ -65,13 +83,15 @@ def _checked_name(name: str | None) -> str | None:
 
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", callback=_checked_name, help="Name of the run in listings."),
+    typer.Option("--name", metavar="NAME", callback=checked_name, help="Name of the run in listings."),
 ]
 Jobs = Annotated[
     int,
     typer.Option("--jobs", "-j", parser=whole, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."),
 ]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Archived runs too, which are hidden otherwise.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

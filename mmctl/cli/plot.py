@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Json, share
+from mmctl.cli.complete import complete_metric
+from mmctl.cli.options import Archived, Filter, Json, share
 from mmctl.cli.runs import open_store
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def plot(
         "--metric",
         "-m",
         metavar="METRIC",
+        autocompletion=complete_metric,
         help="A metric such as test/accuracy or train/loss; by default test/accuracy. Can be given several times.",
     ),
     bars: bool = typer.Option(False, "--bars", help="Bars of the means of `mmctl compare`, with 95 % intervals."),
@@ -50,6 +52,7 @@ def plot(
     output: Path = typer.Option(
         None, "--output", "-o", metavar="FILE", help="Write an image to a file: FILE.svg, .png or .html."
     ),
+    archived: Archived = False,
     as_json: Json = False,
 ) -> None:
     """Plot curves, bars or confusion matrices.
@@ -81,7 +84,7 @@ def plot(
     notes: list[str] = []
     with open_store() as store:
         every = store.runs()
-        runs = select.select_runs(store, every, terms or [])
+        runs = select.select_runs(store, every, terms or [], archived)
         if not runs:
             raise UserError(f"no run matches{select.why_none(every, terms or []) or '. `mmctl ls` shows all'}")
         for name in names or ([] if confusion else ["test/accuracy"]):

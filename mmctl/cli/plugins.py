@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmctl.cli.complete import complete_component
 from mmctl.cli.options import Json, Kind
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 @group.command()
 def show(
-    name: str = typer.Argument(metavar="NAME", help="Component, for example `fuzzy` or `mmctl:fuzzy`."),
+    name: str = typer.Argument(
+        metavar="NAME", help="Component, for example `fuzzy` or `mmctl:fuzzy`.", autocompletion=complete_component
+    ),
     kind: Kind = None,
     as_json: Json = False,
 ) -> None:

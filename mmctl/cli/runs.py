@@ -1,4 +1,4 @@
-"""`mmctl show` and `diff` read the runs of the project; `tag` and `note` add to one of them."""
+"""`mmctl show` and `diff` read the runs of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mmctl.cli.options import Json, OtherRun, Run
 from mmctl.report.json_output import print_json
 
 if TYPE_CHECKING:
-    from mmctl.run_folder.events import Event
     from mmctl.store.rows import RunRow
     from mmctl.store.store import Store
 
@@ -22,7 +21,7 @@ UNREADABLE = 10
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    for command in (show, diff, tag, note):
+    for command in (show, diff):
         app.command()(command)
 
 
@@ -101,88 +100,3 @@ def diff(
         from mmctl.report import console, print_runs
 
         print_runs.print_difference(found, console.console())
-
-
-def tag(
-    run: Run,
-    add: list[str] = typer.Argument(None, metavar="TAG", help="Tags to add. +TAG is a tag that looks like a run."),
-    remove: list[str] = typer.Option(
-        [], "--remove", "-r", metavar="TAG", help="Remove a tag. Can be given several times."
-    ),
-    as_json: Json = False,
-) -> None:
-    """Add, remove or show the tags of a run.
-
-    A tag is one word. `mmctl ls tag:good` lists the runs with a tag.
-
-    \b
-    Examples:
-      mmctl tag 3 good
-      mmctl tag @last final --remove draft
-      mmctl ls tag:good
-    """
-    from mmctl.errors import UserError
-    from mmctl.run_folder.events import Tag
-    from mmctl.store.select import checked_tags
-    from mmctl.text import printable
-
-    added = checked_tags([word.removeprefix("+") for word in add or []])
-    checked_tags(remove, new=False)
-    with open_store() as store:
-        found = find(store, run)
-        known = {"@last", "@last-failed"}.union(*((one["uid"], str(one["number"])) for one in store.runs()))
-        for word in add or []:
-            if word in known:
-                others = " ".join(one for one in added if one != word)
-                raise UserError(
-                    f'"{word}" is a run, and a command tags one run. To tag that run too: mmctl tag {word} '
-                    f"{others or 'TAG'}. For a tag with this name: mmctl tag {run} +{word}"
-                )
-        if added or remove:
-            found = _append_event(store, found, Tag(add=added, remove=remove))
-    if as_json:
-        print_json({"uid": found["uid"], "tags": found["tags"]})
-    else:
-        typer.echo(f"{found['uid']}: " + (printable(" ".join(found["tags"])) or "no tags"))
-
-
-def note(
-    run: Run,
-    text: str = typer.Argument(None, metavar="TEXT", help="The note, in quotes."),
-    as_json: Json = False,
-) -> None:
-    """Add a note to a run, or show its notes.
-
-    Without TEXT, prints the notes. `mmctl show` prints them too.
-
-    \b
-    Examples:
-      mmctl note @last "the learning rate was too high"
-      mmctl note @last
-    """
-    from mmctl.errors import UserError
-    from mmctl.report.summaries import notes_of
-    from mmctl.run_folder.events import Note
-    from mmctl.text import printable
-
-    if text is not None and (not text.strip() or len(text) > 10_000):
-        raise UserError("the text of a note must have between 1 and 10,000 characters")
-    with open_store() as store:
-        found = find(store, run)
-        if text is not None:
-            found = _append_event(store, found, Note(text=text))
-        notes = notes_of(store, found)
-    if as_json:
-        print_json({"uid": found["uid"], "notes": notes})
-    else:
-        for words in [one["text"] for one in notes] or ["no notes"]:
-            typer.echo(f"{found['uid']}: {printable(words)}")
-
-
-def _append_event(store: Store, run: RunRow, event: Event) -> RunRow:
-    """Write an event to the journal of a run; returns the run as it is then."""
-    from mmctl.run_folder import journal
-
-    journal.append(store.runs_dir / run["uid"], event)
-    store.sync([run["uid"]])
-    return find(store, run["uid"])

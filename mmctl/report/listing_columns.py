@@ -32,16 +32,16 @@ SHORT, SHORTER = 100, 60
 """Below these widths of the terminal, ids and the title of the result are shorter."""
 USUAL = (
     "number", "run", "state", "step", "curve", "result", "balanced", "age", "left", "rate", "labels", "seed", "method",
-    "name", "tags", "reason",
+    "name", "marks", "tags", "reason",
 )  # fmt: skip
 FILED = (
     "number", "run", "name", "recipe", "method", "labels", "seed", "state", "reason", "step", "steps", "result",
-    "balanced", "created", "seconds", "tags",
+    "balanced", "created", "seconds", "marks", "tags",
 )  # fmt: skip
 """The usual columns of a file, for programs."""
 RANKS = {
     "run": 1, "step": 2, "curve": 4, "balanced": 6, "age": 5, "left": 3, "rate": 9, "labels": 7, "seed": 10,
-    "method": 8, "name": 11, "tags": 12, "reason": 13,
+    "method": 8, "name": 11, "marks": 12, "tags": 13, "reason": 14,
 }  # fmt: skip
 """What is left out first on a narrow terminal: the highest."""
 
@@ -70,6 +70,11 @@ def seconds_of(row: RunFacts) -> float | None:
         return None
     end = row["ended"] or (lease.now() if row["state"] == "running" else None)
     return max(0.0, (end - row["started"]) / 1000) if end is not None else None
+
+
+def marks_of(row: RunFacts) -> list[Setting]:
+    """`star`, if it has one, and `archived`, if it is."""
+    return [*(["star"] if row["starred"] else []), *(["archived"] if row["archived"] else [])]
 
 
 def _time(t: int | None) -> str | None:
@@ -127,6 +132,7 @@ COLUMNS: Mapping[str, ListColumn] = {
             "name", "name", lambda row: row["name"],
             lambda row: printable(row["name"]) if row["name"] not in row["uid"] else "",
         ),
+        _plain("marks", "marks", marks_of),
         _plain("tags", "tags", lambda row: list(row["tags"])),
         _plain("reason", "reason", lambda row: row["reason"]),
         _plain("recipe", "recipe", lambda row: row["recipe"]),

@@ -21,7 +21,7 @@ from mmctl.report.console import (
     spark,
     spread,
 )  # fmt: skip
-from mmctl.report.listing_columns import ListColumn, shown_state
+from mmctl.report.listing_columns import ListColumn, marks_of, shown_state
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name
@@ -172,6 +172,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         away = f", ours {figure(published['distance'], run['metric'], sign=True)}" if "distance" in published else ""
         source = ", ".join(printable(published[key]) for key in ("source", "selection") if published[key])
         facts.append(("published", f"{given} ({source}){away}"))
+    facts.append(("marks", " ".join(map(str, marks_of(run)))))
     facts.append(("tags", printable(" ".join(run["tags"]))))
     facts += [("note", f"{printable(note['text'])} ({local_time(note['t'])})") for note in run["notes"]]
     return facts

@@ -39,6 +39,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "created": run["created"], "started": run["started"], "ended": run["ended"], "host": run["host"],
             "device": run["device"], "precision": run["precision"], "threads": run["threads"],
             "data_hash": run["data_hash"], "split_hash": run["split_hash"], "tags": run["tags"],
+            "starred": run["starred"], "archived": run["archived"],
             "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,

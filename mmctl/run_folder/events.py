@@ -181,9 +181,20 @@ class Note(Event):
     text: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mark(Event):
+    """What a person decided about a run: its name, whether it has a star, whether it is archived; None = as before."""
+
+    kind: ClassVar[str] = "mark"
+
+    name: str | None = None
+    star: bool | None = None
+    archived: bool | None = None
+
+
 KINDS: dict[str, type[Event]] = {
     one.kind: one
-    for one in (State, Attempt, Data, Points, Evaluation, Checkpoint, Pace, Alert, Notice, Tag, Note)
+    for one in (State, Attempt, Data, Points, Evaluation, Checkpoint, Pace, Alert, Notice, Tag, Note, Mark)
 }  # fmt: skip
 
 
@@ -241,6 +252,7 @@ _CONVERT: dict[str, Callable[[object], object]] = {
     "int | None": whole,
     "float | None": number,
     "bool": lambda value: value is not False,
+    "bool | None": lambda value: value if isinstance(value, bool) else None,
     "Sequence[str]": words,
     "Sequence[int]": lambda value: [n for n in value if whole(n) is not None] if isinstance(value, list) else [],
     "Sequence[Json] | None": lambda value: value if isinstance(value, list) else None,

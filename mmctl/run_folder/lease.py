@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +37,20 @@ _held: dict[Path, Lease] = {}
 class Lease:
     """Held while a run lives; its file says by whom, and how far the run is."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, train: bool = True) -> None:
+        """train: false only keeps others from the run for a while, and leaves what the file says of the last attempt.
+
+        Held like this, the folder may be renamed.
+        """
+        self.folder, self.train = folder, train
+        self._key = Path()
         self.content: dict[str, object] = {}
         self._fd = -1
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        key = _key(self.folder)
+        key = self._key = _key(self.folder)
         if _mine(key):
             raise ResumeRefused(_refusal(self.folder, _held[key].content))
         try:
@@ -64,6 +70,10 @@ class Lease:
             ) from None
         _held[key] = self
         self.content = {"host": host(), "boot": boot(), "pid": os.getpid(), "started": process_start(), "since": now()}
+        if not self.train:
+            return self
+        with suppress(OSError):
+            self.content["ticks"] = start_ticks(os.getpid())
         self.content |= {"beat": 0, "step": 0, "total": 0, "rate": 0.0, "left": 0.0}
         self._put()
         self._thread = threading.Thread(target=self._work, name="lease", daemon=True)
@@ -76,8 +86,8 @@ class Lease:
         self._over.set()
         if self._thread:
             self._thread.join()
-        self._put()
-        _held.pop(_key(self.folder), None)
+            self._put()
+        _held.pop(self._key, None)
         os.close(self._fd)
 
     def beat(self, step: int, total: int, rate: float, left: float = 0.0) -> None:
@@ -131,26 +141,48 @@ def holder(folder: Path) -> dict[str, object] | None:
         except OSError:
             return None
     try:
-        if not _locked(fd):
+        if _locked(fd) is None:
             return None
     finally:
         os.close(fd)
     return read(folder) or {}
 
 
-def _locked(fd: int) -> bool:
+def process(folder: Path) -> int | None:
+    """The id of the process that holds the lease, if it is on this machine and surely the one that the lease names.
+
+    The kernel says who holds the lock; boot and start time say that the number was not used again.
+    """
+    content = holder(folder)
+    if content is None or content.get("boot") != boot() or not isinstance(pid := content.get("pid"), int) or pid <= 1:
+        return None
+    try:
+        fd = os.open(folder / FILE, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            owner = _locked(fd)
+        finally:
+            os.close(fd)
+        same = content.get("ticks", ticks := start_ticks(pid)) == ticks  # older versions wrote no ticks
+    except (OSError, IndexError):
+        return None
+    return pid if same and owner in (pid, 0) else None
+
+
+def _locked(fd: int) -> int | None:
+    """The process that holds the lock of a lease, 0 where the system does not tell; None if nobody holds it."""
     if sys.platform == "linux":
         # Asks without taking, so that a run that starts at this moment is not refused.
         asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         try:
-            return bool(struct.unpack(FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+            kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         except OSError:
-            return False
+            return None
+        return None if kind == fcntl.F_UNLCK else int(pid)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    return False
+        return 0
+    return None
 
 
 def _key(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of, start_again
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import Outcome, RunRecorder, Watch, out_of_memory
-from mmctl.store.store import live_index
+from mmctl.store.live import live_index
 from mmctl.training import checkpoint
 
 

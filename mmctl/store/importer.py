@@ -21,6 +21,7 @@ from mmctl.run_folder.events import (
     Checkpoint,
     Data,
     Evaluation,
+    Mark,
     Note,
     Pace,
     Points,
@@ -34,7 +35,7 @@ from mmctl.run_folder.upgrade import upgrade_record
 from mmctl.run_folder.values import text
 from mmctl.run_folder.verify import Logged, alterations, logged_in
 from mmctl.store.curves import Curves
-from mmctl.store.run_row import insert_run, placeholder
+from mmctl.store.run_row import delete_run, insert_run, mark_unreadable, placeholder
 from mmctl.text import to_json
 
 SETTLED = 2_000_000_000
@@ -89,20 +90,12 @@ def import_run(conn: sqlite3.Connection, folder: Path) -> bool:
             return _Import(conn, folder, row["id"], record).run(attempts)
         except OutOfOrderJournal:
             pass
-    conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
+    delete_run(conn, folder.name)
     run = insert_run(conn, folder.name, record or placeholder(folder), signature)
     _Import(conn, folder, run, record).run([n for n in attempts if n not in bad])
     if faults:
         mark_unreadable(conn, folder, " ".join(faults))
     return not faults
-
-
-def mark_unreadable(conn: sqlite3.Connection, folder: Path, fault: str) -> None:
-    """List a run as unreadable, with what is known of it; its folder is looked at again each time."""
-    if conn.execute("SELECT 1 FROM runs WHERE uid = ?", [folder.name]).fetchone() is None:
-        insert_run(conn, folder.name, placeholder(folder), "")
-    to = "UPDATE runs SET unreadable = ?, folder_ns = 0 WHERE uid = ? AND unreadable IS NOT ?"
-    conn.execute(to, [text(fault), folder.name, text(fault)])
 
 
 def _journal_faults(
@@ -195,7 +188,7 @@ class _Import:
             case Pace(step=step):
                 row = [self.run_id, n, step, event.seconds, event.cpu]
                 self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
-            case State() | Attempt() | Data() | Alert() | Tag() | Note():
+            case State() | Attempt() | Data() | Alert() | Tag() | Note() | Mark():
                 body, t = line.raw.decode("utf-8", "replace"), event.t or 0
                 if isinstance(event, Attempt) and n > 0:
                     self._attempt(n, t, event.start or 0, body)
@@ -250,7 +243,8 @@ class _Import:
 
 def _derive(conn: sqlite3.Connection, run: int) -> Logged:
     """Compute the columns of a listing from the run's events; returns what they repeat of the run's identity."""
-    events = "SELECT attempt, after, t, step, body FROM events WHERE run = ? AND kind IN ('state', 'attempt', 'data') "
+    events = "SELECT attempt, after, t, step, body FROM events WHERE run = ? "
+    events += "AND kind IN ('state', 'attempt', 'data', 'mark') "
     # After each attempt, what was said from outside before the next one.
     rows = conn.execute(events + "ORDER BY after, attempt = 0, offset", [run]).fetchall()
     found = [decode(row["body"]) for row in rows]
@@ -271,6 +265,9 @@ def _derive(conn: sqlite3.Connection, run: int) -> Logged:
             step = max(step, row["step"] or 0)
             new |= {"state": event.state, "reason": event.reason, "code": event.code}
             new["ended"] = None if event.state == RUNNING else row["t"]
+        elif isinstance(event, Mark):
+            said = {"name": event.name, "starred": event.star, "archived": event.archived}
+            new |= {key: value for key, value in said.items() if value is not None}
     reached = conn.execute("SELECT max(last_step) FROM series WHERE run = ?", [run]).fetchone()[0]
     paced = "SELECT max(step) FROM pace WHERE run = ? AND attempt = ?"
     paces = conn.execute(paced, [run, new.get("attempt", 0)]).fetchone()[0]

@@ -51,6 +51,8 @@ class RunFacts(TypedDict):
     split_hash: str | None
     labeled: int | None
     tags: list[str]
+    starred: bool
+    archived: bool  # hidden from listings and comparisons
     silent: int | None  # seconds without a heartbeat, of a run on another machine
     unreadable: str | None  # what is wrong with the folder; the state is "unreadable", the rest what is still known
     altered: list[str]  # what was edited in the folder; then config_id is the uid
@@ -149,7 +151,7 @@ class EvaluationRow(TypedDict):
 
 
 class EventRow(TypedDict):
-    """A line of a journal: state, attempt, data, alert, tag or note; `body` is the line as it was written."""
+    """A line of a journal: state, attempt, data, alert, tag, note or mark; `body` is the line as it was written."""
 
     run: int
     attempt: int

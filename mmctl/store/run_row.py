@@ -45,6 +45,24 @@ def insert_run(conn: sqlite3.Connection, uid: str, record: Config, signature: st
     return run
 
 
+def delete_run(conn: sqlite3.Connection, uid: str) -> None:
+    """Delete a run with all that belongs to it; in pieces, so that memory does not grow with its points."""
+    known = conn.execute("SELECT s.id FROM series s JOIN runs r ON r.id = s.run WHERE r.uid = ?", [uid]).fetchall()
+    for (series,) in known:
+        piece = "SELECT step FROM points WHERE series = ?1 ORDER BY step LIMIT 1 OFFSET 50000"
+        while last := conn.execute(piece, [series]).fetchone():
+            conn.execute("DELETE FROM points WHERE series = ? AND step < ?", [series, last[0]])
+    conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
+
+
+def mark_unreadable(conn: sqlite3.Connection, folder: Path, fault: str) -> None:
+    """List a run as unreadable, with what is known of it; its folder is looked at again each time."""
+    if conn.execute("SELECT 1 FROM runs WHERE uid = ?", [folder.name]).fetchone() is None:
+        insert_run(conn, folder.name, placeholder(folder), "")
+    to = "UPDATE runs SET unreadable = ?, folder_ns = 0 WHERE uid = ? AND unreadable IS NOT ?"
+    conn.execute(to, [text(fault), folder.name, text(fault)])
+
+
 def placeholder(folder: Path) -> Config:
     """What stands for a record that cannot be read: its place in the listing, by the time in the folder's name."""
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-MIGRATIONS = ("m001_first", "m002_config_id", "m003_unreadable")
+MIGRATIONS = ("m001_first", "m002_config_id", "m003_unreadable", "m004_marks")
 """In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
@@ -30,6 +30,7 @@ CREATE TABLE runs (
     exact INTEGER NOT NULL DEFAULT 1,
     data_hash TEXT, split_hash TEXT, labeled INTEGER, data TEXT, code_hash TEXT,
     beat INTEGER, beat_seen INTEGER,    -- of a run on another machine, and when a reader here saw it move
+    starred INTEGER NOT NULL DEFAULT 0, archived INTEGER NOT NULL DEFAULT 0,
     unreadable TEXT,                    -- what is wrong with the folder (these rows are what is still known)
     altered TEXT NOT NULL DEFAULT '[]', -- what was edited in the folder
     signature TEXT NOT NULL, folder_ns INTEGER NOT NULL DEFAULT 0
@@ -46,7 +47,7 @@ CREATE TABLE attempts (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, n INTEGER NOT NULL, t INTEGER NOT NULL,
     from_step INTEGER NOT NULL, dropped INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run, n)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE events (                   -- state, attempt, data, alert, tag, note
+CREATE TABLE events (                   -- state, attempt, data, alert, tag, note, mark
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
     after INTEGER NOT NULL,             -- the last attempt when it was written
     t INTEGER NOT NULL, kind TEXT NOT NULL, step INTEGER, body TEXT NOT NULL, PRIMARY KEY (run, attempt, offset)
@@ -112,6 +113,13 @@ def migrate(conn: sqlite3.Connection) -> None:
         for statement in TABLES.split(";"):
             if statement.strip():
                 db.execute(statement)
+
+    @migrations()
+    def m004_marks(db: Database) -> None:
+        for name in {"starred", "archived"} - db["runs"].columns_dict.keys():
+            db.execute(f"ALTER TABLE runs ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+        # An older mmctl may have read past marks that it did not know: read every folder again that can be read.
+        db.execute("UPDATE runs SET signature = '', folder_ns = 0")
 
     # Plugins of sqlite-utils are code that somebody installed for something else.
     conn.execute("BEGIN IMMEDIATE")  # all or nothing: kill -9 leaves no half-made database

@@ -26,7 +26,8 @@ from mmctl.store.store import Store
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
     "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
-    "attempt": "attempt", "step": "step", "device": "device", "precision": "precision", "threads": "threads",
+    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
+    "device": "device", "precision": "precision", "threads": "threads",
 }  # fmt: skip
 TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -49,7 +50,8 @@ def find_run(runs: Sequence[RunRow], reference: str) -> RunRow:
         lines = [f"  {run['number']:>3}  {run['uid']}  seed {run['seed']}  {run['state']}" for run in matches[-SHOWN:]]
         more = [f"  ... and {len(matches) - SHOWN} older"] if len(matches) > SHOWN else []
         head = f'"{reference}" matches {len(matches)} runs; give the number or id of one:'
-        raise RunNotFound(head, *more, *lines)
+        same = [f"All of them, where a command takes a filter: name:{reference}"]
+        raise RunNotFound(head, *more, *lines, *(same if all(run["name"] == reference for run in matches) else []))
     if reference == "@last-failed" and runs:
         raise RunNotFound("@last-failed: no run has failed or crashed.")
     known = {run["uid"] for run in runs} | {run["name"] for run in runs}
@@ -71,6 +73,14 @@ def folder_of_run(ref: str) -> Path:
         return runs / run["uid"]
 
 
+def folders_of_runs(terms: Sequence[str]) -> list[Path]:
+    """The folders of the runs that a command works on: a single word as in `folder_of_run`, else as in `find_runs`."""
+    if len(terms) == 1 and not TERM.fullmatch(terms[0]):
+        return [folder_of_run(terms[0])]
+    with open_for_reading(runs := project.runs_dir()) as store:
+        return [runs / run["uid"] for run in find_runs(store, terms)]
+
+
 def checked_tags(words: Sequence[str], new: bool = True) -> list[str]:
     """The same tags; UserError if one cannot be written as the filter `tag:WORD`.
 
@@ -86,13 +96,31 @@ def checked_tags(words: Sequence[str], new: bool = True) -> list[str]:
     return list(words)
 
 
-def select_runs(store: Store, runs: Sequence[RunRow], terms: Sequence[str]) -> list[RunRow]:
-    """The runs that match any of the plain words (all runs, if there is none) and fulfil all conditions."""
+def find_runs(store: Store, terms: Sequence[str], archived: bool = False) -> list[RunRow]:
+    """The runs that a command works on, at least one: the run that a single word means, or those of a filter.
+
+    archived: also archived ones that the filter does not ask for. RunNotFound if there is none.
+    """
+    runs = store.runs()
+    if len(terms) == 1 and not TERM.fullmatch(terms[0]):
+        return [find_run(runs, terms[0])]
+    if not (found := select_runs(store, runs, terms, archived)):
+        raise RunNotFound(f"no run matches {' '.join(terms)}{why_none(runs, terms).removesuffix('.')}. See: mmctl ls")
+    return found
+
+
+def select_runs(store: Store, runs: Sequence[RunRow], terms: Sequence[str], archived: bool = False) -> list[RunRow]:
+    """The runs that match any of the plain words (all runs, if there is none) and fulfil all conditions.
+
+    Without `archived`, an archived run must be named by its id or number, or asked for by `archived:true`.
+    """
     words = [term for term in terms if not TERM.fullmatch(term)]
     chosen = list(runs)
+    if not archived and not any(parts[2] == "archived" for parts in map(TERM.fullmatch, terms) if parts):
+        chosen = [run for run in runs if not run["archived"] or {run["uid"], str(run["number"])} & {*words}]
     if words:
         wanted = {run["id"] for word in words for run in _some(runs, word)}
-        chosen = [run for run in runs if run["id"] in wanted]
+        chosen = [run for run in chosen if run["id"] in wanted]
     for term in terms:
         if (parts := TERM.fullmatch(term)) is not None:
             test = _condition(store, chosen, parts[2], parts[3], parts[4])
@@ -154,20 +182,23 @@ def why_none(runs: Sequence[RunRow], terms: Sequence[str]) -> str:
     """`; no run has method "mixmach". Did you mean ...` if a condition has a text that no run has, else nothing."""
     for parts in filter(None, map(TERM.fullmatch, terms)):
         known: set[str] = set()
+        if parts[2] in ("star", "archived"):
+            continue
         for run in runs if parts[2] in FIELDS and parts[3] in (":", "=") and not parts[1] else ():
             held = run[FIELDS[parts[2]]]  # type: ignore[literal-required]
             known |= {str(one) for one in (held if isinstance(held, list) else [held])}
         for word in parts[4].split(",") if known else ():
             if not {word, f"mmctl:{word}"} & known:
                 return f'; no run has {parts[2]} "{word}".{suggest(word, known)}'
-    return ""
+    hidden = sum(run["archived"] for run in runs)
+    return f"; archived ones are hidden ({hidden}): archived:true shows them" if hidden else ""
 
 
 def _same(held: Any, wanted: str) -> bool:
     if isinstance(held, list):
         return any(_same(item, wanted) for item in held)
     if isinstance(held, bool):
-        return wanted == str(held).lower()
+        return wanted.lower() in (("true", "yes") if held else ("false", "no"))
     if isinstance(held, (int, float)):
         return _number(wanted) == held
     return held is not None and str(held) in (wanted, f"mmctl:{wanted}")

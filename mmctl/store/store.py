@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, cast
 
 from mmctl.errors import EnvironmentFault
-from mmctl.filesystem import is_network
 from mmctl.run_folder import lease
 from mmctl.run_folder.events import Evaluation, decode
 from mmctl.run_folder.upgrade import Config
@@ -47,7 +46,7 @@ COLUMNS = (
     "r.id, r.uid, r.name, r.recipe, r.method, r.labeler, r.seed, r.config_id, r.created, r.total_steps, "
     "r.primary_metric, iif(r.unreadable IS NULL, r.state, 'unreadable') AS state, r.reason, r.code, r.step, r.attempt, "
     "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
-    "r.beat_seen, r.unreadable, r.altered"
+    "r.beat_seen, r.starred, r.archived, r.unreadable, r.altered"
 )
 NUMBER = "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 
@@ -149,6 +148,7 @@ class Store:
         for row in rows:
             row["tags"] = tags.get(row["id"], [])
             row["altered"] = json.loads(row["altered"])
+            row["starred"], row["archived"] = bool(row["starred"]), bool(row["archived"])
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
         return cast(list[RunRow], rows)
@@ -277,21 +277,6 @@ class Store:
         if not isinstance(found, dict):
             raise EnvironmentFault(f"{self.path}: the database is damaged. {connection.REMEDY}")
         return found
-
-
-def live_index(folder: Path) -> Callable[[], None] | None:
-    """A function that imports what is new in one run; its journal calls it after each flush.
-
-    None on a network file system, where only one host may open the database.
-    """
-    if is_network(folder):
-        return None
-
-    def update() -> None:
-        with Store(folder.parent, patience=5.0) as store:
-            store.sync([folder.name])
-
-    return update
 
 
 def _within(column: str, runs: Sequence[RunRow]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmctl.errors import EnvironmentFault
 from mmctl.run_folder import lease
 from mmctl.run_folder.values import whole
-from mmctl.store import importer
+from mmctl.store import importer, run_row
 from mmctl.store.connection import Waiting, transaction
 from mmctl.text import printable
 
@@ -45,7 +45,7 @@ class Sync:
                     present.add(uid)
                 else:
                     with transaction(self.conn, self.waiting):
-                        self.conn.execute("DELETE FROM runs WHERE uid = ?", [uid])
+                        run_row.delete_run(self.conn, uid)
         else:
             present = set(only)
         looked = present
@@ -84,9 +84,9 @@ class Sync:
             self.conn.execute("ROLLBACK TO run")
             if os.path.lexists(folder):
                 fault = f"{getattr(error, 'filename', None) or folder}: cannot be read"
-                importer.mark_unreadable(self.conn, folder, f"{fault} ({getattr(error, 'strerror', None) or error}).")
+                run_row.mark_unreadable(self.conn, folder, f"{fault} ({getattr(error, 'strerror', None) or error}).")
             else:  # removed while we looked
-                self.conn.execute("DELETE FROM runs WHERE uid = ?", [folder.name])
+                run_row.delete_run(self.conn, folder.name)
         self.conn.execute("RELEASE run")
         return news
 
@@ -119,7 +119,7 @@ class Sync:
         for shown in folders:
             with transaction(self.conn, self.waiting):
                 fault = f"{shown}: its name has characters that cannot be printed. Rename the folder."
-                importer.mark_unreadable(self.conn, shown, fault)
+                run_row.mark_unreadable(self.conn, shown, fault)
         return {shown.name for shown in folders}
 
     def _judge(self, folder: Path) -> None:

@@ -239,8 +239,6 @@ def test_a_runs_folder_that_was_copied_in(mm: Mm, runs: Path, tmp_path: Path) ->
         (["ls", "method:mixmach"], 0, 'no run has method "mixmach". Did you mean "mixmatch"?'),
         (["compare", "recipe:mixmach"], 0, 'no run has recipe "mixmach". Did you mean "mixmatch"?'),
         (["ls", "cfg.optimizer.lr=7"], 0, "no run matches\n"),
-        (["tag", "1", "2", "x"], 2, '"2" is a run, and a command tags one run. To tag that run too: mmctl tag 2 x'),
-        (["tag", "1", "@last"], 2, '"@last" is a run'),
         (["compare", "-b", "mixmach"], 2, 'Did you mean "mixmatch"'),
     ],
 )

@@ -51,9 +51,23 @@ COMMANDS = [
     ["recipe", "list"],
     ["recipe", "validate", "tiny.toml"],
     ["recipe", "show", "tiny.toml"],
+    ["star", "odd"],
+    ["rename", "odd", "odd"],
+    ["archive", "odd", "--remove"],
+    ["checkpoints", "ls"],
+    ["checkpoints", "verify", "real"],
+    ["checkpoints", "prune", "real"],
+    ["checkpoints", "copy", "real", "weights"],
+    ["reproduce", "real"],
+    ["query", "SELECT * FROM series"],
+    ["rm", "plain"],
+    ["restore", "@last"],
+    ["gc", "--yes"],
     ["db", "rebuild"],
     ["db", "check"],
     ["db", "info"],
+    ["db", "backup", "copy.db"],
+    ["db", "vacuum"],
 ]
 
 
@@ -109,7 +123,13 @@ def with_json(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 def test_every_command_with_json_is_tried() -> None:
     found = set(with_json(typer.main.get_command(app)))
-    assert found == {tuple(words[:2]) if words[0] in ("plugins", "recipe", "db") else (words[0],) for words in COMMANDS}
+    assert (
+        found - {("stop",), ("doctor",)}
+        == {  # of these, test_cli_manage and test_doctor
+            tuple(words[:2]) if words[0] in ("plugins", "recipe", "db", "checkpoints") else (words[0],)
+            for words in COMMANDS
+        }
+    )
 
 
 def test_json_is_json_whatever_the_metrics(runs: Path, mm: Mm) -> None:

@@ -36,7 +36,8 @@ from mmctl.run_folder.lease import Lease
 from mmctl.store import check, connection, importer, schema
 from mmctl.store import store as store_module
 from mmctl.store.check import database_problems
-from mmctl.store.store import Store, live_index
+from mmctl.store.live import live_index
+from mmctl.store.store import Store
 
 UID = "20261125-081501-digits-s0-0001"
 
@@ -464,7 +465,7 @@ def test_the_journal_keeps_the_database_up_to_date(runs: Path) -> None:
 def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
-        "from mmctl.store.store import live_index\n"
+        "from mmctl.store.live import live_index\n"
         "from helpers.fake_runs import attempt, make_run, points, state\n"
         "runs, n = Path(sys.argv[1]), sys.argv[2]\n"
         "folder = make_run(runs, 'run-' + n)\n"
@@ -541,7 +542,7 @@ def test_data_event_is_kept_whole(runs: Path) -> None:
 def test_kill_is_seen_by_the_next_reader(runs: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from mmctl.run_folder.journal import Journal\n"
-        "from mmctl.store.store import live_index\n"
+        "from mmctl.store.live import live_index\n"
         "from mmctl.run_folder.events import Attempt, Points\nfrom mmctl.run_folder.lease import *\n"
         "folder = Path(sys.argv[1])\n"
         "with Lease(folder) as lease, Journal(folder, 1, live_index(folder)) as book:\n"
