@@ -1,0 +1,1 @@
+"""The runs of a project in notebooks and scripts: what `mmctl.open` returns."""
