@@ -1,4 +1,5 @@
-"""Writes the pages that are made from the code: docs/recipes.md, docs/plugins/*.md and the outputs in docs/plugins.md.
+"""Writes what is made from the code: docs/recipes.md, docs/plugins/*.md, the outputs in docs/plugins.md, and
+mmctl/completion/commands.json.
 
 `make docs` runs it; tests/test_docs_pages.py fails if a page differs from what it would write.
 """
@@ -10,6 +11,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -22,7 +24,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from mmctl import kinds, plugin
+from mmctl.cli import app
 from mmctl.plugin import ARGUMENTS, KINDS, SUPPLIED
 from mmctl.recipe.json_schema import OWN
 from mmctl.recipe.settings import ORDER, TABLES, LossTable, PublishedFigure, Top
@@ -356,9 +361,49 @@ def tutorial() -> str:
         return played(text, shell)
 
 
+# --- the commands, for mmctl/completion/shell.py
+
+
+def commands_json() -> str:
+    """The text of mmctl/completion/commands.json: every command with its options, for the shell's completion."""
+    command = typer.main.get_command(app)
+    node = _node(command, typer.Context(command, info_name="mmctl", **command.context_settings))
+    commands = ",\n".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in node.pop("commands").items())
+    return f'{json.dumps(node)[:-1]}, "commands": {{\n{commands}\n}}}}\n'
+
+
+def _node(command: Any, context: Any) -> dict[str, Any]:
+    node: dict[str, Any] = {"help": command.get_short_help_str(), "options": []}
+    for one in command.get_params(context):
+        completed = one._custom_shell_complete
+        name = completed.__closure__[0].cell_contents.__name__ if completed else ""
+        if one.param_type_name == "argument":
+            node.setdefault("arguments", []).append(name)
+            node |= {"many": True} if one.nargs == -1 else {}
+        elif not one.hidden:
+            given = one.opts + one.secondary_opts
+            if "--help" in given:  # typer has them as a set, in any order
+                given = sorted(given)
+            said = {"value": not one.is_flag, "many": bool(one.multiple), "complete": name}
+            node["options"].append({
+                "names": given, "help": one.help, **{k: v for k, v in said.items() if v}
+            })  # fmt: skip
+    if hasattr(command, "commands"):
+        node["commands"] = {
+            name: _node(one, typer.Context(one, parent=context))
+            for name, one in command.commands.items()
+            if not one.hidden
+        }
+    return node
+
+
 def main() -> None:
     """Write all pages that have changed."""
-    for name, text in {**pages(), "plugins.md": tutorial()}.items():
+    for name, text in {
+        **pages(),
+        "plugins.md": tutorial(),
+        "../mmctl/completion/commands.json": commands_json(),
+    }.items():
         path = DOCS / name
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(exist_ok=True)

@@ -15,6 +15,7 @@ import pytest
 from helpers.fresh_environment import fresh_environment
 from helpers.paths import REPO
 from mmctl import kinds, plugin
+from mmctl.completion import shell
 from mmctl.plugin import ARGUMENTS, KINDS, SUPPLIED
 from mmctl.recipe.settings import ORDER
 from mmctl.registry.index import Index
@@ -33,7 +34,9 @@ def generator() -> Any:
 
 
 def test_pages_have_not_drifted() -> None:
-    for name, text in generator().pages().items():
+    made = generator()
+    assert shell.COMMANDS.read_text() == made.commands_json(), "completion/commands.json has drifted: run `make docs`"
+    for name, text in made.pages().items():
         assert (REPO / "docs" / name).read_text() == text, f"docs/{name} has drifted: run `make docs`"
 
 

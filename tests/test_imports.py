@@ -57,6 +57,7 @@ THIRD_PARTY = {
     "recipe": {"pydantic"},
     "data": {"torch", "numpy"},
     "training": {"torch", "numpy", "pydantic"},
+    "completion": set(),
     "run_folder": set(),
     "store": {"sqlite_utils"},
     "report": {"rich", "numpy"},  # numpy for the bootstrap of `compare --per-example` alone, inside a function

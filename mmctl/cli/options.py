@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmctl.cli.complete import complete_filter, complete_run, complete_set
+from mmctl.completion.values import complete_filter, complete_run, complete_set
 from mmctl.recipe.find import complete_recipe
 
 MAX_SEEDS = 10_000

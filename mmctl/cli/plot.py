@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.complete import complete_metric
 from mmctl.cli.options import Archived, Filter, Json, share
 from mmctl.cli.runs import open_store
+from mmctl.completion.values import complete_metric
 
 if TYPE_CHECKING:
     from mmctl.report.charts import Chart

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmctl.cli.complete import complete_component
 from mmctl.cli.options import Json, Kind
+from mmctl.completion.values import complete_component
 
 if TYPE_CHECKING:
     from mmctl.registry.index import Index

@@ -1,12 +1,10 @@
-"""What a person does with runs, as a person does it: star, rename, archive, stop, rm, restore, gc, query, complete."""
+"""What a person does with runs, as a person does it: star, rename, archive, stop, rm, restore, gc, query."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +15,6 @@ from helpers.command import Result
 from helpers.fake_runs import family, finished_run, make_run
 from helpers.processes import child, finish
 from helpers.run_helpers import tree
-from mmctl.cli import complete
-from mmctl.recipe import settings
-from mmctl.registry.index import Index
 from mmctl.run_folder import lease
 from mmctl.run_folder.lease import Lease
 from mmctl.store.store import Store
@@ -200,38 +195,3 @@ def test_db_backup_and_vacuum(mm: Mm, runs: Path, tmp_path: Path) -> None:
     found = json.loads(mm("db", "vacuum", "--json").out)
     assert found["after"] < found["before"]
     assert mm("db", "check").code == 0
-
-
-def test_completion(mm: Mm, runs: Path) -> None:
-    uids = listed(mm)
-    assert [uid for uid, _ in complete.complete_run("2026")] == [*reversed(uids)]
-    assert complete.complete_run(uids[0][:20])[0][0].startswith(uids[0][:20])
-    assert complete.complete_run("@la")[0][0] == "@last"
-    assert [one for one, _ in complete.complete_filter("state:fa")] == ["state:failed"]
-    assert [one for one, _ in complete.complete_filter("not:method:mixmatch,su")] == ["not:method:mixmatch,supervised"]
-    assert ("state:", "") in complete.complete_filter("st")
-    assert ("test/accuracy", "") in complete.complete_metric("test/a")
-    assert [one for one, _ in complete.complete_set("train.st")] == ["train.steps="]
-    assert ("labeler.name=fuzzy", "") in complete.complete_set("labeler.name=f")
-    (runs / "mmctl.db").write_bytes(b"no database")
-    assert complete.complete_run("x") == complete.complete_filter("state:") == complete.complete_metric("") == []
-
-
-def test_completed_settings_and_components_are_the_real_ones() -> None:
-    real = {f"{table}.{key}" for table, made in settings.TABLES.items() for key in made.model_fields}
-    said = {key for key in complete.setting_keys() if not key.endswith(".name") and key != "seed"}
-    assert {key for key in real if not key.endswith(".name")} == said
-    for kind in ("labeler", "method", "loss", "backbone"):
-        assert [*complete._components(kind)] == sorted(set(Index(sources="off").names(kind)))
-
-
-def test_completion_imports_nothing_heavy(runs: Path) -> None:
-    code = (
-        "import sys\nfrom mmctl.cli import complete\nfrom mmctl.cli import app\n"
-        "complete.complete_run('2'); complete.complete_filter('state:'); complete.complete_set('train.'); "
-        "complete.complete_set('loss.margin.name='); complete.complete_metric('')\n"
-        "print(sorted({'torch', 'pydantic', 'rich', 'numpy', 'sqlite_utils'} & {*sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
-                          env={"PYTHONPATH": ":".join(sys.path), "MMCTL_RUNS": str(runs)})  # fmt: skip
-    assert done.stdout == "[]\n"

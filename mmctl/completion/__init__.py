@@ -1,0 +1,1 @@
+"""What TAB offers in the shell, without the imports of the command line."""
