@@ -93,7 +93,9 @@ def test_ctrl_c_while_the_folder_is_made(mm: Mm, tmp_path: Path, monkeypatch: py
 def test_ctrl_c_at_any_time(words: tuple[str, ...], tmp_path: Path) -> None:
     tiny_project.written("supervised")
     began = time.monotonic()
-    assert start("", *words, "--force").wait(300) == 0
+    first = start("", *words, "--force")
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 0, err
     whole = time.monotonic() - began
     dice = random.Random(1)
     for n in range(25):

@@ -96,8 +96,11 @@ def test_every_key_of_a_manifest_with_every_value(stride: int, tmp_path: Path) -
         else:
             last = events(run, "attempt")[-1]
             assert last["from"] == (5 if what in refused else 9), what
+            # Without the list, as an older mmctl wrote it, nothing is known to be lost.
+            whole_state = what == "training.unsaved = missing"
             key = what.split(" =")[0]
-            assert last["exact"] == (what in refused or key not in elsewhere | {"training.unsaved"}), what
+            inexact = key in elsewhere | {"training.unsaved"} and not whole_state
+            assert last["exact"] == (what in refused or not inexact), what
             if last["exact"]:
                 assert_same(run, whole)
         shutil.rmtree(run.parent)

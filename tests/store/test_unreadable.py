@@ -10,13 +10,16 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.command import Result
 from helpers.fake_runs import attempt, evaluation, finished_run, points, state, write
 from mmctl.run_folder import journal, record
-from mmctl.store import connection
+from mmctl.run_folder.upgrade import upgrade_record
+from mmctl.run_folder.values import DEPTH, deeper_than
+from mmctl.store import connection, run_row
 from mmctl.store.store import Store
 from mmctl.text import printable
 
@@ -253,11 +256,45 @@ def mutated(dice: random.Random, text: bytes) -> bytes:
         return text[:at] + dice.randbytes(dice.randrange(1, 60)) + text[at:]
     # A value of another type: from a colon to the next comma or bracket.
     spots = [i for i, byte in enumerate(text) if byte == ord(":")]
+    if not spots:  # an earlier mutation left a piece
+        return text + b":"
     at = dice.choice(spots) + 1
     end = at
     while end < len(text) and text[end] not in b",}]\n":
         end += 1
     return text[:at] + dice.choice(INTERESTING) + text[end:]
+
+
+def test_every_key_of_a_record_with_every_kind_of_value(runs: Path) -> None:
+    """Readers of the row find texts, numbers and tables, whatever run.json says."""
+    path = runs / BAD / "run.json"
+    whole = {"labeler": "fuzzy", "code": "c0", "published": {"value": 0.9}, **json.loads(path.read_text())}
+    texts = ("published", "code_hash", "name", "recipe", "method", "labeler", "config_id", "primary_metric")
+    with Store(runs) as store:
+        store.sync()
+        store._conn.execute("BEGIN")
+        for key in whole:
+            for value in INTERESTING:
+                found = record_of(b'{%s, "%s": %s}' % (json.dumps(whole).encode()[1:-1], key.encode(), value))
+                if found is None:
+                    continue
+                run_row.delete_run(store._conn, BAD)
+                run_row.insert_run(store._conn, BAD, found, "")
+                (row,) = store._rows("SELECT * FROM runs WHERE uid = ?", [BAD])
+                assert all(isinstance(row[one], (str, type(None))) for one in texts), (key, value)
+                about = store.about(row)  # type: ignore[arg-type]
+                assert isinstance(about["config"], dict)
+                assert all(isinstance(one, dict) for one in about["components"])
+                assert store.components([row])[row["id"]] == about["components"]  # type: ignore[list-item]
+
+
+def record_of(data: bytes) -> dict[str, Any] | None:
+    """A record as the importer reads it; None if it refuses it."""
+    try:
+        made = json.loads(data)
+        return None if deeper_than(made, DEPTH) else upgrade_record(made)
+    except ValueError:
+        return None
 
 
 def storm(mm: Mm, runs: Path, rounds: int, seed: int) -> tuple[int, int]:
