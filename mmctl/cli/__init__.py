@@ -30,6 +30,7 @@ from mmctl.cli import (
     trash,
     watch,
 )  # fmt: skip
+from mmctl.cli.plain_values import use_plain_values
 from mmctl.terminal import safe_output
 
 app = typer.Typer(
@@ -74,7 +75,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
     try:
         check_words(sys.argv[1:] if args is None else args)
-        app(args=list(args) if args is not None else None)
+        command = typer.main.get_command(app)
+        use_plain_values(command)
+        command(args=list(args) if args is not None else None)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except Exception as error:

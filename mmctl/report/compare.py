@@ -125,7 +125,7 @@ def _panel(
         early = [one for one in completed if one["id"] in limits and not any(one["id"] in held for held, _ in found)]
         notes += [f"not counted: {run['uid']} has no evaluation {within}" for run in early]
     newest = [runs[-1] for _, runs in groups]
-    published, parents = store.published(newest), store.parents(newest)
+    published, parents, components = store.published(newest), store.parents(newest), store.components(newest)
     rows: list[tuple[tuple[int, float], ConfigurationRow]] = []
     flats: list[Flat] = []
     for title, runs in groups:
@@ -139,7 +139,7 @@ def _panel(
         parent = parents.get(last["id"])
         more["(extends)"] = f"a run of {parent['step']} steps" if parent else None
         if row["configurations"] == 1:  # a group of several has no settings of its own
-            flats.append(flat_settings(row, store.about(last), more))
+            flats.append(flat_settings(row, configs[last["id"]], components[last["id"]], more))
     notes += [f"{m.text}: {PEEKED}" for m in metrics if m.peeks]
     example = next((run for _, runs in groups for run in reversed(runs) if run["data_hash"]), None)
     config = configs[example["id"]] if example else {}

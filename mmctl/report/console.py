@@ -120,11 +120,15 @@ def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = Tru
     below = bool(prose) and _needs([column for column in plain if not column.rank]) > room
     limits = _fit(plain, out.width if below else room)
     kept = [column for column in filled if id(column) in limits or (column.prose and not below)]
-    rows = [
-        [_cell(column, column.cells[n], limits.get(id(column))) for column in kept] for n in range(len(filled[0].cells))
-    ] if filled else []  # fmt: skip
-    if not below:
-        out.print(_grid(kept, limits, rows, True))
+    widths = [limits[id(column)] for column in kept if id(column) in limits]
+    if len(widths) == len(kept) and sum(widths) + GAP * (len(kept) - 1) <= out.width:
+        out.print(_lines(kept, widths), no_wrap=True, crop=False, overflow="ignore")
+        rows = []
+    else:
+        rows = [[_cell(column, column.cells[n], limits.get(id(column))) for column in kept]
+                for n in range(len(filled[0].cells))]  # fmt: skip
+        if not below:
+            out.print(_grid(kept, limits, rows, True))
     for n, row in enumerate(rows if below else ()):
         out.print(_grid(kept, limits, [row], n == 0))
         for column in prose:
@@ -163,6 +167,27 @@ def _fit(columns: Sequence[Column], width: int) -> dict[int, int]:
 
 def _cell(column: Column, text: str, limit: int | None) -> Text:
     return Text(text if limit is None else cut(text, limit), style=STYLES.get(text, ""))
+
+
+def _lines(columns: Sequence[Column], widths: Sequence[int]) -> Text:
+    """The table as one text: a table of rich takes ten times as long, which a long listing shows."""
+    made, gap = Text(), " " * GAP
+    cells = [
+        [_padded(text, width, column.right) for text in (column.title, *column.cells)]
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    for n, row in enumerate(zip(*cells, strict=True)):
+        made.append("\n" if n else "")
+        for m, (text, column) in enumerate(zip(row, columns, strict=True)):
+            style = STYLES.get(column.cells[n - 1], "") if n else "bold"
+            made.append(text, style).append(gap if m < len(columns) - 1 else "")
+    return made
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    text = cut(text, width)
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 def _grid(

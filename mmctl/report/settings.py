@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from mmctl.identity import matters
 from mmctl.report.comparison import ComparedSettings, ConfigurationRow, SettingsColumn
-from mmctl.run_folder.upgrade import Setting
+from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.run_folder.values import flatten
-from mmctl.store.rows import StoredRecord
 
 VERSION = "version of "
 SHOWN = 8
@@ -51,11 +50,13 @@ class Flat(NamedTuple):
         )
 
 
-def flat_settings(row: ConfigurationRow, about: StoredRecord, more: Mapping[str, Setting]) -> Flat:
+def flat_settings(
+    row: ConfigurationRow, config: Config, components: Sequence[Config], more: Mapping[str, Setting]
+) -> Flat:
     """The settings of a configuration, versions of its components and `more`, as one flat table."""
-    every = {key: value for key, value in flatten(about["config"]).items() if matters(key)}
+    every = {key: value for key, value in flatten(config).items() if matters(key)}
     parts = {_part(key): every.get(f"{_part(key)}.name") for key in every}
-    whole = Flat(row, every | versions(about) | dict(more), parts)
+    whole = Flat(row, every | versions(components) | dict(more), parts)
     return Flat(row, {key: value for key, value in whole.settings.items() if _may_matter(key, whole)}, parts)
 
 
@@ -73,10 +74,10 @@ def compared_settings(panels: Sequence[Sequence[Flat]], all_keys: bool) -> Compa
     return {"keys": keys, "columns": list(columns.values())}
 
 
-def versions(about: StoredRecord) -> dict[str, Setting]:
+def versions(components: Sequence[Config]) -> dict[str, Setting]:
     """`version of labeler` -> name, version and hashes of its files, for each component in a run.json."""
     found: dict[str, Setting] = {}
-    for part in about["components"]:
+    for part in components:
         where = ".".join(str(part[key]) for key in ("kind", "slot") if part.get(key))
         words = [str(part[key]) for key in ("name", "version") if part.get(key)]
         words += [str(part["file_hash"])[:SHOWN]] if part.get("file_hash") else []

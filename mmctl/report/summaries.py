@@ -117,7 +117,7 @@ def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Differen
     sides: list[dict[str, Setting]] = []
     for run in (a, b):
         about = store.about(run)
-        flat = flatten(about["config"]) | versions(about)
+        flat = flatten(about["config"]) | versions(about["components"])
         flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
         flat |= _environment(store.attempts(run))
         if parent := store.parents([run]).get(run["id"]):

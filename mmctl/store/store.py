@@ -179,6 +179,14 @@ class Store:
         """The resolved recipes of some runs, by id."""
         return self._parts("config", runs)
 
+    def components(self, runs: Sequence[RunRow]) -> dict[int, list[Config]]:
+        """The components that some runs were made of, with their versions, by id."""
+        wanted = {run["id"] for run in runs}
+        rows = self._rows(
+            f"SELECT id, json_extract(about, '$.components') AS part FROM runs WHERE {_within('id', runs)}"
+        )
+        return {row["id"]: json.loads(row["part"] or "[]") for row in rows if row["id"] in wanted}
+
     def published(self, runs: Sequence[RunRow]) -> dict[int, Config]:
         """The [published] tables of the recipes of some runs, by id."""
         return self._parts("published", runs)
@@ -267,7 +275,9 @@ class Store:
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         with explained_errors(self.path):
-            return [dict(row) for row in self._conn.execute(sql, values)]
+            cursor = self._conn.execute(sql, values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]  # dict(row) looks for each name in turn
 
     def _object(self, text: str) -> Config:
         try:
