@@ -48,6 +48,8 @@ COLUMNS = (
     "r.started, r.ended, r.host, r.device, r.precision, r.threads, r.exact, r.data_hash, r.split_hash, r.labeled, "
     "r.beat_seen, r.starred, r.archived, r.unreadable, r.altered"
 )
+FEW = 2500
+"""So many runs are looked up by the index."""
 NUMBER = "row_number() OVER (ORDER BY r.created, r.uid) AS number"
 
 
@@ -136,10 +138,13 @@ class Store:
             rows = self._rows(sql, [newest])[::-1]
             for number, row in enumerate(rows, self.count_runs() - len(rows) + 1):
                 row["number"] = number
+        elif only is None:
+            rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY r.created, r.uid")
+            for number, row in enumerate(rows, 1):
+                row["number"] = number
         else:
-            among = "" if only is None else f" WHERE uid IN ({', '.join('?' * len(only))})"
-            sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r){among} ORDER BY number"
-            rows = self._rows(sql, only or ())
+            among = f"WHERE uid IN ({', '.join('?' * len(only))})"
+            rows = self._rows(f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) {among} ORDER BY number", only)
         tags: dict[int, list[str]] = {}
         within = _within("run", cast(list[RunRow], rows))
         for row in self._rows(f"SELECT run, tag FROM tags WHERE {within} ORDER BY tag"):
@@ -291,4 +296,4 @@ class Store:
 
 def _within(column: str, runs: Sequence[RunRow]) -> str:
     # For a few runs by the index; for many, reading everything is faster.
-    return f"{column} IN ({', '.join(str(int(run['id'])) for run in runs)})" if len(runs) <= 500 else "1"
+    return f"{column} IN ({', '.join(str(int(run['id'])) for run in runs)})" if len(runs) <= FEW else "1"
