@@ -51,6 +51,17 @@ def test_quick(name: str) -> None:
             assert math.isfinite(value)
 
 
+@pytest.mark.slow
+def test_the_managers_quickly_with_mmctl_alone() -> None:
+    words = [sys.executable, REPO / "benchmarks" / "manager.py", "--quick"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.pop("8 writers on an empty store/mmctl/failed") == 0
+    assert len(found) > 15
+    assert {key: value for key, value in found.items() if not value or value <= 0} == {}
+    assert "crashed" in done.stdout
+
+
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPO / "benchmarks"))

@@ -14,7 +14,6 @@ from mmctl.completion.values import complete_metric
 if TYPE_CHECKING:
     from mmctl.report.comparison import Comparison
 
-METRICS = ["test/accuracy", "test/balanced_accuracy"]
 FORMATS = ("text", "markdown", "latex", "csv", "tsv", "json", "html")
 SHOWN = 10
 """So many configurations that fail a condition are named."""
@@ -44,13 +43,13 @@ def _amount(text: object) -> float:
 def compare(
     terms: Filter = None,
     metric: list[str] = typer.Option(
-        METRICS,
+        [],
         "--metric",
         "-m",
         metavar="METRIC",
         autocompletion=complete_metric,
         help="A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
-        "@best:METRIC. Can be given several times.",
+        "@best:METRIC; by default test/accuracy and test/balanced_accuracy. Can be given several times.",
     ),
     baseline: str = typer.Option(
         None,
@@ -136,11 +135,11 @@ def compare(
     from mmctl.report.compare import How
     from mmctl.report.compare import compare as found_of
     from mmctl.store import select
+    from mmctl.store.metrics import usual_metrics
 
     if form not in FORMATS:
         raise UserError(f'--format "{form}": no such format.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
     conditions = [gates.parse_gate(text) for text in fail_if]
-    metrics = [*metric, *(name for gate in conditions for name in gate.metrics())]
     how = How(
         baseline=baseline, test=test, level=level / 100, by=[field.strip() for field in by.split(",")], x=x, at=at,
         sort=sort, count_nc=count_nc, all_keys=all_keys, per_image=per_example,
@@ -148,6 +147,7 @@ def compare(
     with open_store() as store:
         every = store.runs()
         runs = select.select_runs(store, every, terms or [], archived)
+        metrics = [*(metric or usual_metrics(store, runs)), *(name for gate in conditions for name in gate.metrics())]
         found = found_of(store, runs, metrics, how)
     if as_json or form == "json":
         from mmctl.report.json_output import print_json

@@ -73,6 +73,7 @@ def plot(
     from mmctl.report.json_output import print_json
     from mmctl.runs.progress import tell
     from mmctl.store import select
+    from mmctl.store.metrics import usual_metrics
     from mmctl.text import printable
 
     if output is not None and output.suffix.lower() not in KINDS:
@@ -87,7 +88,7 @@ def plot(
         runs = select.select_runs(store, every, terms or [], archived)
         if not runs:
             raise UserError(f"no run matches{select.why_none(every, terms or []) or '. `mmctl ls` shows all'}")
-        for name in names or ([] if confusion else ["test/accuracy"]):
+        for name in names or ([] if confusion else usual_metrics(store, runs)[:1]):
             if bars and name not in plots.PSEUDO_LABELS:
                 charts += plots.bar_charts(store, runs, name)
             else:

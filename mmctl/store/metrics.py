@@ -8,6 +8,7 @@ median of the last twenty evaluations where there are twenty, else the last one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +16,13 @@ from typing import cast
 
 from mmctl.errors import UserError, suggest
 from mmctl.store.curves import extended
+from mmctl.store.read_curves import names_among
 from mmctl.store.rows import CurveSummary, RunRow, SeriesRow
 from mmctl.store.store import Store
 from mmctl.text import whole_number
 
+USUAL = ("test/accuracy", "test/balanced_accuracy")
+"""What is compared and drawn unless a metric is named."""
 REDUCERS = ("last", "max", "min", "median20", "mean20")
 WORDS = {
     "last": "last evaluation",
@@ -118,6 +122,17 @@ def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:
         known = {short_name(one["name"]) for run in runs for one in store.series(run)}
         if known:
             raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
+
+
+def usual_metrics(store: Store, runs: Sequence[RunRow]) -> list[str]:
+    """What is shown unless a metric is named: those of USUAL that a run has, else by what most runs are judged."""
+    names = {full: name for name in USUAL for run in runs if (full := series_name(name, run["primary_metric"]))}
+    there = {names[full] for full in names_among(store, runs, list(names))}
+    if kept := [name for name in USUAL if name in there]:
+        return kept
+    judged = Counter(run["primary_metric"] for run in runs).most_common()
+    there = names_among(store, runs, [name for name, _ in judged])
+    return next(([short_name(name)] for name, _ in judged if name in there), list(USUAL))
 
 
 def metric_values(

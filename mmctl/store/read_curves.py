@@ -41,3 +41,10 @@ def read_curves(
         value = math.nan if row["value"] is None else row["value"]
         found.setdefault((row["run"], row["name"]), []).append((row["step"], value))
     return found
+
+
+def names_among(store: Store, runs: Sequence[RunRow], names: Sequence[str]) -> set[str]:
+    """Those of these names that a curve of one of these runs has."""
+    wanted = {run["id"] for run in runs}
+    sql = f"SELECT DISTINCT name, run FROM series WHERE name IN ({', '.join('?' * len(names))})"
+    return {row["name"] for row in store._rows(sql, names) if row["run"] in wanted}

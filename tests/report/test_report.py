@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.command import Result
 from helpers.fake_runs import T0, attempt, data, evaluation, family, finished_run, make_run, points, state, write
 from mmctl import text
 from mmctl.errors import RunNotFound, UserError
@@ -627,3 +628,20 @@ def test_a_run_json_of_any_shape_spoils_no_listing(runs: Path, wrong: dict[str, 
         compare(store, listed, ["test/accuracy"])
         summaries.run_details(store, listed[1])
         summaries.difference(store, *listed, everything=True)
+
+
+def test_without_a_metric_what_the_runs_have_is_compared(mm: Callable[..., Result], tmp_path: Path) -> None:
+    """Runs without balanced accuracy have accuracy alone; those judged by another metric have that one."""
+
+    def compared() -> list[str]:
+        return [one["metric"] for one in json.loads(mm("compare", "--json").out)["panels"][0]["metrics"]]
+
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        folder = make_run(runs, f"plain-s{seed}", seed=seed, created=T0 + seed, primary="test/ema/head/nll")
+        loss = points(10, test__ema__head__nll=0.5 + seed)
+        write(folder, 1, attempt(), state("running"), data(), loss, state("completed", 10))
+    assert compared() == ["test/nll"]
+    assert "test/nll" in mm("plot").out
+    write(runs / "plain-s0", 2, points(20, test__ema__head__accuracy=0.5), state("completed", 20))
+    assert compared() == ["test/accuracy"]
