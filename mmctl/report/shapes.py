@@ -76,11 +76,12 @@ class Drawing:
         self.shapes += shapes
 
 
-def draw(chart: Chart, width: int) -> Drawing:
-    """The shapes of a chart that is so many pixels wide; its height follows."""
-    drawing = Drawing(width)
-    drawing.add(Words(GAP, GAP + BIG / 2 + 2, fit(chart.title, width - 2 * GAP, BIG), "title", size=BIG))
-    top = 2 * GAP + BIG + 6
+def draw(chart: Chart, width: int, titled: bool = True) -> Drawing:
+    """The shapes of a chart that is so many pixels wide, with its title if `titled`; its height follows."""
+    drawing, top = Drawing(width), float(GAP)
+    if titled:
+        drawing.add(Words(GAP, GAP + BIG / 2 + 2, fit(chart.title, width - 2 * GAP, BIG), "title", size=BIG))
+        top = 2 * GAP + BIG + 6
     match chart:
         case LineChart():
             _lines(drawing, chart, top)
@@ -162,7 +163,7 @@ def _legend(drawing: Drawing, chart: LineChart, top: float) -> float:
 def _bars(drawing: Drawing, chart: BarChart, top: float) -> None:
     low, high = chart.bounds()
     words = [value(bar.value, chart.share) for bar in chart.bars]
-    room = min(0.4 * drawing.width, max((length(bar.label) for bar in chart.bars), default=0.0))
+    room = min(0.5 * drawing.width, max((length(bar.label) for bar in chart.bars), default=0.0))
     left = GAP + room + GAP
     right = drawing.width - 2 * GAP - max((length(word) for word in words), default=0.0)
     thick, bottom = 20, top + len(chart.bars) * 30.0
