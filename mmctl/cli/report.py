@@ -53,7 +53,7 @@ def report(
         metavar="STEP",
         help="The checkpoint of embeddings and mistakes: step, last, last-good or best.",
     ),
-    no_images: bool = typer.Option(False, "--no-images", help="No images: neither reads the data sets for them."),
+    no_images: bool = typer.Option(False, "--no-images", help="Names in place of images; reads no data set for them."),
     no_embedding: bool = typer.Option(False, "--no-embedding", help="No embedding maps: loads no network."),
     force: bool = typer.Option(False, "--force", help="Replace files that are no reports, too."),
     archived: Archived = False,
@@ -61,8 +61,9 @@ def report(
 ) -> None:
     """Write an HTML page about runs.
 
-    Shows tables, curves, confusion matrices, embeddings, mistakes and provenance. FILTER can also be one run. Without FILTER, reports all runs. The page needs no other file and no network. A part
-    that cannot be made, because the data set or a plugin is not here, is left out, and the page says why.
+    Shows tables, curves, confusion matrices, embeddings, mistakes and provenance. FILTER can also be one run. Without
+    FILTER, reports all runs. The page needs no other file and no network. A part that cannot be made, because the data
+    set or a plugin is not here, is left out, and the page says why.
 
     \b
     Examples:

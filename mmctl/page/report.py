@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmctl.errors import MmctlError, UserError, os_error, suggest
+from mmctl.errors import MmctlError, PluginError, UserError, os_error, suggest
 from mmctl.page import classes, embedding, figures, mistakes, provenance
 from mmctl.page.html import Ids, Section, document, grid, text
 from mmctl.report import plots, summaries
@@ -21,6 +22,7 @@ from mmctl.report.compare import How, compare
 from mmctl.report.compare_table import Look
 from mmctl.report.print_compare import comparison_sheets
 from mmctl.report.sheet import html_table
+from mmctl.run_folder.record import read_record
 from mmctl.store.metrics import parse_metric, series_name, short_name
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
@@ -173,14 +175,14 @@ def _classes(making: _Making, section: Section) -> None:
     classes.add_classes(making.store, making.runs, section, making.ids)
 
 
-def _chosen(making: _Making, section: Section, most: int, what: str) -> Iterator[tuple[str, RunRow]]:
+def _chosen(making: _Making, section: Section, most: int, what: str) -> Iterator[RunRow]:
     """A run of each configuration, the first that is completed if there is one, below a heading."""
     groups = plots.seed_groups(making.runs, [])
     titles = plots.group_titles(making.store, groups, False)
     for title, group in list(zip(titles, groups, strict=True))[-most:]:
         run = next((run for run in group if run["state"] == "completed"), group[-1])
         section.heading(title if len(group) == 1 else f"{title}: seed {run['seed']}")
-        yield title, run
+        yield run
     if len(groups) > most:
         section.add(f"<p>{what} of the newest {most} of {len(groups)} configurations; a filter chooses others.</p>")
 
@@ -190,20 +192,21 @@ def _embedding(making: _Making, section: Section) -> None:
         section.absent("No embedding map: --no-embedding was given.")
         return
     section.add("<p>Names stand at the class centroids; a ring marks an image whose prediction is wrong.</p>")
-    for _, run in _chosen(making, section, MAPS, "Maps"):
+    for run in _chosen(making, section, MAPS, "Maps"):
+        folder = making.store.runs_dir / run["uid"]
         try:
             from mmctl.runs.embed import embedding_map
 
-            folder = making.store.runs_dir / run["uid"]
             found = embedding_map(folder, making.want.checkpoint, making.shared)
         except Exception as error:
-            making.absent(section, f"No embedding map: {_reason(error)}")
+            making.absent(section, f"No embedding map: {_reason(error, folder)}")
         else:
             section.add(grid(embedding.embedding_figures(found, making.ids)))
 
 
 def _mistakes(making: _Making, section: Section) -> None:
-    for _, run in _chosen(making, section, LISTED, "Mistakes"):
+    for run in _chosen(making, section, LISTED, "Mistakes"):
+        folder = making.store.runs_dir / run["uid"]
         step = _step(making, run)
         found = mistakes.surest_mistakes(making.store, run, step) if isinstance(step, int | None) else step
         if isinstance(found, str):
@@ -215,10 +218,9 @@ def _mistakes(making: _Making, section: Section) -> None:
             try:
                 from mmctl.runs.thumbnails import thumbnails
 
-                folder = making.store.runs_dir / run["uid"]
                 images = thumbnails(folder, found.split, [one.id for one in found.surest], making.shared)
             except Exception as error:
-                making.absent(section, f"Names instead of images: {_reason(error)}")
+                making.absent(section, f"Names instead of images: {_reason(error, folder)}")
         elif found.surest:
             section.absent("Names instead of images: --no-images was given.")
         if found.surest:
@@ -243,15 +245,20 @@ def _step(making: _Making, run: RunRow) -> int | str | None:
     return best["step"] if best else f"{run['uid']}: its recipe keeps no best checkpoint (train.keep_best)."
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, folder: Path) -> str:
     """Why a part is missing, in one line; raises what is a bug of mmctl."""
-    if isinstance(error, OSError):
-        error = os_error(error)
-    if isinstance(error, MmctlError):
-        return " ".join(str(error).split("\n"))
     if isinstance(error, ImportError):
         return f"{error}. Install what mmctl needs for training, then make the report again."
-    raise error
+    known = os_error(error) if isinstance(error, OSError) else error
+    if not isinstance(known, MmctlError):
+        from mmctl.runs.recorder import out_of_memory, plugin_line  # torch is imported already: it is what failed
+
+        if full := out_of_memory(error, "in this report"):
+            return str(full)
+        if (place := plugin_line(error, read_record(folder)["components"])) is None:
+            raise error
+        known = PluginError(f"{place}: {type(error).__name__}: {error}.")
+    return " ".join(str(known).split("\n"))
 
 
 def _runs(making: _Making, section: Section) -> None:
