@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmctl.page.html import Ids, figure, table, text
-from mmctl.report.charts import BarChart, HeatMap, LineChart, number, value
-from mmctl.report.svg import svg
+from mmctl.report.charts import BarChart, Chart, HeatMap, LineChart, number, value
+from mmctl.report.shapes import draw
+from mmctl.report.svg import elements, framed
 
 WIDTH = 380
 """Of a chart, in pixels: near that of a phone, so that letters stay readable there."""
@@ -35,7 +36,7 @@ def lines(chart: LineChart, ids: Ids, notes: Sequence[str] = ()) -> str:
         columns.append(cells)
     rows = [[text(number(x)), *(cells[n] for cells in columns)] for n, x in enumerate(xs)]
     numbers = table(chart.title, [chart.x, *(line.label for line in chart.lines)], rows)
-    return figure(_drawn(replace(chart, y="%" if chart.share else ""), ids), chart.title, numbers, notes)
+    return figure(_drawn(chart, replace(chart, y="%" if chart.share else ""), ids), chart.title, numbers, notes)
 
 
 def bars(chart: BarChart, ids: Ids) -> str:
@@ -49,7 +50,9 @@ def bars(chart: BarChart, ids: Ids) -> str:
         for bar in chart.bars
     ]
     numbers = table(chart.title, ["", "mean", "from", "to"], rows)
-    return figure(_drawn(replace(chart, x="%" if chart.share else "value"), ids), chart.title, numbers, [chart.x])
+    return figure(
+        _drawn(chart, replace(chart, x="%" if chart.share else "value"), ids), chart.title, numbers, [chart.x]
+    )
 
 
 def matrix(chart: HeatMap, ids: Ids) -> str:
@@ -59,8 +62,10 @@ def matrix(chart: HeatMap, ids: Ids) -> str:
         for name, row in zip(chart.rows, chart.cells, strict=True)
     ]
     numbers = table(f"{chart.title}: a row for each {chart.y}", [chart.y, *chart.columns], rows)
-    return figure(_drawn(chart, ids), chart.title, numbers)
+    return figure(_drawn(chart, chart, ids), chart.title, numbers)
 
 
-def _drawn(chart: LineChart | BarChart | HeatMap, ids: Ids) -> str:
-    return svg(chart, width=WIDTH, inline=True, titled=False, name=ids.new("chart"))
+def _drawn(chart: Chart, shown: Chart, ids: Ids) -> str:
+    """A chart, described in full; shown: with the short words that have room, as the caption says the rest."""
+    drawing = draw(shown, WIDTH, titled=False)
+    return framed(drawing, chart.title, chart.described(), elements(drawing), ids.new("chart"))

@@ -49,17 +49,13 @@ STYLE = (
 """What all charts of a page share."""
 
 
-def svg(chart: Chart, *, width: int = WIDTH, inline: bool = False, titled: bool = True, name: str = "") -> str:
-    """A chart as SVG.
-
-    inline: as a part of a page that has STYLE, without a background; titled: draw the title, which the page may show
-    instead; name: the beginning of its ids.
-    """
-    drawing = draw(chart, width, titled)
-    body = _elements(drawing)
+def svg(chart: Chart, *, width: int = WIDTH, inline: bool = False) -> str:
+    """A chart as SVG; inline: as a part of a page that has STYLE, without a background."""
+    drawing = draw(chart, width)
+    body = elements(drawing)
     if not inline:
         body = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--mm-page)"/>{body}'
-    return framed(drawing, chart.title, chart.described(), body, name)
+    return framed(drawing, chart.title, chart.described(), body)
 
 
 def stacked(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
@@ -69,7 +65,7 @@ def stacked(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
     parts, y = [f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--mm-page)"/>'], 0.0
     for chart in charts:
         drawing = draw(chart, width)
-        body = framed(drawing, chart.title, chart.described(), _elements(drawing))
+        body = framed(drawing, chart.title, chart.described(), elements(drawing))
         parts.append(f'<g transform="translate(0 {_round(y)})">{body}</g>')
         y += drawing.height
     titles = "; ".join(chart.title for chart in charts)
@@ -100,7 +96,8 @@ def framed(drawing: Drawing, title: str, words: str, body: str, name: str = "") 
     )
 
 
-def _elements(drawing: Drawing) -> str:
+def elements(drawing: Drawing) -> str:
+    """The shapes of a drawing."""
     return "".join(map(_element, drawing.shapes))
 
 

@@ -152,7 +152,8 @@ LISTING = (
     ("compare", "--per-seed", "--all-keys"), ("compare", "-b", "x"), ("compare", "-b", "tiny"),
     ("compare", "-m", "test/x"), ("show", "x"), ("show", "tiny"), ("show", "2026"), ("resume", "x"), ("evaluate", "x"),
     ("tag", "x"), ("note", "x", "y"), ("db", "check"), ("db", "info"), ("table", "table3"), ("run", "tiny.toml"),
-    ("db", "rebuild"), ("report", "--no-images", "--no-embedding"), ("report", "--site", "site", "--no-embedding"),
+    ("db", "rebuild"), ("report", "--no-images", "--no-embedding"),
+    ("report", "--site", "site", "--no-images", "--no-embedding"),
 )  # fmt: skip
 
 
