@@ -66,7 +66,8 @@ def mistakes_list(found: Mistakes, images: Sequence[str]) -> str:
     """The mistakes as a list; images: data URIs, none where there are no images to show."""
     items = []
     for n, one in enumerate(found.surest):
-        said = f"{100 * one.probability:.1f} % {text(one.predicted)}<br>true: {text(one.true)}"
+        said = f"predicted <strong>{text(one.predicted)}</strong>, {100 * one.probability:.1f} %"
+        said += f"<br>true <strong>{text(one.true)}</strong>"
         fine = "" if not images or images[n].startswith("data:image/png") else ' class="fine"'
         shown = f'<img src="{images[n]}" alt="Image {text(one.id)} of class {text(one.true)}"{fine}>' if images else ""
         name = "" if images else f"{text(one.id)}<br>"

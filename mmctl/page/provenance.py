@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +26,8 @@ SHORT = 12
 """Digits of a hash in a table."""
 RECIPE = 2**17
 """A longer recipe is not shown, in bytes."""
+MANY = 4
+"""A table of run.json with more values is one line."""
 LONG = 300
 """A longer value of run.json, such as a patch, is named and not shown."""
 
@@ -141,10 +143,19 @@ def _run(one: RunDetails, store: Store, run: RunRow) -> str:
         ("tags", text(" ".join(one["tags"]))),
     ]  # fmt: skip
     for name, part in (("environment", one["environment"]), ("git", one["git"])):
-        for key, item in flatten(part, name).items():
-            said = str(item)
-            pairs.append((key, text(said if len(said) <= LONG else f"{len(said):,} characters, in run.json")))
+        pairs += _recorded(part, name)
     return facts(pairs)
+
+
+def _recorded(part: Setting, name: str) -> Iterator[tuple[str, str]]:
+    """A part of run.json: a line for each value, or one line for a table of many, such as versions."""
+    for key, item in part.items() if isinstance(part, dict) else ():
+        if isinstance(item, dict) and len(item) > MANY:
+            yield f"{name}.{key}", text(", ".join(f"{inner} {held}" for inner, held in item.items()))
+        else:
+            for path, held in flatten(item, f"{name}.{key}").items():
+                said = str(held)
+                yield path, text(said if len(said) <= LONG else f"{len(said):,} characters, in run.json")
 
 
 def _recipe(store: Store, run: RunRow) -> str:

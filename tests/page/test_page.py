@@ -247,7 +247,7 @@ def test_the_surest_mistakes_come_first(mm: Mm, tmp_path: Path) -> None:
     page = page_of(mm, *PLAIN)
     assert "12 of 14 test images are wrong" in page.text
     listed = page.text[page.text.index("12 of 14") :]
-    assert "i12 81.2 % dog true: cat i11 78.1 % dog" in listed
+    assert "i12 predicted dog , 81.2 % true cat i11 predicted dog , 78.1 %" in listed
     assert "i3 " in listed
     assert "i2 " not in listed, "the ten surest"
     (folder / path).write_bytes(b"x")
