@@ -27,10 +27,15 @@ def text(value: object) -> str:
 
 
 class Ids:
-    """Ids of a page, each one once."""
+    """Ids of a page, each one once; and a place for each line, which looks the same in all charts of the page."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._places: dict[str, int] = {}
+
+    def place(self, label: str) -> int:
+        """The place of a line."""
+        return self._places.setdefault(label, len(self._places))
 
     def new(self, words: str) -> str:
         """An id that looks like the words."""

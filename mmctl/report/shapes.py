@@ -129,12 +129,12 @@ def _lines(drawing: Drawing, chart: LineChart, top: float) -> None:
     drawing.add(Stroke(((left, top), (left, bottom), (right, bottom)), "axis"))
     drawing.add(Words((left + right) / 2, bottom + 14 + 1.5 * SMALL, chart.x, anchor="middle"))
     drawing.add(Words(GAP / 2 + SIZE / 2, (top + bottom) / 2, fit(chart.y, high), anchor="middle", upright=True))
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         spans = [(x, a, b) for x, a, b in line.band if len(chart.drawn(((x, a), (x, b)))) == 2]
         if len(spans) > 1:
             edge = [place(x, b) for x, _, b in spans] + [place(x, a) for x, a, _ in reversed(spans)]
             drawing.add(Stroke(edge, f"band{n % COLOURS}", closed=True))
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         for piece in chart.pieces(line):
             drawing.add(Stroke([place(*point) for point in piece], f"line{n % COLOURS}", _dash(n)))
             for x, y in piece if len(line.points) <= DOTS or len(piece) == 1 else ():
@@ -150,7 +150,7 @@ def _dash(n: int) -> Sequence[int]:
 def _legend(drawing: Drawing, chart: LineChart, top: float) -> float:
     """What each line is, in as many rows as needed; returns the height below it."""
     x, y = float(GAP), top + SIZE / 2
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         label = fit(line.label, drawing.width - 2 * GAP - 36)
         wide = 32 + length(label) + 2 * GAP
         if x > GAP and x + wide > drawing.width:

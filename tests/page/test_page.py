@@ -101,6 +101,8 @@ def test_pseudo_labels_have_curves(mm: Mm, runs: Path) -> None:
     write(runs / "20261125-081501-supervised-s0-0001", 1, points(500, train__guess_accuracy=0.8, train__guess_kept=0.5))
     page = page_of(mm, *PLAIN)
     assert "accuracy of the pseudo-labels" in page.text
+    last = [one for one in page.all("polyline") if one["stroke"].startswith("var(--mm-line")][-1]
+    assert last["stroke"] == "var(--mm-line1)", "as in the other charts, where it is the second line"
     assert "No pseudo-label accuracy" not in page.text
 
 
