@@ -57,7 +57,7 @@ def _recalls(names: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[S
             cells.append(_share(shares))
         made.append(cells)
     spread = " +- standard deviation over the seeds" if any(len(m) > 1 for _, m in rows) else ""
-    return table(f"Recall of each class, %{spread}".replace("+-", "\u00b1"), ["", *names], made)
+    return table(f"Recall of each class, %{spread}".replace("+-", "\u00b1"), ["configuration", *names], made)
 
 
 def _share(shares: Sequence[float]) -> str:

@@ -55,7 +55,7 @@ def bars(chart: BarChart, ids: Ids) -> str:
         ]
         for bar in chart.bars
     ]
-    numbers = table(chart.title, ["", "mean", "from", "to"], rows)
+    numbers = table(chart.title, ["configuration", "mean", "from", "to"], rows)
     return figure(
         _drawn(chart, replace(chart, x="%" if chart.share else "value"), ids), chart.title, numbers, [chart.x]
     )
