@@ -36,7 +36,7 @@ def code() -> str:
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         name = file.relative_to(package).as_posix()
-        if not name.startswith(("cli/", "preview/", "report/", "store/", "tables/")):
+        if not name.startswith(("cli/", "page/", "preview/", "report/", "store/", "tables/")):
             digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

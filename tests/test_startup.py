@@ -51,6 +51,7 @@ READING = (
     ("table", "table3"), ("table", "table5", "--commands"), ("note", "1", "b"),
     ("db", "info"), ("db", "check"), ("recipe", "validate", "recipes/digits.toml", "--fast"),
     ("recipe", "list"), ("plot",), ("watch",), ("logs", "@last"),
+    ("report", "--no-images", "--no-embedding", "-o", "TMP/r.html"),
     ("star", "1"), ("archive", "1", "--remove"), ("rename", "1", "c"), ("query", "SELECT 1"),
     ("checkpoints", "ls"), ("rm", "1", "--dry-run"), ("restore",), ("gc", "--dry-run"),
 )  # fmt: skip
@@ -60,6 +61,7 @@ READING = (
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_what_reads_runs_imports_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     finished_run(tmp_path / "runs", "20261125-080000-x-s0-abcd")
+    words = tuple(word.replace("TMP", str(tmp_path)) for word in words)
     assert not loaded(*words) & {"torch", "torchvision", "timm", "sklearn", "scipy"}
 
 

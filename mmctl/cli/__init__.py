@@ -24,6 +24,7 @@ from mmctl.cli import (
     plugins,
     query,
     recipe,
+    report,
     run,
     runs,
     table,
@@ -44,8 +45,8 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, evaluate, ls, runs, compare, plot, watch, logs, manage, trash, checkpoints, table, recipe, plugins, query, db,
-    doctor,
+    run, evaluate, ls, runs, compare, plot, report, watch, logs, manage, trash, checkpoints, table, recipe, plugins,
+    query, db, doctor,
 ):  # fmt: skip
     module.add(app)
 

@@ -52,10 +52,13 @@ def reproduce(run: Run, as_json: Json = False) -> None:
     from mmctl.store.select import folder_of_run
 
     folder = folder_of_run(run)
-    from mmctl.run_folder.record import read_record
-    from mmctl.runs.reproduce import command, differences
+    from mmctl.run_folder.record import command_again, read_record
+    from mmctl.runs.reproduce import differences
 
-    line, found = command(folder, read_record(folder)), differences(folder)
+    about = read_record(folder)
+    parent = about.get("parent")
+    line = command_again(folder / "recipe.toml", parent["uid"] if parent else None, about["total_steps"])
+    found = differences(folder)
     if as_json:
         print_json({"run": folder.name, "command": line, "differences": found})
         return

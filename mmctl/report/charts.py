@@ -29,6 +29,7 @@ class Line:
     label: str
     points: Sequence[Point]
     band: Sequence[Span] = ()
+    place: int | None = None  # decides colour and dashes; None: its place in the chart
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class LineChart:
     y: str = ""
     share: bool = False
     log: bool = False  # a logarithmic y axis; values of at most 0 are gaps
+
+    def numbered(self) -> Iterator[tuple[int, Line]]:
+        """Each line with what decides its colour and dashes."""
+        for n, line in enumerate(self.lines):
+            yield n if line.place is None else line.place, line
 
     def described(self) -> str:
         """The chart in words, for people who do not see it."""

@@ -40,11 +40,13 @@ def line_chart(
     smooth: float = 0.0,
     log: bool = False,
     per_seed: bool = False,
+    most: int = MOST_POINTS,
 ) -> LineChart:
     """A metric over the steps: a line for each configuration, the mean over its seeds with a band, or for each run.
 
     axis: one of equal_compute.X; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to
-    below 1, the weight of what came before in a running mean of each run; notes: gets what a reader must know.
+    below 1, the weight of what came before in a running mean of each run; notes: gets what a reader must know; most:
+    so many points of each curve.
     """
     for word, allowed, option in ((band, BANDS, "--band"), (axis, X, "--x")):
         if word not in allowed:
@@ -56,17 +58,17 @@ def line_chart(
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     known = store.summaries(sorted(set(names.values())), runs)
     drawn = [run for run in runs if (run["id"], names[run["id"]]) in known]
-    groups = [[run] for run in drawn] if per_seed else _seeds(drawn, notes)
+    groups = [[run] for run in drawn] if per_seed else seed_groups(drawn, notes)
     if len(groups) > MOST_LINES:
         notes.append(f"the newest {MOST_LINES} of {len(groups)} lines are shown; a filter chooses others")
     groups = groups[-MOST_LINES:]
     shown = [run for group in groups for run in group]
-    curves = read_curves(store, shown, set(names.values()), MOST_POINTS)
+    curves = read_curves(store, shown, set(names.values()), most)
     configs = store.configs(shown)
     clocks = {run["id"]: clock_of(store, run, configs[run["id"]], axis) for run in shown}
     share = is_share(measure.name)
     lines: list[Line] = []
-    for title, group in zip(_titles(store, groups, per_seed), groups, strict=True):
+    for title, group in zip(group_titles(store, groups, per_seed), groups, strict=True):
         placed = []
         for run in group:
             clock, curve = clocks[run["id"]], smoothed(curves[run["id"], names[run["id"]]], smooth)
@@ -115,14 +117,14 @@ def confusion_charts(store: Store, runs: Sequence[RunRow], notes: list[str]) -> 
     """The confusion matrix of each configuration: the last evaluation of each seed, rows that sum to 1."""
     charts = []
     groups: list[list[tuple[RunRow, list[list[int]]]]] = []
-    for seeds in reversed(_seeds(runs, [])):
-        if found := _with_matrix(store, seeds):
+    for seeds in reversed(seed_groups(runs, [])):
+        if found := with_matrix(store, seeds):
             groups.insert(0, found)
         if len(groups) > MOST_MATRICES:
             notes.append(f"the newest {MOST_MATRICES} matrices are shown; a filter chooses others")
             break
     groups = groups[-MOST_MATRICES:]
-    titles = _titles(store, [[run for run, _ in group] for group in groups], False)
+    titles = group_titles(store, [[run for run, _ in group] for group in groups], False)
     for title, group in zip(titles, groups, strict=True):
         size = len(group[0][1])
         counted = [matrix for _, matrix in group if len(matrix) == size]
@@ -137,7 +139,7 @@ def confusion_charts(store: Store, runs: Sequence[RunRow], notes: list[str]) -> 
     return charts
 
 
-def _with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, list[list[int]]]]:
+def with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, list[list[int]]]]:
     """The runs that have a confusion matrix, with the newest of their primary split, weights and predictor."""
     found = []
     for run in runs:
@@ -160,7 +162,7 @@ def _is_square(matrix: object) -> bool:
     )
 
 
-def _seeds(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
+def seed_groups(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
     """Runs by configuration and data; of several runs of a seed the newest that is completed, else the newest."""
     groups: dict[tuple[str, str | None], dict[tuple[int | None, str | None], RunRow]] = {}
     repeated = 0
@@ -176,7 +178,7 @@ def _seeds(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def _titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) -> list[str]:
+def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) -> list[str]:
     """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it."""
     newest = [group[-1] for group in groups]
     recipes = [run["recipe"] or run["name"] for run in newest]

@@ -48,13 +48,18 @@ def print_comparison(found: Comparison, out: Console, look: Look) -> None:
 
 def comparison_document(found: Comparison, form: str, look: Look) -> str:
     """The same as a document: markdown, latex or html."""
+    return document(comparison_sheets(found, look), form, "Comparison of runs")
+
+
+def comparison_sheets(found: Comparison, look: Look) -> list[Sheet]:
+    """The same as tables for documents."""
     sheets = []
     for panel in found["panels"]:
         for block in _blocks(panel, found, look, marks=True):
             sheets.append(_sheet(block, f"{_heading(panel, found)}: "))
     if (settings := _settings(found, look)) is not None:
         sheets.append(_sheet(settings, ""))
-    return document(sheets, form, "Comparison of runs")
+    return sheets
 
 
 def comparison_records(found: Comparison) -> Iterator[Sequence[object]]:

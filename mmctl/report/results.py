@@ -136,6 +136,34 @@ class EvaluationResult(TypedDict):
     changes: list[str]
 
 
+class Projection(TypedDict):
+    """Embeddings in two dimensions: a point of each image, and of each class that has a centroid, by class number."""
+
+    name: str
+    about: str  # what to know of it
+    points: list[tuple[float, float]]
+    centroids: dict[int, tuple[float, float]]
+
+
+class EmbeddingMap(TypedDict):
+    """Where a network puts n of the images of a split: what a report draws.
+
+    silhouette: of each class, the mean of its images, from -1 to 1; nearest: the class with the nearest centroid.
+    """
+
+    run: str
+    step: int
+    split: str
+    weights: str
+    images: int  # of the split, of which some are drawn
+    classes: list[str]
+    true: list[int]
+    predicted: list[int]
+    projections: list[Projection]
+    silhouette: list[float | None]
+    nearest: list[int | None]
+
+
 def as_number(value: object) -> float:
     """A metric from a journal as a number: there, NaN is null and infinity the text "inf" or "-inf"."""
     return float(value) if isinstance(value, (int, float)) or value in ("inf", "-inf") else math.nan

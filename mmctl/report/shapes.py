@@ -76,11 +76,12 @@ class Drawing:
         self.shapes += shapes
 
 
-def draw(chart: Chart, width: int) -> Drawing:
-    """The shapes of a chart that is so many pixels wide; its height follows."""
-    drawing = Drawing(width)
-    drawing.add(Words(GAP, GAP + BIG / 2 + 2, fit(chart.title, width - 2 * GAP, BIG), "title", size=BIG))
-    top = 2 * GAP + BIG + 6
+def draw(chart: Chart, width: int, titled: bool = True) -> Drawing:
+    """The shapes of a chart that is so many pixels wide, with its title if `titled`; its height follows."""
+    drawing, top = Drawing(width), float(GAP)
+    if titled:
+        drawing.add(Words(GAP, GAP + BIG / 2 + 2, fit(chart.title, width - 2 * GAP, BIG), "title", size=BIG))
+        top = 2 * GAP + BIG + 6
     match chart:
         case LineChart():
             _lines(drawing, chart, top)
@@ -128,12 +129,12 @@ def _lines(drawing: Drawing, chart: LineChart, top: float) -> None:
     drawing.add(Stroke(((left, top), (left, bottom), (right, bottom)), "axis"))
     drawing.add(Words((left + right) / 2, bottom + 14 + 1.5 * SMALL, chart.x, anchor="middle"))
     drawing.add(Words(GAP / 2 + SIZE / 2, (top + bottom) / 2, fit(chart.y, high), anchor="middle", upright=True))
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         spans = [(x, a, b) for x, a, b in line.band if len(chart.drawn(((x, a), (x, b)))) == 2]
         if len(spans) > 1:
             edge = [place(x, b) for x, _, b in spans] + [place(x, a) for x, a, _ in reversed(spans)]
             drawing.add(Stroke(edge, f"band{n % COLOURS}", closed=True))
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         for piece in chart.pieces(line):
             drawing.add(Stroke([place(*point) for point in piece], f"line{n % COLOURS}", _dash(n)))
             for x, y in piece if len(line.points) <= DOTS or len(piece) == 1 else ():
@@ -149,7 +150,7 @@ def _dash(n: int) -> Sequence[int]:
 def _legend(drawing: Drawing, chart: LineChart, top: float) -> float:
     """What each line is, in as many rows as needed; returns the height below it."""
     x, y = float(GAP), top + SIZE / 2
-    for n, line in enumerate(chart.lines):
+    for n, line in chart.numbered():
         label = fit(line.label, drawing.width - 2 * GAP - 36)
         wide = 32 + length(label) + 2 * GAP
         if x > GAP and x + wide > drawing.width:
@@ -162,7 +163,7 @@ def _legend(drawing: Drawing, chart: LineChart, top: float) -> float:
 def _bars(drawing: Drawing, chart: BarChart, top: float) -> None:
     low, high = chart.bounds()
     words = [value(bar.value, chart.share) for bar in chart.bars]
-    room = min(0.4 * drawing.width, max((length(bar.label) for bar in chart.bars), default=0.0))
+    room = min(0.5 * drawing.width, max((length(bar.label) for bar in chart.bars), default=0.0))
     left = GAP + room + GAP
     right = drawing.width - 2 * GAP - max((length(word) for word in words), default=0.0)
     thick, bottom = 20, top + len(chart.bars) * 30.0

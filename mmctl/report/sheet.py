@@ -58,7 +58,7 @@ class Sheet:
 def document(sheets: Sequence[Sheet], form: str, title: str) -> str:
     """All tables in one of the formats markdown, latex and html."""
     if form == "html":
-        return _page([_html(sheet) for sheet in sheets], title)
+        return _page([html_table(sheet) for sheet in sheets], title)
     return "\n\n".join({"markdown": markdown, "latex": latex}[form](sheet) for sheet in sheets)
 
 
@@ -122,26 +122,27 @@ def latex(sheet: Sheet) -> str:
     return "\n".join([*made, r"\bottomrule", r"\end{tabular}", "", *notes])
 
 
-def _html(sheet: Sheet) -> str:
-    caption = _escaped(sheet.caption)
+def html_table(sheet: Sheet) -> str:
+    """A table of a page, in a box that scrolls where the page is narrow; notes below it."""
+    caption = escaped(sheet.caption)
     made = [f'<div class="table" role="region" tabindex="0" aria-label="{caption}">']  # scrolls, by keyboard too
     made.append(f"<table>\n<caption>{caption}</caption>\n<thead>")
     if any(sheet.groups):
         spanned = (
-            f'<th class="group" colspan="{n}" scope="colgroup">{_escaped(group)}</th>' if group else "<td></td>" * n
+            f'<th class="group" colspan="{n}" scope="colgroup">{escaped(group)}</th>' if group else "<td></td>" * n
             for group, n in _spans(sheet)
         )  # fmt: skip
         made.append(f"<tr>{''.join(spanned)}</tr>")
     sides = [' class="n"' if right else "" for right in sheet.right]
     heads = (
-        f'<th scope="col"{side}>{_escaped(head)}</th>' if head else "<td></td>"
+        f'<th scope="col"{side}>{escaped(head)}</th>' if head else "<td></td>"
         for head, side in zip(sheet.heads, sides, strict=True)
     )  # fmt: skip
     made.append(f"<tr>{''.join(heads)}</tr>\n</thead>\n<tbody>")
     for n, row in enumerate(sheet.rows):
         cells = []
         for k, text in enumerate(row):
-            cell = _escaped(text).replace(" +- ", " &plusmn; ")
+            cell = escaped(text).replace(" +- ", " &plusmn; ")
             tag = "strong" if (n, k) in sheet.best else "u" if (n, k) in sheet.near else ""
             cell = f"<{tag}>{cell}</{tag}>" if tag and text else cell
             cell += f"<sup>{sheet.letters[n, k]}</sup>" if (n, k) in sheet.letters else ""
@@ -149,7 +150,7 @@ def _html(sheet: Sheet) -> str:
         kind = ' class="sub"' if n in sheet.sub else ""
         made.append(f"<tr{kind}>{''.join(cells)}</tr>")
     made.append("</tbody>\n</table></div>")
-    notes = "".join(f"<li>{_escaped(note)}</li>\n" for note in _notes(sheet, "underlined"))
+    notes = "".join(f"<li>{escaped(note)}</li>\n" for note in _notes(sheet, "underlined"))
     return "\n".join([*made, *([f'<ul class="notes">\n{notes}</ul>'] if notes else [])])
 
 
@@ -157,10 +158,10 @@ def _page(parts: Sequence[str], title: str) -> str:
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
-        f"<title>{_escaped(title)}</title>",
+        f"<title>{escaped(title)}</title>",
         f"<style>\n{STYLE}</style>",
     ]
-    lines = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", f"<h1>{_escaped(title)}</h1>"]
+    lines = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", f"<h1>{escaped(title)}</h1>"]
     lines += [*parts, "</body>", "</html>"]
     return "\n".join(lines)
 
@@ -188,7 +189,8 @@ def _piped(text: str) -> str:
     return re.sub(r"([\\|<>*_`])", r"\\\1", text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text as HTML, in ASCII."""
     return html.escape(printable(text)).encode("ascii", "xmlcharrefreplace").decode()
 
 

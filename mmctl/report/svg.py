@@ -52,10 +52,10 @@ STYLE = (
 def svg(chart: Chart, *, width: int = WIDTH, inline: bool = False) -> str:
     """A chart as SVG; inline: as a part of a page that has STYLE, without a background."""
     drawing = draw(chart, width)
-    body = _elements(drawing)
+    body = elements(drawing)
     if not inline:
         body = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--mm-page)"/>{body}'
-    return _framed(drawing, chart.title, chart.described(), body)
+    return framed(drawing, chart.title, chart.described(), body)
 
 
 def stacked(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
@@ -65,11 +65,11 @@ def stacked(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
     parts, y = [f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--mm-page)"/>'], 0.0
     for chart in charts:
         drawing = draw(chart, width)
-        body = _framed(drawing, chart.title, chart.described(), _elements(drawing))
+        body = framed(drawing, chart.title, chart.described(), elements(drawing))
         parts.append(f'<g transform="translate(0 {_round(y)})">{body}</g>')
         y += drawing.height
     titles = "; ".join(chart.title for chart in charts)
-    return _framed(Drawing(width, y), titles, f"{len(charts)} charts.", "".join(parts))
+    return framed(Drawing(width, y), titles, f"{len(charts)} charts.", "".join(parts))
 
 
 def page(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
@@ -84,9 +84,9 @@ def page(charts: Sequence[Chart], *, width: int = WIDTH) -> str:
     )
 
 
-def _framed(drawing: Drawing, title: str, words: str, body: str) -> str:
-    """The svg element; screen readers say its title and description."""
-    name = f"mm{zlib.crc32((title + words + body).encode('utf-8', 'replace')):08x}"
+def framed(drawing: Drawing, title: str, words: str, body: str, name: str = "") -> str:
+    """The svg element; screen readers say its title and description. name: the beginning of its ids."""
+    name = name or f"mm{zlib.crc32((title + words + body).encode('utf-8', 'replace')):08x}"
     size = f"{_round(drawing.width)} {_round(drawing.height)}"
     wide, high = size.split()
     return (
@@ -96,7 +96,8 @@ def _framed(drawing: Drawing, title: str, words: str, body: str) -> str:
     )
 
 
-def _elements(drawing: Drawing) -> str:
+def elements(drawing: Drawing) -> str:
+    """The shapes of a drawing."""
     return "".join(map(_element, drawing.shapes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -108,6 +109,12 @@ def load_record(folder: Path) -> Config:
     if deeper_than(found, DEPTH):
         raise ValueError("nested too deeply")
     return found
+
+
+def command_again(recipe: Path, parent: str | None, steps: int | None) -> str:
+    """The command that trains a run again from the recipe in its folder; parent: the run that it extends, if any."""
+    words = [str(recipe)] if parent is None else ["--extend", parent, "--set", f"train.steps={steps}"]
+    return shlex.join(["mmctl", "run", *words, "--force"])
 
 
 def states(folder: Path) -> list[str]:

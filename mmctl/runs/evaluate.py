@@ -12,7 +12,8 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
 from mmctl.run_folder.record import read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
-from mmctl.runs.open import open_run
+from mmctl.runs.build import Shared
+from mmctl.runs.open import OpenRun, open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of
 from mmctl.runs.progress import tell
 from mmctl.runs.recorder import evaluation_event, keep_predictions
@@ -35,18 +36,7 @@ def evaluate_run(
     weights: those of the run's primary metric if None; accept_changes: although files of the run were edited. Raises
     UserError for an unknown choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
     """
-    about = read_record(folder)
-    past = past_of(folder, about)
-    changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
-    for line in changes:
-        tell(f"warning: {folder.name}: {line}")
-    saved, skipped = checkpoint_of(folder, which, past)
-    check_nothing_lost(folder, about, past, saved.step, accept_changes)
-    for line in skipped:
-        tell(f"warning: {line} Evaluating the checkpoint before it, of step {saved.step}.")
-    # Changed plugins are accepted: the result has `exact` = false then.
-    opened = open_run(folder, about, saved, accept_changes=True)
-    opened.changes[:0] = changes
+    opened, saved, skipped = open_checkpoint(folder, which, accept_changes)
     run, data = opened.training, opened.data
     first, kind, *_ = opened.about["primary"].split("/")
     split, weights = split or first, weights or kind
@@ -69,6 +59,28 @@ def evaluate_run(
         "logged": logged(folder, saved.step, f"{split}/{weights}/{predictor}"), "skipped": skipped,
         "changes": opened.changes,
     }  # fmt: skip
+
+
+def open_checkpoint(
+    folder: Path, which: str, accept_changes: bool = False, shared: Shared | None = None
+) -> tuple[OpenRun, checkpoints.Checkpoint, list[str]]:
+    """A run with the weights of a checkpoint, and why newer ones were skipped; raises as in `evaluate_run`.
+
+    shared: data sets that were read already.
+    """
+    about = read_record(folder)
+    past = past_of(folder, about)
+    changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
+    for line in changes:
+        tell(f"warning: {folder.name}: {line}")
+    saved, skipped = checkpoint_of(folder, which, past)
+    check_nothing_lost(folder, about, past, saved.step, accept_changes)
+    for line in skipped:
+        tell(f"warning: {line} Evaluating the checkpoint before it, of step {saved.step}.")
+    # Changed plugins are accepted: the result has `exact` = false then.
+    opened = open_run(folder, about, saved, accept_changes=True, shared=shared)
+    opened.changes[:0] = changes
+    return opened, saved, skipped
 
 
 def checkpoint_of(folder: Path, which: str, past: Past) -> tuple[checkpoints.Checkpoint, list[str]]:

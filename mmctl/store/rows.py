@@ -76,6 +76,7 @@ class StoredRecord(TypedDict):
     published: Config | None
     note: NotRequired[Setting]
     command: NotRequired[Setting]
+    code: NotRequired[Setting]
 
 
 class TwinRow(TypedDict):

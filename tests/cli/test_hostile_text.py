@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny_project
 from helpers.command import Result
+from helpers.html_page import HtmlPage, check_page
 from helpers.run_helpers import never
 from mmctl.errors import UserError
 from mmctl.run_folder.events import Alert, Note, Notice, State, Tag
@@ -151,7 +152,8 @@ LISTING = (
     ("compare", "--per-seed", "--all-keys"), ("compare", "-b", "x"), ("compare", "-b", "tiny"),
     ("compare", "-m", "test/x"), ("show", "x"), ("show", "tiny"), ("show", "2026"), ("resume", "x"), ("evaluate", "x"),
     ("tag", "x"), ("note", "x", "y"), ("db", "check"), ("db", "info"), ("table", "table3"), ("run", "tiny.toml"),
-    ("db", "rebuild"),
+    ("db", "rebuild"), ("report", "--no-images", "--no-embedding"),
+    ("report", "--site", "site", "--no-images", "--no-embedding"),
 )  # fmt: skip
 
 
@@ -163,6 +165,8 @@ def test_no_text_of_a_run_folder_reaches_the_terminal_raw(mm: Mm, real: Path, tm
     (runs / EVIL.replace("/", "")).mkdir()
     shutil.copy(real / "run.json", runs / EVIL.replace("/", "") / "run.json")
     bad = [one for words in LISTING for one in wrong(mm(*words), *words)]
+    for page in (Path("report.html"), *Path("site").iterdir()):
+        check_page(HtmlPage.of(page))
     before = ""
     for uid, what in found.items():
         bad += wrong(mm("show", uid), "show", what) + wrong(mm("diff", uid, before or uid), "diff", what)

@@ -59,6 +59,8 @@ COMMANDS = [
     ["checkpoints", "prune", "real"],
     ["checkpoints", "copy", "real", "weights"],
     ["reproduce", "real"],
+    ["report"],
+    ["report", "--site", "site"],
     ["query", "SELECT * FROM series"],
     ["rm", "plain"],
     ["restore", "@last"],
