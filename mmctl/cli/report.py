@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from mmctl.cli.complete import complete_metric
 from mmctl.cli.options import Archived, Filter, Json
 from mmctl.cli.runs import open_store
+from mmctl.completion.values import complete_metric
 
 MISSING = 10
 """So many parts that are missing are named on the terminal; the page names all."""

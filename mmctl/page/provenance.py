@@ -131,7 +131,7 @@ def _run(one: RunDetails, store: Store, run: RunRow) -> str:
         ("split (SHA-256)", text(one["split_hash"])),
         ("mmctl's code (SHA-256)", text(about.get("code"))),
         ("components", "<br>".join(
-            text(f"{key.removeprefix(VERSION)}: {part}") for key, part in versions(about).items()
+            text(f"{key.removeprefix(VERSION)}: {part}") for key, part in versions(about["components"]).items()
         )),
         ("hardware", text("; ".join(hardware(store, run)))),
         ("extends", text(f"{one['parent']['uid']} from step {one['parent']['step']}") if one["parent"] else ""),
