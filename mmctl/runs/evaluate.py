@@ -10,7 +10,7 @@ from mmctl.recipe.recipe import load_stored
 from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
-from mmctl.run_folder.record import read_record
+from mmctl.run_folder.record import check_own, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of
@@ -36,6 +36,7 @@ def evaluate_run(
     UserError for an unknown choice, and ResumeRefused if the checkpoint is damaged or the run was edited.
     """
     about = read_record(folder)
+    check_own(about, "evaluated")
     past = past_of(folder, about)
     changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
     for line in changes:

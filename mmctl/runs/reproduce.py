@@ -9,7 +9,7 @@ from mmctl import environment
 from mmctl.errors import MmctlError
 from mmctl.recipe.recipe import load_stored
 from mmctl.registry.index import Index
-from mmctl.run_folder.record import RunRecord, read_record
+from mmctl.run_folder.record import RunRecord, check_own, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.build import read_data
 from mmctl.runs.open import changed_plugins, check_installed
@@ -18,6 +18,7 @@ from mmctl.runs.past import past_of
 
 def command(folder: Path, about: RunRecord) -> str:
     """The command that trains the same recipe again: from the resolved recipe that the run folder keeps."""
+    check_own(about, "trained again")
     words = ["mmctl", "run", str(folder / "recipe.toml"), "--force"]
     if parent := about.get("parent"):
         words = ["mmctl", "run", "--extend", parent["uid"], "--set", f"train.steps={about['total_steps']}", "--force"]

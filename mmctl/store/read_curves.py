@@ -1,11 +1,13 @@
-"""Reads the points of many curves at once, thinned out in SQL: what plots and sparklines draw."""
+"""Reads the points of curves: of many at once, thinned out in SQL, for plots; one after the other, for exports."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
+from mmctl.store.connection import explained_errors
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
@@ -41,3 +43,21 @@ def read_curves(
         value = math.nan if row["value"] is None else row["value"]
         found.setdefault((row["run"], row["name"]), []).append((row["step"], value))
     return found
+
+
+def each_point(store: Store, series: int) -> Iterator[tuple[int, float | None]]:
+    """The points of a curve of any length, as they are read; None is NaN."""
+    cursor = store._conn.cursor()
+    cursor.row_factory = None
+    return cursor.execute("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
+
+
+@contextmanager
+def one_moment(store: Store) -> Iterator[None]:
+    """All that is read inside is of one moment, whatever other processes write."""
+    with explained_errors(store.path):
+        store._conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            store._conn.execute("ROLLBACK")

@@ -76,6 +76,7 @@ class StoredRecord(TypedDict):
     published: Config | None
     note: NotRequired[Setting]
     command: NotRequired[Setting]
+    origin: NotRequired[Setting]  # of a run of another program
 
 
 class TwinRow(TypedDict):

@@ -191,6 +191,13 @@ class Store:
         found = {row["id"]: self._object(row["part"] or "{}") for row in rows if row["id"] in wanted}
         return {id: made for id, one in found.items() if (made := parent_row(one))}
 
+    def imported(self, runs: Sequence[RunRow]) -> set[int]:
+        """The ids of those of these runs that were imported from another program."""
+        rows = self._rows(
+            f"SELECT id FROM runs WHERE json_type(about, '$.origin') = 'object' AND {_within('id', runs)}"
+        )
+        return {row["id"] for row in rows} & {run["id"] for run in runs}
+
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}
         sql = f"SELECT id, {key} AS part FROM runs WHERE {_within('id', runs)}"
