@@ -59,6 +59,7 @@ THIRD_PARTY = {
     "training": {"torch", "numpy", "pydantic"},
     "run_folder": set(),
     "store": {"sqlite_utils"},
+    "exchange": set(),
     "report": {"rich", "numpy"},  # numpy for the bootstrap of `compare --per-example` alone, inside a function
     "tables": {"pydantic", "rich"},
 }

@@ -49,13 +49,13 @@ def export(
 ) -> None:
     """Write runs to a file.
 
-    A table has a row for each run, point or evaluation: times in UTC, shares from 0 to 1. A .tar file holds whole runs,
-    which `mmctl import` brings into another project, where `mmctl resume` continues them.
+    A table has a row for each run, point or evaluation: times in UTC, shares from 0 to 1. A .tar file holds whole runs:
+    `mmctl import` brings them into another project, where `mmctl resume` continues them.
 
     \b
     Examples:
       mmctl export -o runs.csv
-      mmctl export state:completed -o curves.parquet --what series -m test/accuracy
+      mmctl export mixmatch -w series -o curves.parquet
       mmctl export 3 -o run.tar --no-checkpoints
     """
     from mmctl.errors import PartFailed, UserError, suggest

@@ -43,7 +43,7 @@ def import_runs(
     ),
     as_json: Json = False,
 ) -> None:
-    """Bring in runs of other folders and programs.
+    """Bring in runs from elsewhere.
 
     Takes run files of `mmctl export`, run folders, event files of TensorBoard, mlflow.db and mlruns/ of MLflow,
     databases of Trackio, and .wandb files of W&B; it looks through folders. Importing twice does no harm: a run that is
@@ -53,7 +53,7 @@ def import_runs(
     Examples:
       mmctl import run.tar
       mmctl import ~/cluster/runs --no-checkpoints
-      mmctl import mlflow.db wandb/ logs/tensorboard --dry-run
+      mmctl import mlflow.db wandb/ logs/ --dry-run
     """
     from mmctl import project
     from mmctl.cli.runs import open_store

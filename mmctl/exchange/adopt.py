@@ -88,7 +88,8 @@ def record_of(run: ForeignRun, uid: str) -> RunRecord:
         "primary": best_name(curves), "published": None, "command": [], "code": "", "components": [],
         "environment": {}, "git": None,
         "origin": {
-            "program": run.program, "id": text(run.id), "project": text(run.project), "file": text(Path(run.file).absolute()),
+            "program": run.program, "id": text(run.id), "project": text(run.project),
+            "file": text(Path(run.file).absolute()),
             "imported": time.time_ns() // 10**6, "points": points_of(run), "state": run.state, "more": table(run.more),
         },
     }  # fmt: skip

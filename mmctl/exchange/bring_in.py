@@ -57,7 +57,6 @@ def bring_in(
     watch: called with each result. EnvironmentFault where the folder of runs cannot be written.
     """
     results: list[Imported] = []
-    seen: set[str] = set()
     for path in paths:
         try:
             if path.is_dir() and runs.is_dir() and path.resolve() == runs.resolve():
@@ -68,16 +67,17 @@ def bring_in(
             results += made
             watch(made[0])
         for source in found:
-            made = _from(source, runs, wishes, seen)
+            made = _from(source, runs, wishes)
             results += made
             for one in made:
                 watch(one)
     return results
 
 
-def _from(source: Source, runs: Path, wishes: Wishes, seen: set[str]) -> list[Imported]:
+def _from(source: Source, runs: Path, wishes: Wishes) -> list[Imported]:
     """Import the runs of a source: all of them, or none if one is damaged."""
     made: list[tuple[Imported, Path | None]] = []
+    seen: set[str] = set()
     with _work(runs, wishes["dry_run"]) as work:
         try:
             for item in source.read(Options(work, wishes["damaged"], wishes["heavy"])):
@@ -116,7 +116,7 @@ def _work(runs: Path, dry_run: bool) -> Iterator[Path]:
 
 
 def _draft(item: Item, runs: Path, work: Path, wishes: Wishes, seen: set[str]) -> tuple[Imported, Path | None] | None:
-    """Judge a run and make its draft; without one it stays as it is. None: the same run again."""
+    """Judge a run and make its draft; without one it stays as it is. None: the same run again in one source."""
     match item:
         case ForeignRun():
             uid, points, state = (
@@ -220,6 +220,8 @@ def _place(one: Imported, draft: Path, runs: Path, wishes: Wishes) -> None:
         if os.path.lexists(folder):  # another import was faster
             one["result"] = "unchanged"
             return
+        if old is not None:
+            trash.restore(runs, old)
         raise EnvironmentFault(f"{folder}: cannot be made ({error.strerror or error}).") from None
     sync_folder(runs)
     if old is not None and not wishes["again"]:

@@ -108,10 +108,10 @@ def _filed(folder: Path, project: str, damaged: bool) -> ForeignRun | None:
     if about.get("lifecycle_stage") == "deleted":
         return None
     id = about.get("run_id") or about.get("run_uuid")
-    if not id or "status" not in about or "start_time" not in about:
+    status = NUMBERS.get(about.get("status", ""), about.get("status"))
+    if not id or status not in STATES or "start_time" not in about:
         raise BadSource(f"{folder / 'meta.yaml'}: not that of a run of MLflow, or cut off. Copy the folder again.")
     run = ForeignRun(PROGRAM, id, str(folder), about.get("run_name", ""), project)
-    status = NUMBERS.get(about["status"], about["status"])
     start, end = (_number(about.get(key, "")) for key in ("start_time", "end_time"))
     _describe(run, status, start, end, _values(folder / "tags"), _values(folder / "params"))
     for name, path in _files(folder / "metrics"):

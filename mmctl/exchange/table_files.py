@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import IO
 
@@ -107,7 +108,8 @@ def _points(rows: Iterable[Sequence[Value]], form: str) -> Iterator[str]:
     comma = "\t" if form == "tsv" else ","
     if form != "jsonl":
         yield f"{comma.join(POINTS)}\n"
-    last, begin = (None, None), ""
+    last: tuple[Value, Value] = None, None
+    begin = ""
     for uid, name, step, value in rows:
         if (uid, name) != last:
             last = uid, name
@@ -118,7 +120,8 @@ def _points(rows: Iterable[Sequence[Value]], form: str) -> Iterator[str]:
                 csv.writer(shared, lineterminator=comma, delimiter=comma).writerow([_cell(uid), _cell(name)])
                 begin = shared.getvalue()
         if form == "jsonl":
-            yield f'{begin}{step},"value":{to_json(value)}}}\n'
+            shown = repr(value) if isinstance(value, float) and isfinite(value) else to_json(value)
+            yield f'{begin}{step},"value":{shown}}}\n'
         else:
             yield f"{begin}{step}{comma}{value!r}\n"
 

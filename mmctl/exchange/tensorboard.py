@@ -46,7 +46,8 @@ def read(folder: Path, files: Sequence[Path], damaged: bool) -> ForeignRun:
                 run.created = int(1000 * t)
             last = max(last, t)
     if not any(curve.steps for curve in run.curves.values()):
-        raise BadSource(f"{folder}: has no scalars of TensorBoard; only scalars are imported.")
+        where = files[0] if len(files) == 1 else folder
+        raise BadSource(f"{where}: has no scalars of TensorBoard; only scalars are imported.")
     run.ended = int(1000 * last)
     run.project = folder.resolve().parent.name
     return run
@@ -149,7 +150,7 @@ def _scalar(data: bytes) -> float | None:
     if content:
         return float(struct.unpack(f"<{form}", content)[0]) if len(content) == struct.calcsize(form) else None
     if field not in rest:
-        return 0.0 if not rest.keys() - {3} else None  # protocol buffers leave out a zero
+        return 0.0 if not rest.keys() - {2, 3} else None  # protocol buffers leave out a zero
     if kind in (1, 2):
         return real(rest[field])
     return float(signed(varints(rest[field])[0])) if varints(rest[field]) else None
