@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ WORDS = {
     "unchanged": ("here already", "here already"),
     "kept": ("left as it is", "would be left as it is"),
     "trashed": ("in the trash", "in the trash"),
+    "failed": ("failed", "would fail"),
 }
 
 
@@ -58,37 +60,32 @@ def import_runs(
     from mmctl import project
     from mmctl.cli.runs import open_store
     from mmctl.errors import PartFailed, UserError
-    from mmctl.exchange.bring_in import bring_in, failures
+    from mmctl.exchange.bring_in import Wishes, bring_in, failures
 
-    runs = project.runs_dir()
-    done = bring_in(
-        paths, runs, {"again": again, "damaged": damaged, "heavy": checkpoints, "dry_run": dry_run}
-    )  # fmt: skip
-    if not dry_run and any(one["result"] in ("imported", "updated") for one in done):
+    counts: Counter[str] = Counter()
+
+    def watch(one: Imported) -> None:
+        counts[one["result"]] += 1
+        if not as_json and one["result"] != "failed" and counts[one["result"]] <= SHOWN:
+            typer.echo(_line(one, dry_run))
+
+    wishes: Wishes = {"again": again, "damaged": damaged, "heavy": checkpoints, "dry_run": dry_run}
+    done = bring_in(paths, project.runs_dir(), wishes, watch)
+    if not dry_run and counts["imported"] + counts["updated"]:
         with open_store():
             pass  # brings the index up to date
     if as_json:
         print_json({"dry_run": dry_run, "runs": done})
-    else:
-        _print(done, dry_run)
+    elif len(done) > 1:
+        typer.echo(", ".join(f"{counts[result]} {words[dry_run]}" for result, words in WORDS.items() if counts[result]))
     if lines := failures(done):
         raise UserError(*lines) if len(lines) == len(done) else PartFailed(*lines)
 
 
-def _print(done: list[Imported], dry_run: bool) -> None:
+def _line(one: Imported, dry_run: bool) -> str:
     from mmctl.text import printable
 
-    for result, words in WORDS.items():
-        some = [one for one in done if one["result"] == result]
-        for one in some[:SHOWN]:
-            what = f"{one['uid']}: {words[dry_run]}, from {one['program']}"
-            name = f" ({one['name']})" if one["name"] not in ("", one["uid"]) else ""
-            note = f"; {one['message']}" if "message" in one else ""
-            typer.echo(printable(f"{what}{name}: {one['state']}, {one['points']} points{note}"))
-        if len(some) > SHOWN:
-            typer.echo(f"... and {len(some) - SHOWN} more")
-    counts = [
-        f"{n} {words[dry_run]}" for result, words in WORDS.items() if (n := sum(o["result"] == result for o in done))
-    ]
-    if len(done) > 1 and counts:
-        typer.echo(", ".join(counts))
+    what = f"{one['uid']}: {WORDS[one['result']][dry_run]}, from {one['program']}"
+    name = f" ({one['name']})" if one["name"] not in ("", one["uid"]) else ""
+    note = f"; {one['message']}" if "message" in one else ""
+    return printable(f"{what}{name}: {one['state']}, {one['points']} points{note}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def write_run(run: ForeignRun, folder: Path) -> None:
                 file.write(waiting)
                 waiting.clear()
         file.write(waiting)
+        file.flush()
+        os.fsync(file.fileno())
     write_synced(folder / "run.json", to_json(record, indent=1).encode())
 
 

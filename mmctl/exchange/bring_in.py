@@ -57,6 +57,7 @@ def bring_in(
     watch: called with each result. EnvironmentFault where the folder of runs cannot be written.
     """
     results: list[Imported] = []
+    known = _known(runs)
     for path in paths:
         try:
             if path.is_dir() and runs.is_dir() and path.resolve() == runs.resolve():
@@ -67,21 +68,21 @@ def bring_in(
             results += made
             watch(made[0])
         for source in found:
-            made = _from(source, runs, wishes)
+            made = _from(source, runs, wishes, known)
             results += made
             for one in made:
                 watch(one)
     return results
 
 
-def _from(source: Source, runs: Path, wishes: Wishes) -> list[Imported]:
+def _from(source: Source, runs: Path, wishes: Wishes, known: dict[str, str]) -> list[Imported]:
     """Import the runs of a source: all of them, or none if one is damaged."""
     made: list[tuple[Imported, Path | None]] = []
     seen: set[str] = set()
     with _work(runs, wishes["dry_run"]) as work:
         try:
             for item in source.read(Options(work, wishes["damaged"], wishes["heavy"])):
-                if drafted := _draft(item, runs, work, wishes, seen):
+                if drafted := _draft(item, runs, work, wishes, known, seen):
                     made.append(drafted)
         except BadSource as fault:
             return [Imported(result="failed", source=str(source.path), message=str(fault))]
@@ -115,15 +116,14 @@ def _work(runs: Path, dry_run: bool) -> Iterator[Path]:
                 runs.rmdir()  # if nothing was imported
 
 
-def _draft(item: Item, runs: Path, work: Path, wishes: Wishes, seen: set[str]) -> tuple[Imported, Path | None] | None:
+def _draft(
+    item: Item, runs: Path, work: Path, wishes: Wishes, known: dict[str, str], seen: set[str]
+) -> tuple[Imported, Path | None] | None:
     """Judge a run and make its draft; without one it stays as it is. None: the same run again in one source."""
     match item:
         case ForeignRun():
-            uid, points, state = (
-                _here(runs, adopt.ending(item)) or adopt.uid_of(item),
-                adopt.points_of(item),
-                item.state,
-            )
+            uid = known.setdefault(adopt.ending(item), adopt.uid_of(item))
+            points, state = adopt.points_of(item), item.state
             program, id, name, source = item.program, item.id, item.name, item.file
         case OwnRun():
             uid, points, state = checked(item)
@@ -151,11 +151,10 @@ def _draft(item: Item, runs: Path, work: Path, wishes: Wishes, seen: set[str]) -
     return one, draft
 
 
-def _here(runs: Path, ending: str) -> str | None:
-    """The id of a run that was imported before."""
-    with suppress(OSError):
-        return next((name for name in sorted(os.listdir(runs)) if name.endswith(ending) and name[0] != "."), None)  # noqa: PTH208
-    return None
+def _known(runs: Path) -> dict[str, str]:
+    """The ids of the runs that are here by how they end: those of other programs are found by it."""
+    names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    return {"-" + "-".join(name.rsplit("-", 2)[1:]): name for name in names if name[0] != "."}
 
 
 def _judge(item: Item, uid: str, runs: Path, points: int, state: str, again: bool) -> tuple[str, str | None]:
