@@ -44,9 +44,7 @@ def uid_of(run: ForeignRun) -> str:
 
 def points_of(run: ForeignRun) -> int:
     """The number of points that an import writes."""
-    return sum(
-        len(set(curve.steps)) if len(set(curve.steps)) > 1 else len(curve.steps) for curve in run.curves.values()
-    )
+    return sum(map(len, run.curves.values()))
 
 
 def write_run(run: ForeignRun, folder: Path) -> None:
@@ -81,7 +79,7 @@ def record_of(run: ForeignRun, uid: str) -> RunRecord:
     config: Config = {"imported": source}
     config |= {"params": params} if params else {}
     config |= {"seed": seed} if seed is not None else {}
-    curves = [name for name, curve in run.curves.items() if curve.steps]
+    curves = [name for name, curve in run.curves.items() if curve]
     record: RunRecord = {
         "format": FORMAT, "uid": uid, "name": text(run.name) or uid, "recipe": text(run.project) or slug,
         "method": slug, "labeler": None, "seed": seed,  # type: ignore[typeddict-item]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import merge
+from operator import itemgetter
 
 from mmctl.errors import UserError
 from mmctl.run_folder.upgrade import Config, Setting
@@ -30,17 +31,30 @@ class Curve:
 
     def __init__(self) -> None:
         self.steps, self.values, self.times = array("q"), array("d"), array("q")
+        self.rising = True  # each step is larger than the one before it
 
-    def rows(self) -> list[tuple[int, float, int]]:
+    def add(self, step: int, value: float, t: int) -> None:
+        """Add a point, with its time in milliseconds or 0."""
+        self.rising = self.rising and (not self.steps or step > self.steps[-1])
+        self.steps.append(step)
+        self.values.append(value)
+        self.times.append(t)
+
+    def rows(self) -> Iterable[tuple[int, float, int]]:
         """Step, value and time of each step in order; of several points of a step, the one logged last.
 
         Several points that all have one step were logged without steps: they are numbered in the order of their times.
         """
-        rows = list(zip(self.steps, self.values, self.times, strict=True))
-        if len(rows) > 1 and len(set(self.steps)) == 1:
-            rows.sort(key=lambda row: row[2])
-            return [(step, value, t) for step, (_, value, t) in enumerate(rows, rows[0][0])]
+        rows = zip(self.steps, self.values, self.times, strict=True)
+        if self.rising:
+            return rows
+        if len(set(self.steps)) == 1:
+            return ((self.steps[0] + n, value, t) for n, (_, value, t) in enumerate(sorted(rows, key=itemgetter(2))))
         return sorted({row[0]: row for row in rows}.values())
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.steps) if self.rising else len(set(self.steps)) if len(set(self.steps)) > 1 else len(self.steps)
 
 
 @dataclass
@@ -76,19 +90,15 @@ class ForeignRun:
             if len(self.curves) >= SERIES:
                 raise ValueError(f"more than {SERIES} curves in a run")
             curve = self.curves[name] = Curve()
-        curve.steps.append(step)
-        curve.values.append(value)
-        curve.times.append(t if 0 < t < 2**62 else 0)
+        curve.add(step, value, t if 0 < t < 2**62 else 0)
 
     def cut(self, step: int) -> None:
         """Drop the points from a step on: the program was started again there."""
         for name, curve in list(self.curves.items()):
-            kept = [row for row in zip(curve.steps, curve.values, curve.times, strict=True) if row[0] < step]
-            self.curves[name] = cut = Curve()
-            for at, value, t in kept:
-                cut.steps.append(at)
-                cut.values.append(value)
-                cut.times.append(t)
+            self.curves[name] = Curve()
+            for at, value, t in zip(curve.steps, curve.values, curve.times, strict=True):
+                if at < step:
+                    self.curves[name].add(at, value, t)
 
     def steps(self) -> Iterator[tuple[int, int, dict[str, float]]]:
         """Each step with the time of its last point and the values of its curves."""

@@ -45,7 +45,7 @@ def read(folder: Path, files: Sequence[Path], damaged: bool) -> ForeignRun:
                 run.id = hashlib.sha256(f"{path.name} {t!r}".encode()).hexdigest()[:32]
                 run.created = int(1000 * t)
             last = max(last, t)
-    if not any(curve.steps for curve in run.curves.values()):
+    if not any(run.curves.values()):
         where = files[0] if len(files) == 1 else folder
         raise BadSource(f"{where}: has no scalars of TensorBoard; only scalars are imported.")
     run.ended = int(1000 * last)

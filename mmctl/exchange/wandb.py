@@ -86,7 +86,7 @@ def is_wandb(head: bytes) -> bool:
 
 def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each record of a file."""
-    at, whole = 7, b""
+    at, whole, begun = 7, b"", False  # a record may begin with an empty piece
     try:
         with open_file(path, SIZE) as file:
             head = file.read(7)
@@ -99,7 +99,7 @@ def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, 
                     at += len(file.read(BLOCK - at % BLOCK))
                 fault = None
                 if not (head := file.read(7)):
-                    fault = "ends in the middle of a record" if whole else None
+                    fault = "ends in the middle of a record" if begun else None
                     if fault is None:
                         return
                 elif len(head) < 7:
@@ -111,7 +111,7 @@ def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, 
                         fault = "ends in the middle of a record"
                     elif crc != zlib.crc32(body, zlib.crc32(head[6:])):
                         fault = "wrong checksum"
-                    elif kind not in (1, 2, 3, 4) or (kind in (1, 2)) == bool(whole) or len(whole) > LONG:
+                    elif kind not in (1, 2, 3, 4) or (kind in (1, 2)) == begun or len(whole) > LONG:
                         fault = "not a piece of a record"
                 if fault:
                     what = f"{path}: {fault} at byte {at}"
@@ -119,8 +119,8 @@ def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, 
                         raise BadSource(f"{what} (still being written, cut off, or damaged). {DAMAGED}")
                     run.notices.append(what)
                     return
-                whole += body
-                if kind in (1, 4):
+                whole, begun = whole + body, kind in (2, 3)
+                if not begun:
                     yield at, whole
                     whole = b""
                 at += 7 + size

@@ -17,15 +17,14 @@ def fields(data: bytes) -> Iterator[tuple[int, Value]]:
     """Number and value of each field of a message, in their order; ValueError where it is none."""
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key, at = (data[at], at + 1) if data[at] < 128 else _varint(data, at)
         kind = key & 7
-        if kind == 0:
-            number, at = _varint(data, at)
-            yield key >> 3, number
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in (1, 5):
+        if kind == 0 or kind == 2:
+            size, at = (data[at], at + 1) if at < end and data[at] < 128 else _varint(data, at)
+            if kind == 0:
+                yield key >> 3, size
+                continue
+        elif kind == 1 or kind == 5:
             size = 8 if kind == 1 else 4
         else:
             raise ValueError(f"no protocol buffer (kind {kind})")

@@ -130,6 +130,15 @@ def test_records_over_several_blocks_and_settings_that_change(tmp_path: Path) ->
     assert run.ended == 1000 * (T0 + 4)
 
 
+def test_a_record_that_begins_with_an_empty_piece(tmp_path: Path) -> None:
+    """Where exactly the header of a piece fits into a block, LevelDB writes a piece without content there."""
+    used = 7 + 7 + len(wandb_run()) + 7
+    for more in range(-9, 9):
+        filler = field(99, "x" * (32768 - used - 13 + more))
+        run = read_log(tmp_path / "run.wandb", wandb_run(), filler, history(1, loss=0.5))
+        assert rows(run, "loss") == [(1, 0.5)], more
+
+
 def test_a_run_of_wandb_without_an_end_has_crashed(tmp_path: Path) -> None:
     assert read_log(tmp_path / "run.wandb", wandb_run(), history(1, loss=1.0)).state == "crashed"
 
