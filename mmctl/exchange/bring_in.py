@@ -20,7 +20,7 @@ from mmctl.exchange import adopt
 from mmctl.exchange.foreign import BadSource, ForeignRun
 from mmctl.exchange.found import Item, Options, Source, sources
 from mmctl.exchange.whole_runs import OwnRun, checked, copy_run, merged_notes, say_where_from
-from mmctl.filesystem import share, sync_folder
+from mmctl.filesystem import share, sync_folder, write_atomic
 from mmctl.run_folder import journal, trash
 from mmctl.run_folder.record import load_record
 from mmctl.run_folder.values import whole
@@ -208,7 +208,7 @@ def _place(one: Imported, draft: Path, runs: Path, wishes: Wishes) -> None:
         try:
             notes = merged_notes(folder, draft)
             if notes:
-                journal.path_of(draft, 0).write_bytes(notes)
+                write_atomic(journal.path_of(draft, 0), notes)
             old = trash.throw(runs, one["uid"])
         except UserError as fault:  # it is running
             one |= {"result": "kept", "message": str(fault)}
