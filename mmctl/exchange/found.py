@@ -109,6 +109,8 @@ def _file(path: Path) -> Source:
         return _events(path.parent, [path])
     if head.startswith(databases.MAGIC):
         return _database(path)
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ", b"(\xb5/\xfd", b"BZh")):
+        raise _Unknown(f"{path}: is compressed. Unpack it, then import what was in it.")
     if is_archive(head):
         return Source(path, lambda options: iter(unpack(path, options.work / "unpacked", options.heavy)))
     raise _Unknown(f"{path}: {'is empty' if not head else 'not a file that mmctl knows'}. Can be imported: {KNOWN}.")

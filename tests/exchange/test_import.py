@@ -174,6 +174,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     empty, text, index = folder / "empty", folder / "notes.txt", folder / "index" / "mmctl.db"
     empty.mkdir()
     text.write_text("not a run")
+    (folder / "run.tar.gz").write_bytes(b"\x1f\x8b\x08rest")
     (folder / "nothing.wandb").write_bytes(b"")
     (folder / "x.tfevents.1").write_bytes(b"")
     (folder / "other").mkdir()
@@ -191,6 +192,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         "empty folder": (empty, "no runs in this folder. Can be imported: run folders"),
         "text": (text, "not a file that mmctl knows"),
+        "compressed": (folder / "run.tar.gz", "is compressed. Unpack it"),
         "empty .wandb": (folder / "nothing.wandb", "not a file of W&B, or cut off"),
         "empty event file": (folder / "x.tfevents.1", "has no scalars"),
         "index": (index, "mmctl's index, which holds no run. Import its folder"),
