@@ -60,6 +60,7 @@ THIRD_PARTY = {
     "completion": set(),
     "run_folder": set(),
     "store": {"sqlite_utils"},
+    "exchange": set(),
     "report": {"rich", "numpy"},  # numpy for the bootstrap of `compare --per-example` alone, inside a function
     "tables": {"pydantic", "rich"},
 }

@@ -17,6 +17,8 @@ from mmctl.cli import (
     db,
     doctor,
     evaluate,
+    export,
+    import_,
     logs,
     ls,
     manage,
@@ -46,7 +48,7 @@ app = typer.Typer(
 atexit.register(gc.freeze)
 for module in (
     run, evaluate, ls, runs, compare, plot, report, watch, logs, manage, trash, checkpoints, table, recipe, plugins,
-    query, db, doctor,
+    query, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)
 

@@ -52,10 +52,11 @@ def reproduce(run: Run, as_json: Json = False) -> None:
     from mmctl.store.select import folder_of_run
 
     folder = folder_of_run(run)
-    from mmctl.run_folder.record import command_again, read_record
+    from mmctl.run_folder.record import check_own, command_again, read_record
     from mmctl.runs.reproduce import differences
 
     about = read_record(folder)
+    check_own(about, "trained again")
     parent = about.get("parent")
     line = command_again(folder / "recipe.toml", parent["uid"] if parent else None, about["total_steps"])
     found = differences(folder)

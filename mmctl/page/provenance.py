@@ -79,7 +79,8 @@ def add_provenance(store: Store, runs: Sequence[RunRow], section: Section) -> No
         section.heading(title)
         found = [summaries.run_details(store, run) for run in group]
         section.add(facts(_shared(found)))
-        section.add(code("\n".join(map(again, found))))
+        if own := [one for one in found if not one["imported"]]:
+            section.add(code("\n".join(map(again, own))))
         section.add(
             details("Each run", "\n".join(_run(one, store, run) for one, run in zip(found, group, strict=True)))
         )
@@ -142,7 +143,7 @@ def _run(one: RunDetails, store: Store, run: RunRow) -> str:
         ("notes", "<br>".join(text(note["text"]) for note in one["notes"])),
         ("tags", text(" ".join(one["tags"]))),
     ]  # fmt: skip
-    for name, part in (("environment", one["environment"]), ("git", one["git"])):
+    for name, part in (("imported", one["imported"]), ("environment", one["environment"]), ("git", one["git"])):
         pairs += _recorded(part, name)
     return facts(pairs)
 

@@ -117,4 +117,4 @@ def unfinished(found: Comparison) -> list[str]:
 
 
 def _place(panel: Panel) -> str:
-    return f"{panel['dataset'] or 'no data yet'}, {panel['labels'] or '?'} labels"
+    return f"{panel['dataset'] or 'data unknown'}, {panel['labels'] or '?'} labels"

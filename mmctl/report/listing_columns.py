@@ -126,7 +126,9 @@ COLUMNS: Mapping[str, ListColumn] = {
             "rate", "steps/s", lambda row: row["rate"], lambda row: f"{row['rate']:.3g}" if row["rate"] else "", True
         ),
         ListColumn("labels", "labels", lambda row: row["labeled"], lambda row: str(row["labeled"] or ""), True),
-        ListColumn("seed", "seed", lambda row: row["seed"], lambda row: str(row["seed"]), True),
+        ListColumn(
+            "seed", "seed", lambda row: row["seed"], lambda row: "" if row["seed"] is None else str(row["seed"]), True
+        ),
         _plain("method", "method", lambda row: row["method"]),
         ListColumn(
             "name", "name", lambda row: row["name"],

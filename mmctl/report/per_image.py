@@ -111,7 +111,10 @@ def _predictions(store: Store, run: RunRow, metric: Metric, like: Predictions | 
     like: those of another run, which must have the same classes.
     """
     step = chosen_step(store, run, metric)
-    split, weights, predictor, _ = series_name(metric.name, run["primary_metric"]).split("/")
+    full = series_name(metric.name, run["primary_metric"])
+    if full.count("/") != 3:
+        return f"{run['uid']}  # was imported from another program, which stored no predictions"
+    split, weights, predictor, _ = full.split("/")
     why = "no predictions are stored"
     for one in reversed(store.evaluations(run)):
         if (one["step"], one["split"], one["weights"], one["predictor"]) == (step, split, weights, predictor):

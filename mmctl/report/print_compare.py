@@ -119,7 +119,7 @@ def _sheet(block: Block, before: str) -> Sheet:
 
 
 def _heading(panel: Panel, found: Comparison) -> str:
-    parts = [printable(panel["dataset"]) or "no data yet", f"{panel['labels'] or '?'} labels"]
+    parts = [printable(panel["dataset"]) or "data unknown", f"{panel['labels'] or '?'} labels"]
     if panel["data_hash"] and len(found["panels"]) > 1:
         parts.append(f"data {printable(panel['data_hash'])[:12]}")
     if (compute := panel["compute"]) is not None:

@@ -130,6 +130,9 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     state += f", {run['rate']:.3g} steps/s, {duration(run['eta'] or 0)} left" if run["rate"] else ""
     state += f": {printable(run['reason'])}" if run["reason"] else ""
     facts.append(("progress", state))
+    if isinstance(imported := run["imported"], dict):
+        where = f"from {imported.get('program')}, id {imported.get('id')}, {imported.get('file')}"
+        facts.append(("imported", printable(where)))
     facts.append(("unreadable", printable(run["unreadable"])))
     facts += [("altered", printable(one)) for one in run["altered"]]
     facts += [("journal", printable(one)) for one in run["bad_lines"]]

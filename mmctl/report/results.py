@@ -98,6 +98,7 @@ class RunDetails(ListingRow):
     environment: Setting
     git: Setting
     command: Setting
+    imported: Setting  # the origin of a run of another program
 
 
 class Difference(TypedDict):

@@ -89,6 +89,7 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
         ],
         "config": about["config"], "components": list(about["components"]),
         "environment": about["environment"], "git": about["git"], "command": about.get("command"),
+        "imported": about.get("origin"),
     }  # fmt: skip
 
 

@@ -38,6 +38,19 @@ class Parent(TypedDict):
     exact: bool  # whether the run was exact up to that step
 
 
+class Origin(TypedDict):
+    """Where a run of another program was imported from."""
+
+    program: str
+    id: str  # in that program
+    project: str
+    file: str
+    imported: int  # milliseconds since 1970, UTC
+    points: int
+    state: str  # in that file
+    more: Config  # what has no place in a run of mmctl
+
+
 class RunRecord(TypedDict):
     """run.json: everything that is known of a run before its first step."""
 
@@ -62,6 +75,7 @@ class RunRecord(TypedDict):
     environment: Config
     git: Config | None
     parent: NotRequired[Parent]
+    origin: NotRequired[Origin]  # of a run of another program
     identity: NotRequired[str]  # verify.identity_hash of this record
     recipe_hash: NotRequired[str]  # SHA-256 of recipe.toml
 
@@ -91,6 +105,15 @@ def read_record(folder: Path) -> RunRecord:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a run folder (run.json: {error}).") from error
     return cast(RunRecord, record)
+
+
+def check_own(about: RunRecord, what: str) -> None:
+    """UserError if a run is that of another program: it has no recipe and no checkpoint, so it cannot be `what`."""
+    if "origin" in about:
+        program = origin.get("program") if isinstance(origin := about["origin"], dict) else "another program"
+        raise UserError(
+            f"{about['uid']}: was imported from {program}, without recipe and checkpoint: it cannot be {what}."
+        )
 
 
 def _is_parent(found: object) -> bool:

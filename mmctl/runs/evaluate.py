@@ -10,7 +10,7 @@ from mmctl.recipe.recipe import load_stored
 from mmctl.report.results import EvaluationResult, as_number
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Points
-from mmctl.run_folder.record import read_record
+from mmctl.run_folder.record import check_own, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.build import Shared
 from mmctl.runs.open import OpenRun, open_run
@@ -69,6 +69,7 @@ def open_checkpoint(
     shared: data sets that were read already.
     """
     about = read_record(folder)
+    check_own(about, "evaluated")
     past = past_of(folder, about)
     changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
     for line in changes:

@@ -17,7 +17,7 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
-from mmctl.run_folder.record import RunRecord, read_record
+from mmctl.run_folder.record import RunRecord, check_own, read_record
 from mmctl.runs.build import Shared
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of, start_again
@@ -63,6 +63,7 @@ def attempt(
     with Lease(folder) as lease:
         checkpoint.tidy(folder)
         about = read_record(folder)
+        check_own(about, "resumed")
         past = past_of(folder, about)
         if past.state in ("completed", "nc"):
             raise UserError(f"{folder.name}: already finished ({past.state}); nothing to resume.")

@@ -14,7 +14,7 @@ from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.registry.index import Index
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Checkpoint
-from mmctl.run_folder.record import Parent, read_record
+from mmctl.run_folder.record import Parent, check_own, read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.run_folder.verify import alterations
 from mmctl.runs.build import Shared, read_data
@@ -64,6 +64,7 @@ def check_extension(folder: Path, sets: Sequence[str], shared: Shared | None = N
     """
     _check_keys(sets)
     about = read_record(folder)
+    check_own(about, "extended")
     past, step = past_of(folder, about), about["total_steps"]
     if past.state != "completed":
         remedy = "" if past.state == "nc" else f" Finish it first: mmctl resume {folder.name}"

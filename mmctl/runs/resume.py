@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mmctl import project
 from mmctl.errors import MmctlError, RunNotFound, UserError
 from mmctl.run_folder import queue
+from mmctl.run_folder.record import check_own, read_record
 from mmctl.store import select
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
@@ -35,6 +36,8 @@ def choose(terms: Sequence[str]) -> Choice:
     """
     folders = [Path(term).resolve() for term in terms if os.path.isfile(f"{term}/run.json")]  # noqa: PTH113
     words = [term for term in terms if not os.path.isfile(f"{term}/run.json")]  # noqa: PTH113
+    for folder in folders:
+        check_own(read_record(folder), "resumed")
     if terms and not words:
         return Choice(folders, [])
     runs = project.runs_dir()
@@ -47,15 +50,21 @@ def choose(terms: Sequence[str]) -> Choice:
             raise UserError(store.unreadable[unreadable])
         rows = store.runs()
         if not words:
-            raise UserError(*_which(rows))
+            foreign = select.imported(store, rows)
+            raise UserError(*_which([run for run in rows if run["id"] not in foreign]))
         found = select.select_runs(store, rows, words)
+        foreign = select.imported(store, found)
     if len(words) == len(found) == 1 and not select.TERM.fullmatch(words[0]):
+        if foreign:
+            check_own(read_record(runs / found[0]["uid"]), "resumed")
         return Choice([*folders, runs / found[0]["uid"]], [])
     wanted = [*STOPPED, *(["failed"] if any("failed" in word for word in words) else [])]
     go_on, left = [], dict[str, list[str]]()
     for run in found:
         waits = queue.waits_for(runs / run["uid"]) if run["state"] in wanted else None
-        if waits or run["state"] not in wanted:
+        if run["id"] in foreign:
+            left.setdefault("imported from another program", []).append(run["uid"])
+        elif waits or run["state"] not in wanted:
             left.setdefault(f"waiting for process {waits}" if waits else run["state"], []).append(run["uid"])
         else:
             go_on.append(runs / run["uid"])

@@ -91,7 +91,9 @@ def series_name(name: str, primary: str) -> str:
     metric = middle.pop() if middle else ""
     asked = set(middle)
     _, weights, predictor, *_ = [*primary.split("/"), "", "", ""]
-    if not metric or split == "train" or not asked <= {"ema", "raw", "head", "centroid"}:
+    # The names of a run of another program are as that program wrote them.
+    foreign = primary and not (weights in ("ema", "raw") and predictor in ("head", "centroid"))
+    if not metric or split == "train" or foreign or not asked <= {"ema", "raw", "head", "centroid"}:
         return name
     weights = next((part for part in ("ema", "raw") if part in asked), weights or "ema")
     predictor = next((part for part in ("head", "centroid") if part in asked), predictor or "head")

@@ -1,11 +1,13 @@
-"""Reads the points of many curves at once, thinned out in SQL: what plots and sparklines draw."""
+"""Reads the points of curves: of many at once, thinned out in SQL, for plots; one after the other, for exports."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
+from mmctl.store.connection import explained_errors
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
@@ -48,3 +50,21 @@ def names_among(store: Store, runs: Sequence[RunRow], names: Sequence[str]) -> s
     wanted = {run["id"] for run in runs}
     sql = f"SELECT DISTINCT name, run FROM series WHERE name IN ({', '.join('?' * len(names))})"
     return {row["name"] for row in store._rows(sql, names) if row["run"] in wanted}
+
+
+def each_point(store: Store, series: int) -> Iterator[tuple[int, float | None]]:
+    """The points of a curve of any length, as they are read; None is NaN."""
+    cursor = store._conn.cursor()
+    cursor.row_factory = None
+    return cursor.execute("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
+
+
+@contextmanager
+def one_moment(store: Store) -> Iterator[None]:
+    """All that is read inside is of one moment, whatever other processes write."""
+    with explained_errors(store.path):
+        store._conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            store._conn.execute("ROLLBACK")

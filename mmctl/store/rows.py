@@ -77,6 +77,7 @@ class StoredRecord(TypedDict):
     note: NotRequired[Setting]
     command: NotRequired[Setting]
     code: NotRequired[Setting]
+    origin: NotRequired[Setting]  # of a run of another program
 
 
 class TwinRow(TypedDict):

@@ -218,3 +218,9 @@ def setting(config: Setting, path: str) -> Setting:
     for key in path.split("."):
         config = config.get(key) if isinstance(config, dict) else None
     return config
+
+
+def imported(store: Store, runs: Sequence[RunRow]) -> set[int]:
+    """The ids of those of these runs that were imported from another program."""
+    rows = store._rows("SELECT id FROM runs WHERE json_type(about, '$.origin') = 'object'")
+    return {row["id"] for row in rows} & {run["id"] for run in runs}

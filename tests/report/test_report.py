@@ -60,7 +60,8 @@ def synced(runs: Path) -> Store:
         ("train/loss", PRIMARY, "train/loss"),
         ("train/loss/x", PRIMARY, "train/loss/x"),
         ("lr", PRIMARY, "lr"),
-        ("test/accuracy", "odd", "test/ema/head/accuracy"),
+        ("test/accuracy", "", "test/ema/head/accuracy"),
+        ("test/accuracy", "val/acc", "test/accuracy"),  # of a run of another program
         ("test/other/accuracy", PRIMARY, "test/other/accuracy"),
     ],
 )
