@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mmctl.page.html import text
 from mmctl.run_folder.predictions import Predictions, read_predictions
 from mmctl.store.rows import RunRow
+from mmctl.store.select import imported
 from mmctl.store.store import Store
 
 SHOWN = 10
@@ -51,6 +52,8 @@ def surest_mistakes(store: Store, run: RunRow, step: int | None) -> Mistakes | s
         if found.probability is None:
             return f"{run['uid']}: the predictor {one['predictor']} gives no probabilities."
         return _surest(found, one["split"], f"step {one['step']}, {one['weights']} weights")
+    if imported(store, [run]):
+        return f"{run['uid']}: it was imported from another program, without predictions."
     words = ["mmctl evaluate", run["uid"], *([f"--checkpoint {step}"] if step is not None else [])]
     return f"{run['uid']}: {why}. `{' '.join(words)}` makes them."
 

@@ -21,6 +21,7 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.fake_runs import attempt, data, evaluation, family, finished_run, make_run, points, state, write
 from helpers.html_page import HtmlPage, check_page
+from helpers.paths import REPO
 from helpers.run_helpers import SETS, never, tree
 from mmctl.page import style
 from mmctl.page.embedding import MARKS, embedding_figures
@@ -364,3 +365,15 @@ def test_force_replaces_a_file(mm: Mm, runs: Path, foreign: Path) -> None:
     check_page(HtmlPage.of(foreign))
     assert mm("report", "mixmatch", "-o", foreign, *PLAIN).code == 0, "now it is a report"
     assert json.loads(mm("report", "mixmatch", "-o", foreign, *PLAIN, "--json").out)["unchanged"] == [str(foreign)]
+
+
+def test_a_run_of_another_program_has_a_page(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCTL_RUNS", str(tmp_path / "runs"))
+    assert mm("import", REPO / "tests" / "exchange" / "files" / "offline.wandb").code == 0
+    done = mm("report", "-o", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    assert "mmctl evaluate" not in done.err
+    page = HtmlPage.of(tmp_path / "page.html")
+    check_page(page)
+    assert "imported.program" in page.text
+    assert "mmctl run" not in page.text
