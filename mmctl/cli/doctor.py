@@ -41,9 +41,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def reproduce(run: Run, as_json: Json = False) -> None:
-    """Show the command that trains a run again.
+    """Show the commands that train a run again.
 
-    Also lists what is different here: versions, code, plugins, data. It reads the data, so it takes a moment.
+    If the code of the project has changed, git checks out its commit and applies the changes that were in no commit.
+    Also lists what is different here: packages, code, plugins, data. It reads the data, so it takes a moment.
 
     \b
     Examples:
@@ -53,14 +54,18 @@ def reproduce(run: Run, as_json: Json = False) -> None:
 
     folder = folder_of_run(run)
     from mmctl.run_folder.record import read_record
-    from mmctl.runs.reproduce import command, differences
+    from mmctl.runs.reproduce import code_here, command, differences, preparations
+    from mmctl.text import printable
 
-    line, found = command(folder, read_record(folder)), differences(folder)
+    about, here = read_record(folder), code_here()
+    before, line = preparations(folder, about, here), command(folder, about)
+    found = differences(folder, here)
     if as_json:
-        print_json({"run": folder.name, "command": line, "differences": found})
+        print_json({"run": folder.name, "before": before, "command": line, "differences": found})
         return
-    typer.echo(line)
+    for one in [*before, line]:
+        typer.echo(one)
     for one in found:
-        typer.echo(f"  differs: {one}")
+        typer.echo(f"  differs: {printable(one)}")
     if not found:
         typer.echo("  nothing differs here: the same versions, code, plugins and data")

@@ -22,6 +22,8 @@ from mmctl.store.reading import open_for_reading
 
 NEWEST, AMONG = 100, 200
 """Runs of the configuration, and newest runs of all, that are looked at."""
+GROUPS = 2
+"""Sets of differences that the warning names."""
 SHOWN = 9
 """Characters of a hash in messages."""
 Facts = Mapping[str, str | None]
@@ -46,13 +48,16 @@ def compare(
     # Training must be possible without the database.
     with suppress(MmctlError, ValueError), open_for_reading(runs, newest=1) as store:
         for key, recipe in first.items():
-            others = [row for row in origins(store, key, NEWEST) if seeds[key] != {row["seed"]}]
+            # Only the newest run of a seed counts in comparisons; those that are planned will be that.
+            others = {
+                row["seed"]: row for row in reversed(origins(store, key, NEWEST)) if row["seed"] not in seeds[key]
+            }
             here = _facts(hashes(recipe), environment.code(), provenance.git(), recipe)
-            found = list(_differences(here, [(row, _facts_of(row, recipe)) for row in others]))
+            found = "; ".join(_differences(here, [*others.values()][::-1], recipe))
             if not others and parent is None:
                 found = _changed_plugins(recipe, origins(store, None, AMONG))
             if found:
-                provenance.differs[key] = f"{recipe.name}: not as in its other seeds: {'; '.join(found)}."
+                provenance.differs[key] = f"{recipe.name}: not all is as in other seeds: {found}."
 
 
 def _facts(hashes: tuple[str | None, str | None], code: str | None, git: object, recipe: Recipe) -> Facts:
@@ -65,41 +70,44 @@ def _facts(hashes: tuple[str | None, str | None], code: str | None, git: object,
         "split": hashes[1] if recipe.settings.split.seed is not None else None,
         "code of mmctl": code,
         "git commit": about.get("commit"),
-        "changes in no commit": changes,
+        "uncommitted changes": changes,
     }
 
 
-def _facts_of(row: OriginRow, recipe: Recipe) -> Facts:
-    return _facts((row["data_hash"], row["split_hash"]), row["code_hash"], row["git"], recipe)
+def _differences(here: Facts, others: Sequence[OriginRow], recipe: Recipe) -> Iterator[str]:
+    """For each set of facts that differ, the newest run in which they do, and how many more there are."""
+    groups: dict[str, list[OriginRow]] = {}
+    for row in others:
+        there = _facts((row["data_hash"], row["split_hash"]), row["code_hash"], row["git"], recipe)
+        pairs = [(what, mine, there[what]) for what, mine in here.items() if mine is not None]
+        differ = [f"{what} {b[:SHOWN]} (here {a[:SHOWN]})" for what, a, b in pairs if b is not None and a != b]
+        if differ:
+            groups.setdefault(", ".join(differ), []).append(row)
+    for text, rows in [*groups.items()][:GROUPS]:
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        yield f"seed {rows[0]['seed']} ({rows[0]['uid']}){more} had {text}"
+    if len(groups) > GROUPS:
+        yield f"and {sum(map(len, [*groups.values()][GROUPS:]))} more differ in other ways"
 
 
-def _differences(here: Facts, others: Sequence[tuple[OriginRow, Facts]]) -> Iterator[str]:
-    for what, mine in here.items():
-        differ = [(row, facts[what]) for row, facts in others if facts[what] not in (None, mine)]
-        if mine is not None and differ:
-            row, theirs = differ[0]
-            more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-            yield f"{what} {mine[:SHOWN]}, but {str(theirs)[:SHOWN]} in {row['uid']} (seed {row['seed']}){more}"
-
-
-def _changed_plugins(recipe: Recipe, newest: Sequence[OriginRow]) -> list[str]:
-    """How plugins differ from those of the newest run that has the same settings: with them, it is another one."""
+def _changed_plugins(recipe: Recipe, newest: Sequence[OriginRow]) -> str:
+    """How plugins differ from those of the newest run with the same settings; "" if they do not."""
     mine = _foreign(recipe.components())
     if not mine:
-        return []
+        return ""
     alone = config_id_of(recipe.data)
     for row in newest:
         if row["recipe"] != recipe.name or config_id_of(row["config"]) != alone:
             continue
         theirs = _foreign(row["components"])
         changed = [name for name, facts in mine.items() if theirs.get(name, facts) != facts]
-        if changed:
-            return [
-                f"code of {', '.join(changed)}, which has changed since {row['uid']} (seed {row['seed']}), so that "
-                "`mmctl compare` shows the two as different configurations"
-            ]
-        return []
-    return []
+        if not changed:
+            return ""
+        return (
+            f"of seed {row['seed']} ({row['uid']}), {', '.join(changed)} has changed since, so "
+            "that the two are different configurations in `mmctl compare`"
+        )
+    return ""
 
 
 def _foreign(components: object) -> dict[str, object]:
