@@ -104,8 +104,8 @@ def _changed_plugins(recipe: Recipe, newest: Sequence[OriginRow]) -> str:
         if not changed:
             return ""
         return (
-            f"of seed {row['seed']} ({row['uid']}), {', '.join(changed)} has changed since, so "
-            "that the two are different configurations in `mmctl compare`"
+            f"{', '.join(changed)} changed since seed {row['seed']} ({row['uid']}), so that "
+            "the two are different configurations in `mmctl compare`"
         )
     return ""
 
