@@ -165,10 +165,10 @@ def _patch(folder: Path, state: GitState, deadline: float) -> None:
         name = _name(piece.split(b"\n", 1)[0].removeprefix(b"diff --git ").partition(b" b/")[0].strip(b'"')[2:])
         if re.search(rb"(?m)^Binary files .* differ$", piece):
             state.left_out.append(f"{name}: binary, or larger than 1 MiB")
-        elif NO_CODE.search(name) or redact.in_code(piece.decode("utf-8", "replace")):
-            state.left_out.append(f"{name}: has what looks like a secret")
         elif len(piece) > room:
             state.left_out.append(f"{name}: {len(piece)} bytes of changes")
+        elif NO_CODE.search(name) or redact.in_code(piece.decode("utf-8", "replace")):
+            state.left_out.append(f"{name}: has what looks like a secret")
         else:
             kept.add(number)
             room -= len(piece)
