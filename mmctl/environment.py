@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
-import subprocess
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mmctl import redact
 from mmctl.cores import available_cores
 
 PACKAGES = ("mmctl", "torch", "timm", "numpy", "safetensors", "scikit-learn")
-SECRET = re.compile(r"(token|secret|password|passwd|api_?key)", re.IGNORECASE)
 
 
 def versions() -> dict[str, str]:
@@ -42,8 +40,8 @@ def code() -> str:
 
 
 def command() -> list[str]:
-    """The command line, with *** in place of words that look like a secret."""
-    return [("***" if SECRET.search(word) else word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]]]
+    """The command line, with *** in place of what looks like a secret."""
+    return redact.command([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def machine() -> dict[str, Any]:
@@ -54,17 +52,3 @@ def machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": available_cores(),
     }
-
-
-def git(folder: Path) -> dict[str, Any] | None:
-    """The commit, and whether tracked files differ from it; None outside a repository or if git takes too long."""
-    try:
-        run = ["git", "-C", str(folder)]
-        commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
-        if commit.returncode:
-            return None
-        status = [*run, "status", "--porcelain", "--untracked-files=no"]
-        dirty = subprocess.run(status, capture_output=True, text=True, timeout=2, check=False)
-        return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
-    except (OSError, subprocess.TimeoutExpired):
-        return None

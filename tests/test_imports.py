@@ -47,6 +47,7 @@ STANDARD_ALONE = {
     "environment",
     "filesystem",
     "text",
+    "redact",
     "terminal",
     "metric_names",
 }

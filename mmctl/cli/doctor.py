@@ -41,9 +41,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def reproduce(run: Run, as_json: Json = False) -> None:
-    """Show the command that trains a run again.
+    """Show the commands that train a run again.
 
-    Also lists what is different here: versions, code, plugins, data. It reads the data, so it takes a moment.
+    If the code of the project has changed, git checks out its commit and applies the changes that were in no commit.
+    Also lists what is different here: packages, code, plugins, data. It reads the data, so it takes a moment.
 
     \b
     Examples:
@@ -53,18 +54,21 @@ def reproduce(run: Run, as_json: Json = False) -> None:
 
     folder = folder_of_run(run)
     from mmctl.run_folder.record import check_own, command_again, read_record
-    from mmctl.runs.reproduce import differences
+    from mmctl.runs.reproduce import code_here, differences, preparations
+    from mmctl.text import printable
 
-    about = read_record(folder)
+    about, here = read_record(folder), code_here()
     check_own(about, "trained again")
     parent = about.get("parent")
+    before = preparations(folder, about, here)
     line = command_again(folder / "recipe.toml", parent["uid"] if parent else None, about["total_steps"])
-    found = differences(folder)
+    found = differences(folder, here)
     if as_json:
-        print_json({"run": folder.name, "command": line, "differences": found})
+        print_json({"run": folder.name, "before": before, "command": line, "differences": found})
         return
-    typer.echo(line)
+    for one in [*before, line]:
+        typer.echo(one)
     for one in found:
-        typer.echo(f"  differs: {one}")
+        typer.echo(f"  differs: {printable(one)}")
     if not found:
         typer.echo("  nothing differs here: the same versions, code, plugins and data")

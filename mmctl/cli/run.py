@@ -94,6 +94,9 @@ def run(
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     # One run that is left of several is trained as one of several: its number of threads follows from the command.
     alone = len(planned) == 1 and wanted[0].data["launcher"]["name"] == "mmctl:local"
+    from mmctl.runs.provenance import Provenance
+
+    provenance = Provenance()  # before torch is imported and the data are read, which takes longer
     from mmctl.runs.preflight import preflight
 
     shared: Shared = {}
@@ -107,13 +110,20 @@ def run(
             tell(line, out=True)
     if not planned and not stopped:
         return
+    from mmctl.runs.other_seeds import compare
+
+    compare(planned, hashes, project.runs_dir(), provenance)
     if alone:
         from mmctl.runs.create import create_run
         from mmctl.runs.signals import StopSignal
 
         with StopSignal() as stop:
             for recipe in planned:
-                stopped = [create_run(recipe, project.runs_dir(), name=name, tags=tags, note=note or None)]
+                stopped = [
+                    create_run(
+                        recipe, project.runs_dir(), name=name, tags=tags, note=note or None, provenance=provenance
+                    )
+                ]
             train_run(stopped[0], stop, quiet, shared=shared)
     else:
         from mmctl.runs.launch import launch
@@ -121,7 +131,7 @@ def run(
         del hashes, shared  # frees the images; each process reads its own
         launch(
             planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, name=name, tags=tags,
-            note=note or None,
+            note=note or None, provenance=provenance,
         )  # fmt: skip
 
 
@@ -139,10 +149,13 @@ def _extend(
         raise UserError(f"--extend: cannot be combined with {' and '.join(extra)}; the recipe and seed are the run's.")
     folder = folder_of_run(run)
     from mmctl.runs.extend import check_extension
+    from mmctl.runs.other_seeds import compare
     from mmctl.runs.progress import tell
+    from mmctl.runs.provenance import Provenance
     from mmctl.runs.signals import StopSignal
 
     shared: Shared = {}
+    provenance = Provenance()
     new, runs, stopped = check_extension(folder, sets, shared), project.runs_dir(), list[Path]()
     if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
         from mmctl.runs.skip_done import skip_done
@@ -152,8 +165,11 @@ def _extend(
             tell(line, out=True)
         if not left and not stopped:
             return
+    compare([] if stopped else [new.recipe], new.hashes, runs, provenance, new.parent)
     with StopSignal() as stop:
-        made = stopped[0] if stopped else new.create(runs, name=name, tags=tags, note=note or None)
+        made = (
+            stopped[0] if stopped else new.create(runs, name=name, tags=tags, note=note or None, provenance=provenance)
+        )
         train_run(made, stop, quiet, shared=shared)
 
 

@@ -52,15 +52,17 @@ def find(store: Store, reference: str) -> RunRow:
 
 def show(
     run: Run,
+    env: bool = typer.Option(False, "--env", help="Show the code, the machine and all packages instead."),
     as_json: Json = False,
 ) -> None:
     """Show one run in detail.
 
-    Shows its state, data, hardware, last evaluations, warnings, checkpoints and components.
+    Shows its state, data, hardware, code, last evaluations, warnings, checkpoints and components.
 
     \b
     Examples:
       mmctl show @last
+      mmctl show @last --env
       mmctl show 3 --json
     """
     from mmctl.report import summaries
@@ -70,9 +72,9 @@ def show(
     if as_json:
         print_json({"run": found})
     else:
-        from mmctl.report import console, print_runs
+        from mmctl.report import console, print_environment, print_runs
 
-        print_runs.print_run(found, console.console())
+        (print_environment.print_environment if env else print_runs.print_run)(found, console.console())
 
 
 def diff(
@@ -83,7 +85,7 @@ def diff(
 ) -> None:
     """Show how two runs differ.
 
-    Compares their settings, components, data, split and environment.
+    Compares their settings, components, data, split, code, packages and machine.
 
     \b
     Examples:

@@ -143,7 +143,12 @@ def _run(one: RunDetails, store: Store, run: RunRow) -> str:
         ("notes", "<br>".join(text(note["text"]) for note in one["notes"])),
         ("tags", text(" ".join(one["tags"]))),
     ]  # fmt: skip
-    for name, part in (("imported", one["imported"]), ("environment", one["environment"]), ("git", one["git"])):
+    for name, part in (
+        ("imported", one["imported"]),
+        ("environment", one["environment"]),
+        ("git", one["git"]),
+        ("provenance", one["provenance"]),
+    ):
         pairs += _recorded(part, name)
     return facts(pairs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,6 +23,7 @@ from mmctl.report.console import (
     spread,
 )  # fmt: skip
 from mmctl.report.listing_columns import ListColumn, marks_of, shown_state
+from mmctl.report.provenance import code_line
 from mmctl.report.results import Difference, Evaluation, ListingRow, RunDetails, as_number
 from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name
@@ -151,6 +153,9 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
     )
     if (parent := run["parent"]) is not None:
         facts.append(("extends", f"{printable(parent['uid'])} from step {parent['step']}"))
+    facts.append(("code", code_line(run["git"])))
+    if isinstance(run["command"], list):
+        facts.append(("command", printable(shlex.join(map(str, run["command"])))))
     facts.append(("started", local_time(run["started"])))
     if data:
         words = {"train": "train", "labeled": "labelled", "unlabeled": "unlabelled", "val": "val", "test": "test"}

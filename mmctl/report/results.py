@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from mmctl.run_folder.upgrade import Setting
+from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.store.rows import CurveSummary, ParentRow, RunFacts, SavedCheckpoint
 
 
@@ -97,6 +97,7 @@ class RunDetails(ListingRow):
     components: Setting
     environment: Setting
     git: Setting
+    provenance: Config  # its provenance.json; empty in runs of older versions
     command: Setting
     imported: Setting  # the origin of a run of another program
 

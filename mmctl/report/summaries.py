@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from mmctl.metric_names import METRICS
+from mmctl.report.provenance import flat_provenance
 from mmctl.report.published import published_value
 from mmctl.report.results import Best, Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import versions
 from mmctl.run_folder import lease
+from mmctl.run_folder.provenance import read_provenance
 from mmctl.run_folder.record import best_metric
 from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.run_folder.values import flatten
@@ -88,8 +90,8 @@ def run_details(store: Store, run: RunRow) -> RunDetails:
             for one in store.series(run)
         ],
         "config": about["config"], "components": list(about["components"]),
-        "environment": about["environment"], "git": about["git"], "command": about.get("command"),
-        "imported": about.get("origin"),
+        "environment": about["environment"], "git": about["git"], "provenance": read_provenance(folder),
+        "command": about.get("command"), "imported": about.get("origin"),
     }  # fmt: skip
 
 
@@ -114,16 +116,19 @@ def notes_of(store: Store, run: RunRow) -> list[Note]:
 
 
 def difference(store: Store, a: RunRow, b: RunRow, everything: bool) -> Difference:
-    """The settings in which two runs differ (or all settings), and what they ran on."""
+    """The settings in which two runs differ (or all settings), and what they ran on and with."""
     sides: list[dict[str, Setting]] = []
-    for run in (a, b):
+    noted = [read_provenance(store.runs_dir / run["uid"]) for run in (a, b)]
+    for run, found in zip((a, b), noted, strict=True):
         about = store.about(run)
         flat = flatten(about["config"]) | versions(about["components"])
         flat |= {f"environment.{key}": value for key, value in flatten(about["environment"]).items()}
         flat |= _environment(store.attempts(run))
+        # Of a run of an older version nothing is known: that is no difference.
+        flat |= flat_provenance(about, found if all(noted) else {})
         if parent := store.parents([run]).get(run["id"]):
             flat["(extends)"] = f"{parent['uid']} from step {parent['step']}"
-        flat |= {"git": (about["git"] or {}).get("commit"), "data": run["data_hash"], "split": run["split_hash"]}
+        flat |= {"data": run["data_hash"], "split": run["split_hash"]}
         sides.append(flat)
     rows: dict[str, list[Setting]] = {key: [side.get(key) for side in sides] for key in (*sides[0], *sides[1])}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 
+from mmctl import redact
 from mmctl.errors import DataError, UserError
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
@@ -20,6 +21,7 @@ NAMES = 5
 
 def check_before_start(recipe: Recipe, data: Data) -> list[str]:
     """Warnings about data and settings; UserError or DataError for what the data or this machine does not have."""
+    _check_secrets(recipe)
     _check_metric(recipe, data, "eval", "primary")
     _check_metric(recipe, data, "train", "keep_best")
     _check_threads(recipe)
@@ -27,6 +29,15 @@ def check_before_start(recipe: Recipe, data: Data) -> list[str]:
     best = recipe.settings.train.keep_best or ""
     peeks = [f'train.keep_best = "{best}": the best checkpoint is {PEEKED}.'] if best.startswith("test/") else []
     return peeks + rare_classes(data)
+
+
+def _check_secrets(recipe: Recipe) -> None:
+    """A run folder keeps the whole recipe: it must stay possible to show it to others."""
+    if found := list(redact.in_settings(recipe.data)):
+        raise UserError(
+            f"{', '.join(found)}: looks like a password or token, and the recipe is kept in the run folder. Let the "
+            "component read it from an environment variable, whose name the recipe may give."
+        )
 
 
 def rare_classes(data: Data) -> list[str]:

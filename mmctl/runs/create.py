@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from mmctl import environment, project
+from mmctl import environment, redact
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import share, sync_folder, write_synced
 from mmctl.identity import config_id_of
 from mmctl.recipe.recipe import Recipe
+from mmctl.run_folder import journal
+from mmctl.run_folder.events import Alert
 from mmctl.run_folder.record import Component, Parent, RunRecord, full_metric_name
 from mmctl.run_folder.upgrade import FORMAT
 from mmctl.run_folder.verify import identity_hash, recipe_hash
+from mmctl.runs.provenance import Provenance
 from mmctl.text import to_json
 
 DRAFT = ".new-"
@@ -33,17 +36,20 @@ def create_run(
     tags: Sequence[str] = (),
     note: str | None = None,
     parent: Parent | None = None,
+    provenance: Provenance | None = None,
     add: Callable[[Path, str], None] = lambda draft, uid: None,
 ) -> Path:
     """Create a new folder with the resolved recipe, the source recipe and run.json.
 
-    parent: the run that it extends; add: called with the unfinished folder and the id of the run, to add files.
+    parent: the run that it extends; provenance: what began to look at the code while the data were read; add: called
+    with the unfinished folder and the id of the run, to add files.
 
     It gets its name when it is complete; EnvironmentFault if that fails, and then nothing of it is left.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     weights = "raw" if recipe.settings.average.kind == "none" else "ema"
     mine: Path | None = None
+    provenance = provenance or Provenance()
     try:
         runs.mkdir(parents=True, exist_ok=True)  # not in the loop below: FileExistsError for `runs` itself is an error
         while True:
@@ -77,7 +83,7 @@ def create_run(
             "code": environment.code(),
             "components": cast(list[Component], recipe.components()),
             "environment": {**environment.machine(), "versions": {**environment.versions()}},
-            "git": environment.git(project.root()),
+            "git": provenance.git(),
         }
         if parent is not None:
             about["parent"] = parent
@@ -85,8 +91,12 @@ def create_run(
         about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
         write_synced(draft / "recipe.toml", text.encode())
         sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        write_synced(draft / "source.toml", (recipe.source + ("\n" if sets else "") + sets).encode())
+        source = redact.text(recipe.source + ("\n" if sets else "") + sets)  # comments may hold anything
+        write_synced(draft / "source.toml", source.encode())
         write_synced(draft / "run.json", to_json(about, indent=1).encode())
+        provenance.write(draft)
+        for line in (lines := provenance.warnings(about["config_id"])):
+            journal.append(draft, Alert(step=0, name="provenance", text=line))
         add(draft, uid)
         sync_folder(draft)
         mine = draft.rename(folder)
@@ -100,6 +110,7 @@ def create_run(
             f"{runs}: cannot create a run folder ({error.strerror or error}). Use a writable folder with free disk "
             "space; MMCTL_RUNS sets another folder."
         ) from error
+    provenance.tell(lines)
     return folder
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 
+from mmctl import redact
 from mmctl.data.split import save_split
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
@@ -89,7 +90,7 @@ def attempt(
             failure = out_of_memory(error, "before the first step") or error
             if saved is None:
                 # Without this event the run would be listed as crashed.
-                reason, code = str(failure).split("\n")[0], getattr(failure, "exit_code", 1)
+                reason, code = redact.text(str(failure).split("\n")[0]), getattr(failure, "exit_code", 1)
                 with suppress(MmctlError):  # the disk may be full; `failure` is raised anyway
                     journal.append(folder, State(state="failed", reason=reason, code=code, step=0))
             if failure is error:

@@ -23,6 +23,7 @@ from mmctl.runs.create import create_run
 from mmctl.runs.open import changed_plugins, check_data
 from mmctl.runs.past import past_of
 from mmctl.runs.progress import tell
+from mmctl.runs.provenance import Provenance
 from mmctl.training import checkpoint
 
 MAY_CHANGE = ("steps", "save_every", "log_every", "keep", "keep_best")
@@ -44,7 +45,15 @@ class Extension:
         """The hashes of data set and split, for `skip_done`."""
         return self.saved.manifest["data"], self.saved.manifest["split"]
 
-    def create(self, runs: Path, *, name: str | None = None, tags: Sequence[str] = (), note: str | None = None) -> Path:
+    def create(
+        self,
+        runs: Path,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        note: str | None = None,
+        provenance: Provenance | None = None,
+    ) -> Path:
         """Create the new run, with a copy of the checkpoint: it needs the folder of its parent no more."""
 
         def add_start(draft: Path, uid: str) -> None:
@@ -53,7 +62,9 @@ class Extension:
             journal.append(draft, Checkpoint(step=self.saved.step, reason="start", **made))
             save_split(draft / "split.json", self.split)
 
-        return create_run(self.recipe, runs, name=name, tags=tags, note=note, parent=self.parent, add=add_start)
+        return create_run(
+            self.recipe, runs, name=name, tags=tags, note=note, parent=self.parent, provenance=provenance, add=add_start
+        )
 
 
 def check_extension(folder: Path, sets: Sequence[str], shared: Shared | None = None) -> Extension:

@@ -88,3 +88,14 @@ def instruction_set() -> str:
 def threads_of(wanted: int | None, parallel: int = 1) -> int:
     """CPU threads of a run: the recipe's number; else an equal share of the cores for each of the parallel runs."""
     return wanted or max(1, available_cores() // parallel)
+
+
+def torch_facts() -> dict[str, Any]:
+    """The build of torch and what decides whether it computes the same bits again; starts nothing on a GPU."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return {
+        "version": torch.__version__, "commit": torch.version.git_version, "cuda": torch.version.cuda,
+        "cudnn": cudnn.version() if torch.version.cuda else None,  # type: ignore[no-untyped-call]
+        "deterministic": torch.are_deterministic_algorithms_enabled(), "cudnn.deterministic": cudnn.deterministic,
+        "cudnn.benchmark": cudnn.benchmark, "tf32": {"matmul": matmul.allow_tf32, "cudnn": cudnn.allow_tf32},
+    }  # fmt: skip

@@ -25,6 +25,7 @@ from mmctl.runs import promises
 from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of, threads_of
+from mmctl.runs.provenance import Provenance
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS, StopSignal
 
@@ -44,6 +45,7 @@ def launch(
     name: str | None = None,
     tags: Sequence[str] = (),
     note: str | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Create a folder for each recipe, and train these and the stopped runs with the launcher of the first.
 
@@ -59,7 +61,9 @@ def launch(
             r if r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(share) for r in recipes
         ]
     with StopSignal(STOPPING, at_once=SIGNALS) as stop:
-        new = (create_run(r, runs, name=name, tags=tags, note=note) for r in recipes)
+        if recipes and provenance is None:
+            provenance = Provenance()  # one look for all
+        new = (create_run(r, runs, name=name, tags=tags, note=note, provenance=provenance) for r in recipes)
         Batch(launcher, known[0].data["launcher"]["name"], tags).train(chain(stopped, new), stop, quiet)
 
 

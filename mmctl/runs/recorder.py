@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import mmctl
-from mmctl import project
+from mmctl import project, redact
 from mmctl.data.images import Pictures
 from mmctl.errors import MmctlError, TrainingFailed, os_error
 from mmctl.run_folder.events import (
@@ -192,6 +192,7 @@ class RunRecorder:
     def end(self, state: str, reason: str | None, code: int) -> Outcome:
         """Log the end of the attempt and return it."""
         step = self.o.training.step
+        reason = reason and redact.text(reason)
         self.pace(step)
         self.log.write(State(state=state, reason=reason, code=code, step=step))
         return Outcome(state, step, reason)
@@ -212,7 +213,8 @@ class RunRecorder:
             return os_error(error, self.o.folder)
         crash = self.o.folder / "crash.txt"
         with suppress(OSError):
-            crash.write_text("".join(traceback.format_exception(error)))
+            # Without the values of variables, which can be secrets.
+            crash.write_text(redact.text("".join(traceback.format_exception(error))))
         return MmctlError(f"a bug in mmctl: {type(error).__name__}: {error}. Please report it with {crash}.")
 
 
