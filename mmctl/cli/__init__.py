@@ -28,6 +28,7 @@ from mmctl.cli import (
     runs,
     table,
     trash,
+    ui,
     watch,
 )  # fmt: skip
 from mmctl.terminal import safe_output
@@ -43,8 +44,8 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, evaluate, ls, runs, compare, plot, watch, logs, manage, trash, checkpoints, table, recipe, plugins, query, db,
-    doctor,
+    run, evaluate, ls, runs, compare, plot, ui, watch, logs, manage, trash, checkpoints, table, recipe, plugins,
+    query, db, doctor,
 ):  # fmt: skip
     module.add(app)
 
