@@ -34,7 +34,8 @@ BINDINGS: list[BindingType] = [
     Binding("a", "archive", "Archive", show=False, tooltip="Archive the runs, or bring them back."),
     Binding("asterisk", "star", "Star", show=False, tooltip="Give the runs a star, or take it away."),
     Binding("R", "refresh", "Refresh", show=False, tooltip="Look into all run folders again."),
-    Binding("q,ctrl+c,ctrl+q", "quit", "Quit", tooltip="Quit. Runs that train go on."),
+    Binding("q", "quit", "Quit", tooltip="Quit. Runs that train go on."),
+    Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, tooltip="The same, also while you type."),
 ]  # fmt: skip
 NAMES = {
     "question_mark": "?", "slash": "/", "asterisk": "*", "escape": "Esc", "enter": "Enter", "space": "Space",

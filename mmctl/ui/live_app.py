@@ -281,7 +281,7 @@ class LiveApp(App[None]):
         self.call_after_refresh(self._arranged)
 
     async def _arranged(self) -> None:
-        width = self.table.size.width
+        width = self.table.width
         band = next((top for top in (SHORTER, SHORT) if width < top), SHORT + 1) - 1
         if width and band != self.view.width:
             self.view = replace(self.view, width=band)

@@ -24,7 +24,7 @@ from mmctl.ui.reading import Reader
 
 MOST = MOST_LINES
 """As many runs can be marked."""
-LOWEST = 6
+LOWEST = 5
 """Lines of the lowest plot."""
 BESIDE = 44
 """Columns of the narrowest of several plots beside each other."""
@@ -84,7 +84,7 @@ def curves(reader: Reader, asked: Curves, width: int, height: int) -> Text:
     else:
         made = _drawn(chart, Drawing(places, lowest=LOWEST), width, height - len(notes))
     for note in notes:
-        made.append(f"{printable(note)}\n", "dim")
+        made.append(f"\n{printable(note)}" if made.plain else printable(note), "dim")
     return made
 
 
@@ -113,7 +113,7 @@ def _with_curve(store: Store, runs: Sequence[RunRow], metric: str) -> list[RunRo
 def _drawn(chart: LineChart, drawing: Drawing, width: int, height: int) -> Text:
     page, text = console.paper(width, height, colours())
     print_chart(chart, page, height, drawing)
-    return Text.from_ansi(text.getvalue() + "\n")
+    return Text.from_ansi(text.getvalue())
 
 
 def _apart(chart: LineChart, places: Sequence[int], width: int, height: int) -> Text:

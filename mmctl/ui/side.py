@@ -54,7 +54,7 @@ class Side(Vertical):
 
     def room(self) -> tuple[int, int]:
         """Columns and lines of the text of a pane."""
-        size = self.query_one(f"#{self.pane}").size
+        size = self.query_one(f"#{self.pane}").scrollable_content_region
         return max(20, size.width), max(1, size.height)
 
     def text(self, text: Text) -> None:

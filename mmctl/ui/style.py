@@ -11,13 +11,14 @@ CSS = """
 #message { height: auto; max-height: 4; color: $text-warning; display: none; }
 #body { height: 1fr; layout: vertical; }
 .-wide #body { layout: horizontal; }
-#table { width: 1fr; height: 1fr; scrollbar-size-horizontal: 0; overflow-x: hidden; scrollbar-size-vertical: 1; }
+#table { width: 1fr; height: 1fr; scrollbar-size-horizontal: 0; overflow-x: hidden; scrollbar-size-vertical: 1;
+         scrollbar-gutter: stable; }
 #side { width: 1fr; height: 1.5fr; display: none; border-top: solid $foreground 40%; }
 .-wide #side { height: 1fr; border-top: none; border-left: solid $foreground 40%; }
 .-open #side { display: block; }
 .-open.-short #table, .-open.-zoom #table { display: none; }
 #names { height: 1; }
-#details, #curves, #logs { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
+#details, #curves, #logs { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
 #details-text, #curves-text { height: auto; }
 #logs { background: $background; }
 ModalScreen { align: center middle; background: $background 50%; }

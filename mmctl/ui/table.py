@@ -28,19 +28,19 @@ DIFFERENCE = "difference"
 ALWAYS = ("number", "run", "state")
 """Columns that are there even while nothing is known of the runs."""
 CURSOR = Style(reverse=True)
-HEAD = Style(bold=True, underline=True)
+HEAD = Style(bold=True)
 
 
 class RunTable(ScrollView, can_focus=True):
     """Runs under a line of titles; one of them is the current one."""
 
     BINDINGS = [
-        Binding("up,k", "move(-1)", "Up", tooltip="The run above."),
-        Binding("down,j", "move(1)", "Down", tooltip="The run below."),
-        Binding("pageup", "page(-1)", "Page up", tooltip="A screen of runs up."),
-        Binding("pagedown", "page(1)", "Page down", tooltip="A screen of runs down."),
-        Binding("home,g", "end(0)", "First", tooltip="The first run."),
-        Binding("end,G", "end(-1)", "Last", tooltip="The last run."),
+        Binding("up,k", "move(-1)", "Up", show=False, tooltip="The run above."),
+        Binding("down,j", "move(1)", "Down", show=False, tooltip="The run below."),
+        Binding("pageup", "page(-1)", "Page up", show=False, tooltip="A screen of runs up."),
+        Binding("pagedown", "page(1)", "Page down", show=False, tooltip="A screen of runs down."),
+        Binding("home,g", "end(0)", "First", show=False, tooltip="The first run."),
+        Binding("end,G", "end(-1)", "Last", show=False, tooltip="The last run."),
     ]
     cursor: reactive[int] = reactive(0)
 
@@ -60,6 +60,11 @@ class RunTable(ScrollView, can_focus=True):
         self._layout: list[tuple[ListColumn, int]] = []
 
     @property
+    def width(self) -> int:
+        """Columns beside the scroll bar."""
+        return self.scrollable_content_region.width
+
+    @property
     def current(self) -> RunRow | None:
         """The run at the cursor."""
         return self.shown.runs[self.cursor] if 0 <= self.cursor < len(self.shown.runs) else None
@@ -67,10 +72,9 @@ class RunTable(ScrollView, can_focus=True):
     def show(self, shown: Snapshot) -> None:
         """Show other runs, or the same ones as they are now; the cursor stays with its run."""
         before = self.current
-        if len(shown.columns) != len(self.shown.columns) or len(shown.runs) != len(self.shown.runs):
-            self._widest.clear()
+        self._widest.clear()
         self.shown = shown
-        self.virtual_size = Size(self.size.width, len(shown.runs) + 1)
+        self.virtual_size = Size(self.width, len(shown.runs) + 1)
         uid = before["uid"] if before else None
         same = next((n for n, run in enumerate(shown.runs) if run["uid"] == uid), None)
         self.cursor = same if same is not None else max(0, min(self.cursor, len(shown.runs) - 1))
@@ -92,7 +96,7 @@ class RunTable(ScrollView, can_focus=True):
     def redraw(self) -> None:
         """Arrange the columns and draw all lines again."""
         columns = [(one, made) for one in self._columns() if (made := self._column(one)).cells[0] or one.name in ALWAYS]
-        kept = fit([made for _, made in columns], max(1, self.size.width - GUTTER))
+        kept = fit([made for _, made in columns], max(1, self.width - GUTTER))
         self._layout = [(one, kept[id(made)]) for one, made in columns if id(made) in kept]
         self.refresh()
 
@@ -124,7 +128,7 @@ class RunTable(ScrollView, can_focus=True):
         return self._strip(parts, CURSOR if n == self.cursor else Style())
 
     def _strip(self, parts: Sequence[Segment], style: Style) -> Strip:
-        width = self.size.width
+        width = self.width
         ground = self.rich_style + style
         made = [Segment(part.text, ground + part.style if part.style else ground) for part in parts]
         return Strip(made).adjust_cell_length(width, ground).crop(0, width)
@@ -167,7 +171,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         """Arrange the columns for another width."""
-        self.virtual_size = Size(self.size.width, len(self.shown.runs) + 1)
+        self.virtual_size = Size(self.width, len(self.shown.runs) + 1)
         self._see_cursor()
         self._look()
 
