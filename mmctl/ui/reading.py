@@ -86,10 +86,12 @@ class Reader:
         """say: called with a line about what takes long."""
         self.runs_dir, self._say = runs_dir, say
         self.runs: list[RunRow] = []
+        self._live: list[RunRow] = []
         self.whole_readings = self.readings = 0
         self._memory: Store | None = None
         self._seen: object = None
         self._folder: int | None = None
+        self._listed: tuple[int | None, int] = (None, 0)
         self._read_at, self._took, self._owed = 0.0, 0.0, False
 
     def refresh(self, force: bool = False, progress: Progress = lambda done, total: None) -> list[Change] | None:
@@ -101,9 +103,9 @@ class Reader:
         due = now - self._read_at > max(LOOK, SHARE * self._took)
         if not force and mark == self._seen and not (self._owed and due):
             return None
-        folder = _modified(self.runs_dir)
+        folder = self._names()
         whole = force or due or folder != self._folder
-        live = [run["uid"] for run in self.runs if run["state"] in LIVE]
+        live = [run["uid"] for run in self._live]
         with self._store(progress if force else None) as store:
             if not force:
                 store.sync(None if whole else live, newest=NEWEST if whole else None)
@@ -115,7 +117,7 @@ class Reader:
             self._read_at, self._took = time.monotonic(), time.monotonic() - now
         before = {run["uid"]: run for run in self.runs}
         after = {run["uid"]: run for run in found}
-        self.runs = found if whole else [after.get(run["uid"], run) for run in self.runs]
+        self._take(found if whole else [after.get(run["uid"], run) for run in self.runs])
         return [
             Change(run, before[uid]["state"]) for uid, run in after.items()
             if uid in before and before[uid]["state"] in LIVE and run["state"] not in LIVE
@@ -124,7 +126,7 @@ class Reader:
     def first(self) -> None:
         """Read the newest runs alone, which takes no time, before `refresh(force=True)` reads all."""
         with self._store() as store:
-            self.runs = store.runs(newest=NEWEST)
+            self._take(store.runs(newest=NEWEST))
 
     def snapshot(self, view: View) -> Snapshot:
         """The runs that a view shows; UserError if its filter or its order is wrong."""
@@ -168,7 +170,7 @@ class Reader:
         """Do something with the store, then read all runs again."""
         with self._store() as store:
             work(store)
-            self.runs = store.runs()
+            self._take(store.runs())
 
     @contextmanager
     def open(self) -> Iterator[Store]:
@@ -211,16 +213,28 @@ class Reader:
                 store.close()
                 self.close()  # it can be read from disk again
 
+    def _take(self, runs: list[RunRow]) -> None:
+        self.runs = runs
+        self._live = [run for run in runs if run["state"] in LIVE]
+
+    def _names(self) -> int:
+        """Changes with the names in the folder, without those of the database, which come and go as it is opened."""
+        modified = _modified(self.runs_dir)
+        if modified != self._listed[0]:
+            try:
+                names = frozenset(name for name in os.listdir(self.runs_dir) if not name.startswith(connection.FILE))  # noqa: PTH208
+            except OSError:
+                names = frozenset()
+            self._listed = modified, hash(names)
+        return self._listed[1]
+
     def _mark(self) -> object:
         """What changes whenever there may be something new."""
-        marks: list[object] = [_modified(self.runs_dir)]
-        for end in ("", "-wal"):
-            marks.append(_size(self.runs_dir / (connection.FILE + end)))
-        for run in self.runs:
-            if run["state"] in LIVE:
-                folder = self.runs_dir / run["uid"]
-                marks.append(_size(folder / lease.FILE))
-                marks += [_size(journal.path_of(folder, n)) for n in {run["attempt"] or 0, (run["attempt"] or 0) + 1}]
+        marks: list[object] = [self._names(), *(_size(self.runs_dir / (connection.FILE + end)) for end in ("", "-wal"))]
+        for run in self._live:
+            folder, n = self.runs_dir / run["uid"], run["attempt"] or 0
+            marks.append(_size(folder / lease.FILE))
+            marks += [_size(journal.path_of(folder, attempt)) for attempt in (n, n + 1)]
         return marks
 
 
@@ -259,4 +273,4 @@ def _size(path: Path) -> tuple[int, int] | None:
         found = os.stat(path)  # noqa: PTH116 - Path.stat is slower
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return (found.st_size, found.st_mtime_ns) if found.st_size else None
