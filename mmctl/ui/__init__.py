@@ -1,7 +1,4 @@
 """The full-screen view of all runs, `mmctl ui`: a table, details, curves and logs, and keys that act on runs.
 
-    app.py        the screen and its keys (start here)
-    reading.py    what it shows, read from the store in a thread of its own
-
-Needs Textual (`pip install 'mmctl[tui]'`); only table.py, panes.py, dialogs.py and app.py import it.
+Needs Textual (`pip install 'mmctl[tui]'`). Reading goes on in a thread of its own, so that keys are answered at once.
 """

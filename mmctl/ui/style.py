@@ -18,7 +18,8 @@ CSS = """
 .-open #side { display: block; }
 .-open.-short #table, .-open.-zoom #table { display: none; }
 #names { height: 1; }
-#details, #curves, #logs { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
+#details, #curves, #logs { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1;
+                           scrollbar-size-horizontal: 1; }
 #details-text, #curves-text { height: auto; }
 #logs { background: $background; }
 ModalScreen { align: center middle; background: $background 50%; }
