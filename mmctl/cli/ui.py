@@ -23,9 +23,10 @@ def ui(
     ),
     archived: Archived = False,
 ) -> None:
-    """Look at runs in full screen: filter, compare curves, follow logs, stop, resume, tag.
+    """Look at runs in full screen.
 
-    Needs Textual: pip install 'mmctl[tui]'. Press ? for all keys.
+    Filters them, shows details, curves and logs, and stops, resumes and tags runs. Press ? for all keys. Needs
+    Textual: pip install 'mmctl[tui]'.
 
     \b
     Examples:

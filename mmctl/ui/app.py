@@ -101,7 +101,9 @@ class UiApp(LiveApp):
             order = None if picked.startswith("age (") else picked
             self.view = replace(self.view, sort=order, reverse=False)
             if not await self.show():
+                self.tell(self.said["filter"], wrong=True)
                 self.view = before
+                await self.show()
 
     async def action_reverse(self) -> None:
         """The other way round."""

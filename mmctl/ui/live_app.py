@@ -1,36 +1,30 @@
-"""`mmctl ui` without its keys: it asks a Reader, which works in a thread of its own, and shows what it answers."""
+"""`mmctl ui` without its keys: what it shows, and when it reads it again."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.containers import Container
-from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from mmctl.errors import MmctlError, os_error
 from mmctl.report.listing_columns import SHORT, SHORTER
 from mmctl.runs.detached import Resuming
 from mmctl.store.rows import RunRow
 from mmctl.text import printable
 from mmctl.ui import pages, style
 from mmctl.ui.logs import Follower
-from mmctl.ui.reading import Change, Reader, Snapshot, View
+from mmctl.ui.reading import Change, Snapshot, View
+from mmctl.ui.reading_app import ReadingApp
 from mmctl.ui.side import Side
 from mmctl.ui.table import RunTable
 
-Answer = TypeVar("Answer")
 EVERY = 1.0
 """Seconds between two looks whether anything has changed."""
 AGES = 30.0
@@ -39,11 +33,7 @@ PAUSE = 0.08
 """Seconds after the last of several keys before something is read for them."""
 
 
-class LeftError(Exception):
-    """Ends a long import between two runs, since the person has quit."""
-
-
-class LiveApp(App[None]):
+class LiveApp(ReadingApp):
     """All runs of a folder, full screen."""
 
     CSS = style.CSS
@@ -51,30 +41,19 @@ class LiveApp(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (style.WIDE, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (style.TALL, "-tall")]
 
-    class Heard(Message):
-        """A line from the thread that reads."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
-
     def __init__(self, runs_dir: Path, view: View) -> None:
-        super().__init__()
-        self.reader = Reader(runs_dir, lambda text: self._hear(text))
+        super().__init__(runs_dir)
         self.view = view
         self.curves = pages.Curves([])
         self.marked: list[str] = []  # ids of runs, in the order of their letters
-        self.said: dict[str, str] = {}
         self.resuming: list[Resuming] = []
-        self.fault: BaseException | None = None
         self._before = ""  # the filter, while another one is typed
         self.opened: bool | None = None  # the pane: by a person, or None: where the terminal is wide
-        self.head, self.message = (Static(id=id, markup=False) for id in ("head", "message"))
+        self.head = Static(id="head", markup=False)
         self.line = Input(id="filter", compact=True, placeholder=style.PLACEHOLDER, select_on_focus=False)
         self.table, self.side = RunTable(id="table"), Side(id="side")
-        self._thread = ThreadPoolExecutor(1, "reader")
         self._follower: Follower | None = None
-        self._refreshing = self._over = False
+        self._refreshing = False
 
     def compose(self) -> ComposeResult:
         """The widgets, from top to bottom."""
@@ -94,50 +73,6 @@ class LiveApp(App[None]):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
         self.start("begin", self._begin)
-
-    async def on_unmount(self) -> None:
-        """Close the index; a long import ends at the next run."""
-        self._over = True
-        with suppress(RuntimeError):
-            await self.read(self.reader.close)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    async def read(self, work: Callable[..., Answer], *given: object) -> Answer:
-        """Let the reading thread do something."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *given))
-
-    def start(self, group: str, work: Callable[[], Awaitable[object]]) -> None:
-        """Begin something; it takes the place of what was begun before in this group, unless the app is over."""
-        if not self._over:
-            self.run_worker(cast(Any, work), group=group, exclusive=True)
-
-    async def attempt(self, topic: str, work: Callable[..., Answer], *given: object) -> Answer | None:
-        """The same; None if it fails, and then the message line says why until it works."""
-        try:
-            answer = await self.read(work, *given)
-        except MmctlError as error:
-            self.say(topic, str(error))
-            return None
-        except OSError as error:
-            self.say(topic, str(os_error(error)))
-            return None
-        except LeftError:
-            return None
-        self.say(topic, "")
-        return answer
-
-    def say(self, topic: str, text: str) -> None:
-        """Show a line under the filter, or take the line of this topic away."""
-        if self.said.get(topic, "") == text:
-            return
-        self.said[topic] = text
-        lines = [printable(line) for one in self.said.values() if one for line in one.split("\n")]
-        self.message.update(Text("\n".join(lines)))
-        self.message.display = bool(lines)
-
-    def tell(self, text: str, wrong: bool = False) -> None:
-        """Show a line for some seconds."""
-        self.notify(printable(text), severity="warning" if wrong else "information", markup=False)
 
     async def _begin(self) -> None:
         await self.attempt("index", self.reader.first)
@@ -161,7 +96,7 @@ class LiveApp(App[None]):
         """Read what has changed and show it; force: look into all folders."""
         self._refreshing = True
         try:
-            changes = await self.attempt("index", self.reader.refresh, force, self._progress)
+            changes = await self.attempt("index", self.reader.refresh, force, self.progress)
         finally:
             self._refreshing = False
         self.say("heard", "")
@@ -270,23 +205,27 @@ class LiveApp(App[None]):
         if fresh or lines:
             self.side.log_lines(lines or [], fresh)
 
-    async def on_resize(self) -> None:
-        """Arrange everything for another size."""
-        self.arrange()
+    def on_resize(self) -> None:
+        """Show or hide the pane, once the size is known."""
+        self.call_later(self.arrange)
 
     def arrange(self) -> None:
-        """Show or hide the pane, and ask for columns of the table's width."""
+        """Show or hide the pane: as a person wants it, else where the terminal is wide."""
         wanted = self.opened if self.opened is not None else self.size.width >= style.WIDE
         self.screen_stack[0].set_class(wanted, "-open")
-        self.call_after_refresh(self._arranged)
+        self.call_after_refresh(self.update_pane)
 
-    async def _arranged(self) -> None:
+    def on_side_sized(self) -> None:
+        """Lay the pane out for its size."""
+        self.update_pane()
+
+    async def on_run_table_sized(self) -> None:
+        """Show the columns for the table's width."""
         width = self.table.width
         band = next((top for top in (SHORTER, SHORT) if width < top), SHORT + 1) - 1
         if width and band != self.view.width:
             self.view = replace(self.view, width=band)
             await self.show()
-        self.update_pane()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while the filter is typed."""
@@ -304,28 +243,7 @@ class LiveApp(App[None]):
         if event.input.id == "filter" and await self.filter(event.value):
             self.leave_filter()
 
-    def on_live_app_heard(self, event: Heard) -> None:
-        """Show a line from the thread that reads."""
-        self.say("heard", event.text)
-
-    def _hear(self, text: str) -> None:
-        if not self._over:
-            self.post_message(self.Heard(text))
-
-    def _progress(self, done: int, total: int) -> None:
-        if self._over:
-            raise LeftError
-        if total > pages.MOST:
-            self._hear(f"reading run folders: {done} of {total}")
-
     def _tell_end(self, change: Change) -> None:
         run = change.run
         why = f": {run['reason']}" if run["reason"] else ""
         self.tell(f"{run['uid']}: {run['state']} at step {run['step']}{why}", wrong=run["state"] != "completed")
-
-    def _handle_exception(self, error: Exception) -> None:
-        self.fault = self.fault or getattr(error, "error", error)
-        super()._handle_exception(error)
-
-    def _fatal_error(self) -> None:
-        self._close_messages_no_wait()  # cli/ prints one line, and no traceback

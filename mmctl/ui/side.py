@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
 from textual.widgets import RichLog, Static
 
 from mmctl.text import printable
@@ -17,6 +18,9 @@ PANES = ("details", "curves", "logs")
 
 class Side(Vertical):
     """One of three panes under a line with their names."""
+
+    class Sized(Message):
+        """The pane has another size."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -34,6 +38,10 @@ class Side(Vertical):
     def on_mount(self) -> None:
         """Show the first pane."""
         self.choose(self.pane)
+
+    def on_resize(self) -> None:
+        """Say so: what it shows is laid out for its size."""
+        self.post_message(self.Sized())
 
     def choose(self, pane: str) -> None:
         """Show another pane."""

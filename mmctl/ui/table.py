@@ -50,6 +50,9 @@ class RunTable(ScrollView, can_focus=True):
     class Scrolled(Message):
         """Other lines are on the screen."""
 
+    class Sized(Message):
+        """The table has another width."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.shown = Snapshot()
@@ -174,6 +177,7 @@ class RunTable(ScrollView, can_focus=True):
         self.virtual_size = Size(self.width, len(self.shown.runs) + 1)
         self._see_cursor()
         self._look()
+        self.post_message(self.Sized())
 
     def watch_cursor(self, before: int, now: int) -> None:
         """Keep the current run in view."""

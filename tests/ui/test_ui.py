@@ -42,7 +42,7 @@ class Driver:
 
     async def settle(self) -> None:
         for _ in range(3):
-            await self.pilot.pause()
+            await self.pilot.pause(0)
             while any(not worker.is_finished for worker in self.app.workers):
                 await self.pilot.pause(0.01)
 
@@ -164,7 +164,7 @@ def test_sorting(three: Path) -> None:
         await hands.press("o")
         await hands.type("cfg.no.such")
         await hands.press("enter")
-        assert "no run has this setting" in hands.message()
+        assert any("no run has this setting" in note.message for note in app._notifications)
         assert hands.names() == ["gamma", "alpha", "beta"]
 
     play(look)
@@ -208,13 +208,13 @@ def test_details_and_logs_follow_the_cursor(three: Path) -> None:
         await hands.press("home", "l")
         logs = app.query_one(RichLog)
         assert "images: 40 labelled" in str(logs.lines)
-        write(folder, 1, points(7, train__loss=0.5))
+        write(folder, 1, points(7, train__loss=0.5123))
         app._tick()
         await hands.settle()
-        assert "step 7" in str(logs.lines)
-        assert "step 7" not in str(logs.lines[:-1]), "only what is new is added"
+        assert "0.5123" in str(logs.lines)
+        assert "0.5123" not in str(logs.lines[:-1]), "only what is new is added"
         await hands.press("down")
-        assert "step 7" not in str(logs.lines)
+        assert "0.5123" not in str(logs.lines)
 
     with Lease(folder):
         play(look)
@@ -238,6 +238,8 @@ def test_the_end_of_a_run_is_told(three: Path) -> None:
 
 def test_nothing_is_read_again_while_nothing_changes(three: Path, mm: Mm) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
+        app._tick()  # for what the first reading wrote itself
+        await hands.settle()
         before = app.reader.readings
         for _ in range(3):
             app._tick()
@@ -281,7 +283,7 @@ def test_marked_runs_are_acted_on(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("M", "space", "asterisk")
         assert [run["starred"] for run in app.table.shown.runs] == [False, True, True]
-        await hands.press("u", "asterisk", "asterisk")
+        await hands.press("u", "asterisk")
         assert [run["starred"] for run in app.table.shown.runs] == [False, False, True]
 
     play(look)
@@ -330,6 +332,7 @@ def test_resume_starts_a_process_that_outlives_the_app(three: Path, monkeypatch:
         assert how["env"]["MMCTL_RUNS"] == str(three)
         assert any("process 77" in note.message for note in app._notifications)
         app._tick()
+        await hands.settle()
         assert any("the data has changed" in note.message for note in app._notifications), "why it ended"
         await hands.press("end", "r")
         assert len(started) == 1
@@ -403,13 +406,13 @@ def test_the_terminal_is_resized(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         assert "20261125" in hands.screen()
         await hands.pilot.resize_terminal(58, 20)
-        await hands.settle()
+        await hands.pilot.pause()
         await hands.settle()
         assert app.table.titles()[:3] == ["#", "run", "state"]
         assert "accuracy" in app.table.titles()
         assert not app.side.display
         await hands.pilot.resize_terminal(160, 40)
-        await hands.settle()
+        await hands.pilot.pause()
         await hands.settle()
         assert app.side.display
 
@@ -428,7 +431,7 @@ def test_hostile_words_are_shown_as_they_are(tmp_path: Path) -> None:
         await hands.press("t")
         await hands.press("escape", "d", "slash")
         await hands.type(HOSTILE)
-        assert "[bold red]x" in hands.message()
+        assert '"[bold"' in hands.message()
         await hands.press("escape", "asterisk")
         assert "\x1b" not in hands.screen()
         assert "\x07" not in hands.screen()
@@ -537,6 +540,7 @@ def test_ten_thousand_runs(tmp_path: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         while len(app.table.shown.runs) < 10_000:
             await hands.pilot.pause(0.2)
+        app._tick()
         await hands.settle()
         lines = app.reader.lines
         app.reader.lines = lambda wanted: (read.append(len(wanted)), lines(wanted))[1]  # type: ignore[assignment]
