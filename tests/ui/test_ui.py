@@ -378,6 +378,7 @@ def test_help_and_the_document_list_every_key(three: Path) -> None:
     play(look, size=(160, 60))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("size", [(160, 48), (80, 24), (60, 24), (80, 14)])
 def test_every_size_has_room_for_list_and_curves(three: Path, size: tuple[int, int]) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
@@ -442,7 +443,6 @@ def test_hostile_words_are_shown_as_they_are(tmp_path: Path) -> None:
 def test_an_empty_folder_and_the_first_run(tmp_path: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         assert "Start one: mmctl run digits" in hands.screen()
-        await hands.press(*"abcdlmortsuvxyz", "escape", "escape", "space", "asterisk", "enter", "end", "R")
         finished_run(tmp_path / "runs", "20261125-100000-first-s0-0001", name="first")
         app._tick()
         await hands.settle()
@@ -451,6 +451,7 @@ def test_an_empty_folder_and_the_first_run(tmp_path: Path) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_a_damaged_or_locked_database_is_said(three: Path, mm: Mm) -> None:
     mm("ls")
     path = three / "mmctl.db"
@@ -477,6 +478,7 @@ def test_a_damaged_or_locked_database_is_said(three: Path, mm: Mm) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_removed_meanwhile(three: Path, mm: Mm) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("space", "home", "b", "l")
@@ -527,6 +529,15 @@ def test_a_bug_ends_the_app_without_a_traceback(
     with pytest.raises(ZeroDivisionError):  # which cli/ tells in one line
         run_ui(three, View())
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+def test_no_key_needs_a_run(tmp_path: Path) -> None:
+    async def look(app: UiApp, hands: Driver) -> None:
+        await hands.press(*"abcdlmortsuvxyz", "escape", "escape", "space", "asterisk", "enter", "end", "R")
+        assert "Start one: mmctl run digits" in hands.screen()
+
+    play(look)
 
 
 @pytest.mark.slow
