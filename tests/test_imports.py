@@ -51,7 +51,19 @@ STANDARD_ALONE = {
     "terminal",
     "metric_names",
 }
-HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "rich", "sqlite_utils", "pydantic", "typer"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "sklearn",
+    "scipy",
+    "rich",
+    "sqlite_utils",
+    "pydantic",
+    "typer",
+    "textual",
+}
 THIRD_PARTY = {
     "ops": {"torch", "numpy"},
     "registry": {"pydantic"},
@@ -64,6 +76,7 @@ THIRD_PARTY = {
     "exchange": set(),
     "report": {"rich", "numpy"},  # numpy for the bootstrap of `compare --per-example` alone, inside a function
     "tables": {"pydantic", "rich"},
+    "ui": {"rich", "textual"},
 }
 """What of the heavy libraries a room may import; reading commands start without torch because of it."""
 

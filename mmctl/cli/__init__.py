@@ -31,6 +31,7 @@ from mmctl.cli import (
     runs,
     table,
     trash,
+    ui,
     watch,
 )  # fmt: skip
 from mmctl.cli.plain_values import use_plain_values
@@ -47,8 +48,8 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, evaluate, ls, runs, compare, plot, report, watch, logs, manage, trash, checkpoints, table, recipe, plugins,
-    query, db, doctor, export, import_,
+    run, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, trash, checkpoints, table, recipe,
+    plugins, query, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)
 

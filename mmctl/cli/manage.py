@@ -13,9 +13,7 @@ from mmctl.report.json_output import print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmctl.run_folder.events import Event
     from mmctl.store.rows import RunRow
-    from mmctl.store.store import Store
 
 
 def add(app: typer.Typer) -> None:
@@ -45,6 +43,7 @@ def tag(
       mmctl tag state:completed final --remove draft
     """
     from mmctl.run_folder.events import Tag
+    from mmctl.runs.annotate import annotate
     from mmctl.store.select import TERM, checked_tags, find_runs
 
     checked_tags(remove, new=False)
@@ -54,7 +53,7 @@ def tag(
         added = checked_tags([word.removeprefix("+") for word in add or [] if word not in runs])
         found = find_runs(store, [run, *runs])
         if added or remove:
-            found = _append(store, found, Tag(add=added, remove=remove))
+            found = annotate(store, found, Tag(add=added, remove=remove))
     _print_tags(found, as_json)
 
 
@@ -88,6 +87,7 @@ def note(
     from mmctl.errors import UserError
     from mmctl.report.summaries import notes_of
     from mmctl.run_folder.events import Note
+    from mmctl.runs.annotate import annotate
     from mmctl.store.select import find_runs
     from mmctl.text import printable
 
@@ -96,7 +96,7 @@ def note(
     with open_store() as store:
         found = find_runs(store, [run])
         if text is not None:
-            found = _append(store, found, Note(text=text))
+            found = annotate(store, found, Note(text=text))
         notes = [{"uid": one["uid"], "notes": notes_of(store, one)} for one in found]
     if as_json:
         print_json(notes[0] if len(notes) == 1 else {"runs": notes})
@@ -120,9 +120,10 @@ def rename(
       mmctl rename @last wide-network
     """
     from mmctl.run_folder.events import Mark
+    from mmctl.runs.annotate import annotate
 
     with open_store() as store:
-        (found,) = _append(store, [find(store, run)], Mark(name=name))
+        (found,) = annotate(store, [find(store, run)], Mark(name=name))
     if as_json:
         print_json({"uid": found["uid"], "name": found["name"]})
     else:
@@ -144,10 +145,11 @@ def star(
       mmctl star 3 4 --remove
     """
     from mmctl.run_folder.events import Mark
+    from mmctl.runs.annotate import annotate
     from mmctl.store.select import find_runs
 
     with open_store() as store:
-        found = _append(store, find_runs(store, runs), Mark(star=not remove))
+        found = annotate(store, find_runs(store, runs), Mark(star=not remove))
     if as_json:
         print_json({"runs": [{"uid": one["uid"], "starred": one["starred"]} for one in found]})
     else:
@@ -171,10 +173,11 @@ def archive(
       mmctl archive 3 --remove
     """
     from mmctl.run_folder.events import Mark
+    from mmctl.runs.annotate import annotate
     from mmctl.store.select import find_runs
 
     with open_store() as store:
-        found = _append(store, find_runs(store, runs, archived=remove), Mark(archived=not remove))
+        found = annotate(store, find_runs(store, runs, archived=remove), Mark(archived=not remove))
     if as_json:
         print_json({"runs": [{"uid": one["uid"], "archived": one["archived"]} for one in found]})
     else:
@@ -228,15 +231,3 @@ def stop(
             f"{', '.join(one.name for one in left)}: has not ended after {timeout} s; it ends after its step "
             "and checkpoint. `mmctl stop --now` ends it without."
         )
-
-
-def _append(store: Store, runs: Sequence[RunRow], event: Event) -> list[RunRow]:
-    """Write an event to the journal of each run; returns the runs as they are then."""
-    from mmctl.run_folder import journal
-
-    uids = [run["uid"] for run in runs]
-    for uid in uids:
-        journal.append(store.runs_dir / uid, event)
-    store.sync(uids)
-    now = {run["uid"]: run for run in store.runs()}
-    return [now[uid] for uid in uids]

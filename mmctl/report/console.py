@@ -102,10 +102,15 @@ class _Paper(io.StringIO):
 
 def on_paper(out: Console) -> tuple[Console, io.StringIO]:
     """A console that writes to a text what another one would write to its terminal, and that text."""
-    paper = _Paper(out.encoding)
-    how: dict[str, Any] = {"color_system": out.color_system, "force_terminal": out.color_system is not None}
-    how |= {"width": out.width, "height": out.height}
-    return SafeConsole(file=paper, highlight=False, markup=False, emoji=False, **how), paper
+    return paper(out.width, out.height, out.color_system, out.encoding)
+
+
+def paper(width: int, height: int, colours: str | None, encoding: str = "utf-8") -> tuple[Console, io.StringIO]:
+    """A console of this size that writes to a text, and that text; colours: a colour system of rich, None for none."""
+    page = _Paper(encoding)
+    how: dict[str, Any] = {"color_system": colours, "force_terminal": colours is not None}
+    how |= {"width": width, "height": height}
+    return SafeConsole(file=page, highlight=False, markup=False, emoji=False, **how), page
 
 
 def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = True) -> None:
@@ -118,7 +123,7 @@ def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = Tru
     plain = [column for column in filled if not column.prose]
     room = out.width - sum(column.width() + GAP for column in prose)
     below = bool(prose) and _needs([column for column in plain if not column.rank]) > room
-    limits = _fit(plain, out.width if below else room)
+    limits = fit(plain, out.width if below else room)
     kept = [column for column in filled if id(column) in limits or (column.prose and not below)]
     widths = [limits[id(column)] for column in kept if id(column) in limits]
     if len(widths) == len(kept) and sum(widths) + GAP * (len(kept) - 1) <= out.width:
@@ -142,7 +147,7 @@ def _needs(columns: Sequence[Column]) -> int:
     return sum(column.width() + GAP for column in columns) - GAP
 
 
-def _fit(columns: Sequence[Column], width: int) -> dict[int, int]:
+def fit(columns: Sequence[Column], width: int) -> dict[int, int]:
     """The columns that have room in a width, by `id`, with the width of each: those without a rank, then by rank."""
     kept = {id(column): column.width() for column in columns if not column.rank}
     free = width - _needs([column for column in columns if not column.rank])

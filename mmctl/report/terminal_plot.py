@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from mmctl.report.charts import Bar, BarChart, Chart, HeatMap, LineChart, Span, ticks, value
+from mmctl.report.charts import Bar, BarChart, Chart, HeatMap, LineChart, Point, Span, ticks, value
 from mmctl.report.console import cut, print_line, unicode
 from mmctl.text import printable
 
@@ -19,34 +21,51 @@ WIDEST, TALLEST, LOWEST = 110, 24, 10
 COLOURS = (33, 208, 36, 170, 178, 245)
 """Numbers of terminal colours that can be seen on a light and a dark background, like those of svg.py."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTER_EVERY = 14
+"""Columns between two letters on a line."""
 BANDED = 4
 """With more lines than this, their bands would hide each other."""
 FRAME = str.maketrans("\u250c\u2500\u2510\u2502\u2514\u2518\u2524\u251c\u252c\u2534\u253c", "+-+|++++-++")
 SHADES = ((16, 195), (16, 153), (16, 117), (16, 75), (231, 32), (231, 25))
 """Colours of the letters and of the cell, from 0 to 1."""
+Bounds: TypeAlias = tuple[float, float, float, float]
+"""The ends of the x axis, and of the y axis."""
 
 
-def print_chart(chart: Chart, out: Console, height: int = TALLEST + 4) -> None:
+@dataclass(frozen=True)
+class Drawing:
+    """How curves are drawn, where a chart is one of several, or changes while a person looks at it."""
+
+    places: Sequence[int]  # for each line: which colour and letter it has
+    lettered: bool = True  # letters on the lines, which tell them apart without their colours
+    within: Bounds | None = None  # the ends of the axes, instead of those of the lines
+    lowest: int = LOWEST  # the smallest height of the plot
+
+
+def print_chart(chart: Chart, out: Console, height: int = TALLEST + 4, drawing: Drawing | None = None) -> None:
     """Print a chart as wide as the terminal, up to WIDEST columns, with at most `height` lines if it has curves."""
     title = printable(chart.title)
     print_line(out, title if unicode(out) else title.replace("\u00b1", "+-"), "bold")
     match chart:
         case LineChart():
-            _print_lines(chart, out, height - 3 - len(chart.lines))
+            usual = Drawing(range(len(chart.lines)), lettered=False)
+            _print_lines(chart, out, height - 3 - len(chart.lines), drawing or usual)
         case BarChart():
             _print_bars(chart, out)
         case HeatMap():
             _print_heat(chart, out)
 
 
-def _print_lines(chart: LineChart, out: Console, most: int) -> None:
+def _print_lines(chart: LineChart, out: Console, most: int, drawing: Drawing) -> None:
     # Imported here: it takes 60 ms, and no other page needs it.
     import plotext as plt
 
     width = min(out.width, WIDEST)
-    height = max(LOWEST, min(TALLEST, round(width / 3.6), most))
+    height = max(drawing.lowest, min(TALLEST, round(width / 3.6), most))
     coloured = out.color_system is not None
-    x0, x1, y0, y1 = chart.bounds()
+    x0, x1, y0, y1 = drawing.within or chart.bounds()
+    colours = [COLOURS[place % len(COLOURS)] for place in drawing.places]
+    letters = [LETTERS[place % len(LETTERS)] for place in drawing.places]
 
     def level(y: float) -> float:
         return math.log10(y) if chart.log else y
@@ -55,7 +74,9 @@ def _print_lines(chart: LineChart, out: Console, most: int) -> None:
     plt.theme("clear")
     plt.limit_size(False, False)
     plt.plot_size(width, height)
-    markers = _markers(len(chart.lines), coloured, unicode(out))
+    fine = unicode(out) and (coloured or len(chart.lines) == 1)
+    markers = ["braille"] * len(chart.lines) if fine else letters
+    markers = ["*"] if len(letters) == 1 and not fine and not drawing.lettered else markers
     banded = len(chart.lines) <= (BANDED if coloured else 1)
     if banded:
         for n, line in enumerate(chart.lines):
@@ -66,14 +87,15 @@ def _print_lines(chart: LineChart, out: Console, most: int) -> None:
                 for part in range(height + 1)
             ]
             if spread:
-                plt.scatter(
-                    [x for x, _ in spread], [y for _, y in spread], marker=shade, color=COLOURS[n % len(COLOURS)]
-                )
+                plt.scatter([x for x, _ in spread], [y for _, y in spread], marker=shade, color=colours[n])
     for n, line in enumerate(chart.lines):
         for piece in chart.pieces(line):
             xs, ys = [x for x, _ in piece], [level(y) for _, y in piece]
             draw = plt.plot if len(piece) > 1 else plt.scatter
-            draw(xs, ys, marker=markers[n], color=COLOURS[n % len(COLOURS)])
+            draw(xs, ys, marker=markers[n], color=colours[n])
+    for n, line in enumerate(chart.lines if drawing.lettered else ()):
+        spots = _spots(chart.drawn(line.points), max(2, width // LETTER_EVERY), n, len(chart.lines))
+        plt.scatter([x for x, _ in spots], [level(y) for _, y in spots], marker=letters[n], color=colours[n])
     plt.xlim(x0, x1)
     plt.ylim(level(y0), level(y1))
     across, up = ticks(x0, x1, max(2, width // 14)), ticks(y0, y1, height // 3, share=chart.share, log=chart.log)
@@ -86,9 +108,10 @@ def _print_lines(chart: LineChart, out: Console, most: int) -> None:
     print_line(out, f"x: {printable(chart.x)}, y: {printable(chart.y)}{note}", "dim")
     for n, line in enumerate(chart.lines):
         mark = "\u2501\u2501" if markers[n] == "braille" else markers[n] * 2
+        mark = f"{letters[n]} {mark}" if drawing.lettered else mark
         last = next((y for _, y in reversed(chart.drawn(line.points))), math.nan)
         text = f" {printable(line.label)}  {value(last, chart.share)}"
-        out.print(Text.assemble((mark, f"color({COLOURS[n % len(COLOURS)]})"), text))
+        out.print(Text.assemble((mark, f"color({colours[n]})"), text))
 
 
 def _every_column(chart: LineChart, band: Sequence[Span], places: Sequence[float]) -> Iterator[Span]:
@@ -102,11 +125,12 @@ def _every_column(chart: LineChart, band: Sequence[Span], places: Sequence[float
                 yield x, low0 + (low1 - low0) * part, high0 + (high1 - high0) * part
 
 
-def _markers(count: int, coloured: bool, wide: bool) -> list[str]:
-    """What each line is drawn with: without colours, several lines have a letter each."""
-    if wide and (coloured or count == 1):
-        return ["braille"] * count
-    return ["*"] if count == 1 else [LETTERS[n % len(LETTERS)] for n in range(count)]
+def _spots(points: Sequence[Point], count: int, n: int, lines: int) -> list[Point]:
+    """Where line n of some has its letter: at its end, and apart from those of the others where the lines meet."""
+    size = len(points)
+    if size <= count:
+        return list(points)
+    return [points[min(size - 1, round((k + (n + 0.5) / lines) * size / count))] for k in range(count)] + [points[-1]]
 
 
 def _print_bars(chart: BarChart, out: Console) -> None:
