@@ -92,6 +92,7 @@ def parts(text: str) -> list[str]:
     return sorted(text.removeprefix("_arguments '*: :((").removesuffix("))'").split())
 
 
+@pytest.mark.slow
 def test_the_quick_answer_is_the_parsers(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer._click.shell_completion import get_completion_class
 

@@ -310,6 +310,7 @@ def test_cut_off_files_are_imported_only_when_asked(tmp_path: Path) -> None:
     assert (taken["result"], taken["state"], taken["points"]) == ("imported", "crashed", 8)
 
 
+@pytest.mark.slow
 def test_kill_at_any_place_leaves_whole_runs_or_none(tmp_path: Path) -> None:
     path = made.mlflow_db(tmp_path / "mlflow.db", {"a": "FINISHED", "b": "FINISHED"})
     n, whole, counts = 0, False, set[int]()

@@ -271,6 +271,7 @@ def embedded(n: int, k: int) -> EmbeddingMap:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_twenty_runs_are_less_than_3_mb(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 configurations, maps of 1,000 images, images of 96 x 96 noise, which no format makes small."""
     noise = np.random.default_rng(0).integers(0, 256, (3, 96, 96)).astype(np.uint8)

@@ -23,6 +23,7 @@ def clouds(n: int, d: int) -> tuple[Any, Any, Any]:
     return middle_KD[true_N] + 0.1 * dice.normal(size=(n, d)), middle_KD, true_N
 
 
+@pytest.mark.slow
 def test_projections_keep_what_belongs_together() -> None:
     emb_ND, middle_KD, true_N = clouds(60, 5)
     pca, tsne = projections(emb_ND, middle_KD, np.arange(3))

@@ -252,6 +252,7 @@ def test_other_seeds_that_differ_are_named(repo: Path, mm: Mm) -> None:
     assert "changed since" in line
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_read_does_not_stop_a_run(
     repo: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

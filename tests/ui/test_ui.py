@@ -123,6 +123,7 @@ def test_the_table_has_the_words_of_ls(three: Path, mm: Mm) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_a_filter_and_a_wrong_one(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("slash")
@@ -153,6 +154,7 @@ def test_a_filter_and_a_wrong_one(three: Path) -> None:
         filter_terms("a 'b")
 
 
+@pytest.mark.slow
 def test_sorting(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("o")
@@ -170,6 +172,7 @@ def test_sorting(three: Path) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_a_baseline_and_curves(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("down", "b", "d")
@@ -279,6 +282,7 @@ def test_keys_write_what_the_commands_write(three: Path, mm: Mm) -> None:
     assert journal(three, "alpha") == journal(three, "beta") != []
 
 
+@pytest.mark.slow
 def test_marked_runs_are_acted_on(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("M", "space", "asterisk")
@@ -289,6 +293,7 @@ def test_marked_runs_are_acted_on(three: Path) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_stop_asks_and_signals(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(three, "20261125-110000-live-s0-0009", name="live", created=T0 + 10_000)
     write(folder, 1, attempt(), state("running"), data())
@@ -403,6 +408,7 @@ def test_every_size_has_room_for_list_and_curves(three: Path, size: tuple[int, i
     play(look, size)
 
 
+@pytest.mark.slow
 def test_the_terminal_is_resized(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         assert "20261125" in hands.screen()
@@ -492,6 +498,7 @@ def test_a_run_that_is_removed_meanwhile(three: Path, mm: Mm) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_an_unreadable_run_is_listed(three: Path) -> None:
     (three / "20261125-130000-broken-s0-000b").mkdir()
     (three / "20261125-130000-broken-s0-000b" / "run.json").write_text("{")
