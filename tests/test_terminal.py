@@ -95,6 +95,7 @@ def test_a_run_trains_without_its_streams(redirect: str, tmp_path: Path) -> None
     assert all(line.startswith(b"{") for line in journal.splitlines()), "no output in a file that got its descriptor"
 
 
+@pytest.mark.slow
 def test_an_error_without_its_stream(runs: Path) -> None:
     done = shell(
         "mm show nosuch 2>&-; echo $?; mm show nosuch 2>/dev/full; echo $?; mm show nosuch >/dev/full; echo $?"

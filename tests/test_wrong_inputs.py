@@ -269,6 +269,7 @@ def test_damaged_faces(
     refused(mm, tmp_path, ["run", path], 2, says)
 
 
+@pytest.mark.slow
 def test_faces_that_are_whole_train(mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = faces(tmp_path / "faces")

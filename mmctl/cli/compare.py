@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Archived, Filter, Json, whole
+from mmctl.cli.options import Archived, Baseline, Filter, Json, metrics_option, whole
 from mmctl.cli.runs import open_store
-from mmctl.completion.values import complete_metric
 
 if TYPE_CHECKING:
     from mmctl.report.comparison import Comparison
@@ -42,22 +41,11 @@ def _amount(text: object) -> float:
 
 def compare(
     terms: Filter = None,
-    metric: list[str] = typer.Option(
-        [],
-        "--metric",
-        "-m",
-        metavar="METRIC",
-        autocompletion=complete_metric,
-        help="A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
-        "@best:METRIC; by default test/accuracy and test/balanced_accuracy. Can be given several times.",
+    metric: list[str] = metrics_option(
+        "A metric such as test/accuracy, optionally with @last, @max, @min, @median20, @mean20, @step=N or "
+        "@best:METRIC; by default test/accuracy and test/balanced_accuracy, or what the runs have."
     ),
-    baseline: str = typer.Option(
-        None,
-        "--baseline",
-        "-b",
-        metavar="NAME",
-        help="Recipe, method or configuration id that the others are tested against.",
-    ),
+    baseline: Baseline = None,
     test: str = typer.Option(
         "auto", "--test", metavar="TEST", help="Significance test: auto, paired, welch, permutation or none."
     ),

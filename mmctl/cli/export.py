@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Archived, Filter, Json
+from mmctl.cli.options import Archived, Filter, Json, metrics_option
 from mmctl.cli.runs import open_store
 from mmctl.report.json_output import print_json
 
@@ -37,9 +37,7 @@ def export(
     form: str = typer.Option(
         None, "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
     ),
-    metric: list[str] = typer.Option(
-        None, "--metric", "-m", metavar="METRIC", help="Of series, only this curve. Can be given several times."
-    ),
+    metric: list[str] = metrics_option("Of series, only this curve."),
     checkpoints: bool = typer.Option(
         True, "--checkpoints/--no-checkpoints", help="Of whole runs, checkpoints and predictions too."
     ),
@@ -96,7 +94,7 @@ def export(
         else:
             made = (
                 tables.runs_table(store, runs) if what == "runs"
-                else tables.series_table(store, runs, metric or []) if what == "series"
+                else tables.series_table(store, runs, metric) if what == "series"
                 else tables.evaluations_table(store, runs)
             )  # fmt: skip
             with table_files.target(path, force) as out, one_moment(store):

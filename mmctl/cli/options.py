@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mmctl.completion.values import complete_filter, complete_run, complete_set
+from mmctl.completion.values import complete_filter, complete_metric, complete_run, complete_set
 from mmctl.recipe.find import complete_recipe
 
 MAX_SEEDS = 10_000
@@ -58,6 +58,18 @@ Sets = Annotated[
 ]
 
 
+def metrics_option(text: str) -> Any:
+    """The option --metric of a command, which can be given several times; text: what the metrics are for."""
+    return typer.Option(
+        [],
+        "--metric",
+        "-m",
+        metavar="METRIC",
+        autocompletion=complete_metric,
+        help=f"{text} Can be given several times.",
+    )
+
+
 def whole(text: object) -> int:
     """The value of an option that counts something; int() would take `1_0` and digits of other scripts."""
     from mmctl.text import whole_number
@@ -90,6 +102,15 @@ Jobs = Annotated[
     typer.Option("--jobs", "-j", parser=whole, metavar="N", help="Parallel runs; 0 = one per core, or eight per GPU."),
 ]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only components of this kind.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        "-b",
+        metavar="NAME",
+        help="Recipe, method or configuration id that the others are tested against.",
+    ),
+]
 Archived = Annotated[bool, typer.Option("--archived", help="Archived runs too, which are hidden otherwise.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]

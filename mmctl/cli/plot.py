@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Archived, Filter, Json, share
+from mmctl.cli.options import Archived, Filter, Json, metrics_option, share
 from mmctl.cli.runs import open_store
-from mmctl.completion.values import complete_metric
 
 if TYPE_CHECKING:
     from mmctl.report.charts import Chart
@@ -25,13 +24,8 @@ def add(app: typer.Typer) -> None:
 
 def plot(
     terms: Filter = None,
-    metric: list[str] = typer.Option(
-        None,
-        "--metric",
-        "-m",
-        metavar="METRIC",
-        autocompletion=complete_metric,
-        help="A metric such as test/accuracy or train/loss; by default test/accuracy. Can be given several times.",
+    metric: list[str] = metrics_option(
+        "A metric such as test/accuracy or train/loss; by default test/accuracy, or what the runs have."
     ),
     bars: bool = typer.Option(False, "--bars", help="Bars of the means of `mmctl compare`, with 95 % intervals."),
     confusion: bool = typer.Option(False, "--confusion", help="Confusion matrix of the last evaluation."),
@@ -80,7 +74,7 @@ def plot(
         raise UserError(f'--output "{printable(output)}": an image is a file that ends in {", ".join(KINDS)}.')
     if smooth == 1:
         raise UserError("--smooth 1: would leave a flat line. Give less, such as 0.9.")
-    names = list(metric or []) + (list(plots.PSEUDO_LABELS) if pseudo else [])
+    names = list(metric) + (list(plots.PSEUDO_LABELS) if pseudo else [])
     charts: list[Chart] = []
     notes: list[str] = []
     with open_store() as store:

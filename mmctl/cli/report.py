@@ -6,9 +6,8 @@ from pathlib import Path
 
 import typer
 
-from mmctl.cli.options import Archived, Filter, Json
+from mmctl.cli.options import Archived, Baseline, Filter, Json, metrics_option
 from mmctl.cli.runs import open_store
-from mmctl.completion.values import complete_metric
 
 MISSING = 10
 """So many parts that are missing are named on the terminal; the page names all."""
@@ -30,21 +29,8 @@ def report(
         metavar="DIR",
         help="Write a site instead: an index and a page for each configuration. Again: only changed pages.",
     ),
-    metric: list[str] = typer.Option(
-        None,
-        "--metric",
-        "-m",
-        metavar="METRIC",
-        autocompletion=complete_metric,
-        help="A metric of the tables and curves. Can be given several times; by default, what ranks the runs.",
-    ),
-    baseline: str = typer.Option(
-        None,
-        "--baseline",
-        "-b",
-        metavar="NAME",
-        help="Recipe, method or configuration that the others are tested against.",
-    ),
+    metric: list[str] = metrics_option("A metric of the tables and curves; by default what ranks the runs."),
+    baseline: Baseline = None,
     title: str = typer.Option(None, "--title", metavar="TEXT", help="Title of the page."),
     checkpoint: str = typer.Option(
         "last",
@@ -89,7 +75,7 @@ def report(
     check_step(checkpoint)
     if site is None:
         check_place(path, force)
-    want = Want(title, tuple(metric or ()), baseline, checkpoint, not no_images, not no_embedding)
+    want = Want(title, tuple(metric), baseline, checkpoint, not no_images, not no_embedding)
     with open_store() as store:
         every = store.runs()
         runs = select.select_runs(store, every, terms or [], archived)

@@ -23,7 +23,7 @@ from mmctl.report.compare_table import Look
 from mmctl.report.print_compare import comparison_sheets
 from mmctl.report.sheet import html_table
 from mmctl.run_folder.record import read_record
-from mmctl.store.metrics import parse_metric, series_name, short_name
+from mmctl.store.metrics import has_metric, parse_metric, usual_metrics
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 from mmctl.text import whole_number
@@ -119,23 +119,9 @@ def lead(store: Store, runs: Sequence[RunRow]) -> str:
     return f"<p>{text('; '.join(parts))}. {text(f'Created {when} (UTC).')}</p>"
 
 
-def metrics_of(store: Store, runs: Sequence[RunRow], want: Want) -> list[str]:
-    """The metrics of the tables."""
-    if want.metrics:
-        return list(want.metrics)
-    ranking = list(dict.fromkeys(short_name(run["primary_metric"]) for run in runs))
-    more = [f"{name.partition('/')[0]}/balanced_accuracy" for name in ranking]
-    return list(dict.fromkeys([*ranking, *(name for name in more if _has(store, runs, name))]))
-
-
-def _has(store: Store, runs: Sequence[RunRow], name: str) -> bool:
-    names = {series_name(name, run["primary_metric"]) for run in runs}
-    return bool(store.summaries(sorted(names), runs))
-
-
 def results(store: Store, runs: Sequence[RunRow], want: Want, section: Section, ids: Ids) -> None:
     """The tables of `mmctl compare`, and the means as bars."""
-    metrics = metrics_of(store, runs, want)
+    metrics = list(want.metrics) or usual_metrics(store, runs)
     found = compare(store, runs, metrics, How(baseline=want.baseline))
     section.add(*(html_table(sheet) for sheet in comparison_sheets(found, Look())))
     charts = plots.bar_charts(store, runs, metrics[0])
@@ -144,7 +130,7 @@ def results(store: Store, runs: Sequence[RunRow], want: Want, section: Section, 
 
 def curves(store: Store, runs: Sequence[RunRow], want: Want, section: Section, ids: Ids) -> None:
     """The metrics of the tables and the loss, over the steps."""
-    names = [parse_metric(name).name for name in metrics_of(store, runs, want)]
+    names = [parse_metric(name).name for name in want.metrics or usual_metrics(store, runs)]
     _lines(store, runs, section, ids, [*names, "train/loss"], "No curves: none of the runs has values yet.")
 
 
@@ -164,7 +150,7 @@ def _pseudo(making: _Making, section: Section) -> None:
 def _lines(store: Store, runs: Sequence[RunRow], section: Section, ids: Ids, names: Sequence[str], none: str) -> None:
     drawn = []
     for name in dict.fromkeys(names):
-        if _has(store, runs, name):
+        if has_metric(store, runs, name):
             notes: list[str] = []
             chart = plots.line_chart(store, runs, name, notes, most=figures.POINTS)
             drawn.append(figures.lines(chart, ids, notes))

@@ -117,10 +117,14 @@ def is_share(name: str) -> bool:
     return name.endswith(SHARES) and not name.startswith("lr")
 
 
+def has_metric(store: Store, runs: Sequence[RunRow], name: str) -> bool:
+    """Whether one of these runs has the curve of a metric."""
+    return bool(names_among(store, runs, list({series_name(name, run["primary_metric"]) for run in runs})))
+
+
 def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:
     """UserError if the runs have curves, but none of this name: it is misspelt."""
-    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    if not store.summaries(sorted(set(names.values())), runs):
+    if not has_metric(store, runs, measure.name):
         known = {short_name(one["name"]) for run in runs for one in store.series(run)}
         if known:
             raise UserError(f'no run has "{measure.name}".{suggest(measure.name, known)}')
@@ -128,9 +132,7 @@ def check_metric(store: Store, runs: Sequence[RunRow], measure: Metric) -> None:
 
 def usual_metrics(store: Store, runs: Sequence[RunRow]) -> list[str]:
     """What is shown unless a metric is named: those of USUAL that a run has, else by what most runs are judged."""
-    names = {full: name for name in USUAL for run in runs if (full := series_name(name, run["primary_metric"]))}
-    there = {names[full] for full in names_among(store, runs, list(names))}
-    if kept := [name for name in USUAL if name in there]:
+    if kept := [name for name in USUAL if has_metric(store, runs, name)]:
         return kept
     judged = Counter(run["primary_metric"] for run in runs).most_common()
     there = names_among(store, runs, [name for name, _ in judged])

@@ -189,7 +189,7 @@ class LiveApp(ReadingApp):
             self.side.text(text or Text(""))
         else:
             asked = replace(self.curves, uids=(self.places() or [run["uid"]])[: pages.MOST])
-            self.side.say("  ".join([asked.metric, *(["log"] if asked.log else [])]))
+            self.side.say("  ".join(filter(None, [asked.metric, "log" if asked.log else ""])))
             text = await self.attempt("pane", pages.curves, self.reader, asked, *self.side.room())
             self.side.text(text or Text(""))
 

@@ -16,7 +16,7 @@ from mmctl.report.plots import MOST_LINES, line_chart
 from mmctl.report.print_runs import print_run
 from mmctl.report.summaries import run_details
 from mmctl.report.terminal_plot import Drawing, print_chart
-from mmctl.store.metrics import series_name
+from mmctl.store.metrics import series_name, usual_metrics
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 from mmctl.text import printable
@@ -28,7 +28,6 @@ LOWEST = 5
 """Lines of the lowest plot."""
 BESIDE = 44
 """Columns of the narrowest of several plots beside each other."""
-USUAL = "test/accuracy"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Curves:
     """What a person asks to see of some runs."""
 
     uids: Sequence[str]  # the place of a run says which colour and letter it has
-    metric: str = USUAL
+    metric: str = ""  # empty: what `mmctl plot` shows
     axis: str = "steps"
     log: bool = False
     apart: bool = False  # a plot for each run, on the same axes
@@ -63,9 +62,10 @@ def curves(reader: Reader, asked: Curves, width: int, height: int) -> Text:
     runs = _known(reader, asked.uids)
     notes: list[str] = []
     with reader.open() as store:
-        drawn = _with_curve(store, runs, asked.metric)
+        metric = asked.metric or usual_metrics(store, runs)[0]
+        drawn = _with_curve(store, runs, metric)
         chart = line_chart(
-            store, drawn or runs, asked.metric, notes, axis=asked.axis, log=asked.log, per_seed=True, band="none"
+            store, drawn or runs, metric, notes, axis=asked.axis, log=asked.log, per_seed=True, band="none"
         )
     places = [list(asked.uids).index(run["uid"]) for run in drawn]
     named = {run["uid"]: f"#{run['number']}" for run in runs}
@@ -75,7 +75,7 @@ def curves(reader: Reader, asked: Curves, width: int, height: int) -> Text:
     ]
     missing = [named[run["uid"]] for run in runs if run not in drawn]
     if missing:
-        notes.append(f"no {asked.metric} yet: {', '.join(missing)}")
+        notes.append(f"no {metric} yet: {', '.join(missing)}")
     chart = replace(chart, lines=lines)
     if not lines:
         made = Text("")

@@ -208,6 +208,7 @@ def stored(root):
 '''
 
 
+@pytest.mark.slow
 def test_check_a_file_of_another_folder(mm: Any, tmp_path: Path) -> None:
     """Its contract uses the component of the file: for a method, in a recipe of its own."""
     (tmp_path / "far").mkdir()

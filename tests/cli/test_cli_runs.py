@@ -66,6 +66,7 @@ def test_values_from_outside_break_no_page(mm: Mm, tmp_path: Path) -> None:
         assert result.code == 0, (command, result.err)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_read_is_named(mm: Mm, runs: Path) -> None:
     uid = json.loads(mm("ls", "--json").out)["runs"][0]["uid"]
     (runs / uid / "run.json").write_text("[")
@@ -195,6 +196,7 @@ def test_tables_keep_to_the_width(mm: Mm, runs: Path, monkeypatch: pytest.Monkey
     assert "marginmix" in mm("compare").out
 
 
+@pytest.mark.slow
 def test_in_a_pipe_nothing_is_cut(runs: Path, tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(REPO), "MMCTL_RUNS": str(runs), "PATH": "/usr/bin", "FORCE_COLOR": "1"}
     command = [sys.executable, "-m", "mmctl", "ls"]

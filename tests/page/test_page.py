@@ -98,6 +98,7 @@ def test_a_page_shows_what_the_journals_know(mm: Mm, runs: Path) -> None:
     assert "accuracy" in page.text[page.text.index("Line chart of") :]
 
 
+@pytest.mark.slow
 def test_pseudo_labels_have_curves(mm: Mm, runs: Path) -> None:
     write(runs / "20261125-081506-mixmatch-s0-0006", 1, points(500, train__guess_accuracy=0.8, train__guess_kept=0.5))
     page = page_of(mm, *PLAIN)

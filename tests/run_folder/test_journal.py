@@ -151,6 +151,7 @@ def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monk
     assert texts(path_of(tmp_path, 1)) == ["longer than ten bytes", "b"]
 
 
+@pytest.mark.slow
 def test_a_failing_import_never_reaches_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def broken() -> None:
         raise EnvironmentFault("no room")

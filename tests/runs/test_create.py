@@ -42,6 +42,7 @@ def test_a_folder_that_cannot_be_completed_leaves_nothing(tmp_path: Path, monkey
     assert len(kept) < n / 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_kill_9_leaves_no_half_run(mm: Mm, tmp_path: Path) -> None:
     recipe, runs = tiny_project.recipe("supervised"), tmp_path / "runs"

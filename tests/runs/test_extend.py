@@ -43,7 +43,7 @@ def newest(folder: Path) -> checkpoint.Checkpoint:
     return found
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mixmatch", "marginmix", "freematch"])
 def test_without_a_schedule_it_is_the_longer_run(method: str, tmp_path: Path) -> None:
     """Constant schedules do not know the number of steps: 12 steps and 12 more are 24 steps, to the last bit."""
@@ -63,6 +63,7 @@ def test_without_a_schedule_it_is_the_longer_run(method: str, tmp_path: Path) ->
     assert different == []
 
 
+@pytest.mark.slow
 def test_schedules_are_those_of_all_steps(tmp_path: Path) -> None:
     new = extended(completed(tmp_path, "schedule.name=cosine"), "train.steps=24", "train.log_every=1")
     execute(new, never)
@@ -99,6 +100,7 @@ def test_it_resumes_to_the_last_bit(stride: int, tmp_path: Path) -> None:
         assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_it_is_a_configuration_of_its_own(tmp_path: Path) -> None:
     parent = completed(tmp_path)
     new, again = extended(parent, "train.steps=24"), extended(parent, "train.steps=24", "train.keep=5")
@@ -210,6 +212,7 @@ def test_the_command(mm: Mm, tmp_path: Path) -> None:
     assert found["same_configuration"] is False
 
 
+@pytest.mark.slow
 def test_the_same_extension_is_trained_once(mm: Mm, tmp_path: Path) -> None:
     parent = completed(tmp_path, method="supervised")
     words = ("run", "--extend", parent.name, "--set", "train.steps=24", "--quiet")

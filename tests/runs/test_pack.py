@@ -73,6 +73,7 @@ def test_a_run_keeps_its_threads_beside_others(tmp_path: Path) -> None:
     assert seen == {(1, 1), (2, 2)}
 
 
+@pytest.mark.slow
 def test_the_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [started(tmp_path, f"seed={n}") for n in range(3)] + [started(tmp_path, "dataset.train=90")]
     built: list[str] = []

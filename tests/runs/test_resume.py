@@ -68,6 +68,7 @@ def test_a_stop_in_the_last_evaluation_is_made_good(whole: dict[str, Path], tmp_
     assert_same(folder, whole["digits.toml"])
 
 
+@pytest.mark.slow
 def test_what_is_looked_at_does_not_change_what_is_trained(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path, "eval.every=5", "train.log_every=3", "train.save_every=100")
     execute(folder, lambda: False)
@@ -179,6 +180,7 @@ class Careless:
 '''
 
 
+@pytest.mark.slow
 def test_foreign_global_generators_resume_too(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "careless.py").write_text(GLOBAL_NUMBERS)
@@ -227,6 +229,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(whole: dict[str
     assert list((folder / "checkpoints").glob("bad-*"))
 
 
+@pytest.mark.slow
 def test_a_moved_runs_folder_goes_on(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path)
     execute(folder, After(9))

@@ -66,6 +66,7 @@ def test_whatever_computes_something_else_is_run(sets: str, mm: Mm, tmp_path: Pa
     assert "already done" not in done.out
 
 
+@pytest.mark.slow
 def test_other_code_is_not_the_same(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mm(*RUN)
     monkeypatch.setattr(environment, "code", lambda: "another version of mmctl")

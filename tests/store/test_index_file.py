@@ -227,6 +227,7 @@ def test_reading_goes_on_where_nothing_may_be_written(mm: Mm, runs: Path, monkey
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == tree, "nothing was written"
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_waited_for_in_words_and_then_done_without(
     mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +270,7 @@ def test_files_of_a_shared_folder_of_runs_are_for_the_group(mm: Mm, runs: Path, 
         os.umask(old)
 
 
+@pytest.mark.slow
 def test_progress_of_a_long_import_is_shown_in_a_terminal(runs: Path) -> None:
     code = (
         "import sys, pty, os, pathlib\n"

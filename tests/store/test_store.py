@@ -485,6 +485,7 @@ def test_eight_processes_on_an_empty_folder(runs: Path) -> None:
         assert database_problems(store) == []
 
 
+@pytest.mark.slow
 def test_two_importers_at_once(runs: Path) -> None:
     family(runs, 3)
     code = (

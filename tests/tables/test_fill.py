@@ -221,6 +221,7 @@ def test_commands(mm: Mm, mine: Path, tmp_path: Path) -> None:
     assert mm("table", mine, "--commands", "--seeds", "0,2").out.count("digits-mixmatch --seeds") == 0
 
 
+@pytest.mark.slow
 def test_a_command_runs_and_fills_its_cell(mm: Mm, mine: Path) -> None:
     """Word for word, from the project's folder; in a project of its own the recipe is beside the table."""
     Path("recipes").mkdir()

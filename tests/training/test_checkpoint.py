@@ -59,7 +59,7 @@ def test_what_is_published_is_what_is_read(tmp_path: Path) -> None:
     assert newest(tmp_path / "nowhere") == (None, [])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("again", [False, True], ids=["new step", "step that is there"])

@@ -135,6 +135,7 @@ def made(tmp_path: Path, *sets: str, method: str = "supervised") -> Path:
     return create_run(tiny_project.recipe(method, *SETS, "eval.every=12", *sets), tmp_path / "runs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "mixmatch"])
 def test_draws_from_the_global_generators_resume_exactly(method: str, tmp_path: Path) -> None:
     whole, folder = (made(tmp_path, 'augment.weak={name="careless_draw"}', method=method) for _ in range(2))

@@ -239,6 +239,7 @@ def test_the_end_of_a_run_is_told(three: Path) -> None:
         play(look)
 
 
+@pytest.mark.slow
 def test_nothing_is_read_again_while_nothing_changes(three: Path, mm: Mm) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         app._tick()  # for what the first reading wrote itself
@@ -383,7 +384,7 @@ def test_help_and_the_document_list_every_key(three: Path) -> None:
     play(look, size=(160, 60))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(160, 48), (80, 24), (60, 24), (80, 14)])
 def test_every_size_has_room_for_list_and_curves(three: Path, size: tuple[int, int]) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
