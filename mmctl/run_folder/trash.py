@@ -57,8 +57,10 @@ def size(path: Path) -> int:
 
 
 def check_free(folder: Path) -> None:
-    """UserError if a process trains this run, or will start it."""
-    if found := lease.holder(folder):
+    """UserError if a process trains this run, works on its files, or will start it."""
+    if said := lease.busy(folder):
+        raise UserError(said)
+    if (found := lease.holder(folder)) is not None:
         raise UserError(
             f"{folder.name}: is running (process {found.get('pid', '?')}). Stop it first: mmctl stop {folder.name}"
         )
