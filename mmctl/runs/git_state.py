@@ -49,12 +49,15 @@ QUIET = {
 OPTIONS = (
     "core.fsmonitor=false", "core.hooksPath=/dev/null", "core.bigFileThreshold=1m", "core.quotePath=true",
     "color.ui=false", "diff.noprefix=false", "diff.mnemonicPrefix=false", "diff.relative=false",
+    "diff.suppressBlankEmpty=false",
 )  # fmt: skip
 """A file above the threshold counts as binary: git says that it differs without reading it."""
 DIFF = (
     "diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--submodule=short",
-    "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", "--",
+    "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/", "-U3", "--inter-hunk-context=0",
+    "--diff-algorithm=myers", "--indent-heuristic", "-O/dev/null", "HEAD", "--",
 )  # fmt: skip
+"""Nothing that people set may change the patch or its hash, which is compared with those of other runs."""
 
 
 class Untracked(TypedDict):

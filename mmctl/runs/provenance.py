@@ -113,7 +113,7 @@ class Provenance:
             "packages": self._packages,
         }  # fmt: skip
         write_synced(folder / FILE, to_json(made).encode())
-        if state.patch or state.left_out:
+        if state.patch:  # comments alone are no patch to git
             top = [f"# Changes of tracked files since commit {state.commit}, that are in no commit."]
             top += [f"# Left out: {one_line(name)}" for name in state.left_out[:NAMED]]
             text = "\n".join(top).encode("ascii", "backslashreplace")[:900] + b"\n"

@@ -56,11 +56,14 @@ def test_the_patch_brings_the_changes_back(repo: Path) -> None:
     (repo / "a.py").write_text("a = 2\n")
     (repo / "sub" / "new.py").write_text("n = 1\n")
     git("add", "sub/new.py", cwd=repo)
+    plain = seen(repo).patch_hash
     # What people set must not change the patch.
     for key, value in (("diff.noprefix", "true"), ("diff.external", "false"), ("color.ui", "always"),
-                       ("diff.relative", "true"), ("core.fsmonitor", "touch RAN; false")):  # fmt: skip
+                       ("diff.relative", "true"), ("core.fsmonitor", "touch RAN; false"),
+                       ("diff.context", "0")):  # fmt: skip
         git("config", key, value, cwd=repo)
     state = seen(repo / "sub")
+    assert state.patch_hash == plain
     assert (state.prefix, state.dirty, state.changed) == ("sub", True, ["a.py", "sub/new.py"])
     assert state.left_out == []
     assert not list(repo.rglob("RAN"))
@@ -74,6 +77,31 @@ def test_the_patch_brings_the_changes_back(repo: Path) -> None:
     assert again.dirty
     assert again.patch_hash != state.patch_hash  # new.py is untracked now
     assert [one["path"] for one in again.untracked or []] == ["sub/new.py"]
+
+
+def test_settings_of_git_do_not_change_the_patch(repo: Path) -> None:
+    pieces = ("def f():\n    return 0\n\n", "x = 1\n", "    y = 2\n", "\n", "z = 3\n")
+    # Found by chance: each of the settings changes the difference between these two.
+    old, new = ("".join(pieces[int(n)] for n in text) for text in ("44413010402104", "44412113010441004"))
+    (repo / "b.py").write_text(old)
+    git("add", ".", cwd=repo)
+    git("commit", "-qm", "two", cwd=repo)
+    (repo / "a.py").write_text("a = 2\n")
+    (repo / "b.py").write_text(new)
+    plain = seen(repo)
+    (repo.parent / "order").write_text("b.py\na.py\n")
+    for key, value in (("diff.context", "0"), ("diff.interHunkContext", "9"), ("diff.algorithm", "patience"),
+                       ("diff.indentHeuristic", "false"), ("diff.orderFile", str(repo.parent / "order")),
+                       ("diff.suppressBlankEmpty", "true")):  # fmt: skip
+        before = git("diff", cwd=repo)
+        git("config", key, value, cwd=repo)
+        assert git("diff", cwd=repo) != before, "the setting means something here"
+        assert seen(repo).patch_hash == plain.patch_hash, key
+        git("config", "--unset", key, cwd=repo)
+    (repo / "p").write_bytes(plain.patch)
+    git("checkout", "-q", ".", cwd=repo)
+    git("apply", "p", cwd=repo)
+    assert (repo / "b.py").read_text() == new
 
 
 def test_before_the_first_commit(tmp_path: Path) -> None:

@@ -181,6 +181,19 @@ def test_show_diff_and_reproduce(repo: Path, mm: Mm) -> None:
     assert json.loads(mm("reproduce", second.name, "--json").out)["before"] == []
 
 
+def test_changes_of_which_nothing_is_kept_are_no_patch(repo: Path, mm: Mm) -> None:
+    Path("net.npy").write_bytes(b"\0" * 100)
+    git("add", "net.npy")
+    folder = made()
+    assert not (folder / "code.patch").exists()
+    git("reset", "-q", "--hard")
+    for _ in range(2):
+        found = json.loads(mm("reproduce", folder.name, "--json").out)
+        assert found["before"] == []
+        assert any("they were not kept; not in code.patch: net.npy: binary" in line for line in found["differences"])
+        (folder / "code.patch").write_text("# Changes of tracked files\n# Left out: net.npy")  # as it was once written
+
+
 def test_runs_of_older_versions_are_shown(repo: Path, mm: Mm) -> None:
     runs = repo / "runs"
     for n, about in enumerate(({"commit": "0" * 40, "dirty": True}, None)):
