@@ -28,6 +28,8 @@ PATCH, READ = 2**20, 2**23
 """Bytes of the patch that is kept, and of what git writes that is read."""
 FILES, FILE_SIZE, ALL_SIZES = 200, 2**20, 2**24
 """Untracked code files that are listed, and the bytes that are hashed of one and of all."""
+CALL, LEAST = 2.0, 0.1
+"""Seconds for one call of git, and those that each has although the time for all of them is over."""
 NAMED = 50
 """Files that are listed by name as changed or left out."""
 CODE = {
@@ -203,7 +205,13 @@ def _untracked(folder: Path, state: GitState, deadline: float, skip: Sequence[Pa
 
 
 def _git(folder: Path, deadline: float, words: Sequence[str]) -> tuple[bytes, int, str]:
-    """What git writes (at most READ bytes), exit status (0 also if cut), complaints; GitError if there is no answer."""
+    """What git writes (at most READ bytes), exit status (0 also if cut), complaints; GitError if there is no answer.
+
+    This thread may stand still for seconds while another one imports torch. So a call begins with a limit of its own,
+    and what git has answered counts, however late it is read.
+    """
+    deadline = max(min(deadline, time.monotonic() + CALL), time.monotonic() + LEAST)
+    looks = READ >> 16  # so often a late answer is read on
     line = ["git", "--no-pager", "-C", str(folder)] + [word for option in OPTIONS for word in ("-c", option)]
     env = {key: value for key, value in os.environ.items() if key not in DROPPED} | QUIET
     out = bytearray()
@@ -220,8 +228,9 @@ def _git(folder: Path, deadline: float, words: Sequence[str]) -> tuple[bytes, in
         assert process.stdout is not None
         with process.stdout as pipe:
             while len(out) < READ:
-                left = deadline - time.monotonic()
-                if late := left <= 0 or not select.select([pipe], [], [], left)[0]:
+                left = max(0.0, deadline - time.monotonic())
+                looks -= not left
+                if late := looks < 0 or not select.select([pipe], [], [], left)[0]:
                     break
                 if not (piece := os.read(pipe.fileno(), 2**16)):
                     break

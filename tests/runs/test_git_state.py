@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -148,6 +150,25 @@ def test_git_hangs(script: str, repo: Path, tmp_path: Path, monkeypatch: pytest.
     assert state.commit is None
     assert state.dirty is None
     assert state.problem
+
+
+def test_what_git_answered_counts_however_late_it_is_read(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports torch, the one that asks git may stand still for seconds."""
+    (repo / "a.py").write_text("a = 2\n")
+    clock, start = [0.0], subprocess.Popen
+
+    def started(*words: Any, **keys: Any) -> subprocess.Popen[bytes]:
+        process = start(*words, **keys)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        clock[0] += 100.0
+        return process
+
+    monkeypatch.setattr("mmctl.runs.git_state.subprocess.Popen", started)
+    monkeypatch.setattr("mmctl.runs.git_state.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    look(repo, state := GitState(), 4.0)
+    assert state.problem is None
+    assert (state.branch, state.dirty, state.untracked) == ("main", True, [])
+    assert b"+a = 2" in state.patch
 
 
 def test_what_was_found_before_git_hung_is_kept(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -117,6 +118,26 @@ def test_an_unknown_is_a_warning_in_the_run(repo: Path, monkeypatch: pytest.Monk
     shown = json.loads(mm("show", "@last", "--json").out)["run"]
     assert [one["text"] for one in shown["alerts"]] == [line]
     assert "changes unknown" in mm("show", "@last").out
+
+
+def test_late_packages_are_no_problem_of_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, str]:
+        asked.set()
+        go.wait(60)
+        return {}
+
+    monkeypatch.setattr("mmctl.runs.provenance.installed_packages", slow)
+    provenance = Provenance()
+    assert asked.wait(60)
+    monkeypatch.setattr("mmctl.runs.provenance.LIMIT", 0.01)
+    provenance._end = 0.0
+    folder = made(provenance=provenance)
+    go.set()
+    kept: Any = read_record(folder)["git"]
+    assert (kept["dirty"], "problem" in kept) == (False, False)
+    assert alerts(folder) == ["packages: to list them took too long, so they are not kept."]
 
 
 def test_outside_of_a_repository_there_is_no_warning(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
