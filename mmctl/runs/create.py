@@ -74,7 +74,7 @@ def create_run(
             "config_id": config_id_of(recipe.data, recipe.components(), parent=parent),
             "config": recipe.data,
             "tags": list(tags),
-            "note": note or recipe.settings.top.note,
+            "note": redact.text(note) if note else recipe.settings.top.note,
             "created": time.time_ns() // 10**6,
             "total_steps": recipe.settings.train.steps,
             "primary": full_metric_name(recipe.settings.eval.primary, weights),
@@ -90,9 +90,7 @@ def create_run(
         text = recipe.text()
         about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
         write_synced(draft / "recipe.toml", text.encode())
-        sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        source = redact.text(recipe.source + ("\n" if sets else "") + sets)  # comments may hold anything
-        write_synced(draft / "source.toml", source.encode())
+        write_synced(draft / "source.toml", _source(recipe).encode())
         write_synced(draft / "run.json", to_json(about, indent=1).encode())
         provenance.write(draft)
         for line in (lines := provenance.warnings(about["config_id"])):
@@ -112,6 +110,14 @@ def create_run(
         ) from error
     provenance.tell(lines)
     return folder
+
+
+def _source(recipe: Recipe) -> str:
+    """The recipe file, and what --set changed, as comments."""
+    sets = redact.text("".join(f"# --set {line}\n" for line in recipe.sets))
+    # A comment may hold anything. The values were checked, and stay TOML, but for those that others replaced.
+    replaced = any(redact.in_settings(recipe.layers.source.data))
+    return (redact.text if replaced else redact.comments)(recipe.source) + ("\n" if sets else "") + sets
 
 
 def _remove_abandoned(draft: Path) -> None:

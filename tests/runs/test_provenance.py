@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -301,8 +302,29 @@ def test_a_database_that_cannot_be_read_does_not_stop_a_run(
 
 def test_a_recipe_with_a_secret_is_refused(repo: Path) -> None:
     recipe = tiny_project.recipe("supervised", *SETS, f'note="https://me:{SECRET}@host"')
-    with pytest.raises(UserError, match="note: looks like a password or token"):
+    with pytest.raises(UserError, match="note: looks like a password or token") as found:
         preflight([recipe], quiet=True)
+    assert str(found.value).endswith("Take it out of the recipe.")
+
+
+def test_secrets_in_notes_and_replaced_values_are_not_kept(repo: Path, mm: Mm) -> None:
+    text = Path("tiny.toml").read_text()
+    Path("tiny.toml").write_text(f'note = "https://me:{SECRET}@host"\n{text}')
+    recipe = tiny_project.load(Path("tiny.toml"), sets=[*SETS, 'note="x"'], index=tiny_project.Index(sources="local"))
+    create_run(recipe, repo / "runs", note=f"see https://me:{SECRET}@host")
+    assert "see https://***@host" in mm("note", "@last").out
+    assert "https://***@host/2" in mm("note", "@last", f"https://me:{SECRET}@host/2").out
+    for path in (path for path in (repo / "runs").rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_kept_recipe_file_is_toml(repo: Path) -> None:
+    own = 'note = "class_token = averaged"  # https://me:pw@host\n' + Path("tiny.toml").read_text()
+    Path("tiny.toml").write_text(own)
+    recipe = tiny_project.load(Path("tiny.toml"), sets=SETS, index=tiny_project.Index(sources="local"))
+    kept = (create_run(recipe, repo / "runs") / "source.toml").read_text()
+    assert tomllib.loads(kept) == tomllib.loads(own)
+    assert "# https://***@host" in kept
 
 
 def test_a_traceback_has_no_values(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
