@@ -63,7 +63,7 @@ DIFF = (
 
 
 class Untracked(TypedDict):
-    """A code file that git does not know; its path is from the project's folder, without a hash it is too large."""
+    """A code file that git does not know, its path from the project's folder; without a hash it was not read."""
 
     path: str
     bytes: int
@@ -195,11 +195,14 @@ def _untracked(folder: Path, state: GitState, deadline: float, skip: Sequence[Pa
     room = ALL_SIZES
     for name in names[:FILES]:
         path = folder / os.fsdecode(name)
-        with suppress(OSError, ValueError):
-            size, digest = path.lstat().st_size, None
+        size, digest = 0, None
+        with suppress(OSError, ValueError):  # a link to nowhere, a file that may not be read
+            size = path.lstat().st_size
+            size = path.stat().st_size
             if path.is_file() and size <= min(FILE_SIZE, room) and time.monotonic() < deadline:
                 digest = hashlib.sha256(read_file(path, FILE_SIZE)).hexdigest()
                 room -= size
+        if os.path.lexists(path):
             found.append({"path": _name(name), "bytes": size, "sha256": digest})
     state.untracked, state.more_untracked = found, max(0, len(names) - FILES)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mmctl.filesystem import read_file
 from mmctl.runs.git_state import FILE_SIZE, PATCH, GitState, look
 
 HUB = "hf_" + "a1B2" * 6
@@ -289,17 +290,26 @@ def test_secrets_are_not_in_the_patch(repo: Path) -> None:
 
 def test_untracked_code_is_listed_but_not_data_and_runs(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = repo / "project"
-    for name in ("new.py", "data.npy", "runs/x/crash.py", "data/d.py", "pkg/data/ok.py", "ignored.py"):
+
+    def read(path: Path, limit: int) -> bytes:
+        if path.name == "shut.py":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_file(path, limit)
+
+    for name in ("new.py", "shut.py", "data.npy", "runs/x/crash.py", "data/d.py", "pkg/data/ok.py", "ignored.py"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     (project / "large.py").write_bytes(b"#" * (FILE_SIZE + 1))
     (project / "pipe.py").symlink_to(project / "nowhere")
+    (project / "link.py").symlink_to(project / "large.py")
     os.mkfifo(project / "fifo.py")
+    monkeypatch.setattr("mmctl.runs.git_state.read_file", read)
     (repo / ".gitignore").write_text("ignored.py\n")
     state = seen(project, skip=(project / "runs", project / "data"))
     found = {one["path"]: one["sha256"] for one in state.untracked or []}
     assert found.pop("pkg/data/ok.py") == found.pop("new.py")
-    assert found == {"large.py": None, "pipe.py": None}
+    assert found == dict.fromkeys(("large.py", "link.py", "pipe.py", "shut.py"))
+    assert {one["path"]: one["bytes"] for one in state.untracked or []}["link.py"] == FILE_SIZE + 1
     monkeypatch.setattr("mmctl.runs.git_state.FILES", 1)
     state = seen(project, skip=(project / "runs", project / "data"))
-    assert (len(state.untracked or []), state.more_untracked) == (1, 3)
+    assert (len(state.untracked or []), state.more_untracked) == (1, 5)

@@ -246,6 +246,11 @@ def test_planned_runs_are_compared_with_the_newest_of_each_other_seed(repo: Path
     git("commit", "-qam", "two")
     assert "and 1 more" not in differs(two)  # in another way
     assert differs(one.with_seed(0), one, two) == ""
+    Path("tools.py").write_text("t = 3\n")
+    newest = made(seed=0)
+    Path("tools.py").write_text("t = 2\n")
+    line = differs(two)
+    assert line.index(f"seed 0 ({newest.name})") < line.index("seed 1 (")
 
 
 @pytest.mark.slow
