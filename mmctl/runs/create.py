@@ -19,13 +19,11 @@ from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Alert
 from mmctl.run_folder.record import Component, Parent, RunRecord, full_metric_name
+from mmctl.run_folder.trash import ABANDONED, DRAFTS
 from mmctl.run_folder.upgrade import FORMAT
 from mmctl.run_folder.verify import identity_hash, recipe_hash
 from mmctl.runs.provenance import Provenance
 from mmctl.text import to_json
-
-DRAFT = ".new-"
-"""Begins the name of a run folder that is not complete."""
 
 
 def create_run(
@@ -54,7 +52,7 @@ def create_run(
         runs.mkdir(parents=True, exist_ok=True)  # not in the loop below: FileExistsError for `runs` itself is an error
         while True:
             uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
-            folder, draft = runs / uid, runs / f"{DRAFT}{uid}"  # readers of runs/ skip names with a dot
+            folder, draft = runs / uid, runs / f"{DRAFTS}{uid}"  # readers of runs/ skip names with a dot
             with suppress(FileExistsError):
                 draft.mkdir()
                 mine = draft
@@ -123,7 +121,7 @@ def _source(recipe: Recipe) -> str:
 def _remove_abandoned(draft: Path) -> None:
     """Remove the drafts of processes that were killed: those that are an hour older than this one."""
     made = draft.stat().st_mtime
-    for other in draft.parent.glob(f"{DRAFT}*"):
+    for other in draft.parent.glob(f"{DRAFTS}*"):
         with suppress(OSError):
-            if made - other.stat().st_mtime > 3600:
+            if made - other.stat().st_mtime > ABANDONED:
                 shutil.rmtree(other)

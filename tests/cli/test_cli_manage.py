@@ -213,13 +213,25 @@ def test_query_only_reads(mm: Mm, runs: Path) -> None:
     assert len(listed(mm)) == 10
 
 
-def test_db_backup_and_vacuum(mm: Mm, runs: Path, tmp_path: Path) -> None:
+def test_db_backup_and_vacuum(mm: Mm, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mm("db", "backup", "copy.db").code == 0
     assert mm("db", "backup", "copy.db").code == 2
     with sqlite3.connect("copy.db") as conn:
         assert conn.execute("SELECT count(*) FROM runs").fetchone()[0] == 10
     conn.close()
     assert mm("db", "backup", "nowhere/copy.db").code == 4
+
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:  # a memory stick
+        patch.setattr("mmctl.store.upkeep.os.link", no_links)
+        assert mm("db", "backup", "stick.db").code == 0
+        assert Path("stick.db").read_bytes() == Path("copy.db").read_bytes()
+        assert mm("db", "backup", "stick.db").code == 2
+        patch.setattr(Path, "replace", no_links)
+        assert mm("db", "backup", "other.db").code == 4
+    assert not list(tmp_path.glob("*other.db*"))
     with Store(runs) as store:
         store.sync()
     for folder in list(runs.glob("2*"))[1:]:
