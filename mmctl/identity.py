@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 EXECUTION = frozenset({
@@ -18,6 +19,7 @@ COUNTED_BEFORE = ("eval.primary",)
 """Keys that were part of the hash in older versions of mmctl."""
 
 
+@cache
 def matters(key: str) -> bool:
     """Whether a dotted key changes the result. The seed does not count: it distinguishes runs of one configuration."""
     return key != "seed" and key not in EXECUTION and key.partition(".")[0] not in EXECUTION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from mmctl.identity import matters
@@ -118,6 +119,7 @@ def _may_matter(key: str, flat: Flat) -> bool:
     return not chooser or chooser not in flat.settings or str(flat.settings[chooser]) in values.split()
 
 
+@cache
 def _part(key: str) -> str:
     """`loss.margin` of loss.margin.weight, `optimizer` of optimizer.lr."""
     names = key.split(".")
