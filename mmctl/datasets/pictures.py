@@ -1,0 +1,117 @@
+"""Your own images: folders named after classes, a label file beside loose images, or what a labelling tool exports.
+
+What is there, and what labels it has, is found without opening an image (`mmctl.image_files`); then each image is
+decoded once, into a cache of the user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from mmctl.image_files.cache import Decoded, read_pixels
+from mmctl.image_files.files import ImageFile
+from mmctl.image_files.found import find_images
+from mmctl.image_files.pixels import Decoding
+from mmctl.plugin import DataError, Images, dataset
+
+Side = Annotated[int, Field(ge=4, le=4096)]
+Level = Annotated[int, Field(ge=0, le=255)]
+
+
+@dataset("pictures")
+def pictures(
+    root: Path,
+    *,
+    size: Side | tuple[Side, Side] = 96,
+    resize: Literal["crop", "fit", "stretch"] = "crop",
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bicubic",
+    channels: Literal[1, 3] = 3,
+    background: tuple[Level, Level, Level] = (255, 255, 255),
+    range: tuple[float, float] | None = None,
+    max_megapixels: Annotated[float, Field(gt=0, le=178)] = 64,
+    labels: str | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    delimiter: str | None = None,
+    classes: list[str] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    memory: Literal["auto", "load", "map"] = "auto",
+) -> dict[str, Images]:
+    """Your own images and labels: class folders, a label file (CSV, TSV, JSONL), or a labelling tool's export.
+
+    Args:
+        size: Height and width of all images in pixels; one number = square.
+        resize: How an image gets that size: "crop" fills it and cuts off the longer side, "fit" shows the whole image
+            with borders of the background, "stretch" changes the proportions.
+        interpolation: Interpolation when resizing; always antialiased.
+        channels: 3 = colour, 1 = grey.
+        background: Colour (red, green, blue) under transparent pixels, and of the borders of "fit".
+        range: 16-bit and float images: the two values that become black and white. Default: the whole range of 16-bit
+            images; float images need it.
+        max_megapixels: Images with more pixels are refused before they are decoded.
+        labels: Label file, relative to root. Default: labels.csv or another usual name, if it is there.
+        path_column: Column of the label file with file names. Default: path, file, filename, image ...
+        label_column: Column with labels. Default: label, class, category ..., or a column for each class.
+        split_column: Column that says train, val, test or unlabeled. Default: split, if it is there.
+        delimiter: Character between the columns of the label file. Default: found out.
+        classes: Class names in order. Default: those that occur, in natural order.
+        on_bad: Damaged images: "stop" names them and stops, "skip" leaves them out and lists them in the run.
+        memory: "load" keeps all decoded images in memory, "map" reads them from the disk; "auto" loads below 1 GiB.
+    """
+    found = find_images(
+        Path(root), labels=None if labels is None else Path(root) / labels, path_column=path_column,
+        label_column=label_column, split_column=split_column, delimiter=delimiter, classes=classes,
+    )  # fmt: skip
+    decoding = Decoding(
+        size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
+        background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
+    )  # fmt: skip
+    decoded = read_pixels(found.files, decoding, on_bad=on_bad, memory=memory)
+    return images_of(found.files, found.classes, decoded)
+
+
+def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
+    """The parts of a data set from its decoded files. The files of a part stand together, in the order of the rows.
+
+    The unlabelled images are the last rows of train, without a label.
+    """
+    number = {name: k for k, name in enumerate(classes)}
+    names = {"unlabeled": "train"}
+    part_N = np.array([names.get(files[row].part, files[row].part) for row in decoded.kept])
+    target_N = np.array([number.get(files[row].label or "", -1) for row in decoded.kept], np.int64)
+    parts: dict[str, Images] = {}
+    for part in ("train", "val", "test"):
+        rows = np.flatnonzero(part_N == part)
+        if not len(rows):
+            continue
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        if last - first != len(rows):
+            raise ValueError(f"the files of {part} do not stand together")
+        ids = [files[row].id for row in decoded.kept[first:last]]
+        digest = hashlib.sha256(f"{list(classes)}".encode())
+        for one, target, content in zip(ids, target_N[first:last].tolist(), decoded.content[first:last], strict=True):
+            digest.update(f"{one}\0{target}\0".encode("utf-8", "surrogateescape"))
+            digest.update(content)
+        parts[part] = Images(
+            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(),
+            skipped=_skipped(files, decoded, part),
+        )  # fmt: skip
+    if "train" not in parts:
+        raise DataError("no training image could be read.")
+    return parts
+
+
+def _skipped(files: Sequence[ImageFile], decoded: Decoded, part: str) -> tuple[str, ...]:
+    bad = dict(decoded.bad)
+    return tuple(
+        f"{file.id}: {bad[file.id]}"
+        for file in files
+        if file.id in bad and ("train" if file.part == "unlabeled" else file.part) == part
+    )
