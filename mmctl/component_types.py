@@ -75,6 +75,7 @@ class Images:
     classes: tuple[str, ...]  # K names, the same in each split
     ids: Sequence[str]  # file name or row number of each image
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
+    skipped: Sequence[str] = ()  # "FILE: what is wrong" for each image that was left out; shown and kept in the run
 
     @staticmethod
     def of(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:

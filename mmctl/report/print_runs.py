@@ -29,6 +29,8 @@ from mmctl.run_folder.upgrade import Setting
 from mmctl.store.metrics import PEEKED, WORDS, short_name
 from mmctl.text import duration, hardware_line, local_time, printable
 
+SKIPPED = 5
+"""Images that were left out, which `show` names."""
 TITLES = {
     "balanced_accuracy": "balanced",
     "macro_f1": "macro-F1",
@@ -164,6 +166,9 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         facts.append(("images", f"{', '.join(parts)} {hashes}"))
         pairs = zip(_list(data.get("classes")), _list(data.get("counts")), strict=False)
         facts.append(("labelled", ", ".join(f"{printable(name)} {count}" for name, count in pairs)))
+        skipped = [printable(line) for line in _list(data.get("skipped"))]
+        hidden = f" and {len(skipped) - SKIPPED} more (--json lists all)" if len(skipped) > SKIPPED else ""
+        facts += [("left out", ", ".join(skipped[:SKIPPED]) + hidden)] if skipped else []
     if run["curve"]:
         values = [value for _, value in run["curve"]]
         ends = f"{figure(values[0], run['metric'])} to {figure(values[-1], run['metric'])}"

@@ -66,7 +66,7 @@ class Attempt(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Event):
-    """Hashes of data and split, number of images in each part, labelled images of each class."""
+    """Hashes of data and split, number of images in each part, labelled images of each class, damaged images."""
 
     kind: ClassVar[str] = "data"
 
@@ -79,6 +79,7 @@ class Data(Event):
     test: int | None = None
     counts: Sequence[int] = field(default_factory=list)
     classes: Sequence[str] = field(default_factory=list)
+    skipped: Sequence[str] = field(default_factory=list)  # images that were left out, and why
 
 
 @dataclass(frozen=True, kw_only=True)

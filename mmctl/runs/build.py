@@ -60,9 +60,10 @@ def read_data(recipe: Recipe, split: Split | None = None, shared: Shared | None 
 def data_of(recipe: Recipe, images: dict[str, Images], split: Split | None = None) -> Data:
     """The images of a data set, checked, with the split of the recipe; raises errors as `read_data` does."""
     check_images(images, recipe.dataset_name)
-    if not any(s in images for s in ("val", "test")):
+    if not (recipe.settings.split.val or recipe.settings.split.rule == "file" or {"val", "test"} & set(images)):
         raise DataError(
-            f'dataset "{recipe.dataset_name}" has the splits {sorted(images)}; a run needs train, and test or val.'
+            f'dataset "{recipe.dataset_name}" has only the split train; a run needs test or val too. Set split.val to '
+            "hold out training images, for example split.val = 0.2."
         )
     if "val" in images and recipe.settings.split.val:
         raise UserError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
 from mmctl import redact
 from mmctl.errors import DataError, UserError
-from mmctl.plugin import KINDS
+from mmctl.plugin import KINDS, Images
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
 from mmctl.store.metrics import PEEKED
@@ -17,7 +18,9 @@ THREADS_PER_CORE = 4
 SMALL = 1024
 """A labelled batch may repeat images; one that is larger than this and than the training set is a mistake."""
 NAMES = 5
-"""Classes that a warning names."""
+"""Classes or images that a warning names."""
+SKIPPED = 10_000
+"""Damaged images that a run lists."""
 
 
 def check_before_start(recipe: Recipe, data: Data) -> list[str]:
@@ -29,7 +32,22 @@ def check_before_start(recipe: Recipe, data: Data) -> list[str]:
     _check_batches(recipe, data)
     best = recipe.settings.train.keep_best or ""
     peeks = [f'train.keep_best = "{best}": the best checkpoint is {PEEKED}.'] if best.startswith("test/") else []
-    return peeks + rare_classes(data)
+    return _skipped(data.images) + peeks + rare_classes(data)
+
+
+def listed_skipped(images: Mapping[str, Images]) -> list[str]:
+    """The images that a data set left out, each with the reason; a run keeps so many, and the number of the others."""
+    lines = [line for part in images.values() for line in part.skipped]
+    return lines[:SKIPPED] + ([f"and {len(lines) - SKIPPED} more"] if len(lines) > SKIPPED else [])
+
+
+def _skipped(images: Mapping[str, Images]) -> list[str]:
+    lines = listed_skipped(images)
+    if not lines:
+        return []
+    n, parts = sum(len(part.skipped) for part in images.values()), sum(len(part.ids) for part in images.values())
+    more = "; `mmctl show RUN --json` lists all" if n > NAMES else ""
+    return [f"{n} of {n + parts} images are damaged and were left out: {', '.join(lines[:NAMES])}{more}."]
 
 
 def _check_secrets(recipe: Recipe) -> None:

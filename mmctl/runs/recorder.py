@@ -33,6 +33,7 @@ from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.run_folder.predictions import write_predictions
 from mmctl.run_folder.verify import identity_hash
+from mmctl.runs.check import listed_skipped
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import StepRate, tell
 from mmctl.text import hardware_line
@@ -114,6 +115,7 @@ class RunRecorder:
             val=len(split.val) or (len(images["val"].ids) if "val" in images else 0),
             test=len(images["test"].ids) if "test" in images else 0,
             counts=list(split.counts), classes=list(images["train"].classes),
+            skipped=listed_skipped(images),
         ))  # fmt: skip
         self.log.flush(sync=True)
         self.watch(Started(o.training.step, hardware_line(o.facts)), o.training)
