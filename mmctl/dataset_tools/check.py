@@ -1,0 +1,233 @@
+"""What is in a data set, and what is wrong with it, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mmctl.data.split import class_of
+from mmctl.dataset_tools.duplicates import Place, constant_images, equal_images, grey
+from mmctl.dataset_tools.flips import unsafe_flip
+from mmctl.image_files.files import ImageFile
+from mmctl.image_files.found import Found
+from mmctl.image_files.pixels import BadImage, facts
+from mmctl.plugin import Images
+
+Level = Literal["error", "warning", "note"]
+ALLOW = ("damaged", "leakage", "conflicts")
+"""Errors that a user may allow."""
+NAMES = 3
+"""Images that a finding names; --json has all."""
+LOOKED = 5000
+"""So many files, evenly spread, are looked at for formats and sizes."""
+SKEWED = 3.0
+"""A larger ratio of the largest class to the smallest is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or worth knowing, and what to do about it."""
+
+    level: Level
+    kind: str
+    text: str
+    remedy: str = ""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass
+class Checked:
+    """What `mmctl data check` found."""
+
+    name: str
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]  # part -> images, labelled, unlabelled
+    per_class: dict[str, list[int]]  # part -> labelled images of each class
+    shape: tuple[int, ...]  # channels, height, width after decoding
+    layout: str = ""  # of own images
+    files: dict[str, object] = field(default_factory=dict)  # formats, modes, sizes, of own images
+    seconds: float = 0.0  # that reading took
+    findings: list[Finding] = field(default_factory=list)
+
+    def errors(self) -> list[Finding]:
+        """The findings that must be mended or allowed."""
+        return [one for one in self.findings if one.level == "error"]
+
+
+def check_data(
+    name: str, images: Mapping[str, Images], *, allow: Collection[str] = (), flips: bool | None = None
+) -> Checked:
+    """Check a data set that was read. allow: kinds of errors that are warnings; flips: whether the recipe mirrors."""
+    first = images["train"]
+    made = Checked(
+        name, first.classes,
+        {part: _count(one) for part, one in images.items()},
+        {part: np.bincount(known, minlength=len(one.classes)).tolist()
+         for part, one in images.items() for known in [_known(one)]},
+        tuple(int(n) for n in first.pixels.shape[1:]),
+    )  # fmt: skip
+    made.findings += _damaged(images, allow)
+    made.findings += _equal(images, first.classes, allow)
+    made.findings += _balance(first.classes, made.per_class)
+    for part, one in images.items():
+        if flat := constant_images(one):
+            text = f"{_images(len(flat))} of {part} have one colour only"
+            made.findings.append(Finding("warning", "constant", text, "Look at them, and remove them.", tuple(flat)))
+    if grey(first):
+        text = "all images are grey"
+        remedy = "Set dataset.channels = 1: it needs a third of the memory. A pretrained network needs 3."
+        made.findings.append(Finding("note", "grey", text, remedy))
+    if flips is not False and (why := unsafe_flip(first.classes)):
+        level: Level = "warning" if flips else "note"
+        text = f"horizontal flips look unsafe: {why}"
+        made.findings.append(Finding(level, "flips", text, "Set flip = 0.0 in [augment.weak], or name the classes."))
+    order = {"error": 0, "warning": 1, "note": 2}
+    made.findings.sort(key=lambda one: order[one.level])
+    return made
+
+
+def add_files(made: Checked, found: Found) -> None:
+    """What the files of own images say: layout, formats, sizes, what was ignored, groups that are torn apart."""
+    made.layout = found.kind
+    looked = [found.files[row] for row in _spread(len(found.files), LOOKED)]
+    formats, modes, sizes = Counter[str](), Counter[str](), []
+    for file in looked:
+        try:
+            one = facts(file.source.read())
+        except (BadImage, OSError):
+            continue  # named as damaged
+        formats[one.format] += 1
+        modes[one.mode] += 1
+        sizes.append((one.width, one.height))
+    if sizes:
+        widths, heights = np.array(sizes).T
+        made.files = {
+            "looked_at": len(looked), "formats": dict(formats.most_common()), "modes": dict(modes.most_common()),
+            "smallest": [int(widths.min()), int(heights.min())], "largest": [int(widths.max()), int(heights.max())],
+            "median": [int(np.median(widths)), int(np.median(heights))],
+        }  # fmt: skip
+        side = max(made.shape[1:])
+        if (small := int((np.maximum(widths, heights) < side).sum())) * 2 > len(sizes):
+            text = f"{small} of {len(sizes)} images are smaller than {side} px and are enlarged"
+            made.findings.append(Finding("note", "enlarged", text, "Lower dataset.size: training is faster."))
+    made.findings += [Finding("note", "ignored", f"{n} ignored: {why}") for why, n in found.ignored.items()]
+    made.findings += [Finding("note", "files", line) for line in found.notes]
+    made.findings += _groups(found.files)
+
+
+def _known(part: Images) -> np.ndarray:
+    label_N = class_of(part)
+    return label_N[label_N >= 0]
+
+
+def _count(part: Images) -> dict[str, int]:
+    labelled = len(_known(part))
+    return {"images": len(part.ids), "labelled": labelled, "unlabelled": len(part.ids) - labelled}
+
+
+def _damaged(images: Mapping[str, Images], allow: Collection[str]) -> list[Finding]:
+    lines = tuple(line for part in images.values() for line in part.skipped)
+    if not lines:
+        return []
+    remedy = 'Restore or remove them, or set dataset.on_bad = "skip".'
+    text = f"{_images(len(lines))} cannot be decoded"
+    return [Finding(_level("damaged", allow), "damaged", text, remedy, lines)]
+
+
+def _equal(images: Mapping[str, Images], classes: Sequence[str], allow: Collection[str]) -> list[Finding]:
+    groups = equal_images(images)
+    leaks: dict[tuple[str, str], list[str]] = {}
+    twice: dict[str, list[str]] = {}
+    conflicts: list[str] = []
+    for group in groups:
+        parts = list(dict.fromkeys(_part_of(place) for place in group))
+        for held_out in (part for part in parts if part in ("val", "test")):
+            for part in parts:
+                if part != held_out and (part, held_out) != ("test", "val"):
+                    leaks.setdefault((part, held_out), []).append(_shown(group))
+        for part, n in Counter(_part_of(place) for place in group).items():
+            if n > 1:
+                twice.setdefault(part, []).append(_shown([place for place in group if _part_of(place) == part]))
+        labels = sorted({place.label for place in group} - {-1})
+        if len(labels) > 1:
+            conflicts.append(f"{_shown(group)} ({' or '.join(classes[k] for k in labels)})")
+    made = []
+    for (part, held_out), found in leaks.items():
+        words = "unlabelled training" if part == "unlabeled" else "training" if part == "train" else part
+        text = f"leakage: {_images(len(found))} of {held_out} are among the {words} images too"
+        remedy = f"Remove them from one side: figures on {held_out} would be too good."
+        made.append(Finding(_level("leakage", allow), "leakage", text, remedy, tuple(found)))
+    if conflicts:
+        text = f"{len(conflicts)} times equal images have different labels"
+        remedy = "Correct the labels, or remove these images."
+        made.append(Finding(_level("conflicts", allow), "conflicts", text, remedy, tuple(conflicts)))
+    for part, found in twice.items():
+        text = f"{len(found)} images of {part} are there more than once"
+        remedy = "Keep one of each, unless they are meant to count more."
+        made.append(Finding("warning", "duplicates", text, remedy, tuple(found)))
+    return made
+
+
+def _balance(classes: Sequence[str], per_class: Mapping[str, Sequence[int]]) -> list[Finding]:
+    made = []
+    counts = per_class["train"]
+    if missing := [name for name, n in zip(classes, counts, strict=True) if not n]:
+        text = f"{len(missing)} of {len(classes)} classes have no labelled training image: {_some(missing)}"
+        made.append(Finding("warning", "missing", text, "Label some, or leave these classes out."))
+    some = [n for n in counts if n]
+    if some and max(some) / min(some) > SKEWED:
+        large, small = classes[int(np.argmax(counts))], classes[counts.index(min(some))]
+        text = f"classes are uneven: {max(some)} labelled images of {large}, {min(some)} of {small}"
+        remedy = 'Set train.sampling = "balanced", and compare balanced accuracy.'
+        made.append(Finding("warning", "imbalance", text, remedy))
+    for part, held in per_class.items():
+        if part != "train" and (missing := [name for name, n in zip(classes, held, strict=True) if not n]) and any(held):
+            text = f"{part} has no image of {len(missing)} of {len(classes)} classes: {_some(missing)}"
+            made.append(Finding("warning", "missing", text, "Its figures say nothing about these classes."))
+    return made
+
+
+def _groups(files: Iterable[ImageFile]) -> list[Finding]:
+    parts: dict[str, set[str]] = {}
+    for file in files:
+        if file.group:
+            parts.setdefault(file.group, set()).add("train" if file.part == "unlabeled" else file.part)
+    torn = [group for group, found in parts.items() if len(found) > 1]
+    if not torn:
+        return []
+    text = f"{len(torn)} of {len(parts)} groups have images in more than one part"
+    remedy = "Make a split by groups: mmctl data split make."
+    return [Finding("warning", "groups", text, remedy, tuple(torn))]
+
+
+def _level(kind: str, allow: Collection[str]) -> Level:
+    return "warning" if kind in allow else "error"
+
+
+def _part_of(place: Place) -> str:
+    return "unlabeled" if place.part == "train" and place.label < 0 else place.part
+
+
+def _shown(group: Sequence[Place]) -> str:
+    return " = ".join(place.id for place in group[:NAMES]) + (" = ..." if len(group) > NAMES else "")
+
+
+def _images(n: int) -> str:
+    return "1 image" if n == 1 else f"{n:,} images"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+
+
+def _spread(n: int, most: int) -> list[int]:
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist() if n else []
+
+
+def cache_bytes(images: Mapping[str, Images]) -> int:
+    """Bytes of all decoded pixels."""
+    return sum(int(np.prod(part.pixels.shape)) for part in images.values())

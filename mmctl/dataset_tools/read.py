@@ -1,0 +1,68 @@
+"""Reads the data set of a recipe, or a folder of images as the data set `pictures` does, with all that is damaged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmctl import project
+from mmctl.data.images import check_images
+from mmctl.image_files.found import Found, find_images
+from mmctl.plugin import Images
+from mmctl.recipe.recipe import Recipe, from_data, load
+
+PICTURES = "pictures"
+COLUMNS = ("path_column", "label_column", "split_column", "delimiter", "classes")
+
+
+class Target(NamedTuple):
+    """A data set that was read: of a recipe, or of a folder."""
+
+    name: str
+    root: Path
+    images: dict[str, Images]
+    found: Found | None  # of own images: their files
+    flips: bool | None  # whether the recipe mirrors images; None = there is no recipe
+    skips: bool  # whether the recipe leaves damaged images out
+    seconds: float  # that reading took
+
+
+def load_target(target: str, sets: Sequence[str] = ()) -> Recipe:
+    """The recipe with this name or path; of a folder, one that reads it as the data set `pictures`."""
+    folder = Path(target)
+    if not folder.is_dir():
+        return load(target, sets)
+    data: dict[str, Any] = {
+        "dataset": {"name": PICTURES, "root": str(folder.absolute())},
+        "backbone": {"name": "small"}, "method": {"name": "supervised"},
+        "loss": {"supervised": {"name": "soft_cross_entropy"}}, "augment": {"weak": {"name": "flip_crop"}},
+    }  # fmt: skip
+    made = from_data(data, folder.absolute().name)
+    return made.with_sets(sets) if sets else made
+
+
+def read_target(target: str, sets: Sequence[str] = ()) -> Target:
+    """The data set of a recipe or folder; damaged images of `pictures` are left out and listed.
+
+    sets: changes of the recipe, such as dataset.size=64, for a folder too. DataError if it cannot be read.
+    """
+    recipe = load_target(target, sets)
+    table, name = recipe.data["dataset"], recipe.dataset_name
+    own, root = name == PICTURES, project.data_root(recipe.dataset_root, name)
+    found = find_files(root, table) if own else None
+    start = time.perf_counter()
+    images = (recipe.with_sets(["dataset.on_bad=skip"]) if own else recipe).build("dataset", known={"root": root})
+    seconds = time.perf_counter() - start
+    check_images(images, name)
+    flips = any(float(policy.get("flip") or 0) > 0 for policy in recipe.data.get("augment", {}).values())
+    skips = own and table.get("on_bad") == "skip"
+    return Target(name, root, images, found, None if Path(target).is_dir() else flips, skips, seconds)
+
+
+def find_files(root: Path, table: Mapping[str, Any]) -> Found:
+    """The files that the data set `pictures` reads, by its table in a recipe."""
+    labels = table.get("labels")
+    known = {name: table[name] for name in COLUMNS if table.get(name) is not None}
+    return find_images(root, labels=None if labels is None else root / labels, **known)

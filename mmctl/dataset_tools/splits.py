@@ -1,0 +1,190 @@
+"""Split files: which images keep their labels and which are held out, stratified by class, whole groups together.
+
+A split file is JSON with lists of image ids, which `split.rule = "file"` reads: every training image that is in none
+of its lists is used without its label.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmctl.data.draws import generator
+from mmctl.data.split import class_of, natural
+from mmctl.errors import DataError, UserError, os_error
+from mmctl.filesystem import write_atomic
+from mmctl.plugin import Images
+from mmctl.text import to_json
+
+PARTS = ("labeled", "val")
+COLUMNS = ("id", "part")
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """Ids of the training images that keep their labels, and of those that are held out."""
+
+    labeled: list[str]
+    val: list[str]
+    made: Mapping[str, object]  # how: seed, groups, fold
+
+
+def make_splits(
+    part: Images, *, labels: int | None, val: float, seed: int, groups: Mapping[str, str] | None = None, folds: int = 0
+) -> list[SplitFile]:
+    """One split, or one for each fold, in which every labelled image is held out once.
+
+    labels: number of labelled images, class-proportional, at least one of each class; None = all that are left. val:
+    share of the labelled images that is held out, or their number. groups: id -> group; images of one group are on
+    the same side. UserError for numbers that the data does not allow.
+    """
+    label_N = class_of(part)
+    rows = np.flatnonzero(label_N >= 0)
+    if not len(rows):
+        raise UserError("no training image has a label, so there is nothing to split.")
+    group_N = np.array([(groups or {}).get(id, f"\0{id}") for id in part.ids])
+    held = _folds(rows, label_N, group_N, folds, seed, bool(groups)) if folds else [
+        _held_out(rows, label_N, group_N, val, seed, bool(groups))
+    ]  # fmt: skip
+    made: list[SplitFile] = []
+    for fold, out in enumerate(held):
+        left = np.setdiff1d(rows, out)
+        kept = _labelled(left, label_N, labels, seed, len(part.classes))
+        how: dict[str, object] = {"seed": seed, "by_groups": bool(groups)}
+        how |= {"fold": fold, "folds": folds} if folds else {}
+        ids = [[part.ids[row] for row in chosen.tolist()] for chosen in (kept, out)]
+        made.append(SplitFile(ids[0], ids[1], how))
+    return made
+
+
+def _held_out(
+    rows: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, val: float, seed: int, by_groups: bool
+) -> np.ndarray:
+    n = round(val * len(rows)) if val < 1 else int(val)
+    if n <= 0:
+        return rows[:0]
+    if n >= len(rows):
+        raise UserError(f"--val {val:g}: only {len(rows)} training images have a label. Lower it.")
+    if by_groups:  # the fold of a division into about 1 / share folds that comes nearest
+        folds = max(2, min(round(len(rows) / n), len(set(group_N[rows].tolist()))))
+        found = _folds(rows, label_N, group_N, folds, seed, True)
+        return min(found, key=lambda out: abs(len(out) - n))
+    rng, classes = generator(seed, "split file/val"), np.unique(label_N[rows])
+    pools = [rng.permutation(rows[label_N[rows] == k]) for k in classes]
+    counts = natural(n, np.array([len(pool) for pool in pools]), np.arange(len(pools)), each=False)
+    return np.sort(np.concatenate([pool[:k] for pool, k in zip(pools, counts.tolist(), strict=True)]))
+
+
+def _folds(
+    rows: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, folds: int, seed: int, by_groups: bool
+) -> list[np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    have = len(set(group_N[rows].tolist()))
+    if folds > have:
+        raise UserError(f"{folds} folds need as many {'groups' if by_groups else 'labelled images'}: there are {have}.")
+    smallest = int(np.bincount(label_N[rows])[np.unique(label_N[rows])].min())
+    if smallest < folds and not by_groups:
+        raise UserError(f"{folds} folds need {folds} labelled images of each class: one has {smallest}. Use fewer.")
+    kind = StratifiedGroupKFold if by_groups else StratifiedKFold
+    state = int(generator(seed, "split file/folds").integers(2**31))
+    pairs = kind(folds, shuffle=True, random_state=state).split(rows, label_N[rows], group_N[rows])
+    return [rows[out] for _, out in pairs]
+
+
+def _labelled(left: np.ndarray, label_N: np.ndarray, labels: int | None, seed: int, classes: int) -> np.ndarray:
+    if labels is None:
+        return left
+    if labels > len(left):
+        raise UserError(f"--labels {labels}: only {len(left)} labelled images are left for training. Lower it.")
+    rng = generator(seed, "split file/labels")
+    pools = [rng.permutation(left[label_N[left] == k]) for k in range(classes)]
+    sizes = np.array([len(pool) for pool in pools])
+    if labels < int((sizes > 0).sum()):
+        raise UserError(f"--labels {labels}: is less than one for each of {int((sizes > 0).sum())} classes. Raise it.")
+    counts = natural(labels, sizes, np.arange(classes))
+    return np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts.tolist(), strict=True)]))
+
+
+def write_split(path: Path, split: SplitFile, force: bool) -> None:
+    """Write a split file as JSON or, for a name that ends in .csv, as a table; UserError if it is there already."""
+    if path.exists() and not force:
+        raise UserError(f"{path}: is there already. --force replaces it.")
+    try:
+        write_atomic(path, (_csv(split) if path.suffix == ".csv" else _json(split)).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise os_error(error, path) from None
+
+
+def read_split(path: Path) -> SplitFile:
+    """A split file: JSON as mmctl writes and reads it, or a CSV table with the columns id and part; DataError else."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix != ".csv":
+            body = json.loads(text)
+            lists = {part: body.get(part) or [] for part in PARTS}
+            made = body.get("made")
+        else:
+            lists, made = _from_csv(path, text), {}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: not a split file: {error}") from None
+    for part, ids in lists.items():
+        if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
+            raise DataError(f'{path}: "{part}" must be a list of image ids or row numbers.')
+    return SplitFile(list(map(str, lists["labeled"])), list(map(str, lists["val"])), made if isinstance(made, dict) else {})
+
+
+def _json(split: SplitFile) -> str:
+    lists = {"labeled": split.labeled, "val": split.val}
+    return to_json({"made": dict(split.made)} | lists, indent=1) + "\n"
+
+
+def _csv(split: SplitFile) -> str:
+    out = io.StringIO()
+    rows = [(id, part) for part in PARTS for id in getattr(split, part)]
+    csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
+    return out.getvalue()
+
+
+def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {part: [] for part in PARTS}
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        if tuple(header) != COLUMNS:
+            raise DataError(f"{path}:1: the header must be {','.join(COLUMNS)}.")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(COLUMNS) or cells[1].strip() not in PARTS:
+                raise DataError(f"{path}:{reader.line_num}: a row is an image id, and labeled or val.")
+            lists[cells[1].strip()].append(cells[0])
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not a CSV file ({error}).") from None
+    return lists
+
+
+def describe(part: Images, split: SplitFile) -> dict[str, list[int]]:
+    """How many images of each class a split has in each part; DataError for an id that the data set lacks."""
+    rows = {id: row for row, id in enumerate(part.ids)} | {str(row): row for row in range(len(part.ids))}
+    label_N = class_of(part)
+    found: dict[str, list[int]] = {}
+    for name, ids in (("labeled", split.labeled), ("val", split.val)):
+        if missing := [id for id in ids if id not in rows]:
+            raise DataError(f'"{name}" has {len(missing)} ids that the data set lacks, first {missing[0]!r}.')
+        labels = label_N[np.array([rows[id] for id in ids], np.int64)]
+        found[name] = np.bincount(labels[labels >= 0], minlength=len(part.classes)).tolist()
+    return found
+
+
+def groups_of(found: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+    """id -> group, of images that have one."""
+    return {id: group for id, group in found if group}
