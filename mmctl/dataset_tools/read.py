@@ -14,7 +14,7 @@ from mmctl.plugin import Images
 from mmctl.recipe.recipe import Recipe, from_data, load
 
 PICTURES = "pictures"
-COLUMNS = ("path_column", "label_column", "split_column", "delimiter", "classes")
+COLUMNS = ("path_column", "label_column", "split_column", "group_column", "delimiter", "classes")
 
 
 class Target(NamedTuple):
