@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -38,7 +37,7 @@ class OnDisk(NamedTuple):
 
     def stamp(self) -> Stamp:
         """Size and modification time of the file."""
-        stat = os.stat(self.path)
+        stat = self.path.stat()
         return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns)
 
 
