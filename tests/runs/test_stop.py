@@ -77,6 +77,6 @@ def test_the_process_of_another_user_is_a_message_before_any_signal(
     monkeypatch.setattr(os, "kill", kill)
     mine, other = running(tmp_path, "mine"), running(tmp_path, "other")
     monkeypatch.setattr(lease, "process", lambda folder: {mine: 77, other: 78}[folder])
-    with pytest.raises(UserError, match="other: process 78 belongs to another user. Stop it as that user."):
+    with pytest.raises(UserError, match="other: process 78 belongs to another user"):
         stop({77: [mine], 78: [other]}, False, 0.0)
     assert sent == [(77, 0)]
