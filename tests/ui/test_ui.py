@@ -2,104 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import RichLog, Static
+from textual.widgets import RichLog
 
 from helpers.command import Result
 from helpers.fake_runs import T0, attempt, data, finished_run, make_run, points, state, write
 from helpers.paths import REPO
+from helpers.ui_driver import Driver, play
 from mmctl.errors import UserError
 from mmctl.run_folder.lease import Lease
 from mmctl.runs import detached
-from mmctl.ui import acts, keys, live_app
+from mmctl.ui import acts, keys
 from mmctl.ui.app import UiApp, run_ui
 from mmctl.ui.dialogs import Ask, Confirm, Help
 from mmctl.ui.reading import Reader, View, filter_terms
 from mmctl.ui.table import RunTable
 
 Mm = Callable[..., Result]
-Test = Callable[[UiApp, "Driver"], Awaitable[None]]
 HOSTILE = "[bold red]x[/] \x1b[31m\x07"
-
-
-class Driver:
-    """Presses keys and waits until what they begin is done."""
-
-    def __init__(self, app: UiApp, pilot: Pilot[None]) -> None:
-        self.app, self.pilot = app, pilot
-
-    async def settle(self) -> None:
-        for _ in range(3):
-            await self.pilot.pause(0)
-            while any(not worker.is_finished for worker in self.app.workers):
-                await self.pilot.pause(0.01)
-
-    async def press(self, *names: str) -> None:
-        for name in names:
-            await self.pilot.press(name)
-            await self.settle()
-
-    async def type(self, text: str) -> None:
-        self.app.screen.query_one("Input").value = text
-        await self.settle()
-
-    def screen(self) -> str:
-        """What stands on the screen."""
-        page = self.app.export_screenshot()
-        cells = re.findall(r"<text [^>]*>(.*?)</text>", page)
-        return " ".join(cells).replace("&#160;", " ").replace("&gt;", ">").replace("&quot;", '"')
-
-    def pane(self, name: str) -> str:
-        return str(self.app.query_one(f"#{name}-text", Static).render())
-
-    def message(self) -> str:
-        return str(self.app.message.render()) if self.app.message.display else ""
-
-    def names(self) -> list[str]:
-        return [run["name"] for run in self.app.table.shown.runs]
-
-
-def play(test: Test, size: tuple[int, int] = (160, 40), view: View | None = None, folder: str = "runs") -> UiApp:
-    """Run the app without a terminal and let a test use it."""
-
-    async def go() -> UiApp:
-        app = UiApp(Path(folder), view or View())
-        async with app.run_test(size=size) as pilot:
-            driver = Driver(app, pilot)
-            await driver.settle()
-            await test(app, driver)
-        return app
-
-    return asyncio.run(go())
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_app, "PAUSE", 0.0)
-
-
-@pytest.fixture
-def three(tmp_path: Path) -> Path:
-    """Three finished runs: alpha 0.80, beta 0.90, gamma 0.70 with another method."""
-    runs = tmp_path / "runs"
-    for n, (name, final) in enumerate((("alpha", 0.8), ("beta", 0.9), ("gamma", 0.7))):
-        finished_run(
-            runs, f"20261125-10000{n}-{name}-s0-000{n}", name=name, final=final, created=T0 + n * 1000,
-            method="mixmatch" if n < 2 else "fixmatch",
-        )  # fmt: skip
-    return runs
 
 
 def journal(runs: Path, name: str) -> list[dict[str, Any]]:
