@@ -78,6 +78,7 @@ def test_keys_are_answered_during_a_long_reading(three: Path, monkeypatch: pytes
     assert json.loads(written.read_text())["star"] is True, "the star is given although the person has quit"
 
 
+@pytest.mark.slow
 def test_keys_pressed_meanwhile_are_all_done(three: Path, monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     monkeypatch.setattr(Reader, "snapshot", gate.before(Reader.snapshot))
 
@@ -93,6 +94,7 @@ def test_keys_pressed_meanwhile_are_all_done(three: Path, monkeypatch: pytest.Mo
     play(look)
 
 
+@pytest.mark.slow
 def test_an_order_that_cannot_be_shown_is_taken_back(three: Path) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("o")
