@@ -87,9 +87,9 @@ def split_up(
     return go_on, left
 
 
-def kept_back(left: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines that name the runs that are not continued, by reason."""
-    return [f"left as they are, {reason}: {_listed(uids)}" for reason, uids in left.items()]
+def kept_back(left: Mapping[str, Sequence[str]], most: int = SHOWN) -> list[str]:
+    """Lines that name the runs that are not continued, at most so many for each reason."""
+    return [f"left as they are, {reason}: {_listed(uids, most)}" for reason, uids in left.items()]
 
 
 def resume_command(folders: Sequence[Path], tags: Sequence[str] = ()) -> str:
@@ -123,6 +123,6 @@ def _which(rows: Sequence[RunRow]) -> list[str]:
     return ["which run? These can be continued:", *more, *lines, last]
 
 
-def _listed(uids: Sequence[str]) -> str:
-    more = f" and {len(uids) - SHOWN} more" if len(uids) > SHOWN else ""
-    return ", ".join(uids[:SHOWN]) + more
+def _listed(uids: Sequence[str], most: int) -> str:
+    more = f" and {len(uids) - most} more" if len(uids) > most else ""
+    return ", ".join(uids[:most]) + more

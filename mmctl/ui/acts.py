@@ -77,10 +77,10 @@ def resume_runs(reader: Reader, runs: Sequence[RunRow], resuming: list[Resuming]
     if again := [run["uid"] for run in runs if run["uid"] in begun]:
         left["resumed already"] = again
     if not go_on:
-        raise UserError("nothing to continue", *kept_back(left))
+        raise UserError("nothing to continue", *kept_back(left, NAMED))
     resuming.append(start_resume(reader.runs_dir, [run["uid"] for run in go_on]))
     started = f"`mmctl resume` started as process {resuming[-1].popen.pid}, which outlives this one"
-    return "\n".join([f"{named(go_on)}: {started}", *kept_back(left)])
+    return "\n".join([f"{named(go_on)}: {started}", *kept_back(left, NAMED)])
 
 
 def _annotate(reader: Reader, runs: Sequence[RunRow], event: Event) -> None:

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from mmctl.errors import MmctlError, os_error
-from mmctl.text import printable
+from mmctl.text import printable, printable_lines
 from mmctl.ui.reading import NEWEST, Reader
 
 Answer = TypeVar("Answer")
@@ -91,8 +91,8 @@ class ReadingApp(App[None]):
         self.message.display = bool(lines)
 
     def tell(self, text: str, wrong: bool = False) -> None:
-        """Show a line for some seconds."""
-        self.notify(printable(text), severity="warning" if wrong else "information", markup=False)
+        """Show some lines for some seconds."""
+        self.notify(printable_lines(text), severity="warning" if wrong else "information", markup=False)
 
     def on_reading_app_heard(self, event: Heard) -> None:
         """Show a line from the thread that reads."""

@@ -305,6 +305,7 @@ def test_what_can_go_on_is_resumed_once_and_the_others_are_named(three: Path, mo
         assert f"{folder.name}: `mmctl resume` started" in hands.told()
         assert f"left as they are, imported from another program: {foreign.name}" in hands.told()
         assert "left as they are, completed: 20261125-100" in hands.told()
+        assert "\nleft as they are, " in hands.told()
         await hands.press("r")
         assert len(started) == 1
         assert f"left as they are, resumed already: {folder.name}" in hands.told()
