@@ -143,8 +143,8 @@ class Store:
             for number, row in enumerate(rows, 1):
                 row["number"] = number
         else:
-            among = f"WHERE uid IN ({', '.join('?' * len(only))})"
-            rows = self._rows(f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) {among} ORDER BY number", only)
+            sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) WHERE uid IN"
+            rows = self._rows(f"{sql} (SELECT value FROM json_each(?)) ORDER BY number", [json.dumps(list(only))])
         tags: dict[int, list[str]] = {}
         within = _within("run", cast(list[RunRow], rows))
         for row in self._rows(f"SELECT run, tag FROM tags WHERE {within} ORDER BY tag"):
