@@ -33,7 +33,7 @@ def only(path: Path, work: Path, damaged: bool = False) -> ForeignRun:
 
 def read_log(path: Path, *records: bytes, damaged: bool = False) -> ForeignRun:
     path.write_bytes(log(*records))
-    return wandb.read(path, damaged)
+    return wandb.read([path], damaged)
 
 
 def test_event_files_as_tensorboard_wrote_them(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_wandb_of_an_unknown_version_and_without_a_run(tmp_path: Path) -> None:
     path = tmp_path / "run.wandb"
     path.write_bytes(b":W&B\xe1\xbe\x07" + bytes(20))
     with pytest.raises(BadSource, match="version 7"):
-        wandb.read(path, False)
+        wandb.read([path], False)
     with pytest.raises(BadSource, match="holds no run"):
         read_log(path)
 
