@@ -45,7 +45,9 @@ def heavy_run(folder: Path) -> Path:
 
 def heavy_files(folder: Path) -> list[str]:
     parts = ("checkpoints", "predictions")
-    return sorted(str(path.relative_to(folder)) for part in parts for path in (folder / part).rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(folder)) for part in parts for path in (folder / part).rglob("*") if path.is_file()
+    )
 
 
 def part(path: Path, steps: range, *more: bytes, id: str = "id", name: str = "run") -> Path:
