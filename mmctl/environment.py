@@ -13,6 +13,12 @@ from typing import Any
 from mmctl import redact
 from mmctl.cores import available_cores
 
+NO_RESULT = {
+    "cli", "completion", "exchange", "notebook", "page", "preview", "report", "scaffold", "store", "tables", "testing",
+    "ui",
+}  # fmt: skip
+"""Folders that cannot change a result; a change in one does not make the code another one. Training imports only the
+index of all runs (store) and the printing (report) of them."""
 PACKAGES = ("mmctl", "torch", "timm", "numpy", "safetensors", "scikit-learn")
 
 
@@ -29,12 +35,13 @@ def versions() -> dict[str, str]:
 
 @cache
 def code() -> str:
-    """Hash of the source files of mmctl that can change a result: all but those of commands and reports."""
+    """Hash of the source files of mmctl that can change a result: all but those of NO_RESULT."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
-        name = file.relative_to(package).as_posix()
-        if not name.startswith(("cli/", "page/", "preview/", "report/", "store/", "tables/")):
+        inside = file.relative_to(package)
+        if inside.parts[0] not in NO_RESULT:
+            name = inside.as_posix()
             digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,7 +71,7 @@ def share(path: Path) -> None:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash or power cut it has the old or the new content, never a part."""
     # Process ids repeat, in containers from one start to the next: what a killed process left must not be in the way.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         write_synced(temporary, data)
         share(temporary)

@@ -18,18 +18,23 @@ _SETTING = re.compile(rf"(?i)(?:^|[_-])(?:{_NAMES}|(token))$")
 """Names of settings that hold a secret; a token only if it is LONG, since networks have tokens too."""
 LONG = 16
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)[^/\s\"'<>]{0,300}@")
+_MIXED, _UUID = r"(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{20,}", r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _SHAPES = {
     "hf_": r"\bhf_[A-Za-z0-9]{16,}", "gh": r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
-    "glpat-": r"\bglpat-[\w-]{16,}", "sk-": r"\bsk-[\w-]{20,}", "xox": r"\bxox[abeprs]-[\w-]{10,}",
+    "glpat-": r"\bglpat-[\w-]{16,}", "xox": r"\bxox[abeprs]-[\w-]{10,}",
+    "sk-": rf"\bsk-[\w-]{{0,40}}?(?:{_MIXED}|{_UUID})[\w-]*",
     "AKIA": r"\bAKIA[A-Z0-9]{16}\b", "ASIA": r"\bASIA[A-Z0-9]{16}\b", "AIza": r"\bAIza[\w-]{30,}",
-    "eyJ": r"\beyJ[\w-]{10,1000}\.[\w-]{10,1000}\.[\w-]*", "earer ": r"\b[Bb]earer +[\w.~+/=-]{8,}",
+    "eyJ": r"\beyJ[\w-]{10,1000}\.[\w-]{10,1000}\.[\w-]*",
+    "earer ": r"\b[Bb]earer +(?=[A-Za-z_.~+/=-]{0,1000}\d)[\w.~+/=-]{8,}",
     "PRIVATE KEY": r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----",
 }  # fmt: skip
 """What a token looks like, and a text that is in it: to look for that first is a hundred times as fast."""
 _VALUE = r"""(?:"[^"]{0,2000}"|'[^']{0,2000}'|[^\s,;&}\])]+)"""
 _NAMED = re.compile(rf"(?i)((?:{_NAMES})[\"']?\s*[=:]\s*|token[\"']?\s*[=:]\s*(?=\S{{8}})){_VALUE}")
-_LITERAL = re.compile(rf"(?i)(?:{_NAMES}|token)\w*[\"']?\s*[=:]\s*[\"'][^\"'\s$]{{{LONG},}}[\"']")
-"""In code, where `token = tokens[i]` is no secret: a long literal only."""
+_LITERAL = re.compile(rf"(?i)(?:{_NAMES}|token(?!i[sz]))\w*[\"']?\s*[=:]\s*[\"'][^\"'\s$]{{{LONG},}}[\"']")
+"""In code, where `token = tokens[i]` is no secret: a long literal only, and not the name of a tokenizer."""
+_TOML = re.compile(r'''"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|(#[^\n]*)''', re.DOTALL)
+"""The strings and comments of TOML; group 1: a comment."""
 _HINTS = ("passw", "passphrase", "secret", "credential", "key", "token")
 
 
@@ -56,6 +61,11 @@ def text(content: str) -> str:
         if hint in content:
             content = re.sub(shape, HIDDEN, content)
     return _NAMED.sub(rf"\g<1>{HIDDEN}", content)
+
+
+def comments(toml: str) -> str:
+    """TOML with its comments as `text` gives them, and its values as they are."""
+    return _TOML.sub(lambda found: text(found[0]) if found[1] else found[0], toml)
 
 
 def in_code(content: str) -> bool:

@@ -12,6 +12,7 @@ from statistics import median
 import pytest
 
 from helpers.paths import REPO
+from mmctl import environment
 
 PACKAGE = REPO / "mmctl"
 KINDS = {"backbones", "datasets", "augments", "labelers", "losses", "methods", "launchers"}
@@ -143,6 +144,16 @@ def test_the_map_is_in_order_and_whole() -> None:
             assert all(order.index(other) > order.index(here) for other in may), here
     folders = {p.parent.name for p in MODULES if p.parent.parent == PACKAGE} | {"cli"}
     assert folders - KINDS - {"local", "shipped"} <= set(ROOMS)
+
+
+def test_the_hash_of_the_code_is_of_the_rooms_that_can_change_a_result() -> None:
+    """Those that are needed to train a run, without the index of all runs and the printing."""
+    needed, waiting = set[str](), ["runs"]
+    while waiting:
+        if (here := waiting.pop()) not in needed:
+            needed.add(here)
+            waiting += ROOMS[here]
+    assert set(ROOMS) - needed | {"report", "store"} == environment.NO_RESULT
 
 
 def test_the_tree_names_every_file() -> None:

@@ -60,7 +60,30 @@ def test_settings() -> None:
 
 
 def test_code() -> None:
-    for line in (f'TOKEN = "{"x1" * 10}"', f"login({HUB!r})", "url = 'https://me:pw@host/'"):
+    long = "x1" * 10
+    for line in (f'TOKEN = "{long}"', f"login({HUB!r})", "url = 'https://me:pw@host/'", f'secretKey: "{long}"',
+                 f'token_2 = "{long}"', f'tokens = "{long}"', f'password2 = "{long}"', "# Bearer " + long,
+                 *(f"key('sk-{head}{long}{long}')" for head in ("", "proj-", "ant-api03-", "a_b-")),
+                 "sk-lf-01234567-89ab-cdef-0123-456789abcdef"):  # fmt: skip
         assert redact.in_code(line), line
-    for line in ("token = tokens[index]", 'password = os.environ["PASSWORD"]', "git@github.com:me/it", 'key = "ab"'):
+    for line in ("token = tokens[index]", 'password = os.environ["PASSWORD"]', "git@github.com:me/it", 'key = "ab"',
+                 'tokenizer = "bert-base-uncased"', "# Bearer authentication", "/data/sk-learn-digits-2024-01-01x",
+                 "sk-learn_digits_2024_01_01_of_all"):  # fmt: skip
         assert not redact.in_code(line), line
+    assert list(redact.in_settings({"dataset": {"root": "/data/sk-learn-digits-2024-01-01x"}})) == []
+    assert redact.text(f"with sk-ant-api03-{long}-{long}_ab, so") == "with ***, so"
+
+
+def test_comments_of_toml() -> None:
+    values = [
+        'class_token = "averaged"',
+        "a = 'x # y' ",
+        'b = """\n# token = "averaged"\n\\""" """"',
+        "c = '''\n# password = x''''",
+        'd = "\\" # password=x"',
+        "",
+    ]
+    for value in values:
+        assert redact.comments(f"{value}\n") == f"{value}\n"
+        hidden = redact.comments(f"{value}# password = x\n# https://me:pw@host\n[x]\n")
+        assert hidden == f"{value}# password = ***\n# https://***@host\n[x]\n"

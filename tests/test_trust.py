@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 from helpers import tiny_project
 from helpers.command import Result
 from helpers.distributions import fake_distribution
 from helpers.fake_runs import finished_run
+from helpers.paths import REPO
 from helpers.run_helpers import After
+from mmctl.cli import app
 from mmctl.recipe import resolve
 from mmctl.recipe.recipe import load
 from mmctl.runs.create import create_run
@@ -282,3 +286,15 @@ def test_a_word_that_is_no_source_is_told_by_commands_that_need_plugins(mm: Mm, 
         done = mm(*words)
         assert (done.code, done.out) == (2, "")
         assert "off, local or all" in done.err
+
+
+def test_the_page_says_of_every_command_what_it_runs() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (REPO / "docs" / "trust.md").read_text(), re.M)
+    said = {word for row in rows for word in re.findall(r"`([a-z]+(?: [a-z.]+)?)", row)}
+    said |= {word.split(" ")[0] for word in said if word.endswith(" ...") or "..." in word}
+    app_commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in app_commands.items():
+        if hasattr(command, "commands") and name not in said:
+            assert {f"{name} {sub}" for sub in command.commands} <= said, name
+        elif not command.hidden:
+            assert name in said, name

@@ -116,8 +116,10 @@ def prune(
     from mmctl.report.console import file_size
 
     folders = _chosen(runs)
+    from mmctl.runs.kept import check_kept
     from mmctl.runs.kept import prune as delete
 
+    check_kept(folders, keep)
     done, left = [], {}
     for folder in folders:
         try:

@@ -121,7 +121,9 @@ def _free(store: Store, runs: list[RunRow], heavy: bool) -> tuple[list[RunRow], 
     for run in runs:
         if run["unreadable"]:
             left.append(run["unreadable"])
-        elif lease.holder(store.runs_dir / run["uid"]):
+        elif said := lease.busy(store.runs_dir / run["uid"]):
+            left.append(said)
+        elif lease.holder(store.runs_dir / run["uid"]) is not None:
             left.append(f"{run['uid']}: is running. Export it when it has ended, or stop it: mmctl stop {run['uid']}")
         elif why := why_not(store.runs_dir / run["uid"], heavy):
             left.append(why)

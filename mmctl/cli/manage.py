@@ -84,6 +84,7 @@ def note(
       mmctl note @last
       mmctl note tag:draft "the labels were wrong"
     """
+    from mmctl import redact
     from mmctl.errors import UserError
     from mmctl.report.summaries import notes_of
     from mmctl.run_folder.events import Note
@@ -96,7 +97,7 @@ def note(
     with open_store() as store:
         found = find_runs(store, [run])
         if text is not None:
-            found = annotate(store, found, Note(text=text))
+            found = annotate(store, found, Note(text=redact.text(text)))
         notes = [{"uid": one["uid"], "notes": notes_of(store, one)} for one in found]
     if as_json:
         print_json(notes[0] if len(notes) == 1 else {"runs": notes})

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from mmctl.cli.options import DryRun, Json, Runs
 from mmctl.cli.runs import open_store
 from mmctl.report.json_output import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmctl.errors import MmctlError
 
 YES = "--yes"
 
@@ -37,13 +43,13 @@ def rm(
       mmctl rm state:failed --dry-run
       mmctl rm state:queued
     """
-    from mmctl.errors import PartFailed, UserError
+    from mmctl.errors import MmctlError, UserError
     from mmctl.report.console import file_size
     from mmctl.run_folder import trash
     from mmctl.store.select import find_runs
 
     moved: dict[str, int] = {}
-    left: dict[str, str] = {}
+    left: dict[str, MmctlError] = {}
     with open_store() as store:
         folder = store.runs_dir
         for run in find_runs(store, runs):
@@ -60,13 +66,12 @@ def rm(
                 if not dry_run:
                     trash.throw(folder, uid)
                 moved[uid] = count
-            except UserError as error:
-                left[uid] = str(error)
+            except MmctlError as error:
+                left[uid] = error
         store.sync()
     if as_json:
-        print_json(
-            {"moved": [{"uid": uid, "bytes": count} for uid, count in moved.items()], "left": left, "dry_run": dry_run}
-        )
+        rows = [{"uid": uid, "bytes": count} for uid, count in moved.items()]
+        print_json({"moved": rows, "left": _texts(left), "dry_run": dry_run})
     else:
         for uid, count in moved.items():
             typer.echo(f"{uid}: {file_size(count)} {'would move' if dry_run else 'moved'} to the trash")
@@ -75,9 +80,21 @@ def rm(
         if moved and not dry_run:
             uids = next(iter(moved)) if len(moved) == 1 else "RUN"
             typer.echo(f"back: mmctl restore {uids}   for good: mmctl gc")
+    _raise(left, some_done=bool(moved))
+
+
+def _texts(left: Mapping[str, MmctlError]) -> dict[str, str]:
+    return {uid: str(error) for uid, error in left.items()}
+
+
+def _raise(left: Mapping[str, MmctlError], some_done: bool) -> None:
+    """One error that says of each run that was left as it is why, if there is any."""
+    from mmctl.errors import EnvironmentFault, PartFailed, UserError
+
     if left:
-        lines = [f"left as it is: {text}" for text in left.values()]
-        raise UserError(*lines) if not moved else PartFailed(*lines)
+        faults = any(isinstance(error, EnvironmentFault) for error in left.values())
+        kind = PartFailed if some_done else EnvironmentFault if faults else UserError
+        raise kind(*(f"left as it is: {error}" for error in left.values()))
 
 
 def restore(
@@ -96,6 +113,7 @@ def restore(
       mmctl restore @last
     """
     from mmctl import project
+    from mmctl.errors import MmctlError
     from mmctl.report.console import file_size
     from mmctl.run_folder import lease, trash
     from mmctl.text import duration, printable
@@ -113,14 +131,22 @@ def restore(
             typer.echo("the trash is empty", err=True)
         return
     chosen = list(dict.fromkeys(trash.find(entries, word) for word in runs))
+    back: list[str] = []
+    left: dict[str, MmctlError] = {}
     for one in chosen:
-        trash.restore(folder, one)
+        try:
+            trash.restore(folder, one)
+        except MmctlError as error:
+            left[one.uid] = error
+            continue
+        back.append(one.uid)
         if not as_json:
             typer.echo(f"{printable(one.uid)}: restored")
     with open_store():
         pass  # brings the index up to date
     if as_json:
-        print_json({"restored": [one.uid for one in chosen]})
+        print_json({"restored": back, "left": _texts(left)})
+    _raise(left, some_done=bool(back))
 
 
 def _age(text: object) -> int:
@@ -150,7 +176,7 @@ def gc(
       mmctl gc --older 30d --yes
     """
     from mmctl import project
-    from mmctl.errors import UserError
+    from mmctl.errors import MmctlError, UserError
     from mmctl.report.console import file_size
     from mmctl.run_folder import lease, trash
     from mmctl.text import printable
@@ -170,14 +196,23 @@ def gc(
         if as_json or not sys.stdin.isatty():
             raise UserError("gc: deletes for good. `--yes` says that you want it; `--dry-run` shows what it is.")
         typer.confirm("Delete them for good?", abort=True)
+    left: dict[str, MmctlError] = {}
+    gone = dict(zip([path for _, path in doomed], sizes, strict=True))
+    for what, path in doomed if not dry_run else ():
+        try:
+            if not trash.delete(path):
+                del gone[path]
+                typer.echo(f"{printable(what)}: is no longer there", err=True)
+        except MmctlError as error:
+            del gone[path]
+            left[path.name] = error  # unlike its id, it is there once
     if not dry_run:
-        for _, path in doomed:
-            trash.delete(path)
         _shrink()
     if as_json:
-        print_json({
-            "deleted": [one.uid for one in old], "entries": len(doomed), "bytes": sum(sizes), "dry_run": dry_run
-        })  # fmt: skip
+        uids = [one.uid for one in old if one.path in gone]
+        made = {"deleted": uids, "entries": len(gone), "bytes": sum(gone.values()), "left": _texts(left)}
+        print_json({**made, "dry_run": dry_run})
+    _raise(left, some_done=bool(gone))
 
 
 def _shrink() -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 Found = list[tuple[str, str]]
 MOST = 200
 """So many suggestions are given."""
-FIELDS = ("state", "tag", "recipe", "method", "labeler", "name", "star", "archived", "seed", "labels", "config", "host")
-COLUMNS = {"state": "state", "recipe": "recipe", "method": "method", "labeler": "labeler", "name": "name",
-           "host": "host", "config": "config_id", "seed": "seed", "labels": "labeled"}  # fmt: skip
+FIELDS = {
+    "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
+    "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
+    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
+    "device": "device", "precision": "precision", "threads": "threads",
+}  # fmt: skip
+"""Field of a condition -> its column, as in store.select, which is slow to import."""
 
 
 def complete_run(incomplete: str) -> Found:
@@ -46,7 +50,8 @@ def complete_filter(incomplete: str) -> Found:
         elif field == "tag":
             values = [row[0] for row in _rows("SELECT DISTINCT tag, '' FROM tags")]
         else:
-            values = [row[0] for row in _rows(f"SELECT DISTINCT {COLUMNS[field]}, '' FROM runs")]
+            column = FIELDS[field]
+            values = [row[0] for row in _rows(f"SELECT DISTINCT {column}, '' FROM runs WHERE {column} IS NOT NULL")]
         return [(f"{head}:{before}{one}", "") for one in sorted(map(str, values)) if one.startswith(part)][:MOST]
     except Exception:
         return []

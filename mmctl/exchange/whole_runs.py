@@ -72,7 +72,9 @@ def copy_run(run: OwnRun, target: Path, heavy: bool) -> None:
     if run.moved:
         run.folder.rename(target)
         return
-    if lease.holder(run.folder):
+    if said := lease.busy(run.folder):
+        raise BadSource(said)
+    if lease.holder(run.folder) is not None:
         raise BadSource(f"{run.folder}: is running. Import it when it has ended, or stop it first.")
     with readable(run.folder):
         files = list(files_of(run.folder, heavy))

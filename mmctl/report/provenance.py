@@ -15,7 +15,7 @@ SHOWN = 10
 
 
 def code_line(git: Setting) -> str:
-    """`main 3ea4434391, 2 changed files (in code.patch), 1 untracked code file`; empty outside of a repository."""
+    """`main 3ea4434391, 2 changed files, 1 untracked code file`; empty outside of a repository."""
     if not isinstance(git, dict):
         return ""
     commit = git.get("commit")

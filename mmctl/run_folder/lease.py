@@ -2,7 +2,7 @@
 
 A POSIX record lock (`fcntl.lockf`), not `flock`: forked children inherit a `flock` and would keep a dead
 run alive. Its trap: a process loses its record lock as soon as it closes ANY descriptor of the file, so
-nothing in this process may open a lease that it holds; `read` and `holder` ask the table of held leases first.
+nothing in this process may open a lease that it holds; `read` and `holder_pid` ask the table of held leases first.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Lease:
     def __enter__(self) -> Lease:
         key = self._key = _key(self.folder)
         if _mine(key):
-            raise ResumeRefused(_refusal(self.folder, _held[key].content))
+            raise ResumeRefused(_refusal(self.folder))
         try:
             self._fd = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
             share(self.folder / FILE)
@@ -61,7 +61,7 @@ class Lease:
             if self._fd < 0:
                 raise EnvironmentFault(f"{self.folder}: cannot write the lease ({error.strerror}).") from None
             os.close(self._fd)
-            raise ResumeRefused(_refusal(self.folder, read(self.folder) or {})) from None
+            raise ResumeRefused(_refusal(self.folder)) from None
         except OSError as error:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -131,8 +131,16 @@ def read(folder: Path) -> dict[str, object] | None:
 
 def holder(folder: Path) -> dict[str, object] | None:
     """The content of the lease if a process of this machine holds it, else None."""
+    return None if holder_pid(folder) is None else read(folder) or {}
+
+
+def holder_pid(folder: Path) -> int | None:
+    """The process that holds the lease, as the kernel says; None if nobody holds it.
+
+    0 or less: one of another container or machine, or the system does not tell.
+    """
     if _mine(_key(folder)):
-        return read(folder)
+        return os.getpid()
     try:
         fd = os.open(folder / FILE, os.O_RDWR | os.O_NONBLOCK)
     except OSError:
@@ -141,11 +149,9 @@ def holder(folder: Path) -> dict[str, object] | None:
         except OSError:
             return None
     try:
-        if _locked(fd) is None:
-            return None
+        return _locked(fd)
     finally:
         os.close(fd)
-    return read(folder) or {}
 
 
 def process(folder: Path) -> int | None:
@@ -153,19 +159,26 @@ def process(folder: Path) -> int | None:
 
     The kernel says who holds the lock; boot and start time say that the number was not used again.
     """
-    content = holder(folder)
-    if content is None or content.get("boot") != boot() or not isinstance(pid := content.get("pid"), int) or pid <= 1:
+    owner, content = holder_pid(folder), read(folder) or {}
+    pid = content.get("pid")
+    if owner is None or content.get("boot") != boot() or not isinstance(pid, int) or pid <= 1:
         return None
     try:
-        fd = os.open(folder / FILE, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            owner = _locked(fd)
-        finally:
-            os.close(fd)
         same = content.get("ticks", ticks := start_ticks(pid)) == ticks  # older versions wrote no ticks
     except (OSError, IndexError):
         return None
     return pid if same and owner in (pid, 0) else None
+
+
+def busy(folder: Path) -> str | None:
+    """What to say where a process keeps others from a run for a while, as `rm` and `checkpoints prune` do; else None.
+
+    The file then names the process of the last attempt, which has ended: nobody is to be told to stop that number.
+    """
+    owner, mine = holder_pid(folder), _mine(_key(folder))
+    if owner is None or (_held[_key(folder)].train if mine else owner <= 0 or owner == (read(folder) or {}).get("pid")):
+        return None
+    return f"{folder.name}: is being worked on by process {owner}. Try again when it is done."
 
 
 def _locked(fd: int) -> int | None:
@@ -194,7 +207,10 @@ def _mine(key: Path) -> bool:
     return key in _held and _held[key].content.get("pid", os.getpid()) == os.getpid()
 
 
-def _refusal(folder: Path, content: dict[str, object]) -> str:
+def _refusal(folder: Path) -> str:
+    if (said := busy(folder)) is not None:
+        return said
+    content = read(folder) or {}
     since = content.get("since", content.get("started"))
     since = since if isinstance(since, int) and 0 < since < 2**47 else None  # a year below 6500
     when = f" since {datetime.fromtimestamp(since / 1000):%Y-%m-%d %H:%M:%S}" if since else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmctl.filesystem import read_file
 from mmctl.run_folder.upgrade import Config
-from mmctl.run_folder.values import DEPTH, deeper_than, text
+from mmctl.run_folder.values import DEPTH, deeper_than, text, whole
 
 FILE = "provenance.json"
 PATCH = "code.patch"
@@ -34,5 +34,6 @@ def packages_of(found: Config) -> dict[str, str]:
 
 
 def has_patch(folder: Path) -> bool:
-    """Whether the changes of the code that were in no commit are there, as a patch."""
-    return (folder / PATCH).is_file()
+    """Whether the changes of the code that were in no commit are there, as a patch; one of comments alone is none."""
+    git = read_provenance(folder).get("git")
+    return (folder / PATCH).is_file() and not (isinstance(git, dict) and whole(git.get("patch_bytes")) == 0)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from mmctl.errors import EnvironmentFault, RunNotFound, UserError, suggest
+from mmctl.errors import EnvironmentFault, RunNotFound, UserError, os_error, suggest
 from mmctl.filesystem import share, sync_folder
 from mmctl.run_folder import lease, queue
 from mmctl.run_folder.lease import Lease
@@ -57,8 +57,10 @@ def size(path: Path) -> int:
 
 
 def check_free(folder: Path) -> None:
-    """UserError if a process trains this run, or will start it."""
-    if found := lease.holder(folder):
+    """UserError if a process trains this run, works on its files, or will start it."""
+    if said := lease.busy(folder):
+        raise UserError(said)
+    if (found := lease.holder(folder)) is not None:
         raise UserError(
             f"{folder.name}: is running (process {found.get('pid', '?')}). Stop it first: mmctl stop {folder.name}"
         )
@@ -133,36 +135,40 @@ def leftovers(runs: Path) -> Iterator[Path]:
                 yield runs / name
 
 
-def delete(path: Path) -> None:
+def delete(path: Path) -> bool:
     """Delete an entry of the trash, or what is left of one, for good; kill -9 leaves something that `leftovers` gives.
 
-    EnvironmentFault where a file cannot be deleted.
+    False if it is not there any more. EnvironmentFault where a file cannot be deleted.
     """
-    if not path.name.startswith((DELETED, DRAFTS)):
-        if lease.holder(path) is not None:
-            raise UserError(f"{path}: a process works on this run. Nothing was deleted.")
-        path = path.rename(path.with_name(f"{DELETED}{path.name}"))
     try:
+        if not path.name.startswith((DELETED, DRAFTS)):
+            if lease.holder(path) is not None:
+                raise UserError(f"{path}: a process works on this run. Nothing was deleted.")
+            path = path.rename(path.with_name(f"{DELETED}{path.name}"))
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
         else:
             path.unlink()
     except FileNotFoundError:
-        return  # another `mmctl gc` was faster
+        return False  # it was restored, or another `mmctl gc` was faster
     except OSError as error:
         raise EnvironmentFault(
             f"{error.filename or path}: cannot be deleted ({error.strerror}). Correct its permissions, then run "
             "`mmctl gc` again."
         ) from None
+    return True
 
 
 def _trash(runs: Path, make: bool = False) -> Path:
     """The folder of the trash; UserError if it is a link, which could lead anywhere."""
     trash = runs / FOLDER
     if make and not os.path.lexists(trash):
-        trash.mkdir(exist_ok=True)
-        share(trash)
-        sync_folder(runs)
+        try:
+            trash.mkdir(exist_ok=True)
+            share(trash)
+            sync_folder(runs)
+        except OSError as error:
+            raise os_error(error, trash) from None
     if os.path.lexists(trash) and not stat.S_ISDIR(os.lstat(trash).st_mode):
         raise UserError(f"{trash}: is not a folder, so it cannot be the trash of the runs. Move it away.")
     return trash
@@ -180,5 +186,6 @@ def _rename(old: Path, new: Path) -> None:
         old.rename(new)
     except OSError as error:
         raise EnvironmentFault(f"{old}: cannot be moved to {new} ({error.strerror}). Nothing was changed.") from None
-    sync_folder(new.parent)
-    sync_folder(old.parent)
+    with suppress(OSError):  # it was moved, whole; only a power cut could still undo that
+        sync_folder(new.parent)
+        sync_folder(old.parent)

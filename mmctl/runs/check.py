@@ -7,6 +7,7 @@ import os
 
 from mmctl import redact
 from mmctl.errors import DataError, UserError
+from mmctl.plugin import KINDS
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
 from mmctl.store.metrics import PEEKED
@@ -33,11 +34,14 @@ def check_before_start(recipe: Recipe, data: Data) -> list[str]:
 
 def _check_secrets(recipe: Recipe) -> None:
     """A run folder keeps the whole recipe: it must stay possible to show it to others."""
-    if found := list(redact.in_settings(recipe.data)):
-        raise UserError(
-            f"{', '.join(found)}: looks like a password or token, and the recipe is kept in the run folder. Let the "
-            "component read it from an environment variable, whose name the recipe may give."
-        )
+    lines: dict[str, list[str]] = {}
+    for key in redact.in_settings(recipe.data):
+        of_component = key.partition(".")[0] in KINDS
+        remedy = "Let the component read it from an environment variable, whose name the recipe may give."
+        lines.setdefault(remedy if of_component else "Take it out of the recipe.", []).append(key)
+    if lines:
+        what = "looks like a password or token, and the recipe is kept in the run folder"
+        raise UserError(*(f"{', '.join(keys)}: {what}. {remedy}" for remedy, keys in lines.items()))
 
 
 def rare_classes(data: Data) -> list[str]:

@@ -19,13 +19,11 @@ from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Alert
 from mmctl.run_folder.record import Component, Parent, RunRecord, full_metric_name
+from mmctl.run_folder.trash import ABANDONED, DRAFTS
 from mmctl.run_folder.upgrade import FORMAT
 from mmctl.run_folder.verify import identity_hash, recipe_hash
 from mmctl.runs.provenance import Provenance
 from mmctl.text import to_json
-
-DRAFT = ".new-"
-"""Begins the name of a run folder that is not complete."""
 
 
 def create_run(
@@ -54,7 +52,7 @@ def create_run(
         runs.mkdir(parents=True, exist_ok=True)  # not in the loop below: FileExistsError for `runs` itself is an error
         while True:
             uid = f"{stamp}-{recipe.name}-s{recipe.seed}-{os.urandom(2).hex()}"
-            folder, draft = runs / uid, runs / f"{DRAFT}{uid}"  # readers of runs/ skip names with a dot
+            folder, draft = runs / uid, runs / f"{DRAFTS}{uid}"  # readers of runs/ skip names with a dot
             with suppress(FileExistsError):
                 draft.mkdir()
                 mine = draft
@@ -74,7 +72,7 @@ def create_run(
             "config_id": config_id_of(recipe.data, recipe.components(), parent=parent),
             "config": recipe.data,
             "tags": list(tags),
-            "note": note or recipe.settings.top.note,
+            "note": redact.text(note) if note else recipe.settings.top.note,
             "created": time.time_ns() // 10**6,
             "total_steps": recipe.settings.train.steps,
             "primary": full_metric_name(recipe.settings.eval.primary, weights),
@@ -90,9 +88,7 @@ def create_run(
         text = recipe.text()
         about |= {"identity": identity_hash(about), "recipe_hash": recipe_hash(text.encode())}
         write_synced(draft / "recipe.toml", text.encode())
-        sets = "".join(f"# --set {line}\n" for line in recipe.sets)
-        source = redact.text(recipe.source + ("\n" if sets else "") + sets)  # comments may hold anything
-        write_synced(draft / "source.toml", source.encode())
+        write_synced(draft / "source.toml", _source(recipe).encode())
         write_synced(draft / "run.json", to_json(about, indent=1).encode())
         provenance.write(draft)
         for line in (lines := provenance.warnings(about["config_id"])):
@@ -114,10 +110,18 @@ def create_run(
     return folder
 
 
+def _source(recipe: Recipe) -> str:
+    """The recipe file, and what --set changed, as comments."""
+    sets = redact.text("".join(f"# --set {line}\n" for line in recipe.sets))
+    # A comment may hold anything. The values were checked, and stay TOML, but for those that others replaced.
+    replaced = any(redact.in_settings(recipe.layers.source.data))
+    return (redact.text if replaced else redact.comments)(recipe.source) + ("\n" if sets else "") + sets
+
+
 def _remove_abandoned(draft: Path) -> None:
     """Remove the drafts of processes that were killed: those that are an hour older than this one."""
     made = draft.stat().st_mtime
-    for other in draft.parent.glob(f"{DRAFT}*"):
+    for other in draft.parent.glob(f"{DRAFTS}*"):
         with suppress(OSError):
-            if made - other.stat().st_mtime > 3600:
+            if made - other.stat().st_mtime > ABANDONED:
                 shutil.rmtree(other)

@@ -28,6 +28,8 @@ PATCH, READ = 2**20, 2**23
 """Bytes of the patch that is kept, and of what git writes that is read."""
 FILES, FILE_SIZE, ALL_SIZES = 200, 2**20, 2**24
 """Untracked code files that are listed, and the bytes that are hashed of one and of all."""
+CALL, LEAST = 2.0, 0.1
+"""Seconds for one call of git, and those that each has although the time for all of them is over."""
 NAMED = 50
 """Files that are listed by name as changed or left out."""
 CODE = {
@@ -49,16 +51,19 @@ QUIET = {
 OPTIONS = (
     "core.fsmonitor=false", "core.hooksPath=/dev/null", "core.bigFileThreshold=1m", "core.quotePath=true",
     "color.ui=false", "diff.noprefix=false", "diff.mnemonicPrefix=false", "diff.relative=false",
+    "diff.suppressBlankEmpty=false",
 )  # fmt: skip
 """A file above the threshold counts as binary: git says that it differs without reading it."""
 DIFF = (
     "diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--submodule=short",
-    "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", "--",
+    "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/", "-U3", "--inter-hunk-context=0",
+    "--diff-algorithm=myers", "--indent-heuristic", "-O/dev/null", "HEAD", "--",
 )  # fmt: skip
+"""Nothing that people set may change the patch or its hash, which is compared with those of other runs."""
 
 
 class Untracked(TypedDict):
-    """A code file that git does not know; its path is from the project's folder, without a hash it is too large."""
+    """A code file that git does not know, its path from the project's folder; without a hash it was not read."""
 
     path: str
     bytes: int
@@ -190,17 +195,26 @@ def _untracked(folder: Path, state: GitState, deadline: float, skip: Sequence[Pa
     room = ALL_SIZES
     for name in names[:FILES]:
         path = folder / os.fsdecode(name)
-        with suppress(OSError, ValueError):
-            size, digest = path.lstat().st_size, None
+        size, digest = 0, None
+        with suppress(OSError, ValueError):  # a link to nowhere, a file that may not be read
+            size = path.lstat().st_size
+            size = path.stat().st_size
             if path.is_file() and size <= min(FILE_SIZE, room) and time.monotonic() < deadline:
                 digest = hashlib.sha256(read_file(path, FILE_SIZE)).hexdigest()
                 room -= size
+        if os.path.lexists(path):
             found.append({"path": _name(name), "bytes": size, "sha256": digest})
     state.untracked, state.more_untracked = found, max(0, len(names) - FILES)
 
 
 def _git(folder: Path, deadline: float, words: Sequence[str]) -> tuple[bytes, int, str]:
-    """What git writes (at most READ bytes), exit status (0 also if cut), complaints; GitError if there is no answer."""
+    """What git writes (at most READ bytes), exit status (0 also if cut), complaints; GitError if there is no answer.
+
+    This thread may stand still for seconds while another one imports torch. So a call begins with a limit of its own,
+    and what git has answered counts, however late it is read.
+    """
+    deadline = max(min(deadline, time.monotonic() + CALL), time.monotonic() + LEAST)
+    looks = READ >> 16  # so often a late answer is read on
     line = ["git", "--no-pager", "-C", str(folder)] + [word for option in OPTIONS for word in ("-c", option)]
     env = {key: value for key, value in os.environ.items() if key not in DROPPED} | QUIET
     out = bytearray()
@@ -217,8 +231,9 @@ def _git(folder: Path, deadline: float, words: Sequence[str]) -> tuple[bytes, in
         assert process.stdout is not None
         with process.stdout as pipe:
             while len(out) < READ:
-                left = deadline - time.monotonic()
-                if late := left <= 0 or not select.select([pipe], [], [], left)[0]:
+                left = max(0.0, deadline - time.monotonic())
+                looks -= not left
+                if late := looks < 0 or not select.select([pipe], [], [], left)[0]:
                     break
                 if not (piece := os.read(pipe.fileno(), 2**16)):
                     break

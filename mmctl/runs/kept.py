@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from mmctl.errors import EnvironmentFault, MmctlError, ResumeRefused, UserError
+from mmctl.errors import EnvironmentFault, MmctlError, ResumeRefused, UserError, os_error
 from mmctl.filesystem import sync_folder
 from mmctl.recipe.recipe import load_stored
 from mmctl.run_folder import trash
@@ -18,6 +19,9 @@ from mmctl.run_folder.upgrade import upgrade_recipe
 from mmctl.runs.evaluate import checkpoint_of
 from mmctl.runs.past import best_so_far, past_of
 from mmctl.training import checkpoint
+
+STEPS = 20
+"""Steps that a message lists."""
 
 
 class Pruned(NamedTuple):
@@ -32,27 +36,40 @@ def verify(folder: Path) -> dict[int, str]:
     past = past_of(folder, read_record(folder))
     found: dict[int, str] = {}
     for step in checkpoint.steps(folder):
+        where = checkpoint.folder_of(folder, step)
         try:
-            checkpoint.read(checkpoint.folder_of(folder, step), past.identity)
+            checkpoint.read(where, past.identity)
             found[step] = ""
         except MmctlError as error:
-            found[step] = str(error)
+            if where.is_dir():  # else the training deleted it meanwhile
+                found[step] = str(error)
     if past.newest and past.newest not in found:
-        found[past.newest] = (
-            f"{checkpoint.folder_of(folder, past.newest)}: is missing, but the journal says it was saved."
-        )
+        newest = past_of(folder, read_record(folder)).newest  # asked anew: the run may train
+        if not (where := checkpoint.folder_of(folder, newest)).is_dir():
+            found[newest] = f"{where}: is missing, but the journal says it was saved."
     return found
+
+
+def check_kept(folders: Sequence[Path], keep: Collection[int]) -> None:
+    """UserError if no run has a checkpoint that is to be kept: a mistyped step would delete the one that was meant."""
+    have = sorted({step for folder in folders for step in checkpoint.steps(folder)})
+    if wrong := sorted({*keep} - {*have}):
+        shown = ", ".join(map(str, have[:STEPS])) + (f" and {len(have) - STEPS} more" if len(have) > STEPS else "")
+        raise UserError(f"--keep {wrong[0]}: no chosen run has this checkpoint (there are: {shown or 'none'}).")
 
 
 def prune(folder: Path, keep: Collection[int] = (), dry_run: bool = False) -> Pruned:
     """Delete the checkpoints of a run but the newest, the best of train.keep_best and those of the steps `keep`.
 
-    UserError if the run is running; ResumeRefused if the newest is damaged: an older one may be needed then.
+    UserError if the run is running; ResumeRefused if the newest is damaged: an older one may be needed then;
+    EnvironmentFault if one cannot be deleted.
     """
     trash.check_free(folder)
     if (folder / "checkpoints").is_symlink():
         raise UserError(f"{folder / 'checkpoints'}: is a link. Nothing is deleted where it leads.")
-    with Lease(folder, train=False):
+    with Lease(folder, train=False), _faults(folder):
+        if not dry_run:
+            checkpoint.tidy(folder)  # also what a killed command left, which nobody else deletes of a finished run
         past = past_of(folder, read_record(folder))
         steps = checkpoint.steps(folder)
         if not steps:
@@ -64,15 +81,17 @@ def prune(folder: Path, keep: Collection[int] = (), dry_run: bool = False) -> Pr
         kept = [step for step in steps if step in (steps[-1], best) or step in keep]
         doomed = [step for step in steps if step not in kept]
         sizes = {step: trash.size(checkpoint.folder_of(folder, step)) for step in doomed}
-        for step in doomed if not dry_run else ():
-            where = checkpoint.folder_of(folder, step)
-            if where.is_symlink():
-                where.unlink()
-            else:
-                # Renamed first, so that a half deleted folder is never taken for a checkpoint.
-                gone = where.rename(where.with_name(f".del-{where.name}-{os.getpid()}"))
-                shutil.rmtree(gone)
+        if not dry_run:
+            checkpoint.delete(folder, doomed)
         return Pruned(sizes, kept)
+
+
+@contextmanager
+def _faults(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise os_error(error, folder) from None
 
 
 def copy(folder: Path, which: str, target: Path) -> Path:

@@ -49,11 +49,12 @@ def compare(
     with suppress(MmctlError, ValueError), open_for_reading(runs, newest=1) as store:
         for key, recipe in first.items():
             # Only the newest run of a seed counts in comparisons; those that are planned will be that.
-            others = {
-                row["seed"]: row for row in reversed(origins(store, key, NEWEST)) if row["seed"] not in seeds[key]
-            }
+            others: dict[int | None, OriginRow] = {}  # the newest first
+            for row in origins(store, key, NEWEST):
+                if row["seed"] not in seeds[key]:
+                    others.setdefault(row["seed"], row)
             here = _facts(hashes(recipe), environment.code(), provenance.git(), recipe)
-            found = "; ".join(_differences(here, [*others.values()][::-1], recipe))
+            found = "; ".join(_differences(here, [*others.values()], recipe))
             if not others and parent is None:
                 found = _changed_plugins(recipe, origins(store, None, AMONG))
             if found:

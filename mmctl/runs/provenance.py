@@ -23,8 +23,8 @@ from mmctl.runs.git_state import NAMED, GitState, look
 from mmctl.runs.progress import tell
 from mmctl.text import one_line, to_json
 
-LIMIT = 2.0
-"""Seconds for git, in all."""
+LIMIT = 4.0
+"""Seconds for git in all; git that hangs is given up after those of one call."""
 VARIABLES = (
     "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING",
     "CUDA_VISIBLE_DEVICES", "DNNL_DEFAULT_FPMATH_MODE", "KMP_AFFINITY", "KMP_BLOCKTIME", "LD_PRELOAD", "MKL_CBWR",
@@ -46,6 +46,7 @@ class Provenance:
         self._state, self._packages = GitState(), dict[str, str]()
         self._end = time.monotonic() + LIMIT
         self._skip = [self.folder / "data", Path(os.path.abspath(project.runs_dir()))]  # noqa: PTH100 - no links
+        self._looked = False
         self._settled: GitState | None = None
         self._told: set[str] = set()
         self._thread = threading.Thread(target=self._look, name="provenance", daemon=True)
@@ -53,6 +54,7 @@ class Provenance:
 
     def _look(self) -> None:
         look(self.folder, self._state, self._end, self._skip)
+        self._looked = True
         self._packages = installed_packages()
 
     @property
@@ -60,9 +62,9 @@ class Provenance:
         """What git says; waits until the time limit, and no longer."""
         if self._settled is None:
             self._thread.join(max(0.0, self._end - time.monotonic()) + LIMIT / 4)
-            self._settled = copy(self._state)
-            if self._thread.is_alive() and not self._packages and self._settled.problem is None:
-                self._settled.problem = "git or the list of packages took too long"
+            looked, self._settled = self._looked, copy(self._state)
+            if not looked and self._settled.problem is None and _unknown(self._settled) != "nothing":
+                self._settled.problem = "git took too long"
         return self._settled
 
     def git(self) -> Config | None:
@@ -79,9 +81,12 @@ class Provenance:
         return made | ({"problem": state.problem} if state.problem else {})
 
     def warnings(self, config_id: str) -> list[str]:
-        """What is unknown of the code, and how a run of this configuration differs from its other seeds."""
-        problem = self.state.problem
-        lines = [f"git: {problem}; what of the code is unknown: {_unknown(self.state)}."] if problem else []
+        """What is unknown of code or packages, and how a run of this configuration differs from its other seeds."""
+        lines = []
+        if problem := self.state.problem:
+            lines = [f"git: {problem}; what of the code is unknown: {_unknown(self.state)}."]
+        elif not self._packages:
+            lines = ["packages: to list them took too long, so they are not kept."]
         return lines + ([self.differs[config_id]] if config_id in self.differs else [])
 
     def tell(self, lines: list[str]) -> None:
@@ -113,7 +118,7 @@ class Provenance:
             "packages": self._packages,
         }  # fmt: skip
         write_synced(folder / FILE, to_json(made).encode())
-        if state.patch or state.left_out:
+        if state.patch:  # comments alone are no patch to git
             top = [f"# Changes of tracked files since commit {state.commit}, that are in no commit."]
             top += [f"# Left out: {one_line(name)}" for name in state.left_out[:NAMED]]
             text = "\n".join(top).encode("ascii", "backslashreplace")[:900] + b"\n"

@@ -22,7 +22,7 @@ def database_problems(store: Store) -> list[str]:
         unreadable = fresh.unreadable.keys() | store.unreadable.keys()
     wrong = sorted(uid for uid in right.keys() | here.keys() if right.get(uid) != here.get(uid))
     # A running process may have written more between the two readings.
-    live = {uid for uid in wrong if (store.runs_dir / uid).is_dir() and lease.holder(store.runs_dir / uid)}
+    live = {uid for uid in wrong if (store.runs_dir / uid).is_dir() and lease.holder(store.runs_dir / uid) is not None}
     return [f"{uid}: differs from its journals" for uid in wrong if uid not in live | unreadable]
 
 

@@ -21,13 +21,28 @@ def backup(store: Store, target: Path) -> int:
         with closing(sqlite3.connect(temporary)) as copy, explained_errors(temporary):
             store._conn.backup(copy, pages=1000)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, which can be copied on
-        os.link(temporary, target)  # unlike a rename, it never replaces a file
+        _give_name(temporary, target)
     except (OSError, sqlite3.OperationalError) as error:
         raise EnvironmentFault(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}).") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return target.stat().st_size
+
+
+def _give_name(temporary: Path, target: Path) -> None:
+    """Rename a file; unlike a rename alone, it never replaces another one: FileExistsError."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # exFAT, FAT and some of FUSE have no links
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            temporary.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)  # our empty one
+            raise
 
 
 def vacuum(store: Store, if_more_than: float = 0.0) -> tuple[int, int]:

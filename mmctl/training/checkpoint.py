@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,15 +88,23 @@ def retain(run: Path, keep: int, best: int | None = None) -> str | None:
     Training goes on then: the next call tries again.
     """
     try:
-        for step in (step for step in steps(run)[:-keep] if step != best):
-            folder = folder_of(run, step)
-            # Renamed first, so that a half deleted folder is never taken for a checkpoint.
-            folder.rename(folder.with_name(f".del-{folder.name}-{os.getpid()}"))
-        for deleted in (run / "checkpoints").glob(".del-*"):
-            shutil.rmtree(deleted)
+        delete(run, [step for step in steps(run)[:-keep] if step != best])
     except OSError as error:
         return f"an old checkpoint could not be deleted ({error}); mmctl tries it again after the next one"
     return None
+
+
+def delete(run: Path, doomed: Iterable[int]) -> None:
+    """Delete the checkpoints after these steps; of one that is a link, the link alone. OSError if that fails."""
+    for step in doomed:
+        folder = folder_of(run, step)
+        # Renamed first, so that a half deleted folder is never taken for a checkpoint.
+        folder.rename(folder.with_name(f".del-{folder.name}-{os.getpid()}"))
+    for deleted in (run / "checkpoints").glob(".del-*"):
+        if deleted.is_symlink():
+            deleted.unlink()
+        else:
+            shutil.rmtree(deleted)
 
 
 def steps(run: Path) -> list[int]:
@@ -109,7 +117,9 @@ def tidy(run: Path) -> None:
     """Remove what attempts left that were killed or whose disk failed; call it while holding the lease of the run."""
     for old in (run / "checkpoints").glob(".old-*"):
         _put_back(old)
-    for pattern in ("checkpoints/.tmp-*", "checkpoints/.del-*", "checkpoints/.old-*"):
+    with suppress(OSError):
+        delete(run, ())
+    for pattern in ("checkpoints/.tmp-*", "checkpoints/.old-*"):
         for unfinished in run.glob(pattern):
             shutil.rmtree(unfinished, ignore_errors=True)
     for pattern in (".*.tmp", "predictions/.*.tmp"):  # of filesystem.write_atomic

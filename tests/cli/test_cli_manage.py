@@ -15,7 +15,8 @@ from helpers.command import Result
 from helpers.fake_runs import family, finished_run, make_run
 from helpers.processes import child, finish
 from helpers.run_helpers import tree
-from mmctl.run_folder import lease
+from mmctl.errors import EnvironmentFault
+from mmctl.run_folder import lease, trash
 from mmctl.run_folder.lease import Lease
 from mmctl.store.store import Store
 
@@ -90,6 +91,37 @@ def test_rm_restore_gc(mm: Mm, runs: Path) -> None:
     assert mm("gc", "--older", "soon").code == 2
     assert len(listed(mm)) == 9
     assert mm("db", "check").code == 0
+
+
+def test_one_run_that_cannot_be_moved_does_not_end_the_command(
+    mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = [run["uid"] for run in json.loads(mm("ls", "--json").out)["runs"]]
+    names, move = uids[:3], trash._rename
+
+    def sometimes(old: Path, new: Path) -> None:
+        if names[1] in old.name:
+            raise EnvironmentFault(f"{old}: cannot be moved to {new} (Permission denied). Nothing was changed.")
+        move(old, new)
+
+    monkeypatch.setattr(trash, "_rename", sometimes)
+    done = mm("rm", *names, "--json")
+    said = json.loads(done.out)
+    assert done.code == 6
+    assert [one["uid"] for one in said["moved"]] == [names[0], names[2]]
+    assert list(said["left"]) == [names[1]]
+    assert not {*listed(mm, "--archived")} & {names[0], names[2]}
+    assert mm("rm", names[1]).code == 4
+    (runs / names[0]).mkdir()
+    done = mm("restore", names[0], names[2], "--json")
+    assert (done.code, json.loads(done.out)["restored"]) == (6, [names[2]])
+    (runs / names[0]).rmdir()
+    mm("rm", names[2])
+    entries = trash.thrown(runs)
+    with Lease(entries[0].path, train=False):
+        done = mm("gc", "--yes", "--json")
+    assert (done.code, json.loads(done.out)["deleted"]) == (6, [entries[1].uid])
+    assert [one.uid for one in trash.thrown(runs)] == [entries[0].uid]
 
 
 def test_rm_leaves_live_and_unreadable_runs(mm: Mm, runs: Path) -> None:
@@ -181,13 +213,25 @@ def test_query_only_reads(mm: Mm, runs: Path) -> None:
     assert len(listed(mm)) == 10
 
 
-def test_db_backup_and_vacuum(mm: Mm, runs: Path, tmp_path: Path) -> None:
+def test_db_backup_and_vacuum(mm: Mm, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mm("db", "backup", "copy.db").code == 0
     assert mm("db", "backup", "copy.db").code == 2
     with sqlite3.connect("copy.db") as conn:
         assert conn.execute("SELECT count(*) FROM runs").fetchone()[0] == 10
     conn.close()
     assert mm("db", "backup", "nowhere/copy.db").code == 4
+
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:  # a memory stick
+        patch.setattr("mmctl.store.upkeep.os.link", no_links)
+        assert mm("db", "backup", "stick.db").code == 0
+        assert Path("stick.db").read_bytes() == Path("copy.db").read_bytes()
+        assert mm("db", "backup", "stick.db").code == 2
+        patch.setattr(Path, "replace", no_links)
+        assert mm("db", "backup", "other.db").code == 4
+    assert not list(tmp_path.glob("*other.db*"))
     with Store(runs) as store:
         store.sync()
     for folder in list(runs.glob("2*"))[1:]:

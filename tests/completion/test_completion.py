@@ -20,6 +20,7 @@ from mmctl.cli import app
 from mmctl.completion import shell, values
 from mmctl.recipe import settings
 from mmctl.registry.index import Index
+from mmctl.store import select
 from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
@@ -66,6 +67,14 @@ def test_settings_and_components_are_the_real_ones() -> None:
     assert {key for key in real if not key.endswith(".name")} == said
     for kind in ("labeler", "method", "loss", "backbone"):
         assert [*values._components(kind)] == sorted(set(Index(sources="off").names(kind)))
+
+
+def test_the_fields_of_a_condition_are_the_real_ones(runs: Path) -> None:
+    assert values.FIELDS == select.FIELDS
+    for field in values.FIELDS:
+        found = values.complete_filter(f"{field}:")
+        assert "None" not in str(found)
+        assert found or field in ("tag", "labeler", "host", "device", "precision", "threads"), field
 
 
 def lines() -> Iterator[list[str]]:
@@ -124,12 +133,7 @@ def test_the_quick_answer_is_the_parsers(runs: Path, monkeypatch: pytest.MonkeyP
     ],
 )  # fmt: skip
 def test_the_pieces_of_bash(pieces: str, offered: str | None, runs: Path) -> None:
-    env = {
-        "_MMCTL_COMPLETE": "complete_bash",
-        "COMP_WORDS": f"mmctl {pieces}",
-        "COMP_CWORD": str(pieces.count(" ") + 1),
-    }
-    found = shell.answer(env)
+    found = shell.answer(bash(pieces))
     assert found is not None
     assert found == (("mixmatch,supervised" if offered is None else offered).replace(" ", "\n"), 0)
 
@@ -168,11 +172,6 @@ def test_it_imports_nothing_heavy(runs: Path) -> None:
         "print(sorted({'torch', 'pydantic', 'rich', 'numpy', 'sqlite_utils', 'typer', 'asyncio'} & {*sys.modules}))"
     )
     for line in ("show 2", "ls state : fa", "run --set optimizer.name = a", "run di", "compare -m te"):
-        env = {
-            "_MMCTL_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"mmctl {line}",
-            "COMP_CWORD": str(line.count(" ") + 1),
-        }
         env = {"PYTHONPATH": ":".join(sys.path), "MMCTL_RUNS": str(runs), **bash(line)}
         words = [sys.executable, "-c", code]
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env=env)

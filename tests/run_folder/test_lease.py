@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from helpers.processes import child, finish
-from mmctl.errors import EnvironmentFault, ResumeRefused
-from mmctl.run_folder import lease
+from mmctl.errors import EnvironmentFault, ResumeRefused, UserError
+from mmctl.run_folder import lease, trash
 from mmctl.run_folder.lease import Lease, holder, read
 
 HOLD = """
@@ -27,11 +30,21 @@ with Lease(Path(sys.argv[1])) as lease:
 """
 
 
-def hold(folder: Path, then: str = "time.sleep(60)") -> subprocess.Popen[bytes]:
-    process = child(HOLD.replace("{then}", then), folder)
+def hold(folder: Path, then: str = "time.sleep(60)", code: str = HOLD) -> subprocess.Popen[bytes]:
+    process = child(code.replace("{then}", then), folder)
     assert process.stdout
     assert process.stdout.readline() == b"held\n"
     return process
+
+
+WORK = """
+import sys, time
+from pathlib import Path
+from mmctl.run_folder.lease import Lease
+with Lease(Path(sys.argv[1]), train=False):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -83,6 +96,28 @@ def test_another_process_holds_it(tmp_path: Path) -> None:
         end(other)
 
 
+def test_nobody_is_told_to_kill_the_process_of_the_last_attempt(tmp_path: Path) -> None:
+    with Lease(tmp_path):
+        pass
+    left = read(tmp_path)
+    assert left
+    (tmp_path / lease.FILE).write_text(json.dumps(left | {"pid": 4242}))  # a number that a stranger may have now
+    other = hold(tmp_path, code=WORK)
+    try:
+        for act in (Lease(tmp_path).__enter__, partial(trash.check_free, tmp_path)):
+            with pytest.raises(UserError, match=f"is being worked on by process {other.pid}. Try again") as found:
+                act()
+            assert not re.search("kill|stop|4242|running", str(found.value).partition(": ")[2])
+        assert lease.process(tmp_path) is None
+    finally:
+        end(other)
+    with Lease(tmp_path, train=False), pytest.raises(ResumeRefused, match=f"process {os.getpid()}. Try"):
+        Lease(tmp_path).__enter__()
+    assert lease.busy(tmp_path) is None
+    with Lease(tmp_path), pytest.raises(UserError, match="is running"):
+        trash.check_free(tmp_path)
+
+
 def test_kill_frees_it_at_once_although_a_child_lives_on(tmp_path: Path) -> None:
     then = "child = __import__('os').fork(); print(child, flush=True) if child else None; time.sleep(60)"
     parent = hold(tmp_path, then)
@@ -115,6 +150,7 @@ def test_looking_at_an_own_lease_does_not_drop_it(tmp_path: Path) -> None:
         for _ in range(3):
             assert holder(tmp_path)
             assert read(tmp_path)
+            assert lease.process(tmp_path) == os.getpid()
         assert finish(child(look, tmp_path)) == (0, "True\n", "")
 
 

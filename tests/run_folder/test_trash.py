@@ -50,15 +50,13 @@ def test_kill_9_in_rm_and_restore_loses_nothing(runs: Path, after: bool) -> None
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_kill_9_in_gc_leaves_nothing_that_looks_like_a_run(
-    runs: Path, after: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_9_in_gc_leaves_nothing_that_looks_like_a_run(runs: Path, after: bool) -> None:
     finished_run(runs, "other")
     before = tree(runs / "other")
-    entry = trash.throw(runs, UID)
     for n in (1, 2, 3):
-        if entry.path.exists():
-            dies_at(n, after, partial(trash.delete, entry.path))
+        entry = trash.throw(finished_run(runs, f"{UID}{n}").parent, f"{UID}{n}")
+        assert dies_at(n, after, partial(trash.delete, entry.path)) == (n < 3)  # type: ignore[arg-type]
+        assert entry.path.is_dir() == (n == 1 and not after)
     assert all(one.path.is_dir() for one in trash.thrown(runs))
     for left in [*trash.leftovers(runs), *(one.path for one in trash.thrown(runs))]:
         trash.delete(left)
@@ -114,6 +112,25 @@ def test_a_live_run_stays(runs: Path) -> None:
     assert (entry.path / lease.FILE).read_bytes() == said  # what it says of the last attempt is kept
     with Lease(entry.path), pytest.raises(UserError, match="works on this run"):
         trash.delete(entry.path)
+
+
+def test_what_is_restored_meanwhile_is_not_deleted(runs: Path) -> None:
+    entry = trash.throw(runs, UID)
+    trash.restore(runs, entry)
+    assert trash.delete(entry.path) is False
+    assert trash.delete(trash.throw(runs, UID).path) is True
+
+
+def test_a_moved_run_is_moved_whatever_fails_then(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(5, "Input/output error", str(folder))
+
+    (runs / trash.FOLDER).mkdir()
+    monkeypatch.setattr(trash, "sync_folder", fail)
+    assert trash.throw(runs, UID).path.is_dir()
+    (runs / trash.FOLDER).rename(runs / "elsewhere")
+    with pytest.raises(EnvironmentFault, match="Input/output error"):
+        trash.throw(make_run(runs, "new").parent, "new")
 
 
 def test_restore_replaces_nothing(runs: Path) -> None:

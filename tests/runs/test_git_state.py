@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from mmctl.filesystem import read_file
 from mmctl.runs.git_state import FILE_SIZE, PATCH, GitState, look
 
 HUB = "hf_" + "a1B2" * 6
@@ -56,11 +59,14 @@ def test_the_patch_brings_the_changes_back(repo: Path) -> None:
     (repo / "a.py").write_text("a = 2\n")
     (repo / "sub" / "new.py").write_text("n = 1\n")
     git("add", "sub/new.py", cwd=repo)
+    plain = seen(repo).patch_hash
     # What people set must not change the patch.
     for key, value in (("diff.noprefix", "true"), ("diff.external", "false"), ("color.ui", "always"),
-                       ("diff.relative", "true"), ("core.fsmonitor", "touch RAN; false")):  # fmt: skip
+                       ("diff.relative", "true"), ("core.fsmonitor", "touch RAN; false"),
+                       ("diff.context", "0")):  # fmt: skip
         git("config", key, value, cwd=repo)
     state = seen(repo / "sub")
+    assert state.patch_hash == plain
     assert (state.prefix, state.dirty, state.changed) == ("sub", True, ["a.py", "sub/new.py"])
     assert state.left_out == []
     assert not list(repo.rglob("RAN"))
@@ -74,6 +80,31 @@ def test_the_patch_brings_the_changes_back(repo: Path) -> None:
     assert again.dirty
     assert again.patch_hash != state.patch_hash  # new.py is untracked now
     assert [one["path"] for one in again.untracked or []] == ["sub/new.py"]
+
+
+def test_settings_of_git_do_not_change_the_patch(repo: Path) -> None:
+    pieces = ("def f():\n    return 0\n\n", "x = 1\n", "    y = 2\n", "\n", "z = 3\n")
+    # Found by chance: each of the settings changes the difference between these two.
+    old, new = ("".join(pieces[int(n)] for n in text) for text in ("44413010402104", "44412113010441004"))
+    (repo / "b.py").write_text(old)
+    git("add", ".", cwd=repo)
+    git("commit", "-qm", "two", cwd=repo)
+    (repo / "a.py").write_text("a = 2\n")
+    (repo / "b.py").write_text(new)
+    plain = seen(repo)
+    (repo.parent / "order").write_text("b.py\na.py\n")
+    for key, value in (("diff.context", "0"), ("diff.interHunkContext", "9"), ("diff.algorithm", "patience"),
+                       ("diff.indentHeuristic", "false"), ("diff.orderFile", str(repo.parent / "order")),
+                       ("diff.suppressBlankEmpty", "true")):  # fmt: skip
+        before = git("diff", cwd=repo)
+        git("config", key, value, cwd=repo)
+        assert git("diff", cwd=repo) != before, "the setting means something here"
+        assert seen(repo).patch_hash == plain.patch_hash, key
+        git("config", "--unset", key, cwd=repo)
+    (repo / "p").write_bytes(plain.patch)
+    git("checkout", "-q", ".", cwd=repo)
+    git("apply", "p", cwd=repo)
+    assert (repo / "b.py").read_text() == new
 
 
 def test_before_the_first_commit(tmp_path: Path) -> None:
@@ -120,6 +151,25 @@ def test_git_hangs(script: str, repo: Path, tmp_path: Path, monkeypatch: pytest.
     assert state.commit is None
     assert state.dirty is None
     assert state.problem
+
+
+def test_what_git_answered_counts_however_late_it_is_read(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports torch, the one that asks git may stand still for seconds."""
+    (repo / "a.py").write_text("a = 2\n")
+    clock, start = [0.0], subprocess.Popen
+
+    def started(*words: Any, **keys: Any) -> subprocess.Popen[bytes]:
+        process = start(*words, **keys)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        clock[0] += 100.0
+        return process
+
+    monkeypatch.setattr("mmctl.runs.git_state.subprocess.Popen", started)
+    monkeypatch.setattr("mmctl.runs.git_state.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    look(repo, state := GitState(), 4.0)
+    assert state.problem is None
+    assert (state.branch, state.dirty, state.untracked) == ("main", True, [])
+    assert b"+a = 2" in state.patch
 
 
 def test_what_was_found_before_git_hung_is_kept(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,17 +290,26 @@ def test_secrets_are_not_in_the_patch(repo: Path) -> None:
 
 def test_untracked_code_is_listed_but_not_data_and_runs(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = repo / "project"
-    for name in ("new.py", "data.npy", "runs/x/crash.py", "data/d.py", "pkg/data/ok.py", "ignored.py"):
+
+    def read(path: Path, limit: int) -> bytes:
+        if path.name == "shut.py":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_file(path, limit)
+
+    for name in ("new.py", "shut.py", "data.npy", "runs/x/crash.py", "data/d.py", "pkg/data/ok.py", "ignored.py"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     (project / "large.py").write_bytes(b"#" * (FILE_SIZE + 1))
     (project / "pipe.py").symlink_to(project / "nowhere")
+    (project / "link.py").symlink_to(project / "large.py")
     os.mkfifo(project / "fifo.py")
+    monkeypatch.setattr("mmctl.runs.git_state.read_file", read)
     (repo / ".gitignore").write_text("ignored.py\n")
     state = seen(project, skip=(project / "runs", project / "data"))
     found = {one["path"]: one["sha256"] for one in state.untracked or []}
     assert found.pop("pkg/data/ok.py") == found.pop("new.py")
-    assert found == {"large.py": None, "pipe.py": None}
+    assert found == dict.fromkeys(("large.py", "link.py", "pipe.py", "shut.py"))
+    assert {one["path"]: one["bytes"] for one in state.untracked or []}["link.py"] == FILE_SIZE + 1
     monkeypatch.setattr("mmctl.runs.git_state.FILES", 1)
     state = seen(project, skip=(project / "runs", project / "data"))
-    assert (len(state.untracked or []), state.more_untracked) == (1, 3)
+    assert (len(state.untracked or []), state.more_untracked) == (1, 5)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.processes import dies_at
 from helpers.run_helpers import never, tree
-from mmctl.errors import ResumeRefused, UserError
+from mmctl.errors import EnvironmentFault, ResumeRefused, UserError
 from mmctl.run_folder.lease import Lease
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
@@ -44,6 +45,41 @@ def test_prune_keeps_the_newest_and_what_is_asked_for(folder: Path) -> None:
     assert verify(folder) == {6: "", 12: ""}
 
 
+def test_a_step_that_is_nowhere_deletes_nothing(folder: Path, mm: Mm) -> None:
+    done = mm("checkpoints", "prune", "@last", "--keep", "6", "--keep", "100")
+    assert done.code == 2
+    assert "--keep 100: no chosen run has this checkpoint (there are: 3, 6, 9, 12)" in done.err
+    assert checkpoint.steps(folder) == [3, 6, 9, 12]
+
+
+def test_a_checkpoint_that_cannot_be_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmctl.training.checkpoint.shutil.rmtree", fail)
+        with pytest.raises(EnvironmentFault, match="Input/output error"):
+            prune(folder)
+    assert checkpoint.steps(folder) == [12]
+    (folder / "checkpoints" / ".del-step-000000001-1").symlink_to(folder)
+    prune(folder)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000012"]
+    assert (folder / "run.json").is_file()
+
+
+def test_verify_while_the_training_deletes_old_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = checkpoint.read
+
+    def meanwhile(where: Path, *more: Any) -> checkpoint.Checkpoint:
+        checkpoint.retain(folder, 1)
+        return read(where, *more)
+
+    monkeypatch.setattr("mmctl.training.checkpoint.read", meanwhile)
+    assert verify(folder) == {12: ""}
+    (checkpoint.folder_of(folder, 12) / checkpoint.STATE).unlink()
+    assert "incomplete" in verify(folder)[12]
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_kill_9_in_prune_leaves_whole_checkpoints(folder: Path, after: bool) -> None:
     for n in range(1, 9):
@@ -52,7 +88,21 @@ def test_kill_9_in_prune_leaves_whole_checkpoints(folder: Path, after: bool) -> 
         assert checkpoint.steps(folder)[-1] == 12
         if not died:
             break
-    assert checkpoint.steps(folder) == [12]
+    prune(folder)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000012"]
+
+
+def test_what_a_killed_prune_left_goes_with_the_next(folder: Path) -> None:
+    n = 1
+    while dies_at(n, True, partial(prune, folder)):  # type: ignore[arg-type]
+        if list((folder / "checkpoints").glob(".del-*")):
+            break
+        n += 1
+    before = tree(folder / "checkpoints")
+    prune(folder, dry_run=True)
+    assert tree(folder / "checkpoints") == before
+    prune(folder)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000012"]
 
 
 def test_prune_refuses_where_an_older_checkpoint_may_be_needed(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -119,6 +121,26 @@ def test_an_unknown_is_a_warning_in_the_run(repo: Path, monkeypatch: pytest.Monk
     assert "changes unknown" in mm("show", "@last").out
 
 
+def test_late_packages_are_no_problem_of_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, str]:
+        asked.set()
+        go.wait(60)
+        return {}
+
+    monkeypatch.setattr("mmctl.runs.provenance.installed_packages", slow)
+    provenance = Provenance()
+    assert asked.wait(60)
+    monkeypatch.setattr("mmctl.runs.provenance.LIMIT", 0.01)
+    provenance._end = 0.0
+    folder = made(provenance=provenance)
+    go.set()
+    kept: Any = read_record(folder)["git"]
+    assert (kept["dirty"], "problem" in kept) == (False, False)
+    assert alerts(folder) == ["packages: to list them took too long, so they are not kept."]
+
+
 def test_outside_of_a_repository_there_is_no_warning(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     os.environ["GIT_CEILING_DIRECTORIES"] = str(tmp_path)
     try:
@@ -181,6 +203,19 @@ def test_show_diff_and_reproduce(repo: Path, mm: Mm) -> None:
     assert json.loads(mm("reproduce", second.name, "--json").out)["before"] == []
 
 
+def test_changes_of_which_nothing_is_kept_are_no_patch(repo: Path, mm: Mm) -> None:
+    Path("net.npy").write_bytes(b"\0" * 100)
+    git("add", "net.npy")
+    folder = made()
+    assert not (folder / "code.patch").exists()
+    git("reset", "-q", "--hard")
+    for _ in range(2):
+        found = json.loads(mm("reproduce", folder.name, "--json").out)
+        assert found["before"] == []
+        assert any("they were not kept; not in code.patch: net.npy: binary" in line for line in found["differences"])
+        (folder / "code.patch").write_text("# Changes of tracked files\n# Left out: net.npy")  # as it was once written
+
+
 def test_runs_of_older_versions_are_shown(repo: Path, mm: Mm) -> None:
     runs = repo / "runs"
     for n, about in enumerate(({"commit": "0" * 40, "dirty": True}, None)):
@@ -211,6 +246,11 @@ def test_planned_runs_are_compared_with_the_newest_of_each_other_seed(repo: Path
     git("commit", "-qam", "two")
     assert "and 1 more" not in differs(two)  # in another way
     assert differs(one.with_seed(0), one, two) == ""
+    Path("tools.py").write_text("t = 3\n")
+    newest = made(seed=0)
+    Path("tools.py").write_text("t = 2\n")
+    line = differs(two)
+    assert line.index(f"seed 0 ({newest.name})") < line.index("seed 1 (")
 
 
 @pytest.mark.slow
@@ -267,8 +307,29 @@ def test_a_database_that_cannot_be_read_does_not_stop_a_run(
 
 def test_a_recipe_with_a_secret_is_refused(repo: Path) -> None:
     recipe = tiny_project.recipe("supervised", *SETS, f'note="https://me:{SECRET}@host"')
-    with pytest.raises(UserError, match="note: looks like a password or token"):
+    with pytest.raises(UserError, match="note: looks like a password or token") as found:
         preflight([recipe], quiet=True)
+    assert str(found.value).endswith("Take it out of the recipe.")
+
+
+def test_secrets_in_notes_and_replaced_values_are_not_kept(repo: Path, mm: Mm) -> None:
+    text = Path("tiny.toml").read_text()
+    Path("tiny.toml").write_text(f'note = "https://me:{SECRET}@host"\n{text}')
+    recipe = tiny_project.load(Path("tiny.toml"), sets=[*SETS, 'note="x"'], index=tiny_project.Index(sources="local"))
+    create_run(recipe, repo / "runs", note=f"see https://me:{SECRET}@host")
+    assert "see https://***@host" in mm("note", "@last").out
+    assert "https://***@host/2" in mm("note", "@last", f"https://me:{SECRET}@host/2").out
+    for path in (path for path in (repo / "runs").rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_kept_recipe_file_is_toml(repo: Path) -> None:
+    own = 'note = "class_token = averaged"  # https://me:pw@host\n' + Path("tiny.toml").read_text()
+    Path("tiny.toml").write_text(own)
+    recipe = tiny_project.load(Path("tiny.toml"), sets=SETS, index=tiny_project.Index(sources="local"))
+    kept = (create_run(recipe, repo / "runs") / "source.toml").read_text()
+    assert tomllib.loads(kept) == tomllib.loads(own)
+    assert "# https://***@host" in kept
 
 
 def test_a_traceback_has_no_values(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
