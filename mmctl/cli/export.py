@@ -59,7 +59,7 @@ def export(
     """
     from mmctl.errors import PartFailed, UserError, suggest
     from mmctl.exchange import table_files, tables
-    from mmctl.exchange.whole_runs import write_archive
+    from mmctl.exchange.run_files import write_archive
     from mmctl.report.console import file_size
     from mmctl.store.read_curves import one_moment
     from mmctl.store.select import find_runs, select_runs

@@ -30,11 +30,12 @@ class BadSource(UserError):
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn errors of reading a file into BadSource."""
+    """Turn errors of reading a file or folder into BadSource."""
     try:
         yield
     except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+        where, why = getattr(error, "filename", None) or path, getattr(error, "strerror", None) or error
+        raise BadSource(f"{where}: cannot be read ({why}).") from None
 
 
 class Curve:

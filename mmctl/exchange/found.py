@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from mmctl.exchange import databases, mlflow, tensorboard, trackio, wandb
 from mmctl.exchange.foreign import BadSource, ForeignRun, readable
-from mmctl.exchange.whole_runs import OwnRun, is_archive, is_run, unpack
+from mmctl.exchange.run_files import is_archive, unpack
+from mmctl.exchange.whole_runs import OwnRun, is_run
 from mmctl.filesystem import open_file
 from mmctl.run_folder.values import text
 from mmctl.store.connection import MAGIC
