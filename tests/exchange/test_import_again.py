@@ -149,6 +149,21 @@ def test_an_older_copy_of_a_finished_run_does_not_make_it_crashed(tmp_path: Path
         assert [run["state"] for run in store.runs()] == ["completed"]
 
 
+def test_another_run_of_the_same_name_does_not_replace_one(tmp_path: Path) -> None:
+    """Trackio before run ids knows a run by the names of its file and of itself."""
+    for n, count in enumerate((3, 5)):
+        (tmp_path / str(n)).mkdir()
+        conn = sqlite3.connect(tmp_path / str(n) / "old.db")
+        conn.execute("CREATE TABLE metrics (id INTEGER, timestamp TEXT, run_name TEXT, step INTEGER, metrics TEXT)")
+        rows = [(s, "2026-01-01T00:00:00", "run-0", s, json.dumps({"loss": s + n})) for s in range(count)]
+        conn.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
+        conn.commit()
+        conn.close()
+    assert results(tmp_path / "0" / "old.db", tmp_path / "runs") == ["imported"]
+    assert results(tmp_path / "1" / "old.db", tmp_path / "runs") == ["kept"]
+    assert steps(tmp_path / "runs") == [[0, 1, 2]]
+
+
 def test_a_run_that_was_imported_before_first_points_were_kept_is_updated(tmp_path: Path) -> None:
     path, runs = part(tmp_path / "run.wandb", range(1, 6)), tmp_path / "runs"
     (one,) = bring(path, runs)
