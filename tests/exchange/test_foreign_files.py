@@ -266,7 +266,7 @@ def writing(path: Path) -> sqlite3.Connection:
 def test_what_is_not_committed_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "PATIENCE", 0.0)
     conn = writing(path := made.mlflow_db(tmp_path / "mlflow.db"))
-    with pytest.raises(BadSource, match="another program is writing to it. Import it again when that is done"):
+    with pytest.raises(BadSource, match="another program is writing to it"):
         sources(path)
     (tmp_path / "killed").mkdir()  # what kill -9 leaves
     for name in ("mlflow.db", "mlflow.db-journal"):
@@ -275,7 +275,7 @@ def test_what_is_not_committed_is_not_imported(tmp_path: Path, monkeypatch: pyte
     conn.close()
     assert [len(run.config) for run in mlflow.read_database(path)] == [3]
     before = {one.name: one.read_bytes() for one in (tmp_path / "killed").iterdir()}
-    with pytest.raises(BadSource, match="a program was killed while it wrote. Start that program again"):
+    with pytest.raises(BadSource, match="a program was killed while it wrote"):
         sources(tmp_path / "killed" / "mlflow.db")
     assert {one.name: one.read_bytes() for one in (tmp_path / "killed").iterdir()} == before
     # A write-ahead log that nobody can open here: the file alone would lack what is in the log.
