@@ -5,9 +5,10 @@ And what exports need of many runs at once.
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -53,9 +54,19 @@ def read_curves(
 
 def names_among(store: Store, runs: Sequence[RunRow], names: Sequence[str]) -> set[str]:
     """Those of these names that a curve of one of these runs has."""
-    wanted = {run["id"] for run in runs}
-    sql = f"SELECT DISTINCT name, run FROM series WHERE name IN ({', '.join('?' * len(names))}) AND "
-    return {row["name"] for row in store._rows(sql + within("run", runs), names) if row["run"] in wanted}
+    ids = json.dumps([run["id"] for run in runs])
+    sql = f"SELECT DISTINCT name FROM series WHERE name IN ({', '.join('?' * len(names))}) AND run IN "
+    return {name for (name,) in _tuples(store, sql + "(SELECT value FROM json_each(?))", [*names, ids])}
+
+
+def reduced_values(
+    store: Store, runs: Sequence[RunRow], names: Mapping[int, str], column: str
+) -> dict[int, tuple[int, float | None, float | None]]:
+    """Of the curve that `names` gives each run: number of points, last value, value of a column of `series`."""
+    among = sorted(set(names.values()))
+    sql = f"SELECT run, name, n, last, {column} FROM series WHERE name IN ({', '.join('?' * len(among))})"
+    rows = _tuples(store, f"{sql} AND {within('run', runs)}", among)
+    return {run: (n, last, value) for run, name, n, last, value in rows if names.get(run) == name}
 
 
 def last_values(store: Store, runs: Sequence[RunRow]) -> dict[int, dict[str, float]]:
@@ -97,9 +108,10 @@ def each_point(store: Store, series: int) -> Iterator[tuple[int, float | None]]:
 
 def _tuples(store: Store, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
     """Rows one by one as they are read: of many, dicts take most of the time."""
-    cursor = store._conn.cursor()
-    cursor.row_factory = None
-    return cursor.execute(sql, values)
+    with explained_errors(store.path):
+        cursor = store._conn.cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, values)
 
 
 @contextmanager
