@@ -40,13 +40,14 @@ def line_chart(
     smooth: float = 0.0,
     log: bool = False,
     per_seed: bool = False,
+    numbered: bool = False,
     most: int = MOST_POINTS,
 ) -> LineChart:
     """A metric over the steps: a line for each configuration, the mean over its seeds with a band, or for each run.
 
     axis: one of equal_compute.X; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to
     below 1, the weight of what came before in a running mean of each run; notes: gets what a reader must know; most:
-    so many points of each curve.
+    so many points of each curve; numbered: each line is called by the number of its newest run, too.
     """
     for word, allowed, option in ((band, BANDS, "--band"), (axis, X, "--x")):
         if word not in allowed:
@@ -55,9 +56,8 @@ def line_chart(
     if measure.reducer:
         raise UserError(f'"{metric}": a curve shows all values: leave out "@...". With --bars it is one number.')
     check_metric(store, runs, measure)
-    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    known = store.summaries(sorted(set(names.values())), runs)
-    drawn = [run for run in runs if (run["id"], names[run["id"]]) in known]
+    names = curve_names(store, runs, metric)
+    drawn = [run for run in runs if run["id"] in names]
     groups = [[run] for run in drawn] if per_seed else seed_groups(drawn, notes)
     if len(groups) > MOST_LINES:
         notes.append(f"the newest {MOST_LINES} of {len(groups)} lines are shown; a filter chooses others")
@@ -68,7 +68,7 @@ def line_chart(
     clocks = {run["id"]: clock_of(store, run, configs[run["id"]], axis) for run in shown}
     share = is_share(measure.name)
     lines: list[Line] = []
-    for title, group in zip(group_titles(store, groups, per_seed), groups, strict=True):
+    for title, group in zip(group_titles(store, groups, per_seed, numbered), groups, strict=True):
         placed = []
         for run in group:
             clock, curve = clocks[run["id"]], smoothed(curves[run["id"], names[run["id"]]], smooth)
@@ -86,6 +86,14 @@ def line_chart(
         words += f" ({kinds[band]})"
     unit = ", %" if share else ""
     return LineChart(words, lines, axis, (short_name(measure.name)) + unit, share, log)
+
+
+def curve_names(store: Store, runs: Sequence[RunRow], metric: str) -> dict[int, str]:
+    """The full name of the curve of this metric for each run that has it, by run id."""
+    name = parse_metric(metric).name
+    names = {run["id"]: series_name(name, run["primary_metric"]) for run in runs}
+    known = store.summaries(sorted(set(names.values())), runs)
+    return {id: name for id, name in names.items() if (id, name) in known}
 
 
 def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarChart]:
@@ -178,8 +186,11 @@ def seed_groups(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) -> list[str]:
-    """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it."""
+def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool, numbered: bool = False) -> list[str]:
+    """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it.
+
+    per_seed: equal titles get the number of the run; numbered: all titles do.
+    """
     newest = [group[-1] for group in groups]
     recipes = [run["recipe"] or run["name"] for run in newest]
     titles = list(recipes)
@@ -198,9 +209,9 @@ def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: boo
             titles[n] += f", seed {group[0]['seed']}"
         else:
             titles[n] += f", {len(group)} seeds"
-    if per_seed:
+    if per_seed or numbered:
         return [
-            f"#{run['number']} {title}" if titles.count(title) > 1 else title
+            f"#{run['number']} {title}" if numbered or titles.count(title) > 1 else title
             for run, title in zip(newest, titles, strict=True)
         ]
     return titles
