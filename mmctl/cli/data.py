@@ -31,7 +31,7 @@ def add(app: typer.Typer) -> None:
 def import_labels(
     source: Path = typer.Argument(metavar="FROM", help="The folder with the images, or a label file."),
     to: Path = typer.Option(
-        None, "--to", metavar="FILE", help="The new file.  [default: labels.csv in the folder with the images]"
+        None, "--to", metavar="FILE", help="The new file; otherwise labels.csv in the folder with the images."
     ),
     images: Path = typer.Option(
         None, "--images", metavar="FOLDER", help="The folder with the images, if FROM is a label file elsewhere."

@@ -41,6 +41,26 @@ class OnDisk(NamedTuple):
         return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns)
 
 
+class InFolder(NamedTuple):
+    """An image file of its own, as its folder and its path below it: a million of them share the folder."""
+
+    root: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Of the file on the disk."""
+        return Path(self.root, self.name)
+
+    def read(self) -> bytes:
+        """All bytes."""
+        return self.path.read_bytes()
+
+    def stamp(self) -> Stamp:
+        """Size and modification time of the file."""
+        return OnDisk(self.path).stamp()
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile:
     """One image, not decoded yet."""

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from mmctl.image_files.files import ImageFile, OnDisk, Part
+from mmctl.image_files.files import ImageFile, Part
 from mmctl.image_files.tree import Tree
 from mmctl.image_files.words import PARTS, part_of, quoted
 
@@ -49,19 +49,19 @@ class _Layout:
     loose: int = 0  # without label beside class folders
     deep: list[str] = field(default_factory=list)  # class folders with folders inside
 
-    def add(self, id_: str, path: str, part: Part, folder: str, label: str | None) -> None:
+    def add(self, id_: str, part: Part, folder: str, label: str | None) -> None:
         """An image; without a label it is unlabelled, but not if it is for testing."""
         if label is None and part in ("val", "test"):
             self.tree.ignored[UNLABELED_TEST] += 1
             return
-        source = OnDisk(self.tree.path(path))
+        source = self.tree.source(id_)
         self.files.append(ImageFile(id_, source, part if label is not None else "unlabeled", label, folder))
 
-    def labelled(self, id_: str, path: str, part: Part, folder: str, label: str, deeper: bool) -> None:
+    def labelled(self, id_: str, part: Part, folder: str, label: str, deeper: bool) -> None:
         self.counts[folder] += 1
         if deeper and (not self.deep or self.deep[-1] != folder):
             self.deep.append(folder)
-        self.add(id_, path, part, folder, label)
+        self.add(id_, part, folder, label)
 
 
 def class_folders(tree: Tree, classes: Container[str] | None) -> tuple[list[ImageFile], list[str]]:
@@ -72,25 +72,25 @@ def class_folders(tree: Tree, classes: Container[str] | None) -> tuple[list[Imag
     found = parts_of(tree)
     layout = _Layout(tree)
     stray = Counter[str]()
-    for id_, path in tree.files.items():
+    for id_ in tree.files:
         first, _, rest = id_.partition("/")
         if not rest:
             layout.loose += 1
-            layout.add(id_, path, "train", ".", None)
+            layout.add(id_, "train", ".", None)
         elif (part := found.parts.get(first)) is None:
             if first in found.stray:
                 stray[first] += 1
             else:
-                layout.labelled(id_, path, "train", first, first, "/" in rest)
+                layout.labelled(id_, "train", first, first, "/" in rest)
         elif part == "unlabeled":
-            layout.add(id_, path, part, first, None)
+            layout.add(id_, part, first, None)
         else:
             second, _, deeper = rest.partition("/")
             if deeper and PARTS.get(second.lower()) != "unlabeled":
-                layout.labelled(id_, path, part, f"{first}/{second}", second, "/" in deeper)
+                layout.labelled(id_, part, f"{first}/{second}", second, "/" in deeper)
             else:
                 layout.loose += not deeper and part == "train"
-                layout.add(id_, path, part, first if not deeper else f"{first}/{second}", None)
+                layout.add(id_, part, first if not deeper else f"{first}/{second}", None)
     _check_stray(tree, found.stray, stray)
     if layout.counts:
         _check_empty(tree, found, layout.counts, classes)

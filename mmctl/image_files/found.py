@@ -6,8 +6,10 @@ train/, val/ and test/; tar shards and Parquet files, if no image lies beside th
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +55,26 @@ def find_images(
     have the part "unlabeled"; an image of that part with a label has one that training must not see.
     DataError: where, what, what to do.
     """
+    with _without_collection():
+        return _find(root, labels, Asked(path_column, label_column, split_column, group_column), delimiter, classes)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """A million images have no cycles, but looking for some takes most of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _find(root: Path, labels: Path | None, asked: Asked, delimiter: str | None, classes: Sequence[str] | None) -> Found:
     if classes is not None and (len(set(classes)) < len(classes) or not classes):
         raise DataError(f"classes: needs names that are all different (got {', '.join(map(quoted, classes))}).")
     tree = walk(root)
-    asked = Asked(path_column, label_column, split_column, group_column)
     given, notes = label_files(tree, labels, asked, delimiter)
     if given:
         files, kind, more = _labelled(tree, given, asked, classes)

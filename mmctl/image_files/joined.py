@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmctl.image_files.files import ImageFile, OnDisk, Part
+from mmctl.image_files.files import ImageFile, InFolder, Part
 from mmctl.image_files.folders import UNLABELED_TEST
 from mmctl.image_files.label_files import Row
 from mmctl.image_files.places import Places, Unplaced
@@ -33,12 +33,12 @@ class Joined:
         """Take in the rows of a label file; name: how messages call it; part: of rows that do not say one."""
         problems, on_disk, files = self.tree.problems, self.tree.files, self.files
         base = self.places.base(file)
-        before = base[0]
-        root = f"{self.tree.root}/"
+        before, without = base
+        root = self.tree.root_text
         for line, path, label, said, group in rows:
             where = f"{name}:{line}"
-            id_ = before + path
-            if id_ not in on_disk or (before and path in on_disk) or base[1]:
+            id_ = path.removeprefix(without) if without else before + path
+            if id_ not in on_disk or (id_ is not path and path in on_disk):
                 try:
                     id_ = self.places.find(path, base, said or part)
                 except Unplaced as error:
@@ -56,7 +56,7 @@ class Joined:
                     self.tree.ignored[UNLABELED_TEST] += 1
                     continue
                 part_ = "unlabeled"
-            one = ImageFile(id_, OnDisk(Path(root + on_disk[id_])), part_, label, where, group)
+            one = ImageFile(id_, InFolder(root, on_disk[id_]), part_, label, where, group)
             if (other := files.setdefault(id_, one)) is not one:
                 self._again(other, one)
 
@@ -84,13 +84,12 @@ class Joined:
     def rest(self, name: str) -> int:
         """Take in the images without a row as unlabelled, but not those for testing; returns how many."""
         count = 0
-        for id_, path in self.tree.files.items():
+        for id_ in self.tree.files:
             if id_ in self.files or id_ in self.left_out:
                 continue
             if self._part_of_folder(id_, None) in ("val", "test"):
                 self.tree.ignored[UNLABELED_TEST] += 1
                 continue
-            source = OnDisk(self.tree.path(path))
-            self.files[id_] = ImageFile(id_, source, "unlabeled", None, f"no row in {name}")
+            self.files[id_] = ImageFile(id_, self.tree.source(id_), "unlabeled", None, f"no row in {name}")
             count += 1
         return count

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mmctl.errors import DataError
 from mmctl.image_files import tables
-from mmctl.image_files.files import ImageFile, OnDisk, Part, Stamp
+from mmctl.image_files.files import ImageFile, Part, Stamp
 from mmctl.image_files.folders import UNLABELED_TEST
 from mmctl.image_files.label_files import GROUPS, LABELS, Asked, clean_label
 from mmctl.image_files.places import Places, Unplaced
@@ -114,7 +114,7 @@ def _images(tree: Tree, places: Places, name: str, path: Path, file: Any, asked:
             where = f"{name}: row {number}"
             try:
                 said = _label(labels[row], names)
-                source = OnDisk(tree.path(tree.files[places.find(paths[row])])) if empty[row] else InParquet(
+                source = tree.source(places.find(paths[row])) if empty[row] else InParquet(
                     path, image, row_group, row, number - 1
                 )  # fmt: skip
             except (ValueError, Unplaced) as error:

@@ -52,12 +52,11 @@ class Places:
             return self._absolute(text)
         before, without = base
         path = file_id(text)
-        if without and path.startswith(without):
-            path = path.removeprefix(without)
         outside = 0
         for one in dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
-            tries = dict.fromkeys(posixpath.normpath(start + one) for start in (before, "") if one)
-            outside += any(name == ".." or name.startswith("../") for name in tries)
+            starts = (before + one, one, one.removeprefix(without)) if one else ()
+            tries = dict.fromkeys(map(posixpath.normpath, starts))
+            outside += all(name == ".." or name.startswith("../") for name in tries) and bool(one)
             if found := [name for name in tries if name in self.files]:
                 return self._only(text, found, part)
         if outside:

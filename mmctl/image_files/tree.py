@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmctl.errors import DataError
+from mmctl.image_files.files import InFolder
 from mmctl.image_files.words import Problems, file_id, quoted
 from mmctl.text import display_path
 
@@ -34,9 +35,16 @@ class Tree:
     folders: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self.root_text = str(self.root)
+
     def path(self, path: str) -> Path:
-        """The whole path of a value of `files` or `others`."""
+        """The whole path of a value of `others`."""
         return self.root / path
+
+    def source(self, id_: str) -> InFolder:
+        """Where the bytes of an image are."""
+        return InFolder(self.root_text, self.files[id_])
 
     def count_others(self, used: set[str]) -> None:
         """Count the files that turned out to hold nothing as ignored."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from mmctl.errors import DataError
-from mmctl.image_files.files import ImageFile, OnDisk
+from mmctl.image_files.files import ImageFile, InFolder
 from mmctl.image_files.label_files import clean_label
 from mmctl.image_files.words import quoted
 
@@ -17,7 +17,7 @@ def labels_csv(files: Sequence[ImageFile]) -> str:
 
     DataError for what a CSV file cannot name: images inside of archives, and class names that would read differently.
     """
-    if packed := next((one for one in files if not isinstance(one.source, OnDisk)), None):
+    if packed := next((one for one in files if not isinstance(one.source, InFolder)), None):
         raise DataError(
             f"{quoted(packed.id)}: is inside of an archive, where labels.csv cannot name it. Use the folder as it is, "
             "or unpack it first."
