@@ -37,6 +37,7 @@ def test_rows_curves_and_comparison(runs: Runs) -> None:
     assert "against" in rows[0]["configurations"][0]["values"][0]
     curves = runs.curves("test/accuracy", "method:mixmatch")
     assert [len(line.points) for line in curves.chart.lines] == [4]
+    assert [line.key for line in curves.chart.lines] == [("config-mixmatch", "d1")]
     assert runs.curves().chart.title.startswith("test/accuracy")
     for wrong in (lambda: runs.curve("2", "nonsense"), lambda: runs.rows("nosuch:1"), lambda: runs.curve("99", "x")):
         with pytest.raises(UserError):
