@@ -7,7 +7,6 @@ uses the unlabelled images, and its supervised baseline.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ SMALL = 48
 """Images up to this size are used as they are; larger ones are made smaller."""
 SIZES = (8, 96)
 """Smallest and largest side of the images in a recipe."""
-FEW, SOME = 4, 25
-"""Labels a class: below the first, pseudo-labels are aligned with the classes; above the second, thresholds are fixed."""
+SOME = 25
+"""Labels a class: with fewer, the thresholds of pseudo-labels adapt to the classes; with more, they are fixed."""
 SKEWED = 3.0
 STEPS = {"cpu": (300, 4_000), "cuda": (2_000, 200_000)}
 """Fewest and most steps."""
@@ -270,5 +269,5 @@ def _line(setting: str, why: str) -> str:
 def _root(path: Path) -> str:
     from mmctl import project
 
-    full, home = Path(os.path.abspath(path)), project.root()
+    full, home = path.absolute(), project.root()
     return str(full.relative_to(home)) if full.is_relative_to(home) else str(full)
