@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.errors import UserError
@@ -27,6 +28,10 @@ SOME = 25
 SKEWED = 3.0
 STEPS = {"cpu": (300, 4_000), "cuda": (2_000, 200_000)}
 """Fewest and most steps."""
+
+
+SecondsOfStep: TypeAlias = Callable[[Mapping[str, object], int, int, int, str], float]
+"""Backbone, size, channels, batch size and device -> seconds of a training step."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,10 @@ def choose_steps(seconds: float, minutes: float, device: str) -> int:
     return int(min(high, max(low, minutes * 60 / max(seconds, 1e-6) // 100 * 100)))
 
 
-def make_plan(folder: Folder, machine: Machine, name: str, minutes: float, seconds_of: object, mirror: bool) -> Plan:
-    """All choices. seconds_of: (plan without steps) -> measured seconds of a step; mirror: False = never flip."""
+def make_plan(
+    folder: Folder, machine: Machine, name: str, minutes: float, seconds_of: SecondsOfStep, mirror: bool
+) -> Plan:
+    """All choices. mirror: False = never flip."""
     size = choose_size(folder.sizes)
     channels = 1 if folder.grey else 3
     why = unsafe_flip(folder.classes) or ("" if mirror else "you said that mirrored images are of another class")
@@ -122,7 +129,7 @@ def make_plan(folder: Folder, machine: Machine, name: str, minutes: float, secon
     metric = "balanced_accuracy" if skewed else "accuracy"
     batch = max(8, min(64, folder.train - labelled if folder.train > labelled else folder.train) // 8 * 8)
     backbone = choose_backbone(size, machine.device)
-    seconds = float(seconds_of(backbone, size, channels, batch)) if callable(seconds_of) else 0.0
+    seconds = seconds_of(backbone, size, channels, batch, machine.device)
     steps = choose_steps(seconds, minutes, machine.device)
     return Plan(
         folder, machine, name, size, channels, choose_method(folder.counts, machine.device), backbone,
@@ -217,6 +224,24 @@ def recipes(plan: Plan) -> dict[str, str]:
             f'extends = ["methods/supervised", "base/{plan.name}"]\nname = {toml(plan.name + "-supervised")}\n'
         ),
     }
+
+
+def files(name: str) -> tuple[str, ...]:
+    """The files below recipes/ that `recipes` writes."""
+    return (f"base/{name}.toml", f"{name}.toml", f"{name}-supervised.toml")
+
+
+def summary(folder: Folder) -> str:
+    """What a folder holds, in two lines."""
+    widths, heights = zip(*folder.sizes, strict=True)
+    parts = "".join(f", {n:,} {part}" for part, n in (("val", folder.val), ("test", folder.test)) if n)
+    low, high = min(folder.counts), max(folder.counts)
+    return (
+        f"{folder.kind}: {folder.train:,} training images{parts}; {min(widths)} x {min(heights)} to {max(widths)} x "
+        f"{max(heights)} px, {'grey' if folder.grey else 'colour'}; {folder.ms:.2g} ms to decode one\n"
+        f"{len(folder.classes)} classes, {sum(folder.counts):,} labels, {low if low == high else f'{low} to {high}'} "
+        "of each class"
+    )
 
 
 def recipe_name(text: str) -> str:
