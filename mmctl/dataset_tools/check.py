@@ -158,7 +158,8 @@ def _equal(images: Mapping[str, Images], classes: Sequence[str], allow: Collecti
     made = []
     for (part, held_out), found in leaks.items():
         words = "unlabelled training" if part == "unlabeled" else "training" if part == "train" else part
-        text = f"leakage: {_images(len(found))} of {held_out} are among the {words} images too"
+        verb = "is" if len(found) == 1 else "are"
+        text = f"leakage: {_images(len(found))} of {held_out} {verb} among the {words} images too"
         remedy = f"Remove them from one side: figures on {held_out} would be too good."
         made.append(Finding(_level("leakage", allow), "leakage", text, remedy, tuple(found)))
     if conflicts:

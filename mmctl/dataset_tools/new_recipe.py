@@ -123,8 +123,8 @@ def make_plan(
     why = unsafe_flip(folder.classes) or ("" if mirror else "you said that mirrored images are of another class")
     labelled = sum(folder.counts)
     used = [n for n in folder.counts if n]
-    val = 0 if folder.val else max(len(used), round(0.2 * labelled))
     has_test = bool(folder.test)
+    val = 0 if folder.val or has_test else max(len(used), round(0.2 * labelled))  # with a test part, labels are dearer
     skewed = bool(used) and max(used) / min(used) > SKEWED
     metric = "balanced_accuracy" if skewed else "accuracy"
     batch = max(8, min(64, folder.train - labelled if folder.train > labelled else folder.train) // 8 * 8)
@@ -200,7 +200,7 @@ def fragment(plan: Plan) -> str:
         f"save_every = {max(50, plan.steps // 5)}",
         "",
         "[eval]",
-        f"every = {max(25, plan.steps // 20)}",
+        f"every = {max(25, plan.steps // 10)}",
         _line(f"primary = {toml(plan.primary)}", "what runs are ranked by"),
     ]
     return "\n".join(lines) + "\n"

@@ -37,7 +37,7 @@ def load_target(target: str, sets: Sequence[str] = ()) -> Recipe:
     data: dict[str, Any] = {
         "dataset": {"name": PICTURES, "root": str(folder.absolute())},
         "backbone": {"name": "small"}, "method": {"name": "supervised"},
-        "loss": {"supervised": {"name": "soft_cross_entropy"}}, "augment": {"weak": {"name": "flip_crop"}},
+        "augment": {"weak": {"name": "flip_crop"}},
     }  # fmt: skip
     made = from_data(data, folder.absolute().name)
     return made.with_sets(sets) if sets else made

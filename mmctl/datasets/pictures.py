@@ -20,6 +20,7 @@ from mmctl.image_files.found import find_images
 from mmctl.image_files.pixels import Decoding
 from mmctl.plugin import DataError, Images, dataset
 
+ORDER = ("train", "unlabeled", "val", "test")
 Side = Annotated[int, Field(ge=4, le=4096)]
 Level = Annotated[int, Field(ge=0, le=255)]
 
@@ -73,8 +74,9 @@ def pictures(
         size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
         background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
     )  # fmt: skip
-    decoded = read_pixels(found.files, decoding, on_bad=on_bad, memory=memory)
-    return images_of(found.files, found.classes, decoded)
+    # The unlabelled images are training images too: they must stand beside them in the memory map.
+    files = sorted(found.files, key=lambda file: ORDER.index(file.part))
+    return images_of(files, found.classes, read_pixels(files, decoding, on_bad=on_bad, memory=memory))
 
 
 def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
