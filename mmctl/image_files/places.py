@@ -77,6 +77,7 @@ class Places:
             found = [one for one in found if part_of(one.partition("/")[0]) == part] or found
         if len(found) == 1:
             return found[0]
+        found = sorted(found)
         raise Unplaced(
             f"{quoted(text)} may be {quoted(found[0])} or {quoted(found[1])}. Write the path from "
             f"{display_path(self.tree.root)} on."
