@@ -85,7 +85,13 @@ def import_labels(
                     "notes": list(found.notes)})  # fmt: skip
         return
     _print_found(found)
-    typer.echo(f"{printable(path)}: {len(found.files)} images {'would be written' if dry_run else 'written'}")
+    typer.echo(f"{printable(path)}: {_images(found)} {'would be written' if dry_run else 'written'}")
+
+
+def _images(found: Found) -> str:
+    from mmctl.image_files.words import images
+
+    return images(len(found.files))
 
 
 def _parts(found: Found) -> dict[str, int]:
@@ -111,7 +117,7 @@ def _print_found(found: Found) -> None:
     out = console.console()
     parts = _parts(found)
     said = ", ".join(f"{count} {part}" for part, count in parts.items())
-    console.print_line(out, f"{found.kind}: {len(found.files)} images ({said}), {len(found.classes)} classes")
+    console.print_line(out, f"{found.kind}: {_images(found)} ({said}), {len(found.classes)} classes")
     rows = list(_by_class(found).items())
     if rows:
         columns = [console.column("class", rows[:SHOWN], lambda row: printable(row[0]))]

@@ -70,6 +70,11 @@ def quoted(text: str) -> str:
     return short_literal(text.encode("utf-8", "backslashreplace").decode())
 
 
+def images(count: int) -> str:
+    """A number of images in words."""
+    return f"{count} image{'s' * (count != 1)}"
+
+
 class Problems:
     """Collects what is wrong, so that one message shows the first problems and how many there are."""
 
@@ -89,6 +94,11 @@ class Problems:
         if self.count > 1:
             more = [f"  ... and {self.count - self.SHOWN} more"] if self.count > self.SHOWN else []
             lines = [f"  {text}" for text in self.first]
-            raise DataError(f"{display_path(self.root)}: {self.count} problems:", *lines, *more)
+            raise DataError(f"{self.where()}{self.count} problems:", *lines, *more)
         if self.count:
-            raise DataError(f"{display_path(self.root)}: {self.first[0]}")
+            raise DataError(f"{self.where()}{self.first[0]}")
+
+    def where(self) -> str:
+        """The folder, to put before a message; nothing for the current one."""
+        shown = display_path(self.root)
+        return "" if shown == "." else f"{shown}: "

@@ -62,7 +62,7 @@ def test_images_beside_class_folders_are_unlabelled_but_not_in_test(tmp_path: Pa
     found = find_images(tmp_path)
     assert [one.id for one in found.files if one.part == "unlabeled"] == ["root.jpg", "train/loose.jpg"]
     assert found.ignored == {"in val or test, without a label": 1}
-    assert found.notes == ("2 images beside the class folders are unlabelled",)
+    assert found.notes == ("unlabelled, since they lie beside the class folders: 2 images",)
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def changed(value: Any, draw: random.Random) -> Any:
             value[key] = changed(value[key], draw)
         return value
     return draw.choice([None, True, -1, 0, 1, 5, 10**30, 0.5, "", "Dog", "dog.jpg", "../x", [], {}, [[]], [None],
-                        [value], {"label": 0}, {"id": []}, {"choices": ["Cat"]}, "\ud800", "s3://[", "a" * 500])  # fmt: skip
+                        [value], {"label": 0}, {"id": []}, {"choices": ["Cat"]}, "\ud800", "s3://[",
+                        "a" * 500])  # fmt: skip
 
 
 def test_changed_exports_are_read_or_refused(tmp_path: Path) -> None:
