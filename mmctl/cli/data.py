@@ -46,7 +46,7 @@ def import_labels(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Write what is known about images to labels.csv.
+    """Write labels.csv for your images.
 
     Reads class folders, label files (CSV, TSV, JSON lines) and the exports of Label Studio, CVAT, COCO, FiftyOne and
     Hugging Face imagefolder. The new file has a line for each image: path, label (empty: unlabelled), split, and group
@@ -56,7 +56,7 @@ def import_labels(
     Examples:
       mmctl data import photos --dry-run
       mmctl data import photos --to labels.csv
-      mmctl data import project-1.csv --images photos --label-column species
+      mmctl data import export.csv --images photos
     """
     from mmctl.exchange.table_files import target
     from mmctl.image_files.found import find_images

@@ -163,9 +163,11 @@ def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, 
                 "add it to them."
             )
         else:
+            theirs = sorted(train.keys() - first[part].keys(), key=natural)
+            only = f"; only train has {_some(theirs)}" if theirs else ""
             tree.problems.add(
-                f"{_some(more)} in {part} ({one.where}), but not in train, which has "
-                f"{_some(sorted(train, key=natural))}. Correct the names, or give the names of all classes (`classes`)."
+                f"{_some(more)} in {part} ({one.where}), but not in train{only}. Correct the names, or give the names "
+                "of all classes (`classes`)."
             )
     if classes is not None:
         return tuple(classes)

@@ -27,6 +27,8 @@ class Places:
 
     def __init__(self, tree: Tree) -> None:
         self.tree, self.files = tree, tree.files
+        shown = display_path(tree.problems.root)
+        self.folder = "this folder" if shown == "." else shown
         self._by_name: dict[str, list[str]] | None = None
         self._by_stem: dict[str, list[str]] | None = None
         self._by_upload: dict[str, list[str]] | None = None
@@ -60,16 +62,13 @@ class Places:
             if found := [name for name in tries if name in self.files]:
                 return self._only(text, found, part)
         if outside:
-            raise Unplaced(
-                f"{quoted(text)} leads out of {display_path(self.tree.root)}. Write paths inside of the folder."
-            )
+            raise Unplaced(f"{quoted(text)} leads out of {self.folder}. Write paths inside of the folder.")
         if found := self._ends(posixpath.normpath(path.strip().replace("\\", "/"))):
             return self._only(text, found, part)
         known = posixpath.normpath(before + path)
         other = " (a file, but its suffix is none of an image)" if known in self.tree.others else ""
         raise Unplaced(
-            f"there is no image {quoted(text)} in {display_path(self.tree.root)}{other}. Correct the path, or delete "
-            "the line."
+            f"there is no image {quoted(text)} in {self.folder}{other}. Correct the path, or delete the line."
         )
 
     def _only(self, text: str, found: list[str], part: Part | None) -> str:
@@ -79,8 +78,7 @@ class Places:
             return found[0]
         found = sorted(found)
         raise Unplaced(
-            f"{quoted(text)} may be {quoted(found[0])} or {quoted(found[1])}. Write the path from "
-            f"{display_path(self.tree.root)} on."
+            f"{quoted(text)} may be {quoted(found[0])} or {quoted(found[1])}. Write the path from {self.folder} on."
         )
 
     def _ends(self, tail: str) -> list[str]:
@@ -107,8 +105,7 @@ class Places:
             if inside.startswith(start):
                 raise Unplaced(f"there is no image {quoted(text)}. Correct the path, or delete the line.")
         raise Unplaced(
-            f"{quoted(text)} is outside of {display_path(self.tree.root)}. Write paths relative to the folder of the "
-            "label file."
+            f"{quoted(text)} is outside of {self.folder}. Write paths relative to the folder of the label file."
         )
 
     def _at_the_end(self, text: str, path: str, part: Part | None) -> str:
@@ -125,7 +122,7 @@ class Places:
             if found := self._by_upload.get(_upload_name(upload[1]), []):
                 return self._only(text, found, part)
         raise Unplaced(
-            f"there is no image in {display_path(self.tree.root)} for {quoted(text)}. Copy it there, or give the "
+            f"there is no image in {self.folder} for {quoted(text)}. Copy it there, or give the "
             "folder that holds the images."
         )
 

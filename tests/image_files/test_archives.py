@@ -56,7 +56,7 @@ def test_webdataset_shards(form: int, tmp_path: Path) -> None:
 
 def test_names_inside_of_a_shard(tmp_path: Path) -> None:
     members = {"./x/a.1.jpg": b"1", "x/a.1.cls": b"0", "x/a.2.jpg": b"2", "x/a.2.cls": b"1", "b.left.png": b"3",
-               "b.cls": b"1", "._b.jpg": b"", "__MACOSX/c.jpg": b"", "e\u0301.jpg": b"4", 
+               "b.cls": b"1", "._b.jpg": b"", "__MACOSX/c.jpg": b"", "e\u0301.jpg": b"4",
                "e\u0301.cls": "0"}  # fmt: skip
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         for name, content in members.items():
