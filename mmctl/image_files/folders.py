@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from mmctl.image_files.files import ImageFile, Part
 from mmctl.image_files.tree import Tree
-from mmctl.image_files.words import PARTS, images, part_of, quoted
+from mmctl.image_files.words import PARTS, Problems, images, part_of, quoted
 
 UNLABELED_TEST = "in val or test, without a label"
 
@@ -121,7 +121,8 @@ def _check_empty(tree: Tree, found: Parts, counts: Counter[str], classes: Contai
         if counts[folder] or not (folder in found.classes or above in train) or PARTS.get(name.lower()):
             continue
         if classes is None:
-            held = Counter(one.rpartition(".")[2] for one in tree.others if one.startswith(folder + "/"))
+            names = tree.others if tree.problems.count < Problems.SHOWN else ()
+            held = Counter(one.rpartition(".")[2] for one in names if one.startswith(folder + "/"))
             inside = f" ({', '.join(f'{n} .{suffix} files' for suffix, n in held.items())})" if held else ""
             tree.problems.add(
                 f"{quoted(folder)}: a class folder without an image{inside}. Put images into it, delete it, or give "

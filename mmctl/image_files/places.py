@@ -29,8 +29,8 @@ class Places:
         self.tree, self.files = tree, tree.files
         shown = display_path(tree.problems.root)
         self.folder = "this folder" if shown == "." else shown
-        self._by_name: dict[str, list[str]] | None = None
-        self._by_stem: dict[str, list[str]] | None = None
+        self.deepest = 1 + max((one.count("/") for one in tree.files), default=0)
+        self._tails: dict[tuple[int, bool], dict[str, list[str]]] = {}
         self._by_upload: dict[str, list[str]] | None = None
 
     def base(self, label_file: Path) -> tuple[str, str]:
@@ -83,17 +83,23 @@ class Places:
 
     def _ends(self, tail: str) -> list[str]:
         """Images whose path ends so, then those that do with a suffix of images."""
-        if self._by_name is None:
-            self._by_name = _index(self.files, posixpath.basename)
-        name = posixpath.basename(tail)
-        if found := [one for one in self._by_name.get(name, ()) if one == tail or one.endswith("/" + tail)]:
+        found = self._ending(tail, False)
+        if found or posixpath.splitext(tail)[1].lower() in IMAGES:
             return found
-        if posixpath.splitext(name)[1].lower() in IMAGES:
+        return self._ending(tail, True)
+
+    def _ending(self, tail: str, stems: bool) -> list[str]:
+        count = tail.count("/") + 1
+        if count > self.deepest:
             return []
-        if self._by_stem is None:
-            self._by_stem = _index(self.files, lambda one: posixpath.splitext(posixpath.basename(one))[0])
-        stems = ((one, posixpath.splitext(one)[0]) for one in self._by_stem.get(name, ()))
-        return [one for one, stem in stems if stem == tail or stem.endswith("/" + tail)]
+        if (count, stems) not in self._tails:  # one for each number of names, so that each search is a look-up
+            index = self._tails[count, stems] = defaultdict(list)
+            for one in self.files:
+                end = one.rsplit("/", count)[-count:] if one.count("/") >= count else one.split("/")
+                if len(end) == count:
+                    last = posixpath.splitext(end[-1])[0] if stems else end[-1]
+                    index["/".join((*end[:-1], last))].append(one)
+        return self._tails[count, stems].get(tail, [])
 
     def _absolute(self, text: str) -> str:
         path = file_id(text.strip())
@@ -118,20 +124,15 @@ class Places:
             if found := self._ends(upload[1]):
                 return self._only(text, found, part)
             if self._by_upload is None:
-                self._by_upload = _index(self.files, lambda one: _upload_name(posixpath.basename(one)))
+                self._by_upload = defaultdict(list)
+                for one in self.files:
+                    self._by_upload[_upload_name(posixpath.basename(one))].append(one)
             if found := self._by_upload.get(_upload_name(upload[1]), []):
                 return self._only(text, found, part)
         raise Unplaced(
             f"there is no image in {self.folder} for {quoted(text)}. Copy it there, or give the "
             "folder that holds the images."
         )
-
-
-def _index(files: dict[str, str], key: object) -> dict[str, list[str]]:
-    found = defaultdict(list)
-    for one in files:
-        found[key(one)].append(one)  # type: ignore[operator]
-    return found
 
 
 def _upload_name(name: str) -> str:

@@ -202,3 +202,14 @@ def test_a_parquet_file_that_changed(tmp_path: Path) -> None:
     parquet_module._row_group.cache_clear()
     with pytest.raises(OSError, match="parquet"):
         found.files[-1].source.read()
+
+
+def test_a_parquet_file_of_paths_and_labels(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    make(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    pq.write_table(pa.table({"file_name": ["a.jpg", "b.jpg"], "label": [1, 0]}), tmp_path / "metadata.parquet")
+    assert find(tmp_path) == [("train", "a.jpg", "1"), ("train", "b.jpg", "0"), ("unlabeled", "c.jpg", None)]
+    (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
+    assert "metadata.parquet: is not a Parquet file" in refused(tmp_path)

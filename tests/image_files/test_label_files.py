@@ -242,12 +242,16 @@ def test_one_message_shows_the_first_problems_and_their_number(tmp_path: Path) -
     assert len(lines) == 7
     assert lines[0] == "30 problems:"
     assert lines[-1] == "  ... and 25 more"
+    make(tmp_path, labels__csv=HEAD + "".join(f"{i}.jpg,dog\n" for i in range(3000)))
+    assert refused(tmp_path).startswith("1000 or more problems:")
 
 
 def test_a_given_delimiter(tmp_path: Path) -> None:
     make(tmp_path, *FILES, labels__csv="path:label\na.jpg:cat\nb.jpg:dog\n")
     assert "no column for the path" in refused(tmp_path)
     assert find(tmp_path, delimiter=":") == BOTH
+    make(tmp_path, labels__csv="path,1\tlabel,2\na.jpg\tcat\nb.jpg\tdog\n")
+    assert find(tmp_path, delimiter="\\t", path_column="path,1", label_column="label,2") == BOTH
     assert "one character" in refused(tmp_path, delimiter="ab")
 
 
