@@ -58,6 +58,8 @@ def import_labels(
       mmctl data import photos --to labels.csv
       mmctl data import export.csv --images photos
     """
+    from dataclasses import replace
+
     from mmctl.exchange.table_files import target
     from mmctl.image_files.found import find_images
     from mmctl.image_files.written import labels_csv
@@ -79,6 +81,10 @@ def import_labels(
     if not dry_run:
         with target(path, force) as out:
             out.write(text.encode())
+        more = len(find_images(root, labels=path).files) - len(found.files)
+        if more:  # what lies in a folder beside train/, for example
+            note = f"images left out here are unlabelled with this file, which has no row for them: {more}"
+            found = replace(found, notes=(*found.notes, note))
     if as_json:
         print_json({"file": str(path), "dry_run": dry_run, "images": len(found.files), "kind": found.kind,
                     "parts": _parts(found), "classes": _by_class(found), "ignored": dict(found.ignored),

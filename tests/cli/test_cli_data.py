@@ -49,6 +49,13 @@ def test_import_never_replaces_a_file_unless_told(tmp_path: Path, mm: Mm) -> Non
     assert "there is no folder" in mm("data", "import", "photos", "--to", "no/labels.csv").err
 
 
+def test_import_says_what_changes_with_the_file(tmp_path: Path, mm: Mm) -> None:
+    make(tmp_path / "photos", "train/cat/1.jpg", "train/dog/1.jpg", "samples/1.jpg")
+    done = mm("data", "import", "photos")
+    assert 'left out: 1 in "samples", which is no part beside train/' in done.out
+    assert "images left out here are unlabelled with this file, which has no row for them: 1" in done.out
+
+
 def test_import_of_an_export_elsewhere_with_groups(tmp_path: Path, mm: Mm) -> None:
     make(tmp_path / "photos", "in/1.jpg", "in/2.jpg", "in/3.jpg")
     text = "file;species;bird\n1.jpg;Kea;x\n2.jpg;Owl;y\n"
