@@ -91,7 +91,9 @@ def import_labels(
                     "notes": list(found.notes)})  # fmt: skip
         return
     _print_found(found)
-    typer.echo(f"{printable(path)}: {_images(found)} {'would be written' if dry_run else 'written'}")
+    done = "would be written" if dry_run else "written"
+    needs = ", with --force, since it exists" if dry_run and not force and path.exists() else ""
+    typer.echo(f"{printable(path)}: {_images(found)} {done}{needs}")
 
 
 def _images(found: Found) -> str:

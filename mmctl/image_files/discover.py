@@ -11,7 +11,7 @@ from mmctl.image_files import exports, tables
 from mmctl.image_files.files import Part
 from mmctl.image_files.label_files import LABEL_STUDIO, LABELS, Asked
 from mmctl.image_files.tables import Table
-from mmctl.image_files.tree import Tree
+from mmctl.image_files.tree import IMAGES, PACKED, Tree
 from mmctl.image_files.words import part_in, part_of
 from mmctl.text import display_path
 
@@ -64,6 +64,11 @@ def _given(tree: Tree, path: Path, delimiter: str | None) -> LabelFile:
     id_ = id_ if id_ in tree.others else ""
     name = id_ or display_path(path)
     suffix = path.suffix.lower()
+    if suffix in IMAGES or suffix in PACKED:
+        what = (
+            "Unpack it, and give the folder" if suffix in PACKED else "Give a CSV file, or the folder with the images"
+        )
+        raise DataError(f"{name}: is no label file. {what}.")
     part = part_of(id_.partition("/")[0]) if "/" in id_ else None
     if suffix == ".json":
         found = tables.parse_json(tables.read_text(path, name), name)

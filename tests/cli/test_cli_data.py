@@ -39,12 +39,13 @@ def test_import_writes_labels_that_read_the_same(tmp_path: Path, mm: Mm) -> None
 def test_import_never_replaces_a_file_unless_told(tmp_path: Path, mm: Mm) -> None:
     make(tmp_path / "photos", "cat/1.jpg", "dog/1.jpg")
     make(tmp_path, labels__csv="mine")
-    done = mm("data", "import", "photos", "--to", "labels.csv")
+    words = ("data", "import", "photos", "--to", "labels.csv")
+    done = mm(*words)
     assert (done.code, (tmp_path / "labels.csv").read_text()) == (2, "mine")
     assert "labels.csv: exists already. --force replaces it." in done.err
-    assert mm("data", "import", "photos", "--to", "labels.csv", "--dry-run").code == 0
+    assert "2 images would be written, with --force" in mm(*words, "--dry-run").out
     assert (tmp_path / "labels.csv").read_text() == "mine"
-    assert mm("data", "import", "photos", "--to", "labels.csv", "--force").code == 0
+    assert mm(*words, "--force").code == 0
     assert find(tmp_path / "photos", labels=tmp_path / "labels.csv") == find(tmp_path / "photos")
     assert "there is no folder" in mm("data", "import", "photos", "--to", "no/labels.csv").err
 
@@ -68,7 +69,7 @@ def test_import_of_an_export_elsewhere_with_groups(tmp_path: Path, mm: Mm) -> No
     assert lines == ["path,label,split,group", "in/1.jpg,Kea,train,x", "in/2.jpg,Owl,train,y", "in/3.jpg,,unlabeled,"]
 
 
-@pytest.mark.parametrize("words", [("nothing",), ("photos",), ("photos", "--path-column", "x")])
+@pytest.mark.parametrize("words", [("nothing",), ("photos",), ("photos", "--path-column", "x"), ("photos/1.jpg",)])
 def test_what_cannot_be_imported_is_refused(words: tuple[str, ...], tmp_path: Path, mm: Mm) -> None:
     make(tmp_path / "photos", "1.jpg", labels__csv="path,label\n2.jpg,cat\n")
     done = mm("data", "import", *words, "--to", "new.csv")
