@@ -99,7 +99,7 @@ def _labelled(
 ) -> tuple[list[ImageFile], str, list[str]]:
     joined = Joined(tree, classes and frozenset(classes))
     for one in given:
-        if one.json is not None:
+        if one.path.suffix.lower() == ".json":  # whose value may be null
             rows = exports.json_rows(one.json, one.name, asked, tree.problems)
         elif one.table is not None:
             rows = rows_of(one.table, one.name, asked, tree.problems)

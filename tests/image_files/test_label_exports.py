@@ -220,3 +220,5 @@ def test_json_files_beside_each_image_are_no_labels(tmp_path: Path) -> None:
     assert found.kind == "class folders"
     assert found.ignored == {"no image: .json": 4}
     assert "holds no labels that mmctl knows" in refused(tmp_path, labels=tmp_path / "more.json")
+    make(tmp_path, labels__json="null")
+    assert "labels.json: holds no labels that mmctl knows" in refused(tmp_path)
