@@ -49,7 +49,7 @@ def import_labels(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Write what is known about images to labels.csv.
+    """Write labels.csv for your images.
 
     Reads class folders, label files (CSV, TSV, JSON lines) and the exports of Label Studio, CVAT, COCO, FiftyOne and
     Hugging Face imagefolder. The new file has a line for each image: path, label (empty: unlabelled), split, and group
@@ -59,8 +59,10 @@ def import_labels(
     Examples:
       mmctl data import photos --dry-run
       mmctl data import photos --to labels.csv
-      mmctl data import project-1.csv --images photos --label-column species
+      mmctl data import export.csv --images photos
     """
+    from dataclasses import replace
+
     from mmctl.exchange.table_files import target
     from mmctl.image_files.found import find_images
     from mmctl.image_files.written import labels_csv
@@ -82,13 +84,25 @@ def import_labels(
     if not dry_run:
         with target(path, force) as out:
             out.write(text.encode())
+        more = len(find_images(root, labels=path).files) - len(found.files)
+        if more:  # what lies in a folder beside train/, for example
+            note = f"images left out here are unlabelled with this file, which has no row for them: {more}"
+            found = replace(found, notes=(*found.notes, note))
     if as_json:
         print_json({"file": str(path), "dry_run": dry_run, "images": len(found.files), "kind": found.kind,
                     "parts": _parts(found), "classes": _by_class(found), "ignored": dict(found.ignored),
                     "notes": list(found.notes)})  # fmt: skip
         return
     _print_found(found)
-    typer.echo(f"{printable(path)}: {len(found.files)} images {'would be written' if dry_run else 'written'}")
+    done = "would be written" if dry_run else "written"
+    needs = ", with --force, since it exists" if dry_run and not force and path.exists() else ""
+    typer.echo(f"{printable(path)}: {_images(found)} {done}{needs}")
+
+
+def _images(found: Found) -> str:
+    from mmctl.image_files.words import images
+
+    return images(len(found.files))
 
 
 def _parts(found: Found) -> dict[str, int]:
@@ -114,7 +128,7 @@ def _print_found(found: Found) -> None:
     out = console.console()
     parts = _parts(found)
     said = ", ".join(f"{count} {part}" for part, count in parts.items())
-    console.print_line(out, f"{found.kind}: {len(found.files)} images ({said}), {len(found.classes)} classes")
+    console.print_line(out, f"{found.kind}: {_images(found)} ({said}), {len(found.classes)} classes")
     rows = list(_by_class(found).items())
     if rows:
         columns = [console.column("class", rows[:SHOWN], lambda row: printable(row[0]))]

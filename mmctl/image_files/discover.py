@@ -11,16 +11,17 @@ from mmctl.image_files import exports, tables
 from mmctl.image_files.files import Part
 from mmctl.image_files.label_files import LABEL_STUDIO, LABELS, Asked
 from mmctl.image_files.tables import Table
-from mmctl.image_files.tree import Tree
+from mmctl.image_files.tree import IMAGES, PACKED, Tree
 from mmctl.image_files.words import part_in, part_of
 from mmctl.text import display_path
 
 NAMES = frozenset({
     "labels.csv", "labels.tsv", "labels.jsonl", "labels.json", "metadata.csv", "metadata.jsonl", "_classes.csv",
-    "_annotations.coco.json",
+    "_annotations.coco.json", "labels.parquet", "metadata.parquet",
 })  # fmt: skip
-METADATA = ("metadata.csv", "metadata.jsonl")
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+MARKS = (b'"images"', b'"annotations"', b'"annotation_id"', b'"labels"', b'"categories"')
+"""One of them is near the beginning of an export."""
 MOST_TRIED = 20
 """Files with other names that are opened in a folder: there may be one beside each image."""
 
@@ -63,6 +64,11 @@ def _given(tree: Tree, path: Path, delimiter: str | None) -> LabelFile:
     id_ = id_ if id_ in tree.others else ""
     name = id_ or display_path(path)
     suffix = path.suffix.lower()
+    if suffix in IMAGES or suffix in PACKED:
+        what = (
+            "Unpack it, and give the folder" if suffix in PACKED else "Give a CSV file, or the folder with the images"
+        )
+        raise DataError(f"{name}: is no label file. {what}.")
     part = part_of(id_.partition("/")[0]) if "/" in id_ else None
     if suffix == ".json":
         found = tables.parse_json(tables.read_text(path, name), name)
@@ -119,13 +125,18 @@ class _Looker:
         """A file with any name that is an export of another program."""
         path = self.tree.path(self.tree.others[id_])
         try:
-            if path.suffix.lower() == ".csv":
+            with path.open("rb") as file:
+                start = file.read(2**16)
+            is_table = path.suffix.lower() == ".csv"
+            if not (b"annotation_id" in start if is_table else any(mark in start for mark in MARKS)):
+                return None
+            if is_table:
                 table = tables.read_table(path, id_, self.delimiter)
                 if set(table.columns) >= LABEL_STUDIO:
                     return LabelFile(id_, path, id_, "Label Studio", None, None, table)
                 return None
             found = tables.parse_json(tables.read_text(path, id_), id_)
-        except DataError:
+        except (DataError, OSError):
             return None  # not meant for us
         kind = exports.kind_of(found)
         if kind is None or kind == "list of JSON objects":

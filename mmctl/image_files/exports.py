@@ -49,6 +49,8 @@ def json_rows(found: object, name: str, asked: Asked, problems: Problems) -> Ite
     assert isinstance(found, list)
     if isinstance(found[0], dict) and "annotations" in found[0]:
         found = list(_label_studio(found, name, problems))
+        if not found:
+            return iter(())  # all are in `problems`
     return rows_of(tables.records(found, name), name, asked, problems)
 
 

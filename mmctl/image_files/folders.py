@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from mmctl.image_files.files import ImageFile, Part
 from mmctl.image_files.tree import Tree
-from mmctl.image_files.words import PARTS, part_of, quoted
+from mmctl.image_files.words import PARTS, Problems, images, part_of, quoted
 
 UNLABELED_TEST = "in val or test, without a label"
 
@@ -96,7 +96,7 @@ def class_folders(tree: Tree, classes: Container[str] | None) -> tuple[list[Imag
         _check_empty(tree, found, layout.counts, classes)
     notes = []
     if layout.counts and layout.loose:
-        notes.append(f"{layout.loose} images beside the class folders are unlabelled")
+        notes.append(f"unlabelled, since they lie beside the class folders: {images(layout.loose)}")
     if layout.deep:
         notes.append(f"images in folders inside of a class folder have its class: {quoted(layout.deep[0])}")
     return layout.files, notes
@@ -106,7 +106,7 @@ def _check_stray(tree: Tree, names: list[str], counts: Counter[str]) -> None:
     for name in names:
         if counts[name] and (meant := get_close_matches(name.lower(), PARTS, n=1, cutoff=0.75)):
             tree.problems.add(
-                f"{quoted(name)}: a folder with {counts[name]} images beside train/, whose name is no part. Did "
+                f"{quoted(name)}: a folder with {images(counts[name])} beside train/, whose name is no part. Did "
                 f"you mean {quoted(meant[0])}? Rename it, or move it away."
             )
         elif counts[name]:
@@ -121,7 +121,8 @@ def _check_empty(tree: Tree, found: Parts, counts: Counter[str], classes: Contai
         if counts[folder] or not (folder in found.classes or above in train) or PARTS.get(name.lower()):
             continue
         if classes is None:
-            held = Counter(one.rpartition(".")[2] for one in tree.others if one.startswith(folder + "/"))
+            names = tree.others if tree.problems.count < Problems.SHOWN else ()
+            held = Counter(one.rpartition(".")[2] for one in names if one.startswith(folder + "/"))
             inside = f" ({', '.join(f'{n} .{suffix} files' for suffix, n in held.items())})" if held else ""
             tree.problems.add(
                 f"{quoted(folder)}: a class folder without an image{inside}. Put images into it, delete it, or give "

@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmctl.errors import DataError
@@ -21,7 +21,7 @@ from mmctl.image_files.folders import class_folders
 from mmctl.image_files.joined import Joined
 from mmctl.image_files.label_files import Asked, rows_of
 from mmctl.image_files.tree import Tree, walk
-from mmctl.image_files.words import natural, quoted
+from mmctl.image_files.words import images, natural, quoted
 from mmctl.text import display_path
 
 ORDER = ("train", "val", "test", "unlabeled")
@@ -99,7 +99,7 @@ def _labelled(
 ) -> tuple[list[ImageFile], str, list[str]]:
     joined = Joined(tree, classes and frozenset(classes))
     for one in given:
-        if one.json is not None:
+        if one.path.suffix.lower() == ".json":  # whose value may be null
             rows = exports.json_rows(one.json, one.name, asked, tree.problems)
         elif one.table is not None:
             rows = rows_of(one.table, one.name, asked, tree.problems)
@@ -110,7 +110,7 @@ def _labelled(
         raise DataError(f"{given[0].name}:2: has a header, but no rows. Write a line for each image that has a label.")
     names = " and ".join(dict.fromkeys(one.name for one in given[:2])) + ", ..." * (len(given) > 2)
     rest = joined.rest(names)
-    notes = [f"{rest} images without a row in {names} are unlabelled"] if rest else []
+    notes = [f"unlabelled, since {names} has no row for them: {images(rest)}"] if rest else []
     return list(joined.files.values()), given[0].kind, notes
 
 
@@ -148,7 +148,11 @@ def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, 
             first[one.part].setdefault(one.label, one)
     train = first["train"]
     known = set(classes) if classes is not None else set(train)
-    for part in ORDER:
+    if (train or classes is not None) and (other := first["unlabeled"].keys() - known):
+        for i, one in enumerate(files):
+            if one.part == "unlabeled" and one.label in other:
+                files[i] = replace(one, label=None)  # a real pool holds other things, too
+    for part in ORDER[:3]:
         more = sorted(first[part].keys() - known, key=natural)
         if not more or (classes is None and (not train or part == "train")):
             continue
@@ -159,9 +163,11 @@ def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, 
                 "add it to them."
             )
         else:
+            theirs = sorted(train.keys() - first[part].keys(), key=natural)
+            only = f"; only train has {_some(theirs)}" if theirs else ""
             tree.problems.add(
-                f"{_some(more)} in {part} ({one.where}), but not in train, which has "
-                f"{_some(sorted(train, key=natural))}. Correct the names, or give the names of all classes (`classes`)."
+                f"{_some(more)} in {part} ({one.where}), but not in train{only}. Correct the names, or give the names "
+                "of all classes (`classes`)."
             )
     if classes is not None:
         return tuple(classes)

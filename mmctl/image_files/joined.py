@@ -44,7 +44,7 @@ class Joined:
                 except Unplaced as error:
                     problems.add(f"{where}: {error}")
                     continue
-            if label is not None and self.classes is not None and label not in self.classes:
+            if not (label is None or self.classes is None or label in self.classes or said == "unlabeled"):
                 problems.add(
                     f"{where}: the class {quoted(label)} is none of the given `classes`. Correct it, or add it to them."
                 )

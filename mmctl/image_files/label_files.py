@@ -104,7 +104,8 @@ def rows_of(table: Table, name: str, asked: Asked, problems: Problems) -> Iterat
     parts: dict[str, Part | None] = {"": None}
     for line, cells in table.rows:
         if not cells[at.path].strip():
-            problems.add(f"{name}:{line}: the path of the image is empty. Write it, or delete the line.")
+            if any(map(str.strip, cells)):
+                problems.add(f"{name}:{line}: the path of the image is empty. Write it, or delete the line.")
             continue
         try:
             if at.label is not None:

@@ -27,8 +27,10 @@ class Places:
 
     def __init__(self, tree: Tree) -> None:
         self.tree, self.files = tree, tree.files
-        self._by_name: dict[str, list[str]] | None = None
-        self._by_stem: dict[str, list[str]] | None = None
+        shown = display_path(tree.problems.root)
+        self.folder = "this folder" if shown == "." else shown
+        self.deepest = 1 + max((one.count("/") for one in tree.files), default=0)
+        self._tails: dict[tuple[int, bool], dict[str, list[str]]] = {}
         self._by_upload: dict[str, list[str]] | None = None
 
     def base(self, label_file: Path) -> tuple[str, str]:
@@ -60,16 +62,13 @@ class Places:
             if found := [name for name in tries if name in self.files]:
                 return self._only(text, found, part)
         if outside:
-            raise Unplaced(
-                f"{quoted(text)} leads out of {display_path(self.tree.root)}. Write paths inside of the folder."
-            )
+            raise Unplaced(f"{quoted(text)} leads out of {self.folder}. Write paths inside of the folder.")
         if found := self._ends(posixpath.normpath(path.strip().replace("\\", "/"))):
             return self._only(text, found, part)
         known = posixpath.normpath(before + path)
         other = " (a file, but its suffix is none of an image)" if known in self.tree.others else ""
         raise Unplaced(
-            f"there is no image {quoted(text)} in {display_path(self.tree.root)}{other}. Correct the path, or delete "
-            "the line."
+            f"there is no image {quoted(text)} in {self.folder}{other}. Correct the path, or delete the line."
         )
 
     def _only(self, text: str, found: list[str], part: Part | None) -> str:
@@ -77,24 +76,30 @@ class Places:
             found = [one for one in found if part_of(one.partition("/")[0]) == part] or found
         if len(found) == 1:
             return found[0]
+        found = sorted(found)
         raise Unplaced(
-            f"{quoted(text)} may be {quoted(found[0])} or {quoted(found[1])}. Write the path from "
-            f"{display_path(self.tree.root)} on."
+            f"{quoted(text)} may be {quoted(found[0])} or {quoted(found[1])}. Write the path from {self.folder} on."
         )
 
     def _ends(self, tail: str) -> list[str]:
         """Images whose path ends so, then those that do with a suffix of images."""
-        if self._by_name is None:
-            self._by_name = _index(self.files, posixpath.basename)
-        name = posixpath.basename(tail)
-        if found := [one for one in self._by_name.get(name, ()) if one == tail or one.endswith("/" + tail)]:
+        found = self._ending(tail, False)
+        if found or posixpath.splitext(tail)[1].lower() in IMAGES:
             return found
-        if posixpath.splitext(name)[1].lower() in IMAGES:
+        return self._ending(tail, True)
+
+    def _ending(self, tail: str, stems: bool) -> list[str]:
+        count = tail.count("/") + 1
+        if count > self.deepest:
             return []
-        if self._by_stem is None:
-            self._by_stem = _index(self.files, lambda one: posixpath.splitext(posixpath.basename(one))[0])
-        stems = ((one, posixpath.splitext(one)[0]) for one in self._by_stem.get(name, ()))
-        return [one for one, stem in stems if stem == tail or stem.endswith("/" + tail)]
+        if (count, stems) not in self._tails:  # one for each number of names, so that each search is a look-up
+            index = self._tails[count, stems] = defaultdict(list)
+            for one in self.files:
+                end = one.rsplit("/", count)[-count:] if one.count("/") >= count else one.split("/")
+                if len(end) == count:
+                    last = posixpath.splitext(end[-1])[0] if stems else end[-1]
+                    index["/".join((*end[:-1], last))].append(one)
+        return self._tails[count, stems].get(tail, [])
 
     def _absolute(self, text: str) -> str:
         path = file_id(text.strip())
@@ -106,8 +111,7 @@ class Places:
             if inside.startswith(start):
                 raise Unplaced(f"there is no image {quoted(text)}. Correct the path, or delete the line.")
         raise Unplaced(
-            f"{quoted(text)} is outside of {display_path(self.tree.root)}. Write paths relative to the folder of the "
-            "label file."
+            f"{quoted(text)} is outside of {self.folder}. Write paths relative to the folder of the label file."
         )
 
     def _at_the_end(self, text: str, path: str, part: Part | None) -> str:
@@ -120,20 +124,15 @@ class Places:
             if found := self._ends(upload[1]):
                 return self._only(text, found, part)
             if self._by_upload is None:
-                self._by_upload = _index(self.files, lambda one: _upload_name(posixpath.basename(one)))
+                self._by_upload = defaultdict(list)
+                for one in self.files:
+                    self._by_upload[_upload_name(posixpath.basename(one))].append(one)
             if found := self._by_upload.get(_upload_name(upload[1]), []):
                 return self._only(text, found, part)
         raise Unplaced(
-            f"there is no image in {display_path(self.tree.root)} for {quoted(text)}. Copy it there, or give the "
+            f"there is no image in {self.folder} for {quoted(text)}. Copy it there, or give the "
             "folder that holds the images."
         )
-
-
-def _index(files: dict[str, str], key: object) -> dict[str, list[str]]:
-    found = defaultdict(list)
-    for one in files:
-        found[key(one)].append(one)  # type: ignore[operator]
-    return found
 
 
 def _upload_name(name: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,8 @@ def read_text(path: Path, name: str) -> str:
 def read_table(path: Path, name: str, delimiter: str | None = None) -> Table:
     """A table in a file; name: how messages call it. DataError for what is no table."""
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return records(_parquet(path, name), name)
     text = read_text(path, name)
     if not text.strip():
         raise DataError(f"{name}:1: the file is empty. It needs the header `path,label` and a line for each image.")
@@ -70,6 +73,19 @@ def read_table(path: Path, name: str, delimiter: str | None = None) -> Table:
             raise DataError(f'{name}:1: must be a list of objects, such as [{{"path": ..., "label": ...}}].')
         return records(found, name)
     return _csv(text, name, delimiter or ("\t" if suffix == ".tsv" else None))
+
+
+def _parquet(path: Path, name: str) -> list[object]:
+    try:
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        raise DataError(f"{name}: Parquet needs pyarrow: pip install 'mmctl[parquet]'.") from None
+    try:
+        found: list[object] = parquet.read_table(path).to_pylist()
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"{name}: is not a Parquet file that can be read ({said}). Copy it again.") from None
+    return found
 
 
 def records(found: Iterable[object], name: str) -> Table:
@@ -120,10 +136,12 @@ def cell(value: object) -> str:
         return value
     if value is None:
         return ""
-    return json.dumps(value) if isinstance(value, (list, dict, bool)) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, (list, dict, bool)) else str(value)
 
 
 def _csv(text: str, name: str, delimiter: str | None) -> Table:
+    if delimiter in ("\\t", "tab"):
+        delimiter = "\t"
     # The header decides: of a file with one column each delimiter gives one.
     if delimiter is None:
         found = {one: _header(text, one) for one in DELIMITERS}

@@ -15,7 +15,8 @@ from mmctl.image_files.words import Problems, file_id, quoted
 from mmctl.text import display_path
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-OTHERS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".tar", ".parquet", ".tgz", ".gz", ".zip"})
+PACKED = frozenset({".tar", ".tgz", ".gz", ".zip"})
+OTHERS = PACKED | {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".parquet"}
 """Files that may hold labels, or images inside."""
 SYSTEM = frozenset({
     "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "__pycache__", "$recycle.bin",

@@ -70,10 +70,15 @@ def quoted(text: str) -> str:
     return short_literal(text.encode("utf-8", "backslashreplace").decode())
 
 
+def images(count: int) -> str:
+    """A number of images in words."""
+    return f"{count} image{'s' * (count != 1)}"
+
+
 class Problems:
     """Collects what is wrong, so that one message shows the first problems and how many there are."""
 
-    SHOWN = 5
+    SHOWN, MOST = 5, 1000
 
     def __init__(self, root: Path) -> None:
         self.root, self.first, self.count = root, list[str](), 0
@@ -83,12 +88,20 @@ class Problems:
         self.count += 1
         if self.count <= self.SHOWN:
             self.first.append(text)
+        if self.count == self.MOST:  # the folder or the label file is the wrong one
+            self.check()
 
     def check(self) -> None:
         """DataError if there are any."""
         if self.count > 1:
             more = [f"  ... and {self.count - self.SHOWN} more"] if self.count > self.SHOWN else []
+            count = f"{self.count}{' or more' if self.count >= self.MOST else ''}"
             lines = [f"  {text}" for text in self.first]
-            raise DataError(f"{display_path(self.root)}: {self.count} problems:", *lines, *more)
+            raise DataError(f"{self.where()}{count} problems:", *lines, *more)
         if self.count:
-            raise DataError(f"{display_path(self.root)}: {self.first[0]}")
+            raise DataError(f"{self.where()}{self.first[0]}")
+
+    def where(self) -> str:
+        """The folder, to put before a message; nothing for the current one."""
+        shown = display_path(self.root)
+        return "" if shown == "." else f"{shown}: "
