@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from statistics import median
@@ -82,13 +83,18 @@ THIRD_PARTY = {
 """What of the heavy libraries a room may import; reading commands start without torch because of it."""
 
 
-def imports(path: Path, for_types: bool = True) -> Iterator[str]:
+@cache
+def imports(path: Path, for_types: bool = True) -> tuple[str, ...]:
     """Modules that a file imports, dotted; those inside functions count too, and those for types unless told not to."""
-    tree = ast.parse(path.read_text())
-    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    return tuple(_imports(path, for_types))
+
+
+def _imports(path: Path, for_types: bool) -> Iterator[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    guards = [n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
     skipped = set() if for_types else {id(inner) for guard in guards for inner in ast.walk(guard)}
-    for node in ast.walk(tree):
-        if id(node) in skipped:
+    for node in nodes:
+        if id(node) in skipped or not isinstance(node, ast.Import | ast.ImportFrom):
             continue
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -171,7 +177,7 @@ def test_the_tree_names_every_file() -> None:
 def test_no_test_module_imports_another() -> None:
     modules = {p.stem for p in (REPO / "tests").rglob("test_*.py")}
     for path in (REPO / "tests").rglob("*.py"):
-        names = {name.rpartition(".")[2] for name in imports(path)} | {name.split(".")[0] for name in imports(path)}
+        names = {word for name in imports(path) for word in (name.rpartition(".")[2], name.split(".")[0])}
         assert not names & modules, path
 
 

@@ -74,6 +74,7 @@ def test_a_pipe_that_ended_is_no_error_and_a_full_disk_is(
         assert mm(*words.split()).code == 0
 
 
+@pytest.mark.slow
 def test_real_streams_that_are_closed_or_full(runs: Path) -> None:
     done = shell(
         "for end in '>&-' '2>&-' '>&- 2>&- <&-' '>/dev/full'; do eval \"mm ls $end\"; echo $?; done; "

@@ -261,6 +261,7 @@ def test_a_configuration_has_one_colour_whatever_its_label_says() -> None:
     assert {one["stroke"] for one in alone.all("polyline") if "mm-line" in one["stroke"]} == {"var(--mm-line1)"}
 
 
+@pytest.mark.slow
 def test_another_checkpoint(mm: Mm, real: Path) -> None:
     page = page_of(mm, "-c", "10")
     assert "step 10, ema weights" in page.text

@@ -22,6 +22,7 @@ def listed(mm: Mm) -> dict[str, dict[str, object]]:
     return {one["name"]: one for one in json.loads(mm("recipe", "list", "--json").out)["recipes"]}
 
 
+@pytest.mark.slow
 def test_a_project_with_recipes_of_its_own(mm: Mm, tmp_path: Path) -> None:
     folder = tmp_path / "recipes"
     (folder / "faces").mkdir(parents=True)

@@ -140,6 +140,7 @@ def test_copy(folder: Path, tmp_path: Path) -> None:
         copy(folder, "last", tmp_path / "weights")
 
 
+@pytest.mark.slow
 def test_the_commands(folder: Path, mm: Mm, tmp_path: Path) -> None:
     assert "4 checkpoints" in mm("checkpoints", "ls").out
     assert mm("checkpoints", "verify").out == "4 checkpoints, nothing wrong\n"

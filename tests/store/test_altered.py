@@ -47,6 +47,7 @@ EDITS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 def test_an_edited_run_stands_alone_and_says_why(mm: Mm, tmp_path: Path) -> None:
     recipe = tiny_project.recipe("supervised", *SETS)
     honest, edited = (create_run(recipe, tmp_path / "runs") for _ in range(2))

@@ -197,6 +197,7 @@ def test_nothing_is_read_again_while_nothing_changes(three: Path, mm: Mm) -> Non
     play(look)
 
 
+@pytest.mark.slow
 def test_keys_write_what_the_commands_write(three: Path, mm: Mm) -> None:
     mm("ls")
 
