@@ -187,6 +187,8 @@ def fragment(plan: Plan) -> str:
         "",
         "[schedule]",
         'name = "cosine"',
+        "warmup = 0",
+        "final = 0.0",
         "",
         "[average]",
         _line(f"decay = {1 - 15 / plan.steps:.4g}", "1 - 15 / steps"),
