@@ -77,13 +77,16 @@ def display_path(path: Path) -> str:
         return str(path)
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps makes one for each value
+
+
 def to_json(value: object, indent: int | None = None) -> str:
     """Any value as JSON that every program reads, in pure ASCII: NaN is null, an infinity the text "inf" or "-inf"."""
-    separators = (",", ":") if indent is None else None
+    encoder = _COMPACT if indent is None else json.JSONEncoder(indent=indent, allow_nan=False)
     try:
-        return json.dumps(value, indent=indent, separators=separators, allow_nan=False)
+        return encoder.encode(value)
     except (ValueError, TypeError):
-        return json.dumps(json_safe(value), indent=indent, separators=separators, allow_nan=False)
+        return encoder.encode(json_safe(value))
 
 
 def json_safe(value: object) -> object:

@@ -11,8 +11,10 @@ from typing import Any
 import adapter
 from adapter import NAMES, POINTS, params, value
 
-CLI = {"help": ["-m", "aim.cli.cli", "--help"], "ls": ["-m", "aim.cli.cli", "runs", "ls"]}
-VIEW = ["-m", "aim.cli.cli", "up", "--port", "{port}"]
+MAIN = ["-c", "from aim.cli.cli import cli_entry_point; cli_entry_point()"]
+"""The module aim.cli.cli does nothing by itself."""
+CLI = {"help": [*MAIN, "--help"], "ls": [*MAIN, "runs", "ls"]}
+VIEW = [*MAIN, "up", "--port", "{port}"]
 
 
 def environment(store: Path) -> dict[str, str]:
@@ -45,11 +47,8 @@ def make(store: Path, number: int) -> int:
             for point in range(POINTS):
                 run.track(value(n, point), name=name, step=100 * point)
         run.close()
-    for words in (
-        ["runs", "--repo", str(store), "close", "--yes"],
-        ["storage", "--repo", str(store), "reindex", "--yes"],
-    ):
-        subprocess.run([sys.executable, "-m", "aim.cli.cli", *words], check=False)  # else the runs cannot be read
+    reindex = [sys.executable, *MAIN, "storage", "--repo", str(store), "reindex", "--yes"]
+    subprocess.run(reindex, check=True)  # else the runs cannot be read
     return number
 
 

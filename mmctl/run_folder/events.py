@@ -199,12 +199,14 @@ KINDS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
-def encode(event: Event) -> bytes:
-    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf"."""
-    line = {"e": event.kind} | {key: getattr(event, name) for name, key, *_ in _FIELDS[type(event)]}
+def encode(event: Event, t: int | None = None) -> bytes:
+    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf". t: when an event without t was."""
+    line: dict[str, object] = {"e": event.kind}
+    for name, key, *_ in _FIELDS[type(event)]:
+        line[key] = getattr(event, name)
     if event.after is None:
         del line["after"]
-    line["t"] = now() if event.t is None else event.t
+    line["t"] = event.t if event.t is not None else now() if t is None else t
     return to_json(line).encode() + b"\n"
 
 

@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import open_file, share
 from mmctl.run_folder.events import Event, encode, parse
+from mmctl.run_folder.lease import now
 
 PAUSE = 0.5
 """Seconds between two writes; kill -9 loses at most the events of this time."""
@@ -42,7 +43,7 @@ class Journal:
         """on_flush: called by the writing thread once new lines are in the file, to bring the index up to date."""
         self.folder = folder
         self.path = path_of(folder, attempt)
-        self._lines: list[bytes] = []
+        self._events: list[tuple[Event, int]] = []
         self._rest = b""
         self._fault: OSError | None = None
         self._on_flush = on_flush
@@ -72,12 +73,11 @@ class Journal:
             self._warn(str(fault))
 
     def write(self, event: Event) -> None:
-        """Add an event; it is written to the file within half a second."""
-        line = encode(event)
+        """Add an event; it is written to the file within half a second. Nothing in it may be changed afterwards."""
         with self._wake:
             assert not self._closing, "the journal is closed"
-            self._lines.append(line)
-            if len(self._lines) >= EVENTS:
+            self._events.append((event, now()))  # encoded by the thread: it takes five times as long as all this
+            if len(self._events) >= EVENTS:
                 self._wake.notify()
 
     def flush(self, sync: bool = False) -> None:
@@ -108,7 +108,7 @@ class Journal:
         closing, seen = False, 0
         while not closing:
             with self._wake:
-                self._wake.wait_for(lambda: self._closing or len(self._lines) >= EVENTS, timeout=PAUSE)
+                self._wake.wait_for(lambda: self._closing or len(self._events) >= EVENTS, timeout=PAUSE)
                 closing = self._closing
             self._put()
             if self._on_flush and (size := os.fstat(self._fd).st_size) != seen and self._flushed(self._on_flush):
@@ -117,8 +117,8 @@ class Journal:
     def _put(self) -> None:
         with self._writing:
             with self._wake:
-                lines, self._lines = self._lines, []
-            self._rest += b"".join(lines)
+                events, self._events = self._events, []
+            self._rest += b"".join(encode(event, t) for event, t in events)
             try:
                 while self._rest:
                     # A full disk may take half a line; the other half follows when there is room.
