@@ -1,4 +1,4 @@
-"""Reads the files of CIFAR-10 and CIFAR-100: Python version, binary version, class folders. N images, L label columns."""
+"""Reads the files of CIFAR-10 and CIFAR-100: Python version, binary version, class folders. N images, L labels each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from mmctl.plugin import DataError, Images
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CLASSES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FINE_100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-    wardrobe whale willow_tree wolf woman worm""".split()
-)
-COARSE_100 = tuple(
-    """aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
-    household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
-    large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
-    vehicles_1 vehicles_2""".split()
-)
+_FINE_100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+_COARSE_100 = """
+aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+vehicles_1 vehicles_2
+"""
+FINE_100, COARSE_100 = tuple(_FINE_100.split()), tuple(_COARSE_100.split())
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,7 @@ def version_of(root: Path, classes: int, files: Files, source: str) -> Version |
                 return Version(folder, pickled, classes, parts)
     if (root / "train").is_dir() and (root / "test").is_dir():
         if files == "official":
-            raise DataError(
-                f"{root}: has class folders of image files instead of the published files. {source} {ANY}"
-            )
+            raise DataError(f"{root}: has class folders of image files instead of the published files. {source} {ANY}")
         return None
     first = PYTHON[classes]["train"][0].name
     folder_with(root, (first,), FOLDERS[classes][:1], source)
@@ -97,7 +96,9 @@ def read_version(version: Version, part: str, files: Files, source: str) -> tupl
     for file in version.parts[part]:
         data = read_whole(version.folder, file, files, source, version.pickled)
         path = version.folder / file.name
-        pixels_NP, labels_NL = _unpickled(path, data, source) if version.pickled else _binary(path, data, version, source)
+        pixels_NP, labels_NL = (
+            _unpickled(path, data, source) if version.pickled else _binary(path, data, version, source)
+        )
         highest = [19, 99][-labels_NL.shape[1] :] if version.classes == 100 else [9]
         for column, high in enumerate(highest):
             check_labels(path, labels_NL[:, column], 0, high, source)

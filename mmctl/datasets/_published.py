@@ -46,6 +46,21 @@ def read_whole(folder: Path, file: PublishedFile, files: Files, source: str, pic
     return data
 
 
+def check_whole(path: Path, file: PublishedFile, files: Files, source: str) -> None:
+    """DataError if a file is missing or, with files = "official", not the published one."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file. {source}")
+        size = path.stat().st_size
+        if files == "official":
+            check_file(path, file._replace(md5=None), size, "", source)
+            with path.open("rb") as opened:
+                md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            check_file(path, file, size, md5, source)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {source}") from None
+
+
 def check_file(path: Path, file: PublishedFile, size: int, md5: str, source: str, pickled: bool = False) -> None:
     """DataError if a file is not the published one."""
     if file.size not in (None, size):
@@ -80,8 +95,8 @@ def check_labels(path: Path, labels_N: np.ndarray, low: int, high: int, source: 
     """Labels from `low` to `high` as int64 from 0 on."""
     if len(labels_N) and not low <= int(labels_N.min()) <= int(labels_N.max()) <= high:
         raise DataError(
-            f"{path}: labels go from {labels_N.min()} to {labels_N.max()}, but must be from {low} to {high}: damaged or "
-            f"another file. {source}"
+            f"{path}: labels go from {labels_N.min()} to {labels_N.max()}, but must be from {low} to {high}: damaged "
+            f"or another file. {source}"
         )
     return labels_N.astype(np.int64) - low
 

@@ -38,8 +38,7 @@ def find(root: Path) -> list[ImageFile]:
 def _from_list(folder: Path) -> list[ImageFile]:
     """The published layout: lines such as `train_00001.jpg 5`, and the image train_00001_aligned.jpg."""
     path = folder / LIST
-    places = [place for place in ("Image/aligned", "Image/original", "aligned") if (folder / place).is_dir()]
-    place = places[0] if places and places[0] != "Image/original" else "Image/aligned"
+    place = "Image/aligned"
     if not (folder / place).is_dir():
         raise DataError(f"{folder / place}: there is no such folder; the aligned images are needed. {SOURCE}")
     there, files, seen = set(image_names(folder / place)), [], set[str]()
@@ -85,7 +84,9 @@ def _from_csv(root: Path, folder: Path) -> list[ImageFile]:
             if line == 1 and cells[:2] == ["image", "label"]:
                 continue
             if len(cells) != 2 or cells[0] not in there:
-                what = f"there is no image {cells[0]!r} in {folder / part}" if len(cells) == 2 else "it has not 2 columns"
+                what = (
+                    f"there is no image {cells[0]!r} in {folder / part}" if len(cells) == 2 else "it has not 2 columns"
+                )
                 raise DataError(f"{path}:{line}: {what}. {SOURCE}")
             label = _label(f"{path}:{line}", cells[1])
             one = f"{part}/{cells[0]}"

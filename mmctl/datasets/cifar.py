@@ -49,9 +49,7 @@ def cifar10(root: Path, *, files: Files = "official") -> dict[str, Images]:
 
 
 @dataset("cifar100")
-def cifar100(
-    root: Path, *, labels: Literal["fine", "coarse"] = "fine", files: Files = "official"
-) -> dict[str, Images]:
+def cifar100(root: Path, *, labels: Literal["fine", "coarse"] = "fine", files: Files = "official") -> dict[str, Images]:
     """CIFAR-100: 60,000 colour images of 32 px in 100 classes; the Python version, the binary one, or class folders.
 
     Args:

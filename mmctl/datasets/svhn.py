@@ -8,14 +8,13 @@ use them, MixMatch's and MarginMix's main tables do not.
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mmctl.datasets._mapped import mapped
-from mmctl.datasets._published import Files, PublishedFile, check_labels, folder_with, numbered, read_whole
+from mmctl.datasets._published import Files, PublishedFile, check_labels, check_whole, folder_with, numbered
 from mmctl.plugin import DataError, Images, dataset
 
 CLASSES = tuple("0123456789")
@@ -41,20 +40,20 @@ def svhn(
     """SVHN: 99,289 colour images of 32 px of the digits 0 to 9, and 531,131 more to train with `extra`.
 
     Args:
-        extra: Add the 531,131 easier images to the training images, as TorchSSL and USB do: 1.7 GiB in the user's cache.
+        extra: Add the 531,131 easier images to the training images, as TorchSSL and USB do: 1.7 GiB of cache.
         memory: With `extra`, "map" reads the training images from the disk when they are used; "load" keeps them in
             memory.
         files: "official" = the published files alone, checked by MD5; "any" = also subsets.
     """
     folder = folder_with(Path(root), (TRAIN.name,), (".",), SOURCE)
-    pixels, labels = _read(folder, TRAIN, files)
-    test_pixels, test_labels = _read(folder, TEST, files)
-    parts = {"test": Images.of(test_pixels, test_labels, CLASSES, numbered("test", len(test_labels)))}
-    if extra:
-        train = _with_extra(folder, pixels, labels, files, memory)
-    else:
-        train = Images.of(pixels, labels, CLASSES, numbered("train", len(labels)))
-    return {"train": train} | parts
+    parts = {}
+    for part, file in (("train", TRAIN), ("test", TEST)):
+        pixels, labels = _read(folder, file, files)
+        if extra and part == "train":
+            parts[part] = _with_extra(folder, pixels, labels, files, memory)
+        else:
+            parts[part] = Images.of(np.ascontiguousarray(pixels), labels, CLASSES, numbered(part, len(labels)))
+    return parts
 
 
 def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files: Files, memory: str) -> Images:
@@ -62,7 +61,6 @@ def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files
     path = folder / EXTRA.name
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. {SOURCE}")
-    more: list[np.ndarray] = []
 
     def fill(array: np.ndarray) -> list[str]:
         pixels, labels = _read(folder, EXTRA, files)
@@ -70,10 +68,7 @@ def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files
             raise DataError(f"{path}: {len(pixels)} images, but the published file has {COUNT['extra']}. {SOURCE}")
         array[: len(known)] = known
         array[len(known) :] = pixels
-        more.append(labels)
-        digest = hashlib.sha256(known.tobytes())
-        digest.update(np.ascontiguousarray(pixels).data)
-        return [digest.hexdigest(), "".join(map(str, labels.tolist()))]
+        return [hashlib.sha256(array.data).hexdigest(), "".join(map(str, labels.tolist()))]
 
     n = COUNT["extra"] if files == "official" else len(_read(folder, EXTRA, files)[1])
     shape = (len(known) + n, 3, SIDE, SIDE)
@@ -87,19 +82,20 @@ def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files
 
 
 def _read(folder: Path, file: PublishedFile, files: Files) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, uint8 N x 3 x 32 x 32, and digits; in the file the label of 0 is 10."""
+    """Pixels, a view N x 3 x 32 x 32 of the file's uint8 array, and digits; in the file the label of 0 is 10."""
     from scipy.io import loadmat
 
-    path, data = folder / file.name, read_whole(folder, file, files, SOURCE)
+    path = folder / file.name
+    check_whole(path, file, files, SOURCE)
     try:
-        made = loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        made = loadmat(path, variable_names=("X", "y"))
         pixels, labels = made["X"], made["y"].reshape(-1)
     except Exception as error:  # a damaged file makes scipy raise any error
         raise DataError(f"{path}: not a MATLAB file with X and y, or damaged ({error}). {SOURCE}") from None
     if pixels.dtype != np.uint8 or pixels.shape[:3] != (SIDE, SIDE, 3) or pixels.shape[3:] != labels.shape:
         raise DataError(
-            f"{path}: X is {pixels.dtype} {list(pixels.shape)} and y {list(labels.shape)}; needed are uint8 32 x 32 x 3 "
-            f"x N and N labels. {SOURCE}"
+            f"{path}: X is {pixels.dtype} {list(pixels.shape)} and y {list(labels.shape)}; needed are uint8 32 x 32 "
+            f"x 3 x N and N labels. {SOURCE}"
         )
     digits = check_labels(path, labels, 1, 10, SOURCE) + 1
-    return np.ascontiguousarray(pixels.transpose(3, 2, 0, 1)), digits % 10
+    return pixels.transpose(3, 2, 0, 1), digits % 10
