@@ -126,7 +126,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
             print("|" + "|".join("-" * (w + 2) for w in width) + "|")
 
 
-def finish(values: Mapping[str, float | None]) -> None:
+def finish(values: Mapping[str, object]) -> None:
     """Print the last line: the figures as one JSON object; null = not measurable on this machine."""
+
+    def plain(value: object) -> object:
+        if not isinstance(value, float):
+            return value
+        return None if math.isnan(value) else round(value, 4)
+
     print()
-    print(json.dumps({k: None if v is None or math.isnan(v) else round(v, 4) for k, v in values.items()}))
+    print(json.dumps({key: plain(value) for key, value in values.items()}))

@@ -4,7 +4,12 @@
 
 PYTHON is an interpreter that has the tool. Start-up, listing and comparing are whole processes, in rounds (A B C A B C
 ...), their wall and CPU seconds as medians; a listing has every run with its parameters and the last values of its
-curves, a comparison mean and standard deviation over the seeds. Last line: one JSON object with all figures.
+curves (of mmctl: `export`), a comparison mean and standard deviation over the seeds. Each table is printed when it is
+done. Last line: one JSON object with all figures.
+
+Not the same work for all: `ls` is what the command prints by itself, one page of mmctl and all runs of others. The live
+view is the first page of a server, or the first output of `mmctl watch` into a pipe. CPU and memory of logging are of
+the calling process alone; W&B works in another one.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -71,9 +77,7 @@ def run(words: Sequence[str], tool: Tool, store: Path, limit: float = LIMIT) -> 
             if pid:
                 break
             if time.perf_counter() - begun > limit:
-                os.killpg(child.pid, signal.SIGKILL)
-                os.wait4(child.pid, 0)
-                child.returncode = -1
+                end(child)
                 return Ran(-1, "", limit, 0.0)
             time.sleep(0.001)
         wall = time.perf_counter() - begun
@@ -84,6 +88,13 @@ def run(words: Sequence[str], tool: Tool, store: Path, limit: float = LIMIT) -> 
             tell(err.read().decode("utf-8", "replace")[-800:])
         text = out.read().decode("utf-8", "replace")
         return Ran(child.returncode, text, wall, used.ru_utime + used.ru_stime)
+
+
+def end(child: subprocess.Popen[Any]) -> None:
+    """Kill a process and those that it started, if they are still there."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def answer(ran: Ran) -> Any:
@@ -110,7 +121,13 @@ def in_rounds(variants: dict[str, Callable[[], Ran]], count: int) -> dict[str, t
     }
 
 
-def killed(tool: Tool, store: Path) -> dict[str, Any] | None:
+def logged(tool: Tool, store: Path) -> dict[str, Any]:
+    """Times and memory of calls that log one point each; empty if the tool failed."""
+    words = tool.words("log", store, 10_000 if tool.name != "mlflow" else 500)
+    return answer(run(words, tool, store)) or {}
+
+
+def killed(tool: Tool, store: Path) -> dict[str, Any]:
     """Kill -9 a process that logs, after 500 calls; what the tool says then of state and points."""
     child = subprocess.Popen(tool.words("endless", store), cwd=store, env=tool.environment(store), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
@@ -121,18 +138,22 @@ def killed(tool: Tool, store: Path) -> dict[str, Any] | None:
             logged = int(line)
         if logged >= 500:
             break
-    os.killpg(child.pid, signal.SIGKILL)
+    end(child)
     logged = max([logged, *(int(line) for line in child.stdout if line.strip().isdigit())])
     child.stdout.close()
-    child.wait()
-    if not hasattr(tool.module, "state"):
-        return {"logged": logged, "states": None, "points": None}
-    found = answer(run(tool.words("state", store), tool, store))
-    return None if found is None else {"logged": logged, **found}
+    return {"logged": logged, **state(tool, store)}
+
+
+def state(tool: Tool, store: Path) -> dict[str, Any]:
+    """The states of all runs and the number of points of each, as the tool says; None where it does not say it."""
+    said = answer(run(tool.words("state", store), tool, store)) if hasattr(tool.module, "state") else None
+    return said or {"states": None, "points": None}
 
 
 def writers(tool: Tool, store: Path) -> dict[str, Any]:
-    """Eight processes on an empty store at once: how many failed, and seconds until the last one was done."""
+    """Eight processes on an empty store at once: how many failed, how many of all points are there afterwards, and
+    seconds until the last process was done.
+    """
     begun = time.perf_counter()
     every = [
         subprocess.Popen(tool.words("write", store, WRITTEN), cwd=store, env=tool.environment(store),
@@ -147,11 +168,13 @@ def writers(tool: Tool, store: Path) -> dict[str, Any]:
             child.kill()
             child.wait()
             failed += 1
-    return {"failed": failed, "seconds": time.perf_counter() - begun}
+    seconds = time.perf_counter() - begun
+    points = state(tool, store)["points"]
+    return {"failed": failed, f"points of {WRITERS * WRITTEN}": points and sum(points), "seconds": seconds}
 
 
 def view(tool: Tool, store: Path) -> float | None:
-    """Seconds from the start of its view until it answers: a page, or the first lines in a terminal."""
+    """Seconds from the start of its view until it answers: a page, or the first output of mmctl, read from a pipe."""
     if tool.name == "mmctl":
         begun = time.perf_counter()
         child = subprocess.Popen([tool.python, "-m", "mmctl", "watch"], cwd=store, env=tool.environment(store),
@@ -184,8 +207,7 @@ def view(tool: Tool, store: Path) -> float | None:
                 time.sleep(0.02)
         return None
     finally:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        end(child)
 
 
 def main() -> None:
@@ -194,37 +216,42 @@ def main() -> None:
         __doc__ or "",
         tools={"default": "", "help": "NAME=PYTHON,...: mlflow, aim, trackio, wandb"},
         runs={"default": "1000", "help": "sizes of the stores, for example 1000,10000"},
-        keep={"default": "", "help": "a folder for the stores, used again by the next call"},
+        keep={"default": "", "help": "a folder for the stores of listings, used again by the next call"},
     )
     pythons = dict(pair.split("=") for pair in args.tools.split(",") if pair)
     tools = [Tool("mmctl", sys.executable, import_module("mmctl_tool"))]
     tools += [Tool(name, python, import_module(f"{name}_tool")) for name, python in pythons.items()]
     count = args.rounds or (QUICK if args.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as temporary:
-        base = Path(args.keep or temporary).resolve()
-        found = measured(tools, base, [20] if args.quick else [int(n) for n in args.runs.split(",")], count)
-    print(machine())
-    for title, rows in found.items():
-        columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-        lines = [(name, *(_text(row.get(key)) for key in columns)) for name, row in rows.items()]
-        table(title, ("tool", *columns), lines)
+        sizes = [20] if args.quick else [int(n) for n in args.runs.split(",")]
+        print(machine())
+        found = measured(tools, Path(args.keep or temporary).resolve(), Path(temporary).resolve(), sizes, count)
     finish({
         f"{title}/{name}/{column}": value
         for title, rows in found.items() for name, row in rows.items() for column, value in row.items()
-        if value is None or isinstance(value, (int, float))
     })  # fmt: skip
 
 
-def measured(tools: Sequence[Tool], base: Path, sizes: Sequence[int], count: int) -> dict[str, dict[str, dict]]:
-    """Every table: title -> tool -> column -> figure."""
+def measured(
+    tools: Sequence[Tool], base: Path, temporary: Path, sizes: Sequence[int], count: int
+) -> dict[str, dict[str, dict]]:
+    """Every table: title -> tool -> column -> figure. `base` has the stores of listings, `temporary` all others."""
     found: dict[str, dict[str, dict]] = {}
 
     def put(title: str, column: str, values: dict[str, Any]) -> None:
         for name, value in values.items():
             found.setdefault(title, {}).setdefault(name, {})[column] = value
 
-    def store(tool: Tool, name: str) -> Path:
-        made = base / f"{tool.name}-{name}"
+    def show(title: str) -> None:
+        rows = found.get(title, {})
+        columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+        table(
+            title, ("tool", *columns), [(name, *(_text(row.get(key)) for key in columns)) for name, row in rows.items()]
+        )
+        sys.stdout.flush()
+
+    def store(tool: Tool, name: str, above: Path = base) -> Path:
+        made = above / f"{tool.name}-{name}"
         made.mkdir(parents=True, exist_ok=True)
         return made
 
@@ -248,6 +275,8 @@ def measured(tools: Sequence[Tool], base: Path, sizes: Sequence[int], count: int
             times = in_rounds(variants, count)
             put(f"{number} runs", f"{column} wall s", {k: v and v[0] for k, v in times.items()})
             put(f"{number} runs", f"{column} CPU s", {k: v and v[1] for k, v in times.items()})
+        show(f"{number} runs")
+    commands = f"commands ({sizes[0]} runs)"
     for column in ("help", "ls"):
         variants = {
             tool.name: partial(run, [tool.python, *tool.module.CLI[column]], tool, store(tool, str(sizes[0])))
@@ -256,24 +285,23 @@ def measured(tools: Sequence[Tool], base: Path, sizes: Sequence[int], count: int
         }
         tell(f"{column}: {', '.join(variants)}")
         times = in_rounds(variants, count)
-        put(f"commands ({sizes[0]} runs)", f"{column} wall s", {k: v and v[0] for k, v in times.items()})
-        put(f"commands ({sizes[0]} runs)", f"{column} CPU s", {k: v and v[1] for k, v in times.items()})
+        put(commands, f"{column} wall s", {k: v and v[0] for k, v in times.items()})
+        put(commands, f"{column} CPU s", {k: v and v[1] for k, v in times.items()})
+    show(commands)
+    for title, work in (
+        ("10,000 calls (MLflow: 500)", logged),
+        ("8 writers on an empty store", writers),
+        ("kill -9 while logging", killed),
+    ):
+        for tool in tools:
+            tell(f"{title}: {tool.name}")
+            for key, value in work(tool, store(tool, work.__name__, temporary)).items():
+                put(title, key, {tool.name: value})
+        show(title)
     for tool in tools:
-        tell(f"{tool.name}: logs, writes at once, is killed, shows")
-        folder = store(tool, "log")
-        logged = answer(run(tool.words("log", folder, 10_000 if tool.name != "mlflow" else 500), tool, folder))
-        for key, value in (logged or {}).items():
-            put("10,000 calls (MLflow: 500)", key, {tool.name: value})
-        put(
-            "8 writers on an empty store",
-            "failed",
-            {tool.name: (one := writers(tool, store(tool, "writers")))["failed"]},
-        )
-        put("8 writers on an empty store", "seconds", {tool.name: one["seconds"]})
-        said = killed(tool, store(tool, "killed"))
-        for key, value in (said or {}).items():
-            put("kill -9 while logging", key, {tool.name: value})
+        tell(f"live view: {tool.name}")
         put("live view", "first answer s", {tool.name: view(tool, store(tool, str(sizes[0])))})
+    show("live view")
     return found
 
 

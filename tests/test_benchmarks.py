@@ -7,7 +7,8 @@ import math
 import os
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -57,14 +58,63 @@ def test_the_managers_quickly_with_mmctl_alone() -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("8 writers on an empty store/mmctl/failed") == 0
+    assert found["8 writers on an empty store/mmctl/points of 10000"] == 10_000
+    assert found.pop("kill -9 while logging/mmctl/states") == ["crashed"]
+    (points,) = found.pop("kill -9 while logging/mmctl/points")
+    assert points > 0
     assert len(found) > 15
     assert {key: value for key, value in found.items() if not value or value <= 0} == {}
-    assert "crashed" in done.stdout
 
 
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPO / "benchmarks"))
+
+
+def test_a_server_that_ends_at_once_is_no_view(benchmarks: None, tmp_path: Path) -> None:
+    import manager
+
+    class Module:
+        VIEW = ("-c", "")
+        environment = staticmethod(lambda store: {})
+
+    assert manager.view(manager.Tool("none", sys.executable, Module), tmp_path) is None
+
+
+def test_only_listings_are_used_again(
+    benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import manager
+
+    def fail(tool: manager.Tool, store: Path) -> float:
+        raise ZeroDivisionError
+
+    class Module:
+        CLI: ClassVar = {"help": ("-c", "")}
+        environment = staticmethod(lambda store: {})
+
+    for word in ("logged", "writers", "killed"):
+
+        def work(tool: manager.Tool, store: Path, word: str = word) -> dict[str, Any]:
+            return {word: [store.parent.name]}
+
+        work.__name__ = word
+        monkeypatch.setattr(manager, word, work)
+    monkeypatch.setattr(manager, "view", fail)
+    (tmp_path / "kept" / "none-20").mkdir(parents=True)
+    (tmp_path / "kept" / "none-20.made").touch()
+    with pytest.raises(ZeroDivisionError):
+        manager.measured([manager.Tool("none", sys.executable, Module)], tmp_path / "kept", tmp_path / "new", [20], 1)
+    printed = capsys.readouterr().out  # what was done before it failed
+    assert "help wall s" in printed
+    assert printed.count("['new']") == 3
+
+
+def test_the_last_line_has_lists_and_no_nan(benchmarks: None, capsys: pytest.CaptureFixture[str]) -> None:
+    import common
+
+    common.finish({"a": ["crashed"], "b": math.nan, "c": 0.123456, "d": 3})
+    assert json.loads(capsys.readouterr().out) == {"a": ["crashed"], "b": None, "c": 0.1235, "d": 3}
 
 
 def test_rounds_are_interleaved_and_ratios_are_of_one_round(benchmarks: None) -> None:

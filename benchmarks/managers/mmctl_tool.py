@@ -14,7 +14,8 @@ from adapter import NAMES, POINTS, params, value
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 CLI = {"help": ["-m", "mmctl", "--help"], "ls": ["-m", "mmctl", "ls"]}
 CURVES = ["test/ema/head/accuracy", *NAMES[1:]]
-TABLE = ["-m", "mmctl", "ls", "--all", "--json"]
+TABLE = ["-m", "mmctl", "export", "--format", "jsonl"]
+"""Every setting and the last value of every curve of all runs, as the other tools list them."""
 COMPARE = ["-m", "mmctl", "compare"]
 
 

@@ -14,6 +14,7 @@ import typer
 from mmctl.cli import (
     checkpoints,
     compare,
+    data,
     db,
     doctor,
     evaluate,
@@ -51,7 +52,7 @@ gc.set_threshold(200_000, 20, 100)
 atexit.register(gc.freeze)
 for module in (
     run, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, trash, checkpoints, table, recipe,
-    plugins, query, db, doctor, export, import_,
+    plugins, query, data, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import DryRun, Filter, Json, Run, Runs
+from mmctl.cli.options import Checkpoint, DryRun, Filter, Json, Run, Runs
 from mmctl.cli.runs import find, open_store
 from mmctl.report.json_output import print_json
 
@@ -145,9 +145,7 @@ def prune(
 def copy(
     run: Run,
     target: str = typer.Argument(metavar="FOLDER", help="A new folder, or one in which a new folder is made."),
-    checkpoint: str = typer.Option(
-        "last", "--checkpoint", "-c", metavar="STEP", help="Step, last, last-good or best, as in evaluate."
-    ),
+    checkpoint: Checkpoint = "last",
     as_json: Json = False,
 ) -> None:
     """Copy a checkpoint out of its run.

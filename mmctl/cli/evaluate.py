@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.options import Json, Runs, share
+from mmctl.cli.options import Checkpoint, Json, Runs, share
 
 
 def add(app: typer.Typer) -> None:
@@ -14,13 +14,7 @@ def add(app: typer.Typer) -> None:
 
 def evaluate(
     runs: Runs,
-    checkpoint: str = typer.Option(
-        "last",
-        "--checkpoint",
-        "-c",
-        metavar="STEP",
-        help="Step, last, last-good (the newest that is not damaged), or best (of train.keep_best).",
-    ),
+    checkpoint: Checkpoint = "last",
     split: str = typer.Option(
         "", "--split", metavar="SPLIT", help="train, val or test. By default, the split of the main result."
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,10 @@ def export(
     """
     from mmctl.errors import PartFailed, UserError, suggest
     from mmctl.exchange import table_files, tables
-    from mmctl.exchange.whole_runs import write_archive
+    from mmctl.exchange.run_files import write_archive
     from mmctl.report.console import file_size
     from mmctl.store.read_curves import one_moment
-    from mmctl.store.select import find_runs
+    from mmctl.store.select import find_runs, select_runs
     from mmctl.text import printable
 
     path = None if output == "-" else Path(output)
@@ -81,12 +82,10 @@ def export(
     if path is None and form in ("tar", "parquet") and sys.stdout.isatty():
         raise UserError(f"export: {form} is nothing for a terminal. Give a file with -o FILE.")
     left: list[str] = []
-    with open_store() as store:
-        runs = find_runs(store, terms, archived) if terms else [
-            run for run in store.runs() if archived or not run["archived"]
-        ]  # fmt: skip
+    with open_store() as store, nullcontext() if form == "tar" else one_moment(store):
+        runs = find_runs(store, terms, archived) if terms else select_runs(store, store.runs(), (), archived)
         if form == "tar":
-            runs, left = _free(store, runs)
+            runs, left = _free(store, runs, checkpoints)
             if not runs:
                 raise UserError(*(left or ["export: there are no runs yet."]))
             with table_files.target(path, force) as out:
@@ -97,7 +96,7 @@ def export(
                 else tables.series_table(store, runs, metric) if what == "series"
                 else tables.evaluations_table(store, runs)
             )  # fmt: skip
-            with table_files.target(path, force) as out, one_moment(store):
+            with table_files.target(path, force) as out:
                 count = table_files.write_table(made, form, out)
     unit = "files" if form == "tar" else "rows"
     if path is not None:
@@ -112,8 +111,9 @@ def export(
         raise PartFailed(*(f"left out: {line}" for line in left))
 
 
-def _free(store: Store, runs: list[RunRow]) -> tuple[list[RunRow], list[str]]:
+def _free(store: Store, runs: list[RunRow], heavy: bool) -> tuple[list[RunRow], list[str]]:
     """The runs that can be exported whole, and why others cannot."""
+    from mmctl.exchange.whole_runs import why_not
     from mmctl.run_folder import lease
 
     free: list[RunRow] = []
@@ -125,6 +125,8 @@ def _free(store: Store, runs: list[RunRow]) -> tuple[list[RunRow], list[str]]:
             left.append(said)
         elif lease.holder(store.runs_dir / run["uid"]) is not None:
             left.append(f"{run['uid']}: is running. Export it when it has ended, or stop it: mmctl stop {run['uid']}")
+        elif why := why_not(store.runs_dir / run["uid"], heavy):
+            left.append(why)
         else:
             free.append(run)
     return free, left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from mmctl.report.json_output import print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mmctl.run_folder.events import Mark
     from mmctl.store.rows import RunRow
 
 
@@ -146,16 +147,8 @@ def star(
       mmctl star 3 4 --remove
     """
     from mmctl.run_folder.events import Mark
-    from mmctl.runs.annotate import annotate
-    from mmctl.store.select import find_runs
 
-    with open_store() as store:
-        found = annotate(store, find_runs(store, runs), Mark(star=not remove))
-    if as_json:
-        print_json({"runs": [{"uid": one["uid"], "starred": one["starred"]} for one in found]})
-    else:
-        for one in found:
-            typer.echo(f"{one['uid']}: {'no star' if remove else 'star'}")
+    _mark(runs, Mark(star=not remove), "starred", "no star" if remove else "star", as_json)
 
 
 def archive(
@@ -174,16 +167,30 @@ def archive(
       mmctl archive 3 --remove
     """
     from mmctl.run_folder.events import Mark
+
+    word = "not archived" if remove else "archived"
+    _mark(runs, Mark(archived=not remove), "archived", word, as_json, archived=remove)
+
+
+def _mark(
+    runs: Sequence[str],
+    event: Mark,
+    field: Literal["starred", "archived"],
+    word: str,
+    as_json: bool,
+    archived: bool = False,
+) -> None:
+    """Mark runs and say so; field: of the run in --json; archived: conditions choose among archived runs too."""
     from mmctl.runs.annotate import annotate
     from mmctl.store.select import find_runs
 
     with open_store() as store:
-        found = annotate(store, find_runs(store, runs, archived=remove), Mark(archived=not remove))
+        found = annotate(store, find_runs(store, runs, archived=archived), event)
     if as_json:
-        print_json({"runs": [{"uid": one["uid"], "archived": one["archived"]} for one in found]})
+        print_json({"runs": [{"uid": one["uid"], field: one[field]} for one in found]})
     else:
         for one in found:
-            typer.echo(f"{one['uid']}: {'not archived' if remove else 'archived'}")
+            typer.echo(f"{one['uid']}: {word}")
 
 
 def stop(

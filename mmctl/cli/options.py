@@ -111,6 +111,15 @@ Baseline = Annotated[
         help="Recipe, method or configuration id that the others are tested against.",
     ),
 ]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        metavar="STEP",
+        help="Step, last, last-good (the newest that is not damaged), or best (of train.keep_best).",
+    ),
+]
 Archived = Annotated[bool, typer.Option("--archived", help="Archived runs too, which are hidden otherwise.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mmctl.cli.options import Archived, Filter, Json, metrics_option, share
-from mmctl.cli.runs import open_store
+from mmctl.cli.runs import open_store, selected
 
 if TYPE_CHECKING:
     from mmctl.report.charts import Chart
@@ -64,27 +64,22 @@ def plot(
     from mmctl.errors import UserError
     from mmctl.report import plots
     from mmctl.report.charts import as_object
+    from mmctl.report.compare import compare
     from mmctl.report.json_output import print_json
     from mmctl.runs.progress import tell
-    from mmctl.store import select
     from mmctl.store.metrics import usual_metrics
     from mmctl.text import printable
 
     if output is not None and output.suffix.lower() not in KINDS:
         raise UserError(f'--output "{printable(output)}": an image is a file that ends in {", ".join(KINDS)}.')
-    if smooth == 1:
-        raise UserError("--smooth 1: would leave a flat line. Give less, such as 0.9.")
     names = list(metric) + (list(plots.PSEUDO_LABELS) if pseudo else [])
     charts: list[Chart] = []
     notes: list[str] = []
     with open_store() as store:
-        every = store.runs()
-        runs = select.select_runs(store, every, terms or [], archived)
-        if not runs:
-            raise UserError(f"no run matches{select.why_none(every, terms or []) or '. `mmctl ls` shows all'}")
+        runs = selected(store, terms or [], archived)
         for name in names or ([] if confusion else usual_metrics(store, runs)[:1]):
             if bars and name not in plots.PSEUDO_LABELS:
-                charts += plots.bar_charts(store, runs, name)
+                charts += plots.bar_charts(compare(store, runs, [name]))
             else:
                 chart = plots.line_chart(
                     store, runs, name, notes, axis=axis, band=band, smooth=smooth or 0.0, log=log, per_seed=per_seed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from mmctl.cli.options import Archived, Baseline, Filter, Json, metrics_option
-from mmctl.cli.runs import open_store
+from mmctl.cli.options import Archived, Baseline, Checkpoint, Filter, Json, metrics_option
+from mmctl.cli.runs import open_store, selected
 
 MISSING = 10
 """So many parts that are missing are named on the terminal; the page names all."""
@@ -29,16 +29,12 @@ def report(
         metavar="DIR",
         help="Write a site instead: an index and a page for each configuration. Again: only changed pages.",
     ),
-    metric: list[str] = metrics_option("A metric of the tables and curves; by default what ranks the runs."),
+    metric: list[str] = metrics_option(
+        "A metric of the tables and curves; by default test/accuracy and test/balanced_accuracy, or what the runs have."
+    ),
     baseline: Baseline = None,
     title: str = typer.Option(None, "--title", metavar="TEXT", help="Title of the page."),
-    checkpoint: str = typer.Option(
-        "last",
-        "--checkpoint",
-        "-c",
-        metavar="STEP",
-        help="The checkpoint of embeddings and mistakes: step, last, last-good or best.",
-    ),
+    checkpoint: Checkpoint = "last",
     no_images: bool = typer.Option(False, "--no-images", help="Names in place of images; reads no data set for them."),
     no_embedding: bool = typer.Option(False, "--no-embedding", help="No embedding maps: loads no network."),
     force: bool = typer.Option(False, "--force", help="Replace files that are no reports, too."),
@@ -66,7 +62,6 @@ def report(
     from mmctl.report.console import file_size
     from mmctl.report.json_output import print_json
     from mmctl.runs.progress import doing, tell
-    from mmctl.store import select
     from mmctl.text import printable
 
     if output is not None and site is not None:
@@ -77,10 +72,7 @@ def report(
         check_place(path, force)
     want = Want(title, tuple(metric), baseline, checkpoint, not no_images, not no_embedding)
     with open_store() as store:
-        every = store.runs()
-        runs = select.select_runs(store, every, terms or [], archived)
-        if not runs:
-            raise UserError(f"no run matches{select.why_none(every, terms or []) or '. `mmctl ls` shows all'}")
+        runs = selected(store, terms or [], archived)
         if site is None:
             with doing("making the page"):
                 page = build(store, runs, want)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,17 @@ def find(store: Store, reference: str) -> RunRow:
     from mmctl.store import select
 
     return select.find_run(store.runs(), reference)
+
+
+def selected(store: Store, terms: Sequence[str], archived: bool) -> list[RunRow]:
+    """The runs that a FILTER selects; UserError if there is none."""
+    from mmctl.errors import UserError
+    from mmctl.store import select
+
+    every = store.runs()
+    if not (runs := select.select_runs(store, every, terms, archived)):
+        raise UserError(f"no run matches{select.why_none(every, terms) or '. `mmctl ls` shows all'}")
+    return runs
 
 
 def show(

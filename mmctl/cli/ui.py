@@ -50,7 +50,5 @@ def ui(
     from mmctl.ui.app import run_ui
     from mmctl.ui.reading import View
 
-    view = View(
-        shlex.join(terms or []), sort.removeprefix("-") if sort else None, bool(sort and sort[0] == "-"), archived
-    )
+    view = View(shlex.join(terms or []), archived=archived).ordered(sort or "")
     sys.exit(run_ui(runs_dir, view))

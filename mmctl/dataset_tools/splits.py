@@ -94,7 +94,7 @@ def _folds(
         raise UserError(f"{folds} folds need {folds} labelled images of each class: one has {smallest}. Use fewer.")
     kind = StratifiedGroupKFold if by_groups else StratifiedKFold
     state = int(generator(seed, "split file/folds").integers(2**31))
-    pairs = kind(folds, shuffle=True, random_state=state).split(rows, label_N[rows], group_N[rows])
+    pairs = kind(folds, shuffle=True, random_state=state).split(rows, label_N[rows], group_N[rows] if by_groups else None)
     return [rows[out] for _, out in pairs]
 
 

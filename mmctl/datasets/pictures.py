@@ -85,7 +85,8 @@ def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decod
     number = {name: k for k, name in enumerate(classes)}
     names = {"unlabeled": "train"}
     part_N = np.array([names.get(files[row].part, files[row].part) for row in decoded.kept])
-    target_N = np.array([number.get(files[row].label or "", -1) for row in decoded.kept], np.int64)
+    shown = [files[row].label if files[row].part != "unlabeled" else None for row in decoded.kept]
+    target_N = np.array([number.get(label or "", -1) for label in shown], np.int64)
     parts: dict[str, Images] = {}
     for part in ("train", "val", "test"):
         rows = np.flatnonzero(part_N == part)

@@ -47,6 +47,12 @@ def points_of(run: ForeignRun) -> int:
     return sum(map(len, run.curves.values()))
 
 
+def first_of(run: ForeignRun, name: str = "") -> Config:
+    """The point that was logged first of a curve, or of the first curve: what a run that has grown still has."""
+    curve = run.curves.get(name := name or next(iter(run.curves), ""))
+    return {"curve": name, "step": curve.first[0], "value": repr(curve.first[1])} if curve and curve.first else {}
+
+
 def write_run(run: ForeignRun, folder: Path) -> None:
     """Write run.json and the journal into a new folder, which is named by the id of the run."""
     record = record_of(run, folder.name)
@@ -85,13 +91,14 @@ def record_of(run: ForeignRun, uid: str) -> RunRecord:
         "method": slug, "labeler": None, "seed": seed,  # type: ignore[typeddict-item]
         "config_id": config_id_of(config), "config": config, "tags": [tag for tag in map(_tag, run.tags) if tag],
         "note": text(run.note) or None, "created": run.created or 0,
-        "total_steps": max((max(run.curves[name].steps) for name in curves), default=0),
+        "total_steps": max((run.curves[name].settle().steps[-1] for name in curves), default=0),
         "primary": best_name(curves), "published": None, "command": [], "code": "", "components": [],
         "environment": {}, "git": None,
         "origin": {
             "program": run.program, "id": text(run.id), "project": text(run.project),
             "file": text(Path(run.file).absolute()),
-            "imported": time.time_ns() // 10**6, "points": points_of(run), "state": run.state, "more": table(run.more),
+            "imported": time.time_ns() // 10**6, "points": points_of(run), "state": run.state, "first": first_of(run),
+            "more": table(run.more),
         },
     }  # fmt: skip
     return record | {"identity": identity_hash(record)}

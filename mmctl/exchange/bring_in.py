@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NotRequired, TypedDict, assert_never
+from typing import NamedTuple, NotRequired, TypedDict, assert_never
 
 from mmctl.errors import EnvironmentFault, UserError
 from mmctl.exchange import adopt
 from mmctl.exchange.foreign import BadSource, ForeignRun
-from mmctl.exchange.found import Item, Options, Source, sources
-from mmctl.exchange.whole_runs import OwnRun, checked, copy_run, merged_notes, say_where_from
+from mmctl.exchange.found import Item, Options, Source, failing, joined, sources
+from mmctl.exchange.whole_runs import OwnRun, checked, copy_run, keep_more, merged_notes, missing, say_where_from
 from mmctl.filesystem import share, sync_folder, write_atomic
 from mmctl.run_folder import journal, trash
 from mmctl.run_folder.record import load_record
@@ -49,6 +49,13 @@ class Wishes(TypedDict):
     dry_run: bool
 
 
+class Here(NamedTuple):
+    """What is in the folder of runs."""
+
+    known: dict[str, str]  # the ids of runs by how they end: those of other programs are found by it
+    thrown: set[str]  # the ids of those in the trash
+
+
 def bring_in(
     paths: Sequence[Path], runs: Path, wishes: Wishes, watch: Callable[[Imported], None] = lambda one: None
 ) -> list[Imported]:
@@ -57,32 +64,38 @@ def bring_in(
     watch: called with each result. EnvironmentFault where the folder of runs cannot be written.
     """
     results: list[Imported] = []
-    known = _known(runs)
+    found: list[Source] = []
     for path in paths:
         try:
             if path.is_dir() and runs.is_dir() and path.resolve() == runs.resolve():
                 raise BadSource(f"{path}: is the folder of this project's own runs. MMCTL_RUNS says where others go.")
-            found = sources(path)
+            found += sources(path)
         except BadSource as fault:
-            found, made = [], [Imported(result="failed", source=str(path), message=str(fault))]
-            results += made
-            watch(made[0])
-        for source in found:
-            made = _from(source, runs, wishes, known)
-            results += made
-            for one in made:
-                watch(one)
+            found.append(failing(path, fault))
+    here = _here(runs)
+    gave: dict[Path, bool] = {}
+    for source in joined(found):
+        made = _from(source, runs, wishes, here)
+        gave[source.path] = bool(made)
+        results += made
+        for one in made:
+            watch(one)
+    for path in paths:
+        if {gave[one] for one in gave if one == path or path in one.parents} == {False}:
+            message = f"{path}: holds no runs (deleted ones do not count)."
+            results.append(Imported(result="failed", source=str(path), message=message))
+            watch(results[-1])
     return results
 
 
-def _from(source: Source, runs: Path, wishes: Wishes, known: dict[str, str]) -> list[Imported]:
+def _from(source: Source, runs: Path, wishes: Wishes, here: Here) -> list[Imported]:
     """Import the runs of a source: all of them, or none if one is damaged."""
     made: list[tuple[Imported, Path | None]] = []
     seen: set[str] = set()
     with _work(runs, wishes["dry_run"]) as work:
         try:
-            for item in source.read(Options(work, wishes["damaged"], wishes["heavy"])):
-                if drafted := _draft(item, runs, work, wishes, known, seen):
+            for item in source.read(Options(work, wishes["damaged"], wishes["heavy"], wishes["dry_run"])):
+                if drafted := _draft(item, runs, work, wishes, here, seen):
                     made.append(drafted)
         except BadSource as fault:
             return [Imported(result="failed", source=str(source.path), message=str(fault))]
@@ -107,6 +120,7 @@ def _work(runs: Path, dry_run: bool) -> Iterator[Path]:
     runs.mkdir(parents=True, exist_ok=True)
     work = runs / f"{trash.DRAFTS}import-{os.getpid()}-{secrets.token_hex(4)}"
     work.mkdir()
+    share(work)
     try:
         yield work
     finally:
@@ -117,12 +131,12 @@ def _work(runs: Path, dry_run: bool) -> Iterator[Path]:
 
 
 def _draft(
-    item: Item, runs: Path, work: Path, wishes: Wishes, known: dict[str, str], seen: set[str]
+    item: Item, runs: Path, work: Path, wishes: Wishes, here: Here, seen: set[str]
 ) -> tuple[Imported, Path | None] | None:
     """Judge a run and make its draft; without one it stays as it is. None: the same run again in one source."""
     match item:
         case ForeignRun():
-            uid = known.setdefault(adopt.ending(item), adopt.uid_of(item))
+            uid = here.known.setdefault(adopt.ending(item), adopt.uid_of(item))
             points, state = adopt.points_of(item), item.state
             program, id, name, source = item.program, item.id, item.name, item.file
         case OwnRun():
@@ -133,7 +147,7 @@ def _draft(
     if uid in seen:
         return None
     seen.add(uid)
-    result, message = _judge(item, uid, runs, points, state, wishes["again"])
+    result, message = _judge(item, runs / uid, points, state, wishes, uid in here.thrown)
     one = Imported(
         result=result, source=source, program=program, id=id, uid=uid, name=name, state=state, points=points
     )  # fmt: skip
@@ -147,43 +161,55 @@ def _draft(
         if isinstance(item, OwnRun):
             say_where_from(draft, item.file, state)
         share(draft)
+        for path in draft.iterdir() if isinstance(item, ForeignRun) else ():
+            share(path)
         sync_folder(draft)
     return one, draft
 
 
-def _known(runs: Path) -> dict[str, str]:
-    """The ids of the runs that are here by how they end: those of other programs are found by it."""
+def _here(runs: Path) -> Here:
     names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
-    return {"-" + "-".join(name.rsplit("-", 2)[1:]): name for name in names if name[0] != "."}
+    known = {"-" + "-".join(name.rsplit("-", 2)[1:]): name for name in names if name[0] != "."}
+    return Here(known, {one.uid for one in trash.thrown(runs)})
 
 
-def _judge(item: Item, uid: str, runs: Path, points: int, state: str, again: bool) -> tuple[str, str | None]:
+def _judge(item: Item, folder: Path, points: int, state: str, wishes: Wishes, thrown: bool) -> tuple[str, str | None]:
     """What is to be done with a run, and what to say of it."""
-    folder = runs / uid
     if not os.path.lexists(folder):
-        if not again and any(one.uid == uid for one in trash.thrown(runs)):
-            return "trashed", f"it is in the trash: `mmctl restore {uid}` brings it back, --again imports it anew."
+        if thrown and not wishes["again"]:
+            return (
+                "trashed",
+                f"it is in the trash: `mmctl restore {folder.name}` brings it back, --again imports it anew.",
+            )
         return "imported", None
-    if again:
+    if wishes["again"]:
         return "updated", "what was here is in the trash"
     try:
-        more = _more(item, folder, points, state)
+        more = _more(item, folder, points, state, wishes["heavy"])
     except (OSError, ValueError) as error:
         return "kept", f"the run here cannot be read ({error}); --again replaces it."
     if more is None:
         return "unchanged", None
-    return ("updated", None) if more else ("kept", "the run here has other or more points; --again replaces it.")
+    return (
+        ("updated", None)
+        if more
+        else ("kept", "the run here has points, or an end, that are not there; --again replaces it.")
+    )
 
 
-def _more(item: Item, folder: Path, points: int, state: str) -> bool | None:
+def _more(item: Item, folder: Path, points: int, state: str, heavy: bool) -> bool | None:
     """Whether there is more in a run than in what is here of it; None = the same, False = less, or something else."""
     if isinstance(item, ForeignRun):
         said = load_record(folder).get("origin")
         origin = said if isinstance(said, dict) else {}
-        had = whole(origin.get("points")) or 0
-        return None if (points, state) == (had, origin.get("state")) else points >= had
+        had, first = whole(origin.get("points")) or 0, origin.get("first")
+        if isinstance(first, dict) and first != adopt.first_of(item, str(first.get("curve"))):
+            return False  # another run of the same id
+        if (points, state) == (had, origin.get("state")):
+            return None
+        return points > had or (points == had and state != "crashed")
     old, new = _sizes(folder), _sizes(item.folder)
-    if old == new:
+    if old == new and not missing(item.folder, folder, heavy):
         return None
     return all(n in new and _begins_with(journal.path_of(item.folder, n), journal.path_of(folder, n)) for n in old)
 
@@ -209,10 +235,15 @@ def _place(one: Imported, draft: Path, runs: Path, wishes: Wishes) -> None:
             notes = merged_notes(folder, draft)
             if notes:
                 write_atomic(journal.path_of(draft, 0), notes)
+            if not wishes["again"]:
+                keep_more(folder, draft)
             old = trash.throw(runs, one["uid"])
         except UserError as fault:  # it is running
             one |= {"result": "kept", "message": str(fault)}
             return
+        except OSError as error:
+            why = error.strerror or error
+            raise EnvironmentFault(f"{folder}: cannot be updated ({why}). It stays as it was.") from None
     try:
         draft.rename(folder)
     except OSError as error:

@@ -6,10 +6,12 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import merge
 from operator import itemgetter
+from pathlib import Path
 
 from mmctl.errors import UserError
 from mmctl.run_folder.upgrade import Config, Setting
@@ -26,35 +28,56 @@ class BadSource(UserError):
     """A file or folder that cannot be imported; the message names it and says what to do."""
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file or folder into BadSource."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        where, why = getattr(error, "filename", None) or path, getattr(error, "strerror", None) or error
+        raise BadSource(f"{where}: cannot be read ({why}).") from None
+
+
 class Curve:
-    """The points of one series, as they were logged."""
+    """The points of one series: added as they were logged, and read when all of them are there."""
 
     def __init__(self) -> None:
         self.steps, self.values, self.times = array("q"), array("d"), array("q")
         self.rising = True  # each step is larger than the one before it
+        self.first: tuple[int, float] | None = None  # step and value of the point that was logged first
 
     def add(self, step: int, value: float, t: int) -> None:
         """Add a point, with its time in milliseconds or 0."""
+        self.first = self.first or (step, value)
         self.rising = self.rising and (not self.steps or step > self.steps[-1])
         self.steps.append(step)
         self.values.append(value)
         self.times.append(t)
 
-    def rows(self) -> Iterable[tuple[int, float, int]]:
-        """Step, value and time of each step in order; of several points of a step, the one logged last.
+    def settle(self) -> Curve:
+        """Bring the steps in order; of several points of a step, the one logged last stays.
 
-        Several points that all have one step were logged without steps: they are numbered in the order of their times.
+        Several points that all have step 0 were logged without steps: they are numbered in the order of their times.
         """
-        rows = zip(self.steps, self.values, self.times, strict=True)
-        if self.rising:
-            return rows
-        if len(set(self.steps)) == 1:
-            return ((self.steps[0] + n, value, t) for n, (_, value, t) in enumerate(sorted(rows, key=itemgetter(2))))
-        return sorted({row[0]: row for row in rows}.values())
+        if not self.rising:
+            rows: Iterable[tuple[int, float, int]] = zip(self.steps, self.values, self.times, strict=True)
+            if set(self.steps) == {0}:
+                rows = ((n, value, t) for n, (_, value, t) in enumerate(sorted(rows, key=itemgetter(2))))
+            else:
+                rows = sorted({row[0]: row for row in rows}.values())
+            steps, values, times = zip(*rows, strict=True)
+            self.steps, self.values, self.times = array("q", steps), array("d", values), array("q", times)
+            self.rising = True
+        return self
+
+    def rows(self) -> Iterator[tuple[int, float, int]]:
+        """Step, value and time of each step, in order."""
+        self.settle()
+        return zip(self.steps, self.values, self.times, strict=True)
 
     def __len__(self) -> int:
         """The number of rows."""
-        return len(self.steps) if self.rising else len(set(self.steps)) if len(set(self.steps)) > 1 else len(self.steps)
+        return len(self.settle().steps)
 
 
 @dataclass
@@ -74,7 +97,6 @@ class ForeignRun:
     tags: list[str] = field(default_factory=list)
     note: str | None = None
     host: str | None = None
-    version: str | None = None
     more: Config = field(default_factory=dict)  # what has no place in a run of mmctl, kept in its record
     notices: list[str] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -91,6 +113,12 @@ class ForeignRun:
                 raise ValueError(f"more than {SERIES} curves in a run")
             curve = self.curves[name] = Curve()
         curve.add(step, value, t if 0 < t < 2**62 else 0)
+
+    def damage(self, what: str, damaged: bool, why: str = "") -> None:
+        """Note a damage, after which nothing is read; BadSource unless `damaged`: what comes before it is wanted."""
+        if not damaged:
+            raise BadSource(f"{what}{why}. {DAMAGED}")
+        self.notices.append(what)
 
     def cut(self, step: int) -> None:
         """Drop the points from a step on: the program was started again there."""

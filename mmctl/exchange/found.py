@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mmctl.exchange import databases, mlflow, tensorboard, trackio, wandb
-from mmctl.exchange.foreign import BadSource, ForeignRun
-from mmctl.exchange.whole_runs import OwnRun, is_archive, is_run, unpack
+from mmctl.exchange.foreign import BadSource, ForeignRun, readable
+from mmctl.exchange.run_files import is_archive, unpack
+from mmctl.exchange.whole_runs import OwnRun, is_run
 from mmctl.filesystem import open_file
 from mmctl.run_folder.values import text
+from mmctl.store.connection import MAGIC
 
 KNOWN = (
     "run folders and run files of mmctl, event files of TensorBoard, mlflow.db and mlruns/ of MLflow, databases of "
@@ -28,6 +31,7 @@ class Options(NamedTuple):
     work: Path  # an empty folder, for what must be unpacked
     damaged: bool = False  # read what comes before a damage
     heavy: bool = True  # checkpoints and predictions too
+    dry_run: bool = False  # those without their content
 
 
 class Source(NamedTuple):
@@ -35,6 +39,7 @@ class Source(NamedTuple):
 
     path: Path
     read: Callable[[Options], Iterator[Item]]
+    part: tuple[str, int, int] = ("", 0, 0)  # of a file that may hold a part of a run: its id, when it began, and bytes
 
 
 def sources(path: Path) -> list[Source]:
@@ -47,39 +52,72 @@ def sources(path: Path) -> list[Source]:
     return found
 
 
+def joined(found: Iterable[Source]) -> list[Source]:
+    """Each source once; files of one run of W&B, which has several where it was resumed, are one source."""
+    groups: dict[str, dict[str, Source]] = {}
+    for source in found:
+        real = os.path.realpath(source.path)
+        groups.setdefault(source.part[0] or real, {}).setdefault(real, source)
+    return [
+        next(iter(group.values())) if len(group) == 1 else _parts(list(group.values())) for group in groups.values()
+    ]
+
+
+def _parts(sources: list[Source]) -> Source:
+    paths = [one.path for one in sorted(sources, key=lambda one: one.part)]  # of copies of a part, the longest is last
+    return Source(paths[0], lambda options: iter([wandb.read(paths, options.damaged)]))
+
+
 def _below(top: Path) -> Iterator[Source]:
     """The sources in a folder. Hidden folders and links to folders below it are left out."""
     faults: list[OSError] = []
     for above, folders, names in os.walk(top, onerror=faults.append):
-        here = Path(above)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if is_run(here):
-            folders.clear()
-            yield Source(here, lambda options, here=here: iter([OwnRun(here, here)]))  # type: ignore[misc]
-            continue
-        if "meta.yaml" in names and mlflow.is_experiment(here):
-            folders.clear()
-            yield Source(here, lambda options, here=here: mlflow.read_folder(here, options.damaged))  # type: ignore[misc]
-            continue
-        regular = [here / name for name in sorted(names) if (here / name).is_file() and not (here / name).is_symlink()]
-        if events := [path for path in regular if EVENTS in path.name]:
-            yield _events(here, events)
-        for path in regular:
-            if path.suffix in (*DATABASES, ".wandb", ".tar") and (source := _inside(path)) is not None:
-                yield source
-        while faults:
-            yield _failing(Path(faults[0].filename), f"cannot be read ({faults.pop(0).strerror})")
+        try:
+            yield from _here(Path(above), folders, sorted(names))
+        except OSError as error:
+            faults.append(error)
+    for fault in faults:
+        path = Path(fault.filename or top)
+        yield failing(path, BadSource(f"{path}: cannot be read ({fault.strerror or fault})."))
 
 
-def _failing(path: Path, why: str) -> Source:
+def _here(here: Path, folders: list[str], names: list[str]) -> Iterator[Source]:
+    """The sources in one folder; `folders` becomes empty where those below it belong to it."""
+    if is_run(here):
+        folders.clear()
+        yield Source(here, lambda options: iter([OwnRun(here, here)]))
+        return
+    if "meta.yaml" in names and mlflow.is_experiment(here):
+        folders.clear()
+        yield Source(here, lambda options: mlflow.read_folder(here, options.damaged))
+        return
+    regular = [here / name for name in names if stat.S_ISREG((here / name).lstat().st_mode)]
+    if any(EVENTS in path.name for path in regular):
+        yield _events(here)
+    for path in regular:
+        if path.suffix in (*DATABASES, ".wandb", ".tar") and (source := _inside(path)) is not None:
+            yield source
+
+
+def failing(path: Path, fault: BadSource) -> Source:
+    """What cannot be imported, which is said when it is read."""
+
     def read(options: Options) -> Iterator[Item]:
-        raise BadSource(f"{path}: {why}.")
+        raise fault
 
     return Source(path, read)
 
 
-def _events(folder: Path, files: list[Path]) -> Source:
-    return Source(folder, lambda options: iter([tensorboard.read(folder, files, options.damaged)]))
+def _events(folder: Path) -> Source:
+    """All event files of a folder are one run, whichever of them is given."""
+
+    def read(options: Options) -> Iterator[Item]:
+        with readable(folder):
+            files = [path for path in folder.iterdir() if EVENTS in path.name and stat.S_ISREG(path.lstat().st_mode)]
+        return iter([tensorboard.read(folder, files, options.damaged)])
+
+    return Source(folder, read)
 
 
 def _inside(path: Path) -> Source | None:
@@ -89,7 +127,7 @@ def _inside(path: Path) -> Source | None:
     except _Unknown:
         return None
     except BadSource as fault:
-        return _failing(path, str(fault).removeprefix(f"{path}: ").rstrip("."))
+        return failing(path, fault)
 
 
 class _Unknown(BadSource):
@@ -98,21 +136,22 @@ class _Unknown(BadSource):
 
 def _file(path: Path) -> Source:
     """The source in a file."""
-    try:
-        with open_file(path, ANY) as file:
-            head = file.read(512)
-    except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    with readable(path), open_file(path, ANY) as file:
+        head, size = file.read(512), file.seek(0, os.SEEK_END)
     if wandb.is_wandb(head) or path.suffix == ".wandb":
-        return Source(path, lambda options: iter([wandb.read(path, options.damaged)]))
+        return Source(path, lambda options: iter([wandb.read([path], options.damaged)]), (*wandb.identity(path), size))
+    if EVENTS in path.name and not path.is_symlink():
+        return _events(path.parent)
     if tensorboard.is_events(head) or EVENTS in path.name:
-        return _events(path.parent, [path])
-    if head.startswith(databases.MAGIC):
+        return Source(path, lambda options: iter([tensorboard.read(path.parent, [path], options.damaged)]))
+    if head.startswith(MAGIC):
         return _database(path)
     if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ", b"(\xb5/\xfd", b"BZh")):
         raise _Unknown(f"{path}: is compressed. Unpack it, then import what was in it.")
     if is_archive(head):
-        return Source(path, lambda options: iter(unpack(path, options.work / "unpacked", options.heavy)))
+        return Source(
+            path, lambda options: iter(unpack(path, options.work / "unpacked", options.heavy, options.dry_run))
+        )
     raise _Unknown(f"{path}: {'is empty' if not head else 'not a file that mmctl knows'}. Can be imported: {KNOWN}.")
 
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmctl.exchange.databases import opened, tables
-from mmctl.exchange.foreign import DAMAGED, KEYS, LONGEST, BadSource, ForeignRun, plain
+from mmctl.exchange.databases import one_moment, opened, tables
+from mmctl.exchange.foreign import KEYS, LONGEST, BadSource, ForeignRun, plain, readable
 from mmctl.filesystem import read_file
 from mmctl.run_folder.values import text, whole
 
@@ -35,10 +35,16 @@ def read_database(path: Path) -> Iterator[ForeignRun]:
     """The runs of a database that are not deleted; BadSource where something in it is damaged."""
     with opened(path) as conn:
         found = tables(conn)
-        alive = "WHERE r.lifecycle_stage IS NOT 'deleted'" if "lifecycle_stage" in found["runs"] else ""
-        sql = f"SELECT r.*, e.name AS experiment FROM runs r LEFT JOIN experiments e USING (experiment_id) {alive}"
-        for row in conn.execute(f"{sql} ORDER BY start_time, run_uuid").fetchall():
-            yield _stored(conn, path, found, row)
+        alive = "r.lifecycle_stage IS NOT 'deleted'" if "lifecycle_stage" in found["runs"] else "1"
+        sql = (
+            f"SELECT r.*, e.name AS experiment FROM runs r LEFT JOIN experiments e USING (experiment_id) WHERE {alive}"
+        )
+        for (uuid,) in conn.execute("SELECT run_uuid FROM runs ORDER BY start_time, run_uuid").fetchall():
+            with one_moment(conn):  # its state belongs to its points
+                row = conn.execute(f"{sql} AND run_uuid = ?", [uuid]).fetchone()
+                run = _stored(conn, path, found, row) if row else None
+            if run:
+                yield run
 
 
 def _stored(conn: sqlite3.Connection, path: Path, found: Mapping[str, set[str]], row: sqlite3.Row) -> ForeignRun:
@@ -86,9 +92,10 @@ def _describe(
 def is_experiment(folder: Path) -> bool:
     """Whether a folder is one of mlruns/: of an experiment, with a folder for each run."""
     try:
-        return "experiment_id" in _yaml(folder / "meta.yaml") and "run_id" not in _yaml(folder / "meta.yaml")
+        about = _yaml(folder / "meta.yaml")
     except BadSource:
         return True  # a meta.yaml that cannot be read is named when it is read
+    return "experiment_id" in about and "run_id" not in about
 
 
 def read_folder(experiment: Path, damaged: bool) -> Iterator[ForeignRun]:
@@ -128,10 +135,7 @@ def _curve(run: ForeignRun, name: str, path: Path, damaged: bool) -> None:
                 raise ValueError
             _add(run, name, int(parts[2]) if len(parts) == 3 else 0, float(parts[1]), int(parts[0]))
         except ValueError:
-            what = f"{path}: line {number} is not `time value step`, or is cut off"
-            if not damaged:
-                raise BadSource(f"{what}. {DAMAGED}") from None
-            run.notices.append(what)
+            run.damage(f"{path}: line {number} is not `time value step`, or is cut off", damaged)
             return
 
 
@@ -156,17 +160,13 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    try:
+    with readable(folder):
         return list(folder.iterdir())
-    except OSError as error:
-        raise BadSource(f"{folder}: cannot be read ({error.strerror or error}).") from None
 
 
 def _text(path: Path) -> str:
-    try:
+    with readable(path):
         return read_file(path, SIZE).decode("utf-8", "replace")
-    except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def _yaml(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from mmctl.run_folder.values import Json, flatten
 from mmctl.store.metrics import check_metric, parse_metric, series_name
-from mmctl.store.read_curves import each_point
+from mmctl.store.read_curves import each_point, evaluated_metrics, last_values, seconds_of
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
@@ -44,15 +44,14 @@ class Table(NamedTuple):
 def runs_table(store: Store, runs: Sequence[RunRow]) -> Table:
     """A row for each run: facts, settings, and the last value of each curve."""
     settings = {id: flatten(config) for id, config in store.configs(runs).items()}
-    curves = {run["id"]: {one["name"]: math.nan if one["last"] is None else one["last"] for one in store.series(run)}
-              for run in runs}  # fmt: skip
+    curves, seconds = last_values(store, runs), seconds_of(store, runs)
     keys = list(dict.fromkeys(key for run in runs for key in settings[run["id"]]))
     names = list(dict.fromkeys(name for run in runs for name in curves[run["id"]]))
     columns = dict(FACTS) | {f"cfg.{key}": _kind(one.get(key) for one in settings.values()) for key in keys}
     columns |= {f"{name}@last": NUMBER for name in names}
 
     def row(run: RunRow) -> list[Value]:
-        facts: dict[str, Value] = {**run, "run": run["uid"], "seconds": store.seconds(run) or None}  # type: ignore[dict-item]
+        facts: dict[str, Value] = {**run, "run": run["uid"], "seconds": seconds.get(run["id"])}  # type: ignore[dict-item]
         facts |= {key: iso(run[key]) for key in ("created", "started", "ended")}  # type: ignore[literal-required]
         facts |= {"tags": " ".join(run["tags"]), "exact": bool(run["exact"])}
         mine, last = settings[run["id"]], curves[run["id"]]
@@ -84,7 +83,7 @@ def series_table(store: Store, runs: Sequence[RunRow], metrics: Sequence[str] = 
 
 def evaluations_table(store: Store, runs: Sequence[RunRow]) -> Table:
     """A row for each evaluation, of one network with one predictor on one split."""
-    names = list(dict.fromkeys(name for run in runs for one in store.evaluations(run) for name in one["metrics"]))
+    names = evaluated_metrics(store, runs)
 
     def rows() -> Iterator[Sequence[Value]]:
         for run in runs:

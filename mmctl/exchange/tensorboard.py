@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from mmctl.exchange.foreign import DAMAGED, LONGEST, BadSource, ForeignRun
+from mmctl.exchange.foreign import LONGEST, BadSource, ForeignRun, readable
 from mmctl.exchange.wire import Value, fields, message, real, signed, varints, words
 from mmctl.filesystem import open_file
 from mmctl.run_folder.upgrade import Setting
@@ -60,21 +60,15 @@ def is_events(head: bytes) -> bool:
 
 def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each record of a file that is short enough to be a scalar."""
-    try:
-        with open_file(path, SIZE) as file:
-            end = os.fstat(file.fileno()).st_size
-            while (at := file.tell()) < end:
-                fault, body = _record(file, end)
-                if fault:
-                    what = f"{path}: {fault} at byte {at}"
-                    if not damaged:
-                        raise BadSource(f"{what}. {DAMAGED}")
-                    run.notices.append(what)
-                    return
-                if body:
-                    yield at, body
-    except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    with readable(path), open_file(path, SIZE) as file:
+        end = os.fstat(file.fileno()).st_size
+        while (at := file.tell()) < end:
+            fault, body = _record(file, end)
+            if fault:
+                run.damage(f"{path}: {fault} at byte {at}", damaged)
+                return
+            if body:
+                yield at, body
 
 
 def _record(file: BinaryIO, end: int) -> tuple[str | None, bytes]:

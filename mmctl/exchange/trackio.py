@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmctl.exchange.databases import opened, tables
+from mmctl.exchange.databases import one_moment, opened, tables
 from mmctl.exchange.foreign import BadSource, ForeignRun, milliseconds, numbers, parsed, table
 from mmctl.run_folder.values import text
 
@@ -27,7 +27,9 @@ def read(path: Path) -> Iterator[ForeignRun]:
         key = "run_id" if "run_id" in found["metrics"] else "run_name"
         known = f"SELECT {key} AS id, min(run_name) AS name, min(rowid) AS n FROM metrics GROUP BY {key} ORDER BY n"
         for row in conn.execute(known).fetchall():
-            yield _run(conn, path, found, key, row)
+            with one_moment(conn):
+                run = _run(conn, path, found, key, row)
+            yield run
 
 
 def _run(conn: sqlite3.Connection, path: Path, found: dict[str, set[str]], key: str, row: sqlite3.Row) -> ForeignRun:

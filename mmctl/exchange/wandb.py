@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mmctl.exchange.foreign import DAMAGED, LONGEST, BadSource, ForeignRun, milliseconds, numbers, parsed, table
+from mmctl.exchange.foreign import LONGEST, BadSource, ForeignRun, milliseconds, numbers, parsed, readable, table
 from mmctl.exchange.wire import Value, fields, message, signed, words
 from mmctl.filesystem import open_file
 from mmctl.run_folder.upgrade import Config, Setting
@@ -28,49 +28,71 @@ LONG = 2**26
 NO_END = "W&B recorded no end: it was killed, or still ran when it was imported"
 
 
-def read(path: Path, damaged: bool) -> ForeignRun:
-    """The run in a file; BadSource where it is damaged or empty."""
-    run = ForeignRun(PROGRAM, "", str(path), state="crashed", reason=NO_END)
+def read(paths: Sequence[Path], damaged: bool) -> ForeignRun:
+    """The run in these files, in their order: it has several where it was resumed; BadSource where one is damaged."""
+    run = ForeignRun(PROGRAM, "", str(paths[0]))
     facts: dict[int, Value] = {}
     config: Config = {}
     summary: dict[str, float] = {}
     last = 0
-    for at, record in _records(path, run, damaged):
-        try:
-            for key, part in fields(record):
-                if key == HISTORY:
-                    last = max(last, _history(run, message(part), last))
-                elif key == SUMMARY:
-                    summary |= numbers(_items(message(part)))
-                elif key == CONFIG:
-                    _configure(config, message(part))
-                elif key == RUN:
-                    facts |= dict(fields(message(part)))
-                    for inner, fact in fields(message(part)):
-                        if inner == 4:
-                            _configure(config, message(fact))
-                        elif inner == 10 and (tag := text(words(fact))) not in run.tags:
-                            run.tags.append(tag)
-                elif key == EXIT:
-                    code = signed(dict(fields(message(part))).get(1, 0))
-                    run.state, run.reason = ("completed", None) if code == 0 else ("failed", f"exit code {code}")
-        except ValueError as fault:
-            raise BadSource(f"{path}: not a record of W&B at byte {at} ({fault}).") from None
+    for path in paths:
+        run.state, run.reason = "crashed", NO_END
+        for at, record in _records(path, run, damaged):
+            try:
+                for key, part in fields(record):
+                    if key == HISTORY:
+                        last = max(last, _history(run, message(part), last))
+                    elif key == SUMMARY:
+                        summary |= numbers(_items(message(part)))
+                    elif key == CONFIG:
+                        _configure(config, message(part))
+                    elif key == RUN:
+                        facts |= {key: one for key, one in fields(message(part)) if key != 17 or key not in facts}
+                        for inner, fact in fields(message(part)):
+                            if inner == 4:
+                                _configure(config, message(fact))
+                            elif inner == 10 and (tag := text(words(fact))) not in run.tags:
+                                run.tags.append(tag)
+                    elif key == EXIT:
+                        code = signed(dict(fields(message(part))).get(1, 0))
+                        run.state, run.reason = ("completed", None) if code == 0 else ("failed", f"exit code {code}")
+            except ValueError as fault:
+                raise BadSource(f"{path}: not a record of W&B at byte {at} ({fault}).") from None
     said = {key: text(words(value)) for key, value in facts.items() if isinstance(value, bytes) and key in NAMES}
     run.project, run.name = said.get(3, ""), said.get(8) or said.get(1, "")
-    run.id = "/".join(filter(None, (run.project, said.get(1, ""))))
+    run.id = _id(facts)
     if not said.get(1):
-        raise BadSource(f"{path}: holds no run: W&B was killed before it wrote one.")
+        raise BadSource(f"{paths[0]}: holds no run: W&B was killed before it wrote one.")
     run.host, run.note = said.get(13), said.get(9)
     run.more = {NAMES[key]: value for key, value in said.items() if key in (2, 6, 7, 12)}
-    if isinstance(began := facts.get(17), bytes):
-        parts = dict(fields(began))
-        run.created = milliseconds(signed(parts.get(1, 0)))
+    run.created = milliseconds(_began(facts))
     run.config = table({key: value for key, value in config.items() if key != "_wandb"})
     for name, final in summary.items():  # what was never logged as history, but set at the end
         if name not in run.curves and not name.startswith("_"):
             run.add(name, last, final)
     return run
+
+
+def identity(path: Path) -> tuple[str, int]:
+    """The id of the run in a file, and when that part of it began in seconds; ("", 0) where it holds none."""
+    try:
+        for _, record in _records(path, ForeignRun(PROGRAM, "", str(path)), True):
+            if found := dict(fields(record)).get(RUN):
+                facts = dict(fields(message(found)))
+                return _id(facts), _began(facts)
+    except (ValueError, BadSource):
+        pass  # it is named when it is read
+    return "", 0
+
+
+def _id(facts: Mapping[int, Value]) -> str:
+    parts = (facts.get(3), facts.get(1))
+    return "/".join(text(words(part)) for part in parts if part and isinstance(part, bytes)) if facts.get(1) else ""
+
+
+def _began(facts: Mapping[int, Value]) -> int:
+    began = facts.get(17)
+    return signed(dict(fields(began)).get(1, 0)) if isinstance(began, bytes) else 0
 
 
 NAMES = {
@@ -87,45 +109,39 @@ def is_wandb(head: bytes) -> bool:
 def _records(path: Path, run: ForeignRun, damaged: bool) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each record of a file."""
     at, whole, begun = 7, b"", False  # a record may begin with an empty piece
-    try:
-        with open_file(path, SIZE) as file:
-            head = file.read(7)
-            if head[:6] != MAGIC or len(head) < 7:
-                raise BadSource(f"{path}: not a file of W&B, or cut off in its first bytes.")
-            if head[6] != 0:
-                raise BadSource(f"{path}: version {head[6]} of W&B's format, which this mmctl does not know.")
-            while True:
-                if BLOCK - at % BLOCK < 7:  # what is left of a block is empty
-                    at += len(file.read(BLOCK - at % BLOCK))
-                fault = None
-                if not (head := file.read(7)):
-                    fault = "ends in the middle of a record" if begun else None
-                    if fault is None:
-                        return
-                elif len(head) < 7:
-                    fault = "ends in the middle of a record"
-                else:
-                    crc, size, kind = struct.unpack("<IHB", head)
-                    body = file.read(size)
-                    if len(body) < size:
-                        fault = "ends in the middle of a record"
-                    elif crc != zlib.crc32(body, zlib.crc32(head[6:])):
-                        fault = "wrong checksum"
-                    elif kind not in (1, 2, 3, 4) or (kind in (1, 2)) == begun or len(whole) > LONG:
-                        fault = "not a piece of a record"
-                if fault:
-                    what = f"{path}: {fault} at byte {at}"
-                    if not damaged:
-                        raise BadSource(f"{what} (still being written, cut off, or damaged). {DAMAGED}")
-                    run.notices.append(what)
+    with readable(path), open_file(path, SIZE) as file:
+        head = file.read(7)
+        if head[:6] != MAGIC or len(head) < 7:
+            raise BadSource(f"{path}: not a file of W&B, or cut off in its first bytes.")
+        if head[6] != 0:
+            raise BadSource(f"{path}: version {head[6]} of W&B's format, which this mmctl does not know.")
+        while True:
+            if BLOCK - at % BLOCK < 7:  # what is left of a block is empty
+                at += len(file.read(BLOCK - at % BLOCK))
+            fault = None
+            if not (head := file.read(7)):
+                fault = "ends in the middle of a record" if begun else None
+                if fault is None:
                     return
-                whole, begun = whole + body, kind in (2, 3)
-                if not begun:
-                    yield at, whole
-                    whole = b""
-                at += 7 + size
-    except (OSError, ValueError) as error:
-        raise BadSource(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+            elif len(head) < 7:
+                fault = "ends in the middle of a record"
+            else:
+                crc, size, kind = struct.unpack("<IHB", head)
+                body = file.read(size)
+                if len(body) < size:
+                    fault = "ends in the middle of a record"
+                elif crc != zlib.crc32(body, zlib.crc32(head[6:])):
+                    fault = "wrong checksum"
+                elif kind not in (1, 2, 3, 4) or (kind in (1, 2)) == begun or len(whole) > LONG:
+                    fault = "not a piece of a record"
+            if fault:
+                run.damage(f"{path}: {fault} at byte {at}", damaged, " (still being written, cut off, or damaged)")
+                return
+            whole, begun = whole + body, kind in (2, 3)
+            if not begun:
+                yield at, whole
+                whole = b""
+            at += 7 + size
 
 
 def _items(data: bytes) -> dict[str, Json]:

@@ -1,35 +1,27 @@
-"""Whole runs of mmctl: copied from a folder, or in one file, a tar archive with a checksum of each file at its end."""
+"""Whole runs of mmctl: which files they have, how they are copied, and what stays when one is updated."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
+import re
 import shutil
 import stat
-import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from mmctl import __version__
-from mmctl.errors import EnvironmentFault, UserError
-from mmctl.exchange.foreign import BadSource
-from mmctl.filesystem import open_file
+from mmctl.errors import UserError
+from mmctl.exchange.foreign import BadSource, readable
+from mmctl.filesystem import open_file, share, sync_folder
 from mmctl.run_folder import journal, lease
-from mmctl.run_folder.events import Evaluation, Points, State
+from mmctl.run_folder.events import Evaluation, Event, Points, State
 from mmctl.run_folder.record import load_record, read_record
 from mmctl.run_folder.values import text
-from mmctl.text import printable, to_json
+from mmctl.text import printable
 
-HEAD, SUMS = "mmctl-export.json", "SHA256SUMS"
-"""The first and the last member of a run file."""
-FORMAT = 1
 HEAVY = ("checkpoints", "predictions")
-LARGEST, DEPTH, MEMBERS = 2**45, 8, 1_000_000
-AGAIN = "Export the runs again"
+LARGEST, DEPTH = 2**45, 8
+"""Bytes of a file, and parts of the name of a file of a run with its folder."""
 
 
 class OwnRun(NamedTuple):
@@ -53,18 +45,17 @@ def is_run(folder: Path) -> bool:
 def checked(run: OwnRun) -> tuple[str, int, str]:
     """The id of a run, its number of points, and its state; BadSource where it cannot be read."""
     try:
-        record = read_record(run.folder)
-        uid, points, state = record["uid"], 0, "queued"
-        if Path(uid).name != uid or uid.startswith(".") or not uid.isprintable() or len(uid.encode()) > 200:
-            raise ValueError(f'its id "{uid}" cannot be the name of a folder')
-        for n in journal.attempts(run.folder):
-            for line in journal.read_lines(journal.path_of(run.folder, n)):
-                points += isinstance(line.event, Points | Evaluation)
-                state = line.event.state if isinstance(line.event, State) else state
+        with readable(run.folder):
+            record = read_record(run.folder)
+            uid, points, state = record["uid"], 0, "queued"
+            if Path(uid).name != uid or uid.startswith(".") or not uid.isprintable() or len(uid.encode()) > 200:
+                raise ValueError(f'its id "{uid}" cannot be the name of a folder')
+            for n in journal.attempts(run.folder):
+                for line in journal.read_lines(journal.path_of(run.folder, n)):
+                    points += isinstance(line.event, Points | Evaluation)
+                    state = line.event.state if isinstance(line.event, State) else state
     except UserError as error:
         raise BadSource(str(error)) from None
-    except (OSError, ValueError) as error:
-        raise BadSource(f"{run.folder}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
     return uid, points, state
 
 
@@ -77,17 +68,28 @@ def copy_run(run: OwnRun, target: Path, heavy: bool) -> None:
         raise BadSource(said)
     if lease.holder(run.folder) is not None:
         raise BadSource(f"{run.folder}: is running. Import it when it has ended, or stop it first.")
+    with readable(run.folder):
+        files = list(files_of(run.folder, heavy))
     target.mkdir()
-    for path, name in files_of(run.folder, heavy):
+    share(target)
+    for path, name in files:
         copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open_file(path, LARGEST) as source, copy.open("xb") as made:
-                shutil.copyfileobj(source, made, 2**20)
-                made.flush()
-                os.fsync(made.fileno())
-        except ValueError as error:
-            raise BadSource(f"{path}: cannot be copied ({error}).") from None
+        make_below(copy.parent, target)
+        with readable(path):
+            source = open_file(path, LARGEST)
+        with source, copy.open("xb") as made:
+            shutil.copyfileobj(source, made, 2**20)
+            made.flush()
+            os.fsync(made.fileno())
+        share(copy)
+
+
+def make_below(folder: Path, top: Path) -> None:
+    """Make a folder below `top`, and those between them."""
+    for part in (*reversed(folder.relative_to(top).parents), folder.relative_to(top)):
+        if not (made := top / part).is_dir():
+            made.mkdir()
+            share(made)
 
 
 def say_where_from(folder: Path, file: Path, state: str) -> None:
@@ -98,8 +100,15 @@ def say_where_from(folder: Path, file: Path, state: str) -> None:
 
 
 def files_of(folder: Path, heavy: bool) -> Iterator[tuple[Path, str]]:
-    """The files of a run with their names in it, run.json first; no links, leases or halves of something."""
-    for above, folders, names in os.walk(folder):
+    """The files of a run with their names in it, run.json first; no links, leases or halves of something.
+
+    OSError where a folder cannot be read; BadSource where a name is one that no run file may have.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for above, folders, names in os.walk(folder, onerror=refuse):
         here = Path(above)
         inside = here.relative_to(folder)
         folders[:] = sorted(
@@ -109,155 +118,88 @@ def files_of(folder: Path, heavy: bool) -> Iterator[tuple[Path, str]]:
         for name in sorted(names, key=lambda name: (name != "run.json", name)):
             path = here / name
             if not name.startswith(".") and name != lease.FILE and stat.S_ISREG(path.lstat().st_mode):
+                if not allowed([folder.name, *inside.parts, name]):
+                    raise BadSource(
+                        f"{printable(path)}: its name has characters that cannot be printed, or is too long, or it is "
+                        "too deep. Rename it, or move it out of the run."
+                    )
                 yield path, (inside / name).as_posix()
+
+
+def allowed(parts: Sequence[str]) -> bool:
+    """Whether a run file may have a file of this name, in parts: the folder of a run, and what lies below it."""
+    good = (part and part[0] != "." and part.isprintable() and len(part.encode()) < 250 for part in parts)
+    return 2 <= len(parts) <= DEPTH and all(good)
+
+
+def why_not(folder: Path, heavy: bool) -> str | None:
+    """Why a run cannot be exported whole: which of its files cannot be read; None if it can."""
+    try:
+        with readable(folder):
+            for path, _ in files_of(folder, heavy):
+                with readable(path):
+                    open_file(path, LARGEST).close()
+    except BadSource as fault:
+        return str(fault)
+    return None
+
+
+def missing(source: Path, here: Path, heavy: bool) -> bool:
+    """Whether a run has something that its copy here lacks: a note, or (heavy) a checkpoint or predictions."""
+    if notes_of(source).keys() - notes_of(here).keys():
+        return True
+    return heavy and any(
+        not os.path.lexists(here / part / one.name) for part in HEAVY for one in _inside(source / part)
+    )
+
+
+def keep_more(old: Path, new: Path) -> None:
+    """Give a new copy of a run what only the old one has: checkpoints, predictions, and files that people put there.
+
+    Both have it afterwards (as hard links where the file system knows them), so that either may be deleted.
+    """
+    for path in _inside(old):
+        if path.name in HEAVY and (new / path.name).is_dir():
+            for one in _inside(path):
+                _link(one, new / path.name / one.name)
+        elif path.name not in ("run.json", lease.FILE) and not re.fullmatch(r"journal\.[0-9]+\.jsonl", path.name):
+            _link(path, new / path.name)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+
+
+def _link(old: Path, new: Path) -> None:
+    if os.path.lexists(new):
+        return
+    if old.is_dir() and not old.is_symlink():
+        new.mkdir()
+        share(new)
+        for path in old.iterdir():
+            _link(path, new / path.name)
+        sync_folder(new)
+        return
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(old, new, follow_symlinks=False)
+        if not new.is_symlink():
+            with new.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def merged_notes(old: Path, new: Path) -> bytes:
     """The journal of what people said of a run: that of both copies, without what an import said of its state."""
-    lines: dict[bytes, None] = {}
-    for folder in (new, old):
-        if (path := journal.path_of(folder, 0)).exists():
-            for line in journal.read_lines(path):
-                ours = folder is old and isinstance(line.event, State) and "imported from" in (line.event.reason or "")
-                if line.event is not None and not ours:
-                    lines[line.raw] = None
-    return b"".join(lines)
+    ours = {
+        raw
+        for raw, event in notes_of(old).items()
+        if isinstance(event, State) and "imported from" in (event.reason or "")
+    }
+    return b"".join(dict.fromkeys([*notes_of(new), *(raw for raw in notes_of(old) if raw not in ours)]))
 
 
-def write_archive(out: IO[bytes], folders: Sequence[Path], heavy: bool) -> int:
-    """Write runs as one run file; returns the number of files. A journal that grows is cut where it ends now."""
-    sums: list[str] = []
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        head = {"format": FORMAT, "mmctl": __version__, "runs": [folder.name for folder in folders]}
-        _add(tar, HEAD, io.BytesIO(body := to_json(head).encode()), len(body))
-        for folder in folders:
-            for path, name in files_of(folder, heavy):
-                try:
-                    with open_file(path, LARGEST) as file:
-                        info = os.fstat(file.fileno())
-                        made = _add(tar, f"{folder.name}/{name}", file, info.st_size, int(info.st_mtime))
-                except ValueError as error:
-                    raise EnvironmentFault(f"{path}: cannot be read ({error}).") from None
-                sums.append(f"{made}  {folder.name}/{name}")
-        body = "".join(f"{line}\n" for line in sums).encode()
-        _add(tar, SUMS, io.BytesIO(body), len(body))
-    return len(sums)
-
-
-class _Hashing(io.RawIOBase):
-    def __init__(self, file: BinaryIO | io.BytesIO) -> None:
-        self.file, self.hash = file, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
-        self.hash.update(data)
-        return data
-
-
-def _add(tar: tarfile.TarFile, name: str, file: BinaryIO | io.BytesIO, size: int, mtime: int = 0) -> str:
-    info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = size, mtime, 0o644
-    hashing = _Hashing(file)
-    tar.addfile(info, hashing)  # type: ignore[arg-type]  # reads it, and needs nothing else
-    return hashing.hash.hexdigest()
-
-
-def is_archive(head: bytes) -> bool:
-    """Whether a file that begins with these 512 bytes is a tar archive."""
-    return head[257:262] == b"ustar"
-
-
-def unpack(path: Path, into: Path, heavy: bool) -> list[OwnRun]:
-    """The runs of a run file, unpacked below a new folder; BadSource where it is damaged, or holds what it should not.
-
-    Only files are made, all of them below that folder; nothing in them is executed.
-    """
-    sums: dict[str, str] = {}
-    said: dict[str, str] | None = None
-    try:
-        with open_file(path, LARGEST) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            _check_head(path, tar)
-            room = shutil.disk_usage(into.parent).free
-            into.mkdir()
-            for n, member in enumerate(tar):
-                if member.name == HEAD and n == 0:
-                    continue
-                if member.name == SUMS and member.isreg():
-                    said = _sums(tar, member)
-                    break
-                place = into.joinpath(*_safe(path, member))
-                if n > MEMBERS:
-                    raise BadSource(f"{path}: more than {MEMBERS} files.")
-                if (room := room - member.size) < 2**20:
-                    raise EnvironmentFault(
-                        f"{into.parent}: not enough space for {path}. Free some, then import it again."
-                    )
-                skipped = not heavy and member.name.split("/")[1] in HEAVY
-                place.parent.mkdir(parents=not skipped, exist_ok=True) if not skipped else None
-                sums[member.name] = _extract(tar, member, None if skipped else place)
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise BadSource(f"{path}: cut off or damaged ({error}). {AGAIN}.") from None
-    except FileExistsError as error:
-        raise BadSource(f"{path}: holds {error.filename} twice. {AGAIN}.") from None
-    if said is None:
-        raise BadSource(f"{path}: cut off: its last part is missing. Copy it or {AGAIN[0].lower()}{AGAIN[1:]}.")
-    if said != sums:
-        bad = next(name for name in sorted({*said, *sums}) if said.get(name) != sums.get(name))
-        raise BadSource(f"{path}: damaged: {bad} is not what was exported. {AGAIN}.")
-    return [OwnRun(folder, path, moved=True) for folder in sorted(into.iterdir())]
-
-
-def _check_head(path: Path, tar: tarfile.TarFile) -> None:
-    first = tar.next()
-    body = tar.extractfile(first) if first is not None and first.name == HEAD and first.isreg() else None
-    try:
-        found = json.loads(body.read(2**20)) if body else None
-    except (ValueError, RecursionError):
-        found = None
-    made = found.get("format") if isinstance(found, dict) else None
-    if not isinstance(made, int):
-        raise BadSource(
-            f"{path}: no run file of `mmctl export`. If it holds run folders, unpack it and import the folder."
-        )
-    if made > FORMAT:
-        raise BadSource(f"{path}: made by a newer mmctl (format {made}, this mmctl reads {FORMAT}). Upgrade mmctl.")
-
-
-def _safe(path: Path, member: tarfile.TarInfo) -> list[str]:
-    """The parts of the name of a member: a file below the folder of its run, and nothing else."""
-    parts = member.name.split("/")
-    shown = printable(member.name)[:100]
-    if not member.isreg() or member.issparse():
-        raise BadSource(f"{path}: {shown} is not a file (a link, a folder or a device): no run file of mmctl.")
-    plain = all(part and not part.startswith(".") and part.isprintable() and len(part.encode()) < 250 for part in parts)
-    if not 2 <= len(parts) <= DEPTH or not plain:
-        raise BadSource(f"{path}: {shown} would lie outside of a run: no run file of mmctl.")
-    return parts
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path | None) -> str:
-    """Write a member to a new file (or nowhere); returns its SHA-256."""
-    source, made = tar.extractfile(member), hashlib.sha256()
-    assert source is not None, "it is a file"
-    left = member.size
-    with nullcontext() if place is None else place.open("xb") as file:
-        while left and (data := source.read(min(left, 2**20))):
-            made.update(data)
-            left -= len(data)
-            if file:
-                file.write(data)
-        if file:
-            file.flush()
-            os.fsync(file.fileno())
-    if left:
-        raise tarfile.ReadError(f"{member.name} ends early")
-    return made.hexdigest()
-
-
-def _sums(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
-    body = tar.extractfile(member)
-    lines = body.read(2**28).decode() if body and member.size < 2**28 else ""
-    if len(lines.encode()) != member.size:
-        raise tarfile.ReadError("its last part is cut off")
-    rows = [line.partition("  ") for line in lines.splitlines()]
-    return {name: found for found, _, name in rows}
+def notes_of(folder: Path) -> dict[bytes, Event]:
+    """The lines of the journal of what people said of a run, without damaged ones."""
+    path = journal.path_of(folder, 0)
+    return {line.raw: line.event for line in journal.read_lines(path) if line.event} if path.exists() else {}

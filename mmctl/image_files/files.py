@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -38,8 +37,28 @@ class OnDisk(NamedTuple):
 
     def stamp(self) -> Stamp:
         """Size and modification time of the file."""
-        stat = os.stat(self.path)
+        stat = self.path.stat()
         return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns)
+
+
+class InFolder(NamedTuple):
+    """An image file of its own, as its folder and its path below it: a million of them share the folder."""
+
+    root: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Of the file on the disk."""
+        return Path(self.root, self.name)
+
+    def read(self) -> bytes:
+        """All bytes."""
+        return self.path.read_bytes()
+
+    def stamp(self) -> Stamp:
+        """Size and modification time of the file."""
+        return OnDisk(self.path).stamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -30,6 +31,7 @@ from mmctl.report.svg import STYLE, svg
 from mmctl.store.metrics import short_name, usual_metrics
 from mmctl.store.reading import open_for_reading
 from mmctl.store.select import find_run, select_runs
+from mmctl.text import printable
 
 NEWEST = 20
 """So many runs are shown for a folder."""
@@ -76,14 +78,18 @@ class Runs:
             return Curves(chart, notes)
 
     def compare(
-        self, *metrics: str, terms: Sequence[str] = (), baseline: str | None = None, test: str = "auto",
-        level: float = 0.95, by: Sequence[str] = ("config",), x: str | None = None, at: float | None = None,
+        self, *metrics: str, terms: str | Sequence[str] = (), baseline: str | None = None, test: str = "auto",
+        level: float = 0.95, by: str | Sequence[str] = "config", x: str | None = None, at: float | None = None,
         archived: bool = False,
     ) -> Compared:  # fmt: skip
-        """Configurations over their seeds, as `mmctl compare --json` prints them; the options are those of it."""
-        how = How(baseline=baseline, test=test, level=level, by=list(by), x=x, at=at)
+        """Configurations over their seeds, as `mmctl compare --json` prints them; the options are those of it.
+
+        terms: one or several; level: a share, such as 0.95; by: fields, or one string with commas between them.
+        """
+        fields = [field.strip() for field in by.split(",")] if isinstance(by, str) else list(by)
+        how = How(baseline=baseline, test=test, level=level, by=fields, x=x, at=at)
         with open_for_reading(self.folder) as store:
-            runs = select_runs(store, store.runs(), terms, archived)
+            runs = select_runs(store, store.runs(), [terms] if isinstance(terms, str) else terms, archived)
             return Compared(compare(store, runs, metrics or usual_metrics(store, runs), how))
 
     def to_pandas(self, *terms: str) -> object:
@@ -91,10 +97,10 @@ class Runs:
         return self.rows(*terms).to_pandas()
 
     def _repr_html_(self) -> str:
-        rows = self.rows()
-        return Rows(rows[-NEWEST:])._repr_html_() + (
-            f"<p>the newest {NEWEST} of {len(rows)} runs</p>" if len(rows) > NEWEST else ""
-        )
+        with open_for_reading(self.folder) as store:
+            runs = select_runs(store, store.runs(), [], False)
+            shown = Rows(listing(store, runs[-NEWEST:]))._repr_html_()
+        return shown + (f"<p>the newest {NEWEST} of {len(runs)} runs</p>" if len(runs) > NEWEST else "")
 
 
 class Rows(list[ListingRow]):
@@ -143,7 +149,8 @@ class Curves:
         ])  # fmt: skip
 
     def _repr_html_(self) -> str:
-        return f"<style>{STYLE}</style>{svg(self.chart, inline=True)}"
+        said = "".join(f"<p>{escape(printable(note))}</p>" for note in dict.fromkeys(self.notes))
+        return f"<style>{STYLE}</style>{svg(self.chart, inline=True)}{said}"
 
 
 def _frame(rows: Iterable[Mapping[str, object]]) -> object:

@@ -20,31 +20,26 @@ NONE = (
 )
 
 
-def add_classes(store: Store, runs: Sequence[RunRow], section: Section, ids: Ids) -> None:
-    """Recall and confusion of each configuration."""
-    groups = [found for group in plots.seed_groups(runs, []) if (found := plots.with_matrix(store, group))]
-    if not groups:
+def add_classes(store: Store, configurations: Sequence[Sequence[RunRow]], section: Section, ids: Ids) -> None:
+    """Recall and confusion of each configuration: its runs of different seeds."""
+    found = [group for runs in configurations if (group := plots.with_matrix(store, runs))]
+    if not found:
         section.absent(NONE)
         return
-    titles = plots.group_titles(store, [[run for run, _ in group] for group in groups], False)
+    # Titles of their own: they count the seeds that have a matrix.
+    titles = plots.group_titles(store, [[run for run, _ in group] for group in found], False)
+    groups = list(zip(titles, found, strict=True))
     same: dict[tuple[str, ...], list[tuple[str, list[list[list[int]]]]]] = {}
-    for title, group in zip(titles, groups, strict=True):
-        names = _classes(store, *group[0])
+    for title, group in groups:
+        names = tuple(plots.class_names(store, *group[0]))
         same.setdefault(names, []).append((title, [m for _, m in group if len(m) == len(names)]))
     for names, rows in same.items():
         section.add(_recalls(names, rows))
     notes: list[str] = []
-    charts = plots.confusion_charts(store, runs, notes)
+    charts = plots.matrix_charts(store, groups, notes)
     section.add(grid([matrix(chart, ids) for chart in charts if len(chart.rows) <= DRAWN]))
     section.add(*(_pairs(chart) for chart in charts if len(chart.rows) > DRAWN))
     section.add(*(f"<p>{text(note)}</p>" for note in notes))
-
-
-def _classes(store: Store, run: RunRow, counts: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    known = store.data(run).get("classes")
-    if isinstance(known, list) and len(known) == len(counts):
-        return tuple(map(str, known))
-    return tuple(map(str, range(len(counts))))
 
 
 def _recalls(names: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[Sequence[int]]]]]) -> str:
@@ -56,8 +51,8 @@ def _recalls(names: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[S
             shares = [m[k][k] / sum(m[k]) for m in matrices if sum(m[k])]
             cells.append(_share(shares))
         made.append(cells)
-    spread = " +- standard deviation over the seeds" if any(len(m) > 1 for _, m in rows) else ""
-    return table(f"Recall of each class, %{spread}".replace("+-", "\u00b1"), ["configuration", *names], made)
+    spread = " \u00b1 standard deviation over the seeds" if any(len(m) > 1 for _, m in rows) else ""
+    return table(f"Recall of each class, %{spread}", ["configuration", *names], made)
 
 
 def _share(shares: Sequence[float]) -> str:

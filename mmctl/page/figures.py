@@ -36,11 +36,7 @@ def lines(chart: LineChart, ids: Ids, notes: Sequence[str] = ()) -> str:
         columns.append(cells)
     rows = [[text(number(x)), *(cells[n] for cells in columns)] for n, x in enumerate(xs)]
     numbers = table(chart.title, [chart.x, *(line.label for line in chart.lines)], rows)
-    names, placed = list[str](), []
-    for line in chart.lines:
-        name = line.label.rpartition(", ")[0]  # without the seeds, which can be others in another chart
-        names.append(name)
-        placed.append(replace(line, place=ids.place(f"{name} {names.count(name)}")))
+    placed = [replace(line, place=ids.place(line.key)) for line in chart.lines]
     shown = replace(chart, lines=placed, y="%" if chart.share else "")
     return figure(_drawn(chart, shown, ids), chart.title, numbers, notes)
 

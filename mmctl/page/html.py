@@ -31,11 +31,11 @@ class Ids:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
-        self._places: dict[str, int] = {}
+        self._places: dict[tuple[str, ...], int] = {}
 
-    def place(self, label: str) -> int:
-        """The place of a line."""
-        return self._places.setdefault(label, len(self._places))
+    def place(self, key: tuple[str, ...]) -> int:
+        """The place of a line, by its key."""
+        return self._places.setdefault(key, len(self._places))
 
     def new(self, words: str) -> str:
         """An id that looks like the words."""

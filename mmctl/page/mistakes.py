@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmctl.page.html import text
+from mmctl.report import summaries
 from mmctl.run_folder.predictions import Predictions, read_predictions
+from mmctl.run_folder.record import best_metric
 from mmctl.store.rows import RunRow
 from mmctl.store.select import imported
 from mmctl.store.store import Store
 
 SHOWN = 10
+
+
+class Never(str):
+    """Why a part of a page is not there, and never will be: making the page again does not help."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,29 @@ class Mistakes:
     surest: Sequence[Mistake]
 
 
+def step_of(store: Store, run: RunRow, which: str) -> int | str | None:
+    """The step of the checkpoint that `which` names, as in `evaluate`; a sentence if there is none.
+
+    None stands for the newest evaluation, which last and last-good mean.
+    Never: there will be no network and no predictions of the run, whatever the user does.
+    """
+    if imported(store, [run]):
+        return Never(f"{run['uid']}: it was imported from another program, without checkpoints and predictions.")
+    if which in ("last", "last-good"):
+        return None
+    if which != "best":
+        return int(which)
+    if not best_metric(store.about(run)["config"]):
+        return Never(f"{run['uid']}: its recipe keeps no best checkpoint (train.keep_best).")
+    best = summaries.run_details(store, run)["best"]
+    return best["step"] if best else f"{run['uid']}: no evaluation has the metric of its best checkpoint yet."
+
+
 def surest_mistakes(store: Store, run: RunRow, step: int | None) -> Mistakes | str:
-    """Of the newest evaluation of the primary split, weights and predictor, at `step` if one is given; or why not."""
+    """Of the newest evaluation of the primary split, weights and predictor, at `step` if one is given; or why not.
+
+    Never if its predictor has no probabilities.
+    """
     wanted = run["primary_metric"].split("/")[:3]
     why = "its predictions are not stored"
     for one in reversed(store.evaluations(run)):
@@ -50,10 +77,8 @@ def surest_mistakes(store: Store, run: RunRow, step: int | None) -> Mistakes | s
             why = f"{one['predictions']} {getattr(error, 'strerror', None) or error}"
             continue
         if found.probability is None:
-            return f"{run['uid']}: the predictor {one['predictor']} gives no probabilities."
+            return Never(f"{run['uid']}: the predictor {one['predictor']} gives no probabilities.")
         return _surest(found, one["split"], f"step {one['step']}, {one['weights']} weights")
-    if imported(store, [run]):
-        return f"{run['uid']}: it was imported from another program, without predictions."
     words = ["mmctl evaluate", run["uid"], *([f"--checkpoint {step}"] if step is not None else [])]
     return f"{run['uid']}: {why}. `{' '.join(words)}` makes them."
 

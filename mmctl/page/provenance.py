@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mmctl.filesystem import read_file
 from mmctl.page.html import Section, code, details, facts, link, table, text
-from mmctl.report import plots, summaries
+from mmctl.report import summaries
 from mmctl.report.charts import value
 from mmctl.report.listing_columns import shown_state
 from mmctl.report.results import ListingRow, RunDetails
@@ -29,7 +29,7 @@ RECIPE = 2**17
 MANY = 4
 """A table of run.json with more values is one line."""
 LONG = 300
-"""A longer value of run.json, such as a patch, is named and not shown."""
+"""A longer value, such as a patch, is named and not shown."""
 
 
 def add_runs(store: Store, runs: Sequence[RunRow], section: Section, pages: Mapping[int, str] | None = None) -> None:
@@ -72,10 +72,9 @@ def utc(t: int | None) -> str:
         return ""
 
 
-def add_provenance(store: Store, runs: Sequence[RunRow], section: Section) -> None:
-    """For each configuration its recipe, and for each of its runs code, versions, data and commands."""
-    groups = plots.seed_groups(runs, [])
-    for title, group in zip(plots.group_titles(store, groups, False), groups, strict=True):
+def add_provenance(store: Store, groups: Iterable[tuple[str, Sequence[RunRow]]], section: Section) -> None:
+    """For each configuration (title and runs) its recipe, and for each run code, versions, data and commands."""
+    for title, group in groups:
         section.heading(title)
         found = [summaries.run_details(store, run) for run in group]
         section.add(facts(_shared(found)))
@@ -154,14 +153,15 @@ def _run(one: RunDetails, store: Store, run: RunRow) -> str:
 
 
 def _recorded(part: Setting, name: str) -> Iterator[tuple[str, str]]:
-    """A part of run.json: a line for each value, or one line for a table of many, such as versions."""
+    """A part of run.json or provenance.json: a line for each value, or one for a table of many, such as versions."""
+    file = "provenance.json" if name == "provenance" else "run.json"
     for key, item in part.items() if isinstance(part, dict) else ():
         if isinstance(item, dict) and len(item) > MANY:
             yield f"{name}.{key}", text(", ".join(f"{inner} {held}" for inner, held in item.items()))
         else:
             for path, held in flatten(item, f"{name}.{key}").items():
                 said = str(held)
-                yield path, text(said if len(said) <= LONG else f"{len(said):,} characters, in run.json")
+                yield path, text(said if len(said) <= LONG else f"{len(said):,} characters, in {file}")
 
 
 def _recipe(store: Store, run: RunRow) -> str:

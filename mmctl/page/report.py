@@ -9,17 +9,21 @@ What needs torch or the data set, embeddings and images, is imported when it is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmctl.errors import MmctlError, PluginError, UserError, os_error, suggest
 from mmctl.page import classes, embedding, figures, mistakes, provenance
 from mmctl.page.html import Ids, Section, document, grid, text
-from mmctl.report import plots, summaries
+from mmctl.page.mistakes import Never
+from mmctl.report import plots
 from mmctl.report.compare import How, compare
 from mmctl.report.compare_table import Look
+from mmctl.report.comparison import Comparison
 from mmctl.report.print_compare import comparison_sheets
 from mmctl.report.sheet import html_table
 from mmctl.run_folder.record import read_record
@@ -37,13 +41,15 @@ BARS = 24
 """With more configurations, the table says more than bars."""
 LISTED = 12
 """Configurations whose mistakes are listed."""
+DETAILED = 50
+"""Configurations whose classes and provenance are shown: of thousands, a page would be too large to read."""
 
 
 @dataclass(frozen=True)
 class Want:
     """What to put into a page: the options of `mmctl report`.
 
-    metrics: of the tables, by default what ranks the runs, and balanced accuracy; checkpoint: as in `evaluate`.
+    metrics: of the tables, by default those of store.metrics.usual_metrics; checkpoint: as in `evaluate`.
     """
 
     title: str | None = None
@@ -69,22 +75,45 @@ class _Making:
     store: Store
     runs: Sequence[RunRow]
     want: Want
+    others: Sequence[RunRow]
+    shared: Shared  # data sets that were read
     ids: Ids = field(default_factory=Ids)
     missing: list[str] = field(default_factory=list)
-    shared: Shared = field(default_factory=dict)  # data sets that were read
 
     def absent(self, section: Section, why: str) -> None:
-        """Say on the page and to the caller that a part is not there."""
+        """Say on the page and to the caller that a part is not there, and that another time it may be."""
         section.absent(why)
         self.missing.append(why)
 
+    @cached_property
+    def groups(self) -> list[tuple[str, list[RunRow]]]:
+        """Each configuration with its title, one run of each seed."""
+        groups = plots.seed_groups(self.runs, [])
+        return list(zip(plots.group_titles(self.store, groups, False), groups, strict=True))
 
-def build(store: Store, runs: Sequence[RunRow], want: Want, up: str = "", digest: str = "") -> Page:
+    def newest(self, section: Section, most: int, what: str) -> Iterator[tuple[str, list[RunRow]]]:
+        """The newest configurations; then the section says that there are more."""
+        yield from self.groups[-most:]
+        if (n := len(self.groups)) > most:
+            section.add(f"<p>{what} of the newest {most} of {n} configurations; a filter chooses others.</p>")
+
+
+def build(
+    store: Store,
+    runs: Sequence[RunRow],
+    want: Want,
+    *,
+    up: str = "",
+    digest: str = "",
+    others: Sequence[RunRow] = (),
+    shared: Shared | None = None,
+) -> Page:
     """The page of some runs, at least one; up: the page of all runs; digest: of what it is made from.
 
-    The same runs give the same page. UserError for a metric or baseline that none of the runs has.
+    others: runs that are in the tables of the results only, such as those of a baseline; shared: data sets that other
+    pages read. The same runs give the same page. UserError for a metric or baseline that none of the runs has.
     """
-    making = _Making(store, runs, want)
+    making = _Making(store, runs, want, others, {} if shared is None else shared)
     ids = making.ids
     ids.new("main")
     sections = []
@@ -93,7 +122,7 @@ def build(store: Store, runs: Sequence[RunRow], want: Want, up: str = "", digest
         fill(making, section)
         sections.append(section)
     complete = digest if not making.missing else ""
-    html = document(want.title or title_of(runs), lead(store, runs), sections, up, complete)
+    html = document(want.title or title_of(runs), lead(runs), sections, up, complete)
     return Page(html, making.missing)
 
 
@@ -106,26 +135,28 @@ def title_of(runs: Sequence[RunRow]) -> str:
     return f"{len(runs)} runs of {names}"
 
 
-def lead(store: Store, runs: Sequence[RunRow]) -> str:
+def states(runs: Sequence[RunRow]) -> list[str]:
+    """How many runs are in each state, in words."""
+    return [f"{count} {state}" for state, count in sorted(Counter(run["state"] for run in runs).items())]
+
+
+def lead(runs: Sequence[RunRow]) -> str:
     """One line: how many runs of what, and how they ended."""
-    groups = plots.seed_groups(runs, [])
-    states: dict[str, int] = {}
-    for run in runs:
-        states[run["state"]] = states.get(run["state"], 0) + 1
-    parts = [f"{len(runs)} run{'s' * (len(runs) != 1)}", f"{len(groups)} configuration{'s' * (len(groups) != 1)}"]
-    parts += [f"{count} {state}" for state, count in sorted(states.items())]
+    n = len({(run["config_id"], run["data_hash"]) for run in runs})
+    parts = [f"{len(runs)} run{'s' * (len(runs) != 1)}", f"{n} configuration{'s' * (n != 1)}", *states(runs)]
     times = sorted(provenance.utc(run["created"])[:10] for run in runs)
     when = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
     return f"<p>{text('; '.join(parts))}. {text(f'Created {when} (UTC).')}</p>"
 
 
-def results(store: Store, runs: Sequence[RunRow], want: Want, section: Section, ids: Ids) -> None:
-    """The tables of `mmctl compare`, and the means as bars."""
+def results(store: Store, runs: Sequence[RunRow], want: Want, section: Section, ids: Ids) -> Comparison:
+    """The tables of `mmctl compare`, and the means as bars; returns what they show."""
     metrics = list(want.metrics) or usual_metrics(store, runs)
     found = compare(store, runs, metrics, How(baseline=want.baseline))
     section.add(*(html_table(sheet) for sheet in comparison_sheets(found, Look())))
-    charts = plots.bar_charts(store, runs, metrics[0])
+    charts = plots.bar_charts(found)
     section.add(grid([figures.bars(chart, ids) for chart in charts if 1 < len(chart.bars) <= BARS]))
+    return found
 
 
 def curves(store: Store, runs: Sequence[RunRow], want: Want, section: Section, ids: Ids) -> None:
@@ -135,7 +166,8 @@ def curves(store: Store, runs: Sequence[RunRow], want: Want, section: Section, i
 
 
 def _results(making: _Making, section: Section) -> None:
-    results(making.store, making.runs, making.want, section, making.ids)
+    runs = sorted([*making.others, *making.runs], key=lambda run: run["id"])
+    results(making.store, runs, making.want, section, making.ids)
 
 
 def _curves(making: _Making, section: Section) -> None:
@@ -158,19 +190,16 @@ def _lines(store: Store, runs: Sequence[RunRow], section: Section, ids: Ids, nam
 
 
 def _classes(making: _Making, section: Section) -> None:
-    classes.add_classes(making.store, making.runs, section, making.ids)
+    groups = [group for _, group in making.newest(section, DETAILED, "Classes")]
+    classes.add_classes(making.store, groups, section, making.ids)
 
 
 def _chosen(making: _Making, section: Section, most: int, what: str) -> Iterator[RunRow]:
     """A run of each configuration, the first that is completed if there is one, below a heading."""
-    groups = plots.seed_groups(making.runs, [])
-    titles = plots.group_titles(making.store, groups, False)
-    for title, group in list(zip(titles, groups, strict=True))[-most:]:
+    for title, group in making.newest(section, most, what):
         run = next((run for run in group if run["state"] == "completed"), group[-1])
         section.heading(title if len(group) == 1 else f"{title}: seed {run['seed']}")
         yield run
-    if len(groups) > most:
-        section.add(f"<p>{what} of the newest {most} of {len(groups)} configurations; a filter chooses others.</p>")
 
 
 def _embedding(making: _Making, section: Section) -> None:
@@ -180,6 +209,9 @@ def _embedding(making: _Making, section: Section) -> None:
     section.add("<p>Names stand at the class centroids; a ring marks an image whose prediction is wrong.</p>")
     for run in _chosen(making, section, MAPS, "Maps"):
         folder = making.store.runs_dir / run["uid"]
+        if isinstance(step := mistakes.step_of(making.store, run, making.want.checkpoint), Never):
+            section.absent(f"No embedding map: {step}")
+            continue
         try:
             from mmctl.runs.embed import embedding_map
 
@@ -193,8 +225,11 @@ def _embedding(making: _Making, section: Section) -> None:
 def _mistakes(making: _Making, section: Section) -> None:
     for run in _chosen(making, section, LISTED, "Mistakes"):
         folder = making.store.runs_dir / run["uid"]
-        step = _step(making, run)
-        found = mistakes.surest_mistakes(making.store, run, step) if isinstance(step, int | None) else step
+        step = mistakes.step_of(making.store, run, making.want.checkpoint)
+        found = step if isinstance(step, str) else mistakes.surest_mistakes(making.store, run, step)
+        if isinstance(found, Never):
+            section.absent(f"No mistakes: {found}")
+            continue
         if isinstance(found, str):
             making.absent(section, f"No mistakes: {found}")
             continue
@@ -220,17 +255,6 @@ def check_step(which: str) -> None:
         raise UserError(f'--checkpoint "{which}": use a step, last, last-good or best.{suggest(which, known)}')
 
 
-def _step(making: _Making, run: RunRow) -> int | str | None:
-    """The step of the checkpoint that is wanted, None for the newest evaluation; a sentence if there is none."""
-    which = making.want.checkpoint
-    if which in ("last", "last-good"):
-        return None
-    if which != "best":
-        return int(which)
-    best = summaries.run_details(making.store, run)["best"]
-    return best["step"] if best else f"{run['uid']}: its recipe keeps no best checkpoint (train.keep_best)."
-
-
 def _reason(error: Exception, folder: Path) -> str:
     """Why a part is missing, in one line; raises what is a bug of mmctl."""
     if isinstance(error, ImportError):
@@ -252,7 +276,7 @@ def _runs(making: _Making, section: Section) -> None:
 
 
 def _provenance(making: _Making, section: Section) -> None:
-    provenance.add_provenance(making.store, making.runs, section)
+    provenance.add_provenance(making.store, making.newest(section, DETAILED, "Provenance"), section)
 
 
 PARTS = {

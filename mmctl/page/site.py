@@ -8,19 +8,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mmctl
 from mmctl.errors import UserError
 from mmctl.page import provenance
 from mmctl.page.files import check_place, digest_of, is_page, write_page
 from mmctl.page.html import Ids, Section, document, link, table, text
-from mmctl.page.report import Want, build, curves, lead, results, title_of
-from mmctl.report import plots, stats, summaries
+from mmctl.page.report import Want, build, curves, lead, results, states, title_of
+from mmctl.report import plots, summaries
+from mmctl.report.compare import compare
+from mmctl.report.comparison import Comparison, Figures, Panel
 from mmctl.report.console import figure
+from mmctl.store.metrics import has_metric, parse_metric, usual_metrics
 from mmctl.store.rows import RunRow
 from mmctl.store.select import setting
 from mmctl.store.store import Store
 from mmctl.text import printable, to_json
+
+if TYPE_CHECKING:
+    from mmctl.runs.build import Shared
 
 INDEX = "index.html"
 PASSING = ("folder", "rate", "eta", "silent", "number")
@@ -41,6 +48,7 @@ class Made:
 class _Group:
     """The runs of a configuration, the name of their page, and what it is called."""
 
+    key: tuple[str, str | None]  # config_id and data_hash
     runs: Sequence[RunRow]
     page: str
     title: str
@@ -51,28 +59,33 @@ def make_site(
 ) -> Made:
     """Write the pages that are new or changed; other files of the folder stay. say: gets each page before it is made.
 
-    UserError if the folder cannot be one, or has another file in the place of a page (unless `force`).
+    UserError for a wrong option, if the folder cannot be one, or if it has another file in the place of a page (unless
+    `force`); nothing is written then.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--site {printable(folder)}: is a file. Name a folder.")
     groups = _groups(store, runs)
+    index, found = _index(store, runs, groups, want)  # it has all runs, so that it knows whether an option is wrong
     folder.mkdir(parents=True, exist_ok=True)
     pages = [INDEX, *(group.page for group in groups)]
     for page in pages:
         check_place(folder / page, force)
     made = Made([], [], [], [])
+    shared: Shared = {}
     for group in groups:
-        path, own = folder / group.page, replace(want, title=group.title)
-        digest = _digest(store, group.runs, own)
+        others, base = _baseline(runs, found, group) if want.baseline else ([], None)
+        known = [name for name in want.metrics if has_metric(store, [*others, *group.runs], parse_metric(name).name)]
+        path, own = folder / group.page, replace(want, title=group.title, baseline=base, metrics=known)
+        digest = _digest(store, [*others, *group.runs], own)
         if digest_of(path) == digest:
             made.unchanged.append(group.page)
             continue
         say(group.page)
-        built = build(store, group.runs, own, INDEX, digest)
+        built = build(store, group.runs, own, up=INDEX, digest=digest, others=others, shared=shared)
         made.missing.extend(built.missing)
         (made.written if write_page(path, built.html) else made.unchanged).append(group.page)
     # The index last: it never leads to a page that is not there yet.
-    changed = write_page(folder / INDEX, _index(store, runs, groups, want))
+    changed = write_page(folder / INDEX, index)
     (made.written if changed else made.unchanged).append(INDEX)
     made.stale.extend(sorted(one.name for one in folder.glob("*.html") if one.name not in pages and is_page(one)))
     return made
@@ -80,14 +93,31 @@ def make_site(
 
 def _groups(store: Store, runs: Sequence[RunRow]) -> list[_Group]:
     chosen = plots.seed_groups(runs, [])
+    every: dict[tuple[str, str | None], list[RunRow]] = {}
+    for run in runs:
+        every.setdefault((run["config_id"], run["data_hash"]), []).append(run)
     made = []
     for title, group in zip(plots.group_titles(store, chosen, False), chosen, strict=True):
-        config, data = group[0]["config_id"], group[0]["data_hash"]
-        own = [run for run in runs if (run["config_id"], run["data_hash"]) == (config, data)]
+        key = (group[0]["config_id"], group[0]["data_hash"])
         words = re.sub("[^a-z0-9]+", "-", (group[-1]["recipe"] or group[-1]["name"]).lower()).strip("-")[:40] or "runs"
-        key = hashlib.sha256(to_json([config, data]).encode()).hexdigest()[:10]
-        made.append(_Group(own, f"{words}-{key}.html", title))
+        digits = hashlib.sha256(to_json(key).encode()).hexdigest()[:10]
+        made.append(_Group(key, every[key], f"{words}-{digits}.html", title))
     return made
+
+
+def _baseline(runs: Sequence[RunRow], found: Comparison, group: _Group) -> tuple[list[RunRow], str | None]:
+    """The runs that those of a page are tested against, and their config_id; none where the data have no baseline."""
+    for panel in found["panels"]:
+        rows = {row["config_id"]: row for row in panel["configurations"]}
+        if _is_of(panel, group) and group.key[0] in rows and panel["baseline"] is not None:
+            uids = {run["uid"] for run in rows[panel["baseline"]]["runs"]} - {run["uid"] for run in group.runs}
+            return [run for run in runs if run["uid"] in uids], panel["baseline"]
+    return [], None
+
+
+def _is_of(panel: Panel, group: _Group) -> bool:
+    """Whether the runs of a page are compared there; a run that failed before it read its data is in any."""
+    return group.key[1] in (None, panel["data_hash"])
 
 
 def _digest(store: Store, runs: Sequence[RunRow], want: Want) -> str:
@@ -96,50 +126,61 @@ def _digest(store: Store, runs: Sequence[RunRow], want: Want) -> str:
     for run in runs:
         known = {key: value for key, value in summaries.run_details(store, run).items() if key not in PASSING}
         found.append([known, store.evaluations(run), store.pace(run)])
-    return hashlib.sha256(to_json([mmctl.__version__, _code(), asdict(want), found]).encode()).hexdigest()
+    return hashlib.sha256(to_json([mmctl.__version__, code_hash(), asdict(want), found]).encode()).hexdigest()
 
 
 @cache
-def _code() -> str:
-    digest = hashlib.sha256()
-    for room in ("page", "report"):
-        for file in sorted((Path(mmctl.__file__).parent / room).glob("*.py")):
-            digest.update(file.read_bytes())
+def code_hash() -> str:
+    """Hash of all source files of mmctl: embeddings, images and figures come from almost all of its folders."""
+    package, digest = Path(mmctl.__file__).parent, hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def _index(store: Store, runs: Sequence[RunRow], groups: Sequence[_Group], want: Want) -> str:
+def _index(store: Store, runs: Sequence[RunRow], groups: Sequence[_Group], want: Want) -> tuple[str, Comparison]:
+    """The page of all runs, and the comparison on it."""
     ids = Ids()
     ids.new("main")
     sections = [Section(ids.new(title), title) for title in ("Configurations", "Results", "Curves", "Runs")]
-    sections[0].add(_configurations(store, groups))
-    results(store, runs, want, sections[1], ids)
+    found = results(store, runs, want, sections[1], ids)
+    sections[0].add(_configurations(store, groups, found))
     curves(store, runs, want, sections[2], ids)
     provenance.add_runs(store, runs, sections[3], {run["id"]: one.page for one in groups for run in one.runs})
-    return document(want.title or title_of(runs), lead(store, runs), sections)
+    return document(want.title or title_of(runs), lead(runs), sections), found
 
 
-def _configurations(store: Store, groups: Sequence[_Group]) -> str:
+def _value(store: Store, group: _Group, found: Comparison) -> tuple[str, Figures | None]:
+    """The metric and figures of a configuration as the tables have them, or of its own metric if it lacks theirs."""
+    own: Comparison | None = None
+    if not has_metric(store, group.runs, parse_metric(found["panels"][0]["metrics"][0]["metric"]).name):
+        own = compare(store, group.runs, usual_metrics(store, group.runs)[:1])
+    for panel in (own or found)["panels"]:
+        for row in panel["configurations"]:
+            if _is_of(panel, group) and row["config_id"] == group.key[0]:
+                return panel["metrics"][0]["metric"], row["values"][0]
+    return "", None
+
+
+def _configurations(store: Store, groups: Sequence[_Group], compared: Comparison) -> str:
     heads = ["configuration", "data set", "labels", "runs", "result", "metric", "states", "newest (UTC)"]
     rows = []
     for group in groups:
         found = summaries.listing(store, group.runs)
-        values = [row["value"] for row in found if row["state"] == "completed" and row["value"] is not None]
-        metric, config = found[-1]["metric"], store.configs(group.runs[-1:])[group.runs[-1]["id"]]
-        states: dict[str, int] = {}
-        for row in found:
-            states[row["state"]] = states.get(row["state"], 0) + 1
-        mean = figure(stats.mean(values), metric) if values else ""
-        std = stats.std(values) if len(values) > 1 else None
+        config = store.configs(group.runs[-1:])[group.runs[-1]["id"]]
+        metric, value = _value(store, group, compared)
+        mean = std = ""
+        if value:
+            mean, std = (figure(one, parse_metric(metric).name) for one in (value["mean"], value["std"]))
         rows.append(
             [
                 link(group.page, group.title),
                 text(str(setting(config, "dataset.name") or "").removeprefix("mmctl:")),
                 text(found[-1]["labeled"]),
                 str(len(found)),
-                mean + (f" &plusmn; {figure(std, metric)}" if std is not None else ""),
+                mean + (f" &plusmn; {std}" if std else ""),
                 text(metric),
-                text(", ".join(f"{count} {state}" for state, count in sorted(states.items()))),
+                text(", ".join(states(group.runs))),
                 text(provenance.utc(max(row["created"] for row in found))),
             ]
         )

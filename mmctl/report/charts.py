@@ -30,6 +30,7 @@ class Line:
     points: Sequence[Point]
     band: Sequence[Span] = ()
     place: int | None = None  # decides colour and dashes; None: its place in the chart
+    key: tuple[str, ...] = ()  # what it is of, whatever its label says in this chart: config_id, data_hash, run
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ def compare(store: Store, runs: Sequence[RunRow], metrics: Sequence[str], how: H
     how = how or How()
     if how.test not in TESTS:
         raise UserError(f'--test "{how.test}": no such test.{suggest(how.test, TESTS)} Known: {", ".join(TESTS)}')
+    if not 0 < how.level < 1:
+        raise UserError(f"level {how.level:g}: is not a share between 0 and 1, such as 0.95 for 95 % intervals.")
     check_x(how.x, how.at)
     if how.x and how.per_image:
         raise UserError("--per-example: predictions are stored of the last evaluation, which --x does not read.")

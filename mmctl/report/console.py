@@ -125,17 +125,11 @@ def print_table(columns: Sequence[Column], out: Console, name_hidden: bool = Tru
     below = bool(prose) and _needs([column for column in plain if not column.rank]) > room
     limits = fit(plain, out.width if below else room)
     kept = [column for column in filled if id(column) in limits or (column.prose and not below)]
-    widths = [limits[id(column)] for column in kept if id(column) in limits]
-    if len(widths) == len(kept) and sum(widths) + GAP * (len(kept) - 1) <= out.width:
-        out.print(_lines(kept, widths), no_wrap=True, crop=False, overflow="ignore")
-        rows = []
-    else:
-        rows = [[_cell(column, column.cells[n], limits.get(id(column))) for column in kept]
-                for n in range(len(filled[0].cells))]  # fmt: skip
-        if not below:
-            out.print(_grid(kept, limits, rows, True))
-    for n, row in enumerate(rows if below else ()):
-        out.print(_grid(kept, limits, [row], n == 0))
+    rows = range(len(filled[0].cells) if filled else 0)
+    if not below:
+        _print_rows(kept, limits, rows, out)
+    for n in rows if below else ():
+        _print_rows(kept, limits, [n], out, head=n == 0)
         for column in prose:
             out.print(Padding(Text(column.cells[n]), (0, 0, 0, 2 * GAP)))
     hidden = [column.title for column in plain if id(column) not in limits]
@@ -170,22 +164,30 @@ def fit(columns: Sequence[Column], width: int) -> dict[int, int]:
     return kept
 
 
-def _cell(column: Column, text: str, limit: int | None) -> Text:
+def _cell(text: str, limit: int | None) -> Text:
     return Text(text if limit is None else cut(text, limit), style=STYLES.get(text, ""))
 
 
-def _lines(columns: Sequence[Column], widths: Sequence[int]) -> Text:
-    """The table as one text: a table of rich takes ten times as long, which a long listing shows."""
+def _print_rows(
+    columns: Sequence[Column], limits: Mapping[int, int], rows: Sequence[int], out: Console, head: bool = True
+) -> None:
+    """Print some rows: as lines, which take a tenth of the time, unless rich must break sentences or long words."""
+    widths = [limits[id(column)] for column in columns if id(column) in limits]
+    if len(widths) == len(columns) and sum(widths) + GAP * (len(columns) - 1) <= out.width:
+        out.print(_lines(columns, widths, rows, head), no_wrap=True, crop=False, overflow="ignore")
+    else:
+        out.print(_grid(columns, limits, rows, head))
+
+
+def _lines(columns: Sequence[Column], widths: Sequence[int], rows: Sequence[int], head: bool) -> Text:
+    """The table as one text."""
     made, gap = Text(), " " * GAP
-    cells = [
-        [_padded(text, width, column.right) for text in (column.title, *column.cells)]
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    for n, row in enumerate(zip(*cells, strict=True)):
-        made.append("\n" if n else "")
-        for m, (text, column) in enumerate(zip(row, columns, strict=True)):
-            style = STYLES.get(column.cells[n - 1], "") if n else "bold"
-            made.append(text, style).append(gap if m < len(columns) - 1 else "")
+    for n in [-1, *rows] if head else rows:
+        made.append("\n" if made else "")
+        for column, width in zip(columns, widths, strict=True):
+            text = column.title if n < 0 else column.cells[n]
+            made.append(gap if column is not columns[0] else "")
+            made.append(_padded(text, width, column.right), "bold" if n < 0 else STYLES.get(text, ""))
     return made
 
 
@@ -195,22 +197,20 @@ def _padded(text: str, width: int, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _grid(
-    columns: Sequence[Column], limits: Mapping[int, int], rows: Sequence[Sequence[Text]], head: bool
-) -> RichTable:
+def _grid(columns: Sequence[Column], limits: Mapping[int, int], rows: Sequence[int], head: bool) -> RichTable:
     table = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_header=head)
     for column in columns:
         limit = limits.get(id(column))
         table.add_column(
-            _cell(column, column.title, limit),
+            _cell(column.title, limit),
             justify="right" if column.right else "left",
             no_wrap=limit is not None,
             overflow="fold",
             min_width=limit,
             max_width=limit,
         )
-    for row in rows:
-        table.add_row(*row)
+    for n in rows:
+        table.add_row(*(_cell(column.cells[n], limits.get(id(column))) for column in columns))
     return table
 
 

@@ -31,6 +31,8 @@ def check_x(x: str | None, at: float | None) -> None:
         raise UserError(f'--x "{x}": no such amount.{suggest(x, X)} Known: {", ".join(X)}')
     if at is not None and x is None:
         raise UserError("--at: is an amount of --x steps, --x images or --x seconds; give one of these too.")
+    if at is not None and not 0 < at < math.inf:
+        raise UserError(f"--at {at:g}: is not an amount greater than 0, such as 1000 or 2.5.")
 
 
 def equal_compute(

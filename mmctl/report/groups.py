@@ -60,11 +60,12 @@ def _grouping(runs: Sequence[RunRow], configs: Mapping[int, Config], by: Sequenc
     def named(run: RunRow) -> str:
         if run["altered"]:
             return run["config_id"]
-        return ", ".join(f"{field.removeprefix('cfg.')}={_value(run, configs[run['id']], field)}" for field in by)
+        return ", ".join(f"{field.removeprefix('cfg.')}={_value(run, configs, field)}" for field in by)
 
     return named
 
 
-def _value(run: RunRow, config: Config, field: str) -> str:
-    value = run[BY[field]] if field in BY else setting(config, field.removeprefix("cfg."))  # type: ignore[literal-required]
+def _value(run: RunRow, configs: Mapping[int, Config], field: str) -> str:
+    """The value of a field; recipes are read only for cfg.KEY, so that `configs` may lack runs otherwise."""
+    value = run[BY[field]] if field in BY else setting(configs[run["id"]], field.removeprefix("cfg."))  # type: ignore[literal-required]
     return str(value).removeprefix("mmctl:")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 from mmctl.errors import UserError, suggest
 from mmctl.identity import matters
 from mmctl.report.charts import Bar, BarChart, HeatMap, Line, LineChart, number
-from mmctl.report.compare import compare
+from mmctl.report.comparison import Comparison
 from mmctl.report.equal_compute import X, amount_at, clock_of
 from mmctl.report.seed_curves import BANDS, MOST_POINTS, mean_line, smoothed
 from mmctl.run_folder.values import flatten
@@ -21,6 +23,8 @@ from mmctl.text import short_literal
 MOST_LINES = 12
 """As many as differ in colour or dashes."""
 MOST_MATRICES = 6
+Matrix: TypeAlias = list[list[int]]
+"""Images by true class (row) and predicted class (column)."""
 PSEUDO_LABELS = ("train/guess_accuracy", "train/guess_kept")
 """The share of pseudo-labels that are right, and of unlabelled images that have one."""
 WORDS = {
@@ -40,24 +44,26 @@ def line_chart(
     smooth: float = 0.0,
     log: bool = False,
     per_seed: bool = False,
+    numbered: bool = False,
     most: int = MOST_POINTS,
 ) -> LineChart:
     """A metric over the steps: a line for each configuration, the mean over its seeds with a band, or for each run.
 
     axis: one of equal_compute.X; band: one of BANDS, std and interval (95 %) around the mean; smooth: from 0 (not) to
     below 1, the weight of what came before in a running mean of each run; notes: gets what a reader must know; most:
-    so many points of each curve.
+    so many points of each curve; numbered: each line is called by the number of its newest run, too.
     """
     for word, allowed, option in ((band, BANDS, "--band"), (axis, X, "--x")):
         if word not in allowed:
             raise UserError(f'{option} "{word}": unknown.{suggest(word, allowed)} Known: {", ".join(allowed)}')
+    if not 0 <= smooth < 1:
+        raise UserError(f"--smooth {smooth:g}: give 0 (not at all) to 0.99; 1 would leave a flat line.")
     measure = parse_metric(metric)
     if measure.reducer:
         raise UserError(f'"{metric}": a curve shows all values: leave out "@...". With --bars it is one number.')
     check_metric(store, runs, measure)
-    names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    known = store.summaries(sorted(set(names.values())), runs)
-    drawn = [run for run in runs if (run["id"], names[run["id"]]) in known]
+    names = curve_names(store, runs, metric)
+    drawn = [run for run in runs if run["id"] in names]
     groups = [[run] for run in drawn] if per_seed else seed_groups(drawn, notes)
     if len(groups) > MOST_LINES:
         notes.append(f"the newest {MOST_LINES} of {len(groups)} lines are shown; a filter chooses others")
@@ -68,7 +74,7 @@ def line_chart(
     clocks = {run["id"]: clock_of(store, run, configs[run["id"]], axis) for run in shown}
     share = is_share(measure.name)
     lines: list[Line] = []
-    for title, group in zip(group_titles(store, groups, per_seed), groups, strict=True):
+    for title, group in zip(group_titles(store, groups, per_seed, numbered), groups, strict=True):
         placed = []
         for run in group:
             clock, curve = clocks[run["id"]], smoothed(curves[run["id"], names[run["id"]]], smooth)
@@ -77,7 +83,8 @@ def line_chart(
         if not all(placed):
             notes.append(f"{title}: {axis} are not known yet of {sum(not one for one in placed)} of {len(group)} runs")
         line, fewer = mean_line(title, [one for one in placed if one], band, share)
-        lines.append(line)
+        own = [group[0]["uid"]] if per_seed else []
+        lines.append(replace(line, key=(group[0]["config_id"], group[0]["data_hash"] or "", *own)))
         if fewer is not None:
             notes.append(f"{title}: from {number(fewer)} {axis} on, the mean is over fewer runs")
     words = WORDS.get(measure.name) or metric
@@ -88,11 +95,24 @@ def line_chart(
     return LineChart(words, lines, axis, (short_name(measure.name)) + unit, share, log)
 
 
-def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarChart]:
-    """The means of `mmctl compare` with their 95 % intervals: a chart for each data set and number of labels."""
+def curve_names(store: Store, runs: Sequence[RunRow], metric: str) -> dict[int, str]:
+    """The full name of the curve of this metric for each run that has it, by run id."""
+    name = parse_metric(metric).name
+    names = {run["id"]: series_name(name, run["primary_metric"]) for run in runs}
+    known = store.summaries(sorted(set(names.values())), runs)
+    return {id: name for id, name in names.items() if (id, name) in known}
+
+
+def bar_charts(found: Comparison) -> list[BarChart]:
+    """The means of the first metric of `mmctl compare`, with their intervals.
+
+    A chart for each data set and number of labels.
+    """
     charts = []
-    share = is_share(parse_metric(metric).name)
-    for panel in compare(store, runs, [metric])["panels"]:
+    for panel in found["panels"]:
+        about = panel["metrics"][0]
+        metric = about["metric"]
+        share = is_share(parse_metric(metric).name)
         bars = []
         rows = [row for row in panel["configurations"] if row["values"][0]["mean"] is not None]
         shown = [" ".join(dict.fromkeys((row["recipe"], *row["names"][:2]))) for row in rows]
@@ -107,7 +127,6 @@ def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarCha
             if part
         )
         unit = ", %" if share else ""
-        about = panel["metrics"][0]
         if bars:
             charts.append(BarChart(f"{metric}: {what}", bars, f"{metric}{unit}: {about['words']}", share))
     return charts
@@ -115,31 +134,50 @@ def bar_charts(store: Store, runs: Sequence[RunRow], metric: str) -> list[BarCha
 
 def confusion_charts(store: Store, runs: Sequence[RunRow], notes: list[str]) -> list[HeatMap]:
     """The confusion matrix of each configuration: the last evaluation of each seed, rows that sum to 1."""
-    charts = []
-    groups: list[list[tuple[RunRow, list[list[int]]]]] = []
+    groups: list[list[tuple[RunRow, Matrix]]] = []
     for seeds in reversed(seed_groups(runs, [])):
         if found := with_matrix(store, seeds):
             groups.insert(0, found)
         if len(groups) > MOST_MATRICES:
-            notes.append(f"the newest {MOST_MATRICES} matrices are shown; a filter chooses others")
             break
-    groups = groups[-MOST_MATRICES:]
-    titles = group_titles(store, [[run for run, _ in group] for group in groups], False)
-    for title, group in zip(titles, groups, strict=True):
+    shown = groups[-MOST_MATRICES:]
+    titles = group_titles(store, [[run for run, _ in group] for group in shown], False)
+    return matrix_charts(store, list(zip([""] * (len(groups) - len(shown)) + titles, groups, strict=True)), notes)
+
+
+def matrix_charts(
+    store: Store, groups: Sequence[tuple[str, Sequence[tuple[RunRow, Matrix]]]], notes: list[str]
+) -> list[HeatMap]:
+    """The summed confusion matrices of each configuration: its title, and its runs with their matrices, at least one.
+
+    Of more than MOST_MATRICES, the newest are drawn, and `notes` gets a sentence.
+    """
+    charts = []
+    if len(groups) > MOST_MATRICES:
+        notes.append(f"the newest {MOST_MATRICES} matrices are shown; a filter chooses others")
+    for title, group in groups[-MOST_MATRICES:]:
         size = len(group[0][1])
         counted = [matrix for _, matrix in group if len(matrix) == size]
         sums = [[sum(matrix[n][m] for matrix in counted) for m in range(size)] for n in range(size)]
         cells = [[count / sum(row) if sum(row) else math.nan for count in row] for row in sums]
-        run = group[0][0]
-        known = store.data(run).get("classes")
-        classes = [str(one) for one in known] if isinstance(known, list) and len(known) == size else []
-        names = classes or [str(n) for n in range(size)]
+        run, first = group[0]
+        names = class_names(store, run, first)
         where = ", ".join(run["primary_metric"].split("/")[:3])
         charts.append(HeatMap(f"confusion, %: {title} ({where})", cells, names, names))
     return charts
 
 
-def with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, list[list[int]]]]:
+def class_names(store: Store, run: RunRow, matrix: Matrix) -> list[str]:
+    """What the rows of a confusion matrix are called: the classes of the data set, or numbers if they do not fit."""
+    known = store.data(run).get("classes")
+    return (
+        [str(one) for one in known]
+        if isinstance(known, list) and len(known) == len(matrix)
+        else ([str(n) for n in range(len(matrix))])
+    )
+
+
+def with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, Matrix]]:
     """The runs that have a confusion matrix, with the newest of their primary split, weights and predictor."""
     found = []
     for run in runs:
@@ -178,8 +216,11 @@ def seed_groups(runs: Sequence[RunRow], notes: list[str]) -> list[list[RunRow]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool) -> list[str]:
-    """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it."""
+def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: bool, numbered: bool = False) -> list[str]:
+    """What each line is called: the recipe, what tells equal recipes apart, and the seeds behind it.
+
+    per_seed: equal titles get the number of the run; numbered: all titles do.
+    """
     newest = [group[-1] for group in groups]
     recipes = [run["recipe"] or run["name"] for run in newest]
     titles = list(recipes)
@@ -198,9 +239,9 @@ def group_titles(store: Store, groups: Sequence[Sequence[RunRow]], per_seed: boo
             titles[n] += f", seed {group[0]['seed']}"
         else:
             titles[n] += f", {len(group)} seeds"
-    if per_seed:
+    if per_seed or numbered:
         return [
-            f"#{run['number']} {title}" if titles.count(title) > 1 else title
+            f"#{run['number']} {title}" if numbered or titles.count(title) > 1 else title
             for run, title in zip(newest, titles, strict=True)
         ]
     return titles

@@ -48,6 +48,7 @@ class Origin(TypedDict):
     imported: int  # milliseconds since 1970, UTC
     points: int
     state: str  # in that file
+    first: NotRequired[Config]  # the point of a curve that was logged first
     more: Config  # what has no place in a run of mmctl
 
 

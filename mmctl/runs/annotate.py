@@ -16,5 +16,5 @@ def annotate(store: Store, runs: Sequence[RunRow], event: Event) -> list[RunRow]
     for uid in uids:
         journal.append(store.runs_dir / uid, event)
     store.sync(uids)
-    now = {run["uid"]: run for run in store.runs()}
+    now = {run["uid"]: run for run in store.runs(uids)}
     return [now[uid] for uid in uids]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mmctl import project
@@ -158,15 +159,24 @@ def bn_pictures(recipe: Recipe, data: Data, norm: Normalization, device: torch.d
     )
 
 
+def part_of(data: Data, split: str) -> tuple[Images | None, NDArray[np.int64] | None]:
+    """The images that a split is among, None if the data set lacks it, and their rows, None for all of them.
+
+    val is the data set's own, or held out from train by split.val.
+    """
+    if split == "val" and len(data.split.val):
+        return data.images["train"], data.split.val
+    return data.images.get(split), None
+
+
 def evaluation_splits(recipe: Recipe, data: Data, norm: Normalization, device: torch.device) -> dict[str, Pictures]:
-    """The evaluation splits that the data set has; val is its own, or held out from train by split.val.
+    """The evaluation splits that the data set has.
 
     Raises DataError for a split without labelled images, and UserError if the data set has none of the splits.
     """
     splits: dict[str, Pictures] = {}
     for name in recipe.settings.eval.splits:
-        rows = data.split.val if name == "val" and len(data.split.val) else None
-        part = data.images["train"] if rows is not None else data.images.get(name)
+        part, rows = part_of(data, name)
         if part is not None:
             splits[name] = Pictures(part, norm, device, batch=recipe.settings.eval.batch, rows=rows)
             if not len(splits[name]):

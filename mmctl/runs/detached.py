@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mmctl.errors import EnvironmentFault, UserError
+from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import share
-from mmctl.run_folder import queue
-from mmctl.runs.resume import STOPPED
-from mmctl.store.rows import RunRow
 
 ENDED_WELL = (0, 75)
 """Exit codes of a resumed run that say nothing new: it has completed, or was stopped again."""
@@ -39,15 +36,6 @@ class Resuming:
             lines = self.output.read().decode("utf-8", "replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return "" if code in ENDED_WELL else said or f"exit code {code}"
-
-
-def check_resumable(runs_dir: Path, runs: Sequence[RunRow]) -> None:
-    """UserError for a run that `mmctl resume` has nothing to do with, or that another process will start."""
-    for run in runs:
-        if run["state"] not in (*STOPPED, "failed"):
-            raise UserError(f"{run['uid']}: is {run['state']}, so there is nothing to continue.")
-        if process := queue.waits_for(runs_dir / run["uid"]):
-            raise UserError(f"{run['uid']}: waits for process {process}, which will start it.")
 
 
 def start_resume(runs_dir: Path, uids: Sequence[str]) -> Resuming:

@@ -33,7 +33,7 @@ def embedding_map(folder: Path, which: str, shared: Shared) -> EmbeddingMap:
     Split and weights are those of the run's primary metric; the embeddings are those that distances to centroids are
     computed from. which: as in `evaluate_run`, whose errors this raises; shared: data sets that were read already.
     """
-    opened, saved, _ = open_checkpoint(folder, which, shared=shared)
+    opened, saved, _ = open_checkpoint(folder, which, shared=shared, command=None)
     run = opened.training
     split, weights, *_ = opened.about["primary"].split("/")
     if split not in run.splits or weights not in run.nets:
@@ -71,7 +71,7 @@ def projections(emb_ND: Array, center_KD: Array, seen: NDArray[np.int64]) -> lis
     flat_N2[:, : len(axes_2D)] = (both_ND - mean_D) @ axes_2D.T
     share = (length[:2] ** 2).sum() / max((length**2).sum(), 1e-300)
     made = [_projection("PCA", f"The two axes hold {100 * share:.0f} % of the variance.", flat_N2, len(emb_ND), seen)]
-    if len(emb_ND) >= FEWEST and length[0] > 0:
+    if len(emb_ND) >= FEWEST and length[0] > 1e-9 * np.abs(emb_ND).max():  # more than rounding
         perplexity = min(PERPLEXITY, (len(both_ND) - 1) / 3)
         near_N2 = _tsne(both_ND, flat_N2, perplexity)
         about = (
@@ -110,7 +110,9 @@ def silhouettes(emb_ND: Array, true_N: NDArray[np.int64], num_classes: int) -> l
 
 def nearest(center_KD: Array, seen_K: NDArray[np.bool_]) -> list[int | None]:
     """Of each class, the other class with the nearest centroid."""
-    apart_KK = np.linalg.norm(center_KD[:, None] - center_KD, axis=-1)
+    from scipy.spatial.distance import cdist  # only here: scikit-learn brings it; needs no K x K x D numbers
+
+    apart_KK = cdist(center_KD, center_KD)
     apart_KK[:, ~seen_K] = np.inf
     np.fill_diagonal(apart_KK, np.inf)
     return [

@@ -62,16 +62,20 @@ def evaluate_run(
 
 
 def open_checkpoint(
-    folder: Path, which: str, accept_changes: bool = False, shared: Shared | None = None
+    folder: Path,
+    which: str,
+    accept_changes: bool = False,
+    shared: Shared | None = None,
+    command: str | None = "evaluate",
 ) -> tuple[OpenRun, checkpoints.Checkpoint, list[str]]:
     """A run with the weights of a checkpoint, and why newer ones were skipped; raises as in `evaluate_run`.
 
-    shared: data sets that were read already.
+    shared: data sets that were read already; command: the one that can accept changes, None if none can.
     """
     about = read_record(folder)
     check_own(about, "evaluated")
     past = past_of(folder, about)
-    changes = accepted_changes(folder, about, past, "evaluate", accept_changes)
+    changes = accepted_changes(folder, about, past, command, accept_changes)
     for line in changes:
         tell(f"warning: {folder.name}: {line}")
     saved, skipped = checkpoint_of(folder, which, past)

@@ -87,8 +87,11 @@ def start_again(about: RunRecord) -> str:
     return f"train again from step 0 with `mmctl resume {about['uid']} --from-start`."
 
 
-def accepted_changes(folder: Path, about: RunRecord, past: Past, command: str, accept: bool) -> list[str]:
-    """What was edited in the folder of a run; ResumeRefused if there is something and the user does not accept it."""
+def accepted_changes(folder: Path, about: RunRecord, past: Past, command: str | None, accept: bool) -> list[str]:
+    """What was edited in the folder of a run; ResumeRefused if there is something and the user does not accept it.
+
+    command: the one that is tried; None if it cannot accept changes.
+    """
     found = alterations(folder, about, past.logged)
     split = any(text.startswith("split.json") for text in found)  # never accepted: another split is another run
     if found and (split or not accept):
@@ -98,6 +101,8 @@ def accepted_changes(folder: Path, about: RunRecord, past: Past, command: str, a
             + (
                 "Restore it: another split is another run."
                 if split
+                else "Restore it: nothing is computed here from an edited run."
+                if command is None
                 else f"Restore it, or `mmctl {command} {folder.name} --accept-changes` uses it as it is, and says that "
                 "the result is not exact."
             )

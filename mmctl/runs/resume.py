@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,22 +58,38 @@ def choose(terms: Sequence[str]) -> Choice:
         if foreign:
             check_own(read_record(runs / found[0]["uid"]), "resumed")
         return Choice([*folders, runs / found[0]["uid"]], [])
-    wanted = [*STOPPED, *(["failed"] if any("failed" in word for word in words) else [])]
+    go_on, left = split_up(runs, found, foreign, failed=any("failed" in word for word in words))
+    messages = kept_back(left)
+    if "failed" in left:
+        messages.append("`mmctl resume RUN` tries a failed run again.")
+    if not go_on and not folders:
+        messages.append("nothing to continue: " + ("no run matches" if not found else "no run of these is stopped"))
+    return Choice([*folders, *(runs / run["uid"] for run in go_on)], messages)
+
+
+def split_up(
+    runs_dir: Path, runs: Sequence[RunRow], foreign: Collection[int], failed: bool
+) -> tuple[list[RunRow], dict[str, list[str]]]:
+    """The runs that can be continued, and by reason the uids of the others.
+
+    foreign: the ids of runs that another program trained; failed: failed runs are tried again.
+    """
+    wanted = (*STOPPED, "failed") if failed else STOPPED
     go_on, left = [], dict[str, list[str]]()
-    for run in found:
-        waits = queue.waits_for(runs / run["uid"]) if run["state"] in wanted else None
+    for run in runs:
+        waits = queue.waits_for(runs_dir / run["uid"]) if run["state"] in wanted else None
         if run["id"] in foreign:
             left.setdefault("imported from another program", []).append(run["uid"])
         elif waits or run["state"] not in wanted:
             left.setdefault(f"waiting for process {waits}" if waits else run["state"], []).append(run["uid"])
         else:
-            go_on.append(runs / run["uid"])
-    messages = [f"left as they are, {state}: {_listed(uids)}" for state, uids in left.items()]
-    if "failed" in left:
-        messages.append("`mmctl resume RUN` tries a failed run again.")
-    if not go_on and not folders:
-        messages.append("nothing to continue: " + ("no run matches" if not found else "no run of these is stopped"))
-    return Choice([*folders, *go_on], messages)
+            go_on.append(run)
+    return go_on, left
+
+
+def kept_back(left: Mapping[str, Sequence[str]], most: int = SHOWN) -> list[str]:
+    """Lines that name the runs that are not continued, at most so many for each reason."""
+    return [f"left as they are, {reason}: {_listed(uids, most)}" for reason, uids in left.items()]
 
 
 def resume_command(folders: Sequence[Path], tags: Sequence[str] = ()) -> str:
@@ -107,6 +123,6 @@ def _which(rows: Sequence[RunRow]) -> list[str]:
     return ["which run? These can be continued:", *more, *lines, last]
 
 
-def _listed(uids: Sequence[str]) -> str:
-    more = f" and {len(uids) - SHOWN} more" if len(uids) > SHOWN else ""
-    return ", ".join(uids[:SHOWN]) + more
+def _listed(uids: Sequence[str], most: int) -> str:
+    more = f" and {len(uids) - most} more" if len(uids) > most else ""
+    return ", ".join(uids[:most]) + more

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from mmctl.data.split import load_split
 from mmctl.errors import UserError
-from mmctl.plugin import Images
 from mmctl.recipe.recipe import load_stored
 from mmctl.run_folder.record import read_record
 from mmctl.run_folder.upgrade import upgrade_recipe
-from mmctl.runs.build import Shared, read_data
+from mmctl.runs.build import Shared, part_of, read_data
 from mmctl.runs.open import check_data, check_installed
 from mmctl.runs.past import past_of
 
@@ -39,10 +38,9 @@ def thumbnails(folder: Path, split: str, ids: Sequence[str], shared: Shared) -> 
     data = read_data(recipe, load_split(kept) if kept.exists() else None, shared)
     identity = past_of(folder, about).identity
     check_data(folder, data, identity.data, identity.split)
-    held_out = split == "val" and len(data.split.val)
-    if not held_out and split not in data.images:
+    images, _ = part_of(data, split)
+    if images is None:
         raise UserError(f"{folder.name}: its data set has no {split} images.")
-    images: Images = data.images["train" if held_out else split]
     rows = {id: row for row, id in enumerate(images.ids)}
     if missing := [id for id in ids if id not in rows]:
         raise UserError(f'{folder.name}: its data set has no {split} image "{missing[0]}".')

@@ -16,7 +16,7 @@ from typing import cast
 
 from mmctl.errors import UserError, suggest
 from mmctl.store.curves import extended
-from mmctl.store.read_curves import names_among
+from mmctl.store.read_curves import names_among, reduced_values
 from mmctl.store.rows import CurveSummary, RunRow, SeriesRow
 from mmctl.store.store import Store
 from mmctl.text import whole_number
@@ -147,8 +147,16 @@ def metric_values(
     limits: by run id, the last step whose evaluation counts; runs that it lacks have no number.
     """
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
-    rows = _summaries(store, runs, names, limits)
     reducer = measure.reducer
+    if limits is None and reducer in (None, *REDUCERS):
+        found = reduced_values(store, runs, names, reducer or "median20")
+        if reducer is None:
+            reducer = "median20" if found and all(n >= ENOUGH for n, _, _ in found.values()) else "last"
+        place = 1 if reducer == "last" else 2
+        # NULL in a curve that has points means NaN.
+        values = {id: math.nan if one[place] is None and one[0] else one[place] for id, one in found.items()}
+        return {id: value for id, value in values.items() if value is not None}, reducer
+    rows = _summaries(store, runs, names, limits)
     if reducer is None:
         reducer = "median20" if rows and all(row["n"] >= ENOUGH for row in rows.values()) else "last"
     if reducer in REDUCERS:

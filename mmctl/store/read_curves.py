@@ -1,15 +1,22 @@
-"""Reads the points of curves: of many at once, thinned out in SQL, for plots; one after the other, for exports."""
+"""Reads the points of curves: of many at once, thinned out in SQL, for plots; one after the other, for exports.
+
+And what exports need of many runs at once.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from mmctl.run_folder.events import Evaluation, decode
+from mmctl.run_folder.values import text
 from mmctl.store.connection import explained_errors
 from mmctl.store.rows import RunRow
-from mmctl.store.store import Store
+from mmctl.store.store import Store, within
 
 CurveKey: TypeAlias = tuple[int, str]
 """The id of a run, and the full name of one of its curves."""
@@ -47,16 +54,64 @@ def read_curves(
 
 def names_among(store: Store, runs: Sequence[RunRow], names: Sequence[str]) -> set[str]:
     """Those of these names that a curve of one of these runs has."""
-    wanted = {run["id"] for run in runs}
-    sql = f"SELECT DISTINCT name, run FROM series WHERE name IN ({', '.join('?' * len(names))})"
-    return {row["name"] for row in store._rows(sql, names) if row["run"] in wanted}
+    ids = json.dumps([run["id"] for run in runs])
+    sql = f"SELECT DISTINCT name FROM series WHERE name IN ({', '.join('?' * len(names))}) AND run IN "
+    return {name for (name,) in _tuples(store, sql + "(SELECT value FROM json_each(?))", [*names, ids])}
+
+
+def reduced_values(
+    store: Store, runs: Sequence[RunRow], names: Mapping[int, str], column: str
+) -> dict[int, tuple[int, float | None, float | None]]:
+    """Of the curve that `names` gives each run: number of points, last value, value of a column of `series`."""
+    among = sorted(set(names.values()))
+    sql = f"SELECT run, name, n, last, {column} FROM series WHERE name IN ({', '.join('?' * len(among))})"
+    rows = _tuples(store, f"{sql} AND {within('run', runs)}", among)
+    return {run: (n, last, value) for run, name, n, last, value in rows if names.get(run) == name}
+
+
+def last_values(store: Store, runs: Sequence[RunRow]) -> dict[int, dict[str, float]]:
+    """The last value of each curve of these runs, by id and name; NaN is NaN."""
+    found: dict[int, dict[str, float]] = {run["id"]: {} for run in runs}
+    sql = f"SELECT run, name, last FROM series WHERE {within('run', runs)} ORDER BY run, name"
+    for run, name, last in _tuples(store, sql):
+        if run in found:
+            found[run][name] = math.nan if last is None else last
+    return found
+
+
+def seconds_of(store: Store, runs: Sequence[RunRow]) -> dict[int, float]:
+    """The time that each of these runs spent in training, over all attempts, by id; none where it is not known."""
+    each = f"SELECT run, max(seconds) AS s FROM pace WHERE {within('run', runs)} GROUP BY run, attempt"
+    rows = store._rows(f"SELECT run, sum(s) AS s FROM ({each}) GROUP BY run")
+    return {row["run"]: row["s"] for row in rows if row["s"]}
+
+
+def evaluated_metrics(store: Store, runs: Sequence[RunRow]) -> list[str]:
+    """The names of the metrics in the evaluations of these runs."""
+    ids = ", ".join(str(run["id"]) for run in runs)
+    among = f"FROM evaluations e {{}} WHERE e.run IN (SELECT value FROM json_each('[{ids}]'))"
+    # As bytes: a name may be no text that Python decodes. SQLite 3.40 takes no NaN, which Python reads.
+    sql = "SELECT DISTINCT CAST(m.key AS BLOB) AS name " + among.format(
+        ", json_each(iif(json_valid(e.body), e.body, '{}'), '$.metrics') m"
+    )
+    names = [text(row["name"].decode("utf-8", "surrogatepass")) for row in store._rows(sql)]
+    for row in store._rows(f"SELECT e.body AS body {among.format('')} AND NOT json_valid(e.body)"):
+        event = decode(row["body"])
+        names += map(text, event.metrics) if isinstance(event, Evaluation) else ()
+    return list(dict.fromkeys(names))
 
 
 def each_point(store: Store, series: int) -> Iterator[tuple[int, float | None]]:
     """The points of a curve of any length, as they are read; None is NaN."""
-    cursor = store._conn.cursor()
-    cursor.row_factory = None
-    return cursor.execute("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
+    return _tuples(store, "SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
+
+
+def _tuples(store: Store, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    """Rows one by one as they are read: of many, dicts take most of the time."""
+    with explained_errors(store.path):
+        cursor = store._conn.cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, values)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from mmctl.run_folder.values import flatten
 from mmctl.store import metrics
 from mmctl.store.reading import open_for_reading
 from mmctl.store.rows import RunRow
-from mmctl.store.store import Store
+from mmctl.store.store import Store, within
 
 FIELDS = {
     "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
@@ -222,5 +222,6 @@ def setting(config: Setting, path: str) -> Setting:
 
 def imported(store: Store, runs: Sequence[RunRow]) -> set[int]:
     """The ids of those of these runs that were imported from another program."""
-    rows = store._rows("SELECT id FROM runs WHERE json_type(about, '$.origin') = 'object'")
+    sql = "SELECT id FROM runs WHERE instr(about, '\"origin\"') AND json_type(about, '$.origin') = 'object' AND "
+    rows = store._rows(sql + within("id", runs))
     return {row["id"] for row in rows} & {run["id"] for run in runs}

@@ -143,11 +143,11 @@ class Store:
             for number, row in enumerate(rows, 1):
                 row["number"] = number
         else:
-            among = f"WHERE uid IN ({', '.join('?' * len(only))})"
-            rows = self._rows(f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) {among} ORDER BY number", only)
+            sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) WHERE uid IN"
+            rows = self._rows(f"{sql} (SELECT value FROM json_each(?)) ORDER BY number", [json.dumps(list(only))])
         tags: dict[int, list[str]] = {}
-        within = _within("run", cast(list[RunRow], rows))
-        for row in self._rows(f"SELECT run, tag FROM tags WHERE {within} ORDER BY tag"):
+        among = within("run", cast(list[RunRow], rows))
+        for row in self._rows(f"SELECT run, tag FROM tags WHERE {among} ORDER BY tag"):
             tags.setdefault(row["run"], []).append(row["tag"])
         now = lease.now()
         for row in rows:
@@ -188,7 +188,7 @@ class Store:
         """The components that some runs were made of, with their versions, by id."""
         wanted = {run["id"] for run in runs}
         rows = self._rows(
-            f"SELECT id, json_extract(about, '$.components') AS part FROM runs WHERE {_within('id', runs)}"
+            f"SELECT id, json_extract(about, '$.components') AS part FROM runs WHERE {within('id', runs)}"
         )
         return {row["id"]: json.loads(row["part"] or "[]") for row in rows if row["id"] in wanted}
 
@@ -200,13 +200,13 @@ class Store:
         """The run and step from which those of these runs that extend another one started, by id."""
         wanted = {run["id"] for run in runs}
         sql = "SELECT id, json_extract(about, '$.parent') AS part FROM runs WHERE instr(about, '\"parent\"') AND "
-        rows = self._rows(sql + _within("id", runs))
+        rows = self._rows(sql + within("id", runs))
         found = {row["id"]: self._object(row["part"] or "{}") for row in rows if row["id"] in wanted}
         return {id: made for id, one in found.items() if (made := parent_row(one))}
 
     def _parts(self, key: str, runs: Sequence[RunRow]) -> dict[int, Config]:
         wanted = {run["id"] for run in runs}
-        sql = f"SELECT id, {key} AS part FROM runs WHERE {_within('id', runs)}"
+        sql = f"SELECT id, {key} AS part FROM runs WHERE {within('id', runs)}"
         return {row["id"]: self._object(row["part"] or "{}") for row in self._rows(sql) if row["id"] in wanted}
 
     def data(self, run: RunRow) -> Config:
@@ -220,7 +220,7 @@ class Store:
     def summaries(self, names: Sequence[str], runs: Sequence[RunRow] = ()) -> dict[tuple[int, str], SeriesRow]:
         """The summaries of the named curves of some runs (or all), by (run, name), in one query."""
         sql = f"SELECT * FROM series WHERE name IN ({', '.join('?' * len(names))})"
-        sql += f" AND {_within('run', runs)}" if runs else ""
+        sql += f" AND {within('run', runs)}" if runs else ""
         rows = cast(list[SeriesRow], self._rows(sql, names))
         return {(row["run"], row["name"]): row for row in rows}
 
@@ -294,6 +294,6 @@ class Store:
         return found
 
 
-def _within(column: str, runs: Sequence[RunRow]) -> str:
-    # For a few runs by the index; for many, reading everything is faster.
+def within(column: str, runs: Sequence[RunRow]) -> str:
+    """SQL that chooses some runs: a few by the index; for many, all of them, since reading everything is faster."""
     return f"{column} IN ({', '.join(str(int(run['id'])) for run in runs)})" if len(runs) <= FEW else "1"

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from mmctl.errors import UserError
 from mmctl.run_folder.events import Event, Mark, Tag
 from mmctl.runs.annotate import annotate
-from mmctl.runs.detached import Resuming, check_resumable, start_resume
+from mmctl.runs.detached import Resuming, start_resume
+from mmctl.runs.resume import kept_back, split_up
 from mmctl.runs.stop import processes, stop
 from mmctl.store.rows import RunRow
-from mmctl.store.select import checked_tags
+from mmctl.store.select import checked_tags, imported
 from mmctl.text import printable
 from mmctl.ui.reading import Reader
 
@@ -67,10 +68,19 @@ def stop_runs(reader: Reader, runs: Sequence[RunRow]) -> str:
     return f"{named(runs)}: stops after its step, with a checkpoint"
 
 
-def resume_runs(reader: Reader, runs: Sequence[RunRow]) -> Resuming:
-    """`mmctl resume`, as a process that goes on when this one ends."""
-    check_resumable(reader.runs_dir, runs)
-    return start_resume(reader.runs_dir, [run["uid"] for run in runs])
+def resume_runs(reader: Reader, runs: Sequence[RunRow], resuming: list[Resuming]) -> str:
+    """`mmctl resume`, as a process that goes on when this one ends; it is added to those that resume runs already."""
+    begun = {uid for one in resuming for uid in one.uids}
+    with reader.open() as store:
+        foreign = imported(store, runs)
+    go_on, left = split_up(reader.runs_dir, [run for run in runs if run["uid"] not in begun], foreign, failed=True)
+    if again := [run["uid"] for run in runs if run["uid"] in begun]:
+        left["resumed already"] = again
+    if not go_on:
+        raise UserError("nothing to continue", *kept_back(left, NAMED))
+    resuming.append(start_resume(reader.runs_dir, [run["uid"] for run in go_on]))
+    started = f"`mmctl resume` started as process {resuming[-1].popen.pid}, which outlives this one"
+    return "\n".join([f"{named(go_on)}: {started}", *kept_back(left, NAMED)])
 
 
 def _annotate(reader: Reader, runs: Sequence[RunRow], event: Event) -> None:

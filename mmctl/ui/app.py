@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mmctl.errors import MmctlError
@@ -15,6 +17,7 @@ from mmctl.ui.dialogs import Ask, Confirm, Help, Pick
 from mmctl.ui.keys import BINDINGS, listed
 from mmctl.ui.live_app import LiveApp
 from mmctl.ui.reading import View
+from mmctl.ui.reading_app import failure
 from mmctl.ui.table import RunTable
 
 
@@ -36,11 +39,11 @@ class UiApp(LiveApp):
         line.display = True
         line.focus()
 
-    async def action_close(self) -> None:
+    def action_close(self) -> None:
         """Leave the filter as it was, close the pane, or show all runs: the first of these that there is to do."""
         if self.line.display:
-            await self.filter(self._before)
             self.leave_filter()
+            self.start("filter", partial(self.filter, self._before))
         elif self.screen.has_class("-zoom"):
             self.action_zoom()
         elif self.side.display and self.opened is not None:
@@ -48,7 +51,7 @@ class UiApp(LiveApp):
             self.arrange()
             self.table.focus()
         elif self.view.filter:
-            await self.filter("")
+            self.start("filter", partial(self.filter, ""))
 
     def action_pane(self, pane: str) -> None:
         """Show a pane, or close it if it is shown already."""
@@ -95,31 +98,26 @@ class UiApp(LiveApp):
         entries = ["age (newest first)", *(name for name in SORTABLE if name != "age")]
         self.push_screen(Pick("Sort by a column, or type a metric or cfg.TABLE.KEY", entries, free=True), self._sort)
 
-    async def _sort(self, picked: str | None) -> None:
+    def _sort(self, picked: str | None) -> None:
         if picked is not None:
-            before = self.view
-            order = None if picked.startswith("age (") else picked
-            self.view = replace(self.view, sort=order, reverse=False)
-            if not await self.show():
-                self.tell(self.said["filter"], wrong=True)
-                self.view = before
-                await self.show()
+            order = "" if picked.startswith("age (") else picked
+            self.change(lambda view: view.ordered(order))
 
-    async def action_reverse(self) -> None:
+    def action_reverse(self) -> None:
         """The other way round."""
-        self.view = replace(self.view, reverse=not self.view.reverse)
-        await self.show()
+        self.change(lambda view: replace(view, reverse=not view.reverse))
 
-    async def action_archived(self) -> None:
+    def action_archived(self) -> None:
         """Show archived runs too, or hide them."""
-        self.view = replace(self.view, archived=not self.view.archived)
-        await self.show()
+        self.change(lambda view: replace(view, archived=not view.archived))
 
-    async def action_metric(self) -> None:
+    def action_metric(self) -> None:
         """Ask for a metric of the curves."""
-        uids = self.places() or [run["uid"] for run in self.targets()]
-        names = await self.attempt("pane", pages.metric_names, self.reader, uids) if uids else None
-        if names:
+        if uids := self.drawn():
+            self.start("metric", partial(self._ask_metric, uids))
+
+    async def _ask_metric(self, uids: list[str]) -> None:
+        if names := await self.attempt("pane", pages.metric_names, self.reader, uids):
             self.push_screen(Pick("Curves of which metric?", names), self._metric)
 
     def _metric(self, picked: str | None) -> None:
@@ -142,19 +140,19 @@ class UiApp(LiveApp):
         """Ask for tags, then add and remove them."""
         if runs := self.targets():
 
-            async def tag(text: str | None) -> None:
+            def tag(text: str | None) -> None:
                 if text is not None:
-                    await self._act(acts.tag_runs, runs, acts.parse_tags(text))
+                    self._act(acts.tag_runs, runs, acts.parse_tags(text))
 
             self.push_screen(Ask(f"Tags of {acts.named(runs)} (-TAG removes one):", acts.parse_tags), tag)
 
-    async def action_star(self) -> None:
+    def action_star(self) -> None:
         """Give a star or take it away."""
-        await self._act(acts.toggle_star, self.targets())
+        self._act(acts.toggle_star, self.targets())
 
-    async def action_archive(self) -> None:
+    def action_archive(self) -> None:
         """Archive runs, or bring them back."""
-        await self._act(acts.toggle_archived, self.targets())
+        self._act(acts.toggle_archived, self.targets())
 
     def action_stop(self) -> None:
         """Ask, then stop runs."""
@@ -166,38 +164,35 @@ class UiApp(LiveApp):
             self.tell(str(error), wrong=True)
             return
 
-        async def stop(yes: bool | None) -> None:
+        def stop(yes: bool | None) -> None:
             if yes:
-                await self._act(acts.stop_runs, runs)
+                self._act(acts.stop_runs, runs)
 
         self.push_screen(Confirm(f"Stop {acts.named(runs)}? A checkpoint is saved first; r continues."), stop)
 
-    async def action_resume(self) -> None:
+    def action_resume(self) -> None:
         """Continue runs in another process."""
-        if not (runs := self.targets()):
-            return
-        try:
-            started = await self.read(acts.resume_runs, self.reader, runs)
-        except MmctlError as error:
-            self.tell(str(error), wrong=True)
-            return
-        self.resuming.append(started)
-        self.tell(f"{acts.named(runs)}: `mmctl resume` started as process {started.popen.pid}, which outlives this one")
+        self._act(acts.resume_runs, self.targets(), self.resuming)
 
-    async def action_refresh(self) -> None:
+    def action_refresh(self) -> None:
         """Look into all run folders again."""
-        await self.refresh_runs(force=True)
+        self.start("look", partial(self.refresh_runs, force=True))
 
-    async def _act(self, work: Callable[..., str], runs: list[RunRow], *given: object) -> None:
-        """Do something to runs, say what, and show them as they are then."""
-        if not runs:
-            return
-        try:
-            self.tell(await self.read(work, self.reader, runs, *given))
-        except MmctlError as error:
-            self.tell(str(error), wrong=True)
-        await self.show()
-        self.update_pane()
+    def _act(self, work: Callable[..., str], runs: list[RunRow], *given: object) -> None:
+        """Do something to runs as they are when its turn comes, say what, and show them as they are then."""
+        uids = [run["uid"] for run in runs]
+
+        async def act() -> None:
+            try:  # shielded: a person who quits now still gets what was asked for
+                said = await asyncio.shield(self.read(lambda: work(self.reader, self.reader.there(uids), *given)))
+                self.tell(said)
+            except (MmctlError, OSError) as error:
+                self.tell(failure(error), wrong=True)
+            await self.show()
+            self.update_pane()
+
+        if runs:
+            self.start("act", act, exclusive=False)
 
     def _curves(self, **changed: object) -> None:
         """Show the curves in another way."""

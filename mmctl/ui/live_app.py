@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,8 @@ class LiveApp(ReadingApp):
         self.line = Input(id="filter", compact=True, placeholder=style.PLACEHOLDER, select_on_focus=False)
         self.table, self.side = RunTable(id="table"), Side(id="side")
         self._follower: Follower | None = None
-        self._refreshing = False
+        self._following = False
+        self._refreshing, self._changing = asyncio.Lock(), asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         """The widgets, from top to bottom."""
@@ -87,18 +89,15 @@ class LiveApp(ReadingApp):
                 self.resuming.remove(one)
                 if failure:
                     self.tell(f"resume of {', '.join(one.uids)}: {failure}", wrong=True)
-        if not self._refreshing:
+        if not self._refreshing.locked():
             self.start("refresh", self.refresh_runs)
-        if self.side.display and self.side.pane == "logs":
+        if self.side.display and self.side.pane == "logs" and not self._following:
             self.start("pane", self._follow)
 
     async def refresh_runs(self, force: bool = False) -> None:
         """Read what has changed and show it; force: look into all folders."""
-        self._refreshing = True
-        try:
+        async with self._refreshing:
             changes = await self.attempt("index", self.reader.refresh, force, self.progress)
-        finally:
-            self._refreshing = False
         self.say("heard", "")
         for change in changes or ():
             self._tell_end(change)
@@ -111,24 +110,43 @@ class LiveApp(ReadingApp):
         shown = await self.attempt("filter", self.reader.snapshot, self.view)
         if shown is None:
             return False
-        for uid in [uid for uid in self.table.lines if uid not in {run["uid"] for run in shown.runs}]:
-            if uid != self.table.baseline:
-                del self.table.lines[uid]
+        self.mark_places()
+        kept = {self.table.baseline, *(run["uid"] for run in shown.runs)}
+        self.table.lines = {uid: line for uid, line in self.table.lines.items() if uid in kept}
         self.say("unreadable", f"{shown.unreadable} runs cannot be read: mmctl db check" if shown.unreadable else "")
         self.show_head(shown)
-        self.mark_places()
         self.table.show(shown)
         return True
+
+    def change(self, view: Callable[[View], View]) -> None:
+        """Show the runs in another order or choice; as before if that cannot be shown."""
+        self.start("change", partial(self._change, view), exclusive=False)
+
+    async def _change(self, view: Callable[[View], View]) -> None:
+        async with self._changing:  # each key changes what the one before it has left
+            before, self.view = self.view, view(self.view)
+            if await self.show():
+                return
+            self.tell(self.said.get("filter", ""), wrong=True)
+            self.view = replace(before, filter=self.view.filter, width=self.view.width)
+            await self.show()
 
     def places(self) -> list[str]:
         """The baseline and the marked runs; the place of each says which colour and letter it has."""
         base = self.table.baseline
         return [*([base] if base else []), *(uid for uid in self.marked if uid != base)]
 
+    def drawn(self) -> list[str]:
+        """The runs whose curves are shown: the baseline and the marked ones, or without marks the current one."""
+        uids, run = self.places(), self.table.current
+        return uids if self.marked or run is None or run["uid"] in uids else [*uids, run["uid"]]
+
     def mark_places(self) -> None:
-        """Show in the table which runs are marked."""
+        """Show in the table which runs are marked; those that are gone are let go."""
         known = {run["uid"] for run in self.reader.runs}
         self.marked = [uid for uid in self.marked if uid in known]
+        if self.table.baseline not in known:
+            self.table.baseline = None
         self.table.places = {uid: n for n, uid in enumerate(self.places())}
         self.table.redraw()
 
@@ -188,7 +206,7 @@ class LiveApp(ReadingApp):
             text = await self.attempt("pane", pages.details, self.reader, run["uid"], width)
             self.side.text(text or Text(""))
         else:
-            asked = replace(self.curves, uids=(self.places() or [run["uid"]])[: pages.MOST])
+            asked = replace(self.curves, uids=self.drawn())
             self.side.say("  ".join(filter(None, [asked.metric, "log" if asked.log else ""])))
             text = await self.attempt("pane", pages.curves, self.reader, asked, *self.side.room())
             self.side.text(text or Text(""))
@@ -197,11 +215,16 @@ class LiveApp(ReadingApp):
         if (run := self.table.current) is None:
             return
         folder = self.reader.runs_dir / run["uid"]
-        fresh = self._follower is None or self._follower.folder != folder
-        if fresh or self._follower is None:
-            self._follower = Follower(folder, run["state"], run["reason"])
+        follower, self._follower = self._follower, None  # whoever comes while this waits reads all of it again
+        if fresh := follower is None or follower.folder != folder:
+            follower = Follower(folder)
         self.side.say(f"{run['uid']}  {run['state']}")
-        lines = await self.attempt("pane", self._follower.read)
+        self._following = True
+        try:
+            lines = await self.attempt("pane", follower.read, run["state"], run["reason"])
+        finally:
+            self._following = False
+        self._follower = follower if lines is not None else None
         if fresh or lines:
             self.side.log_lines(lines or [], fresh)
 
@@ -219,29 +242,30 @@ class LiveApp(ReadingApp):
         """Lay the pane out for its size."""
         self.update_pane()
 
-    async def on_run_table_sized(self) -> None:
+    def on_run_table_sized(self) -> None:
         """Show the columns for the table's width."""
         width = self.table.width
         band = next((top for top in (SHORTER, SHORT) if width < top), SHORT + 1) - 1
         if width and band != self.view.width:
             self.view = replace(self.view, width=band)
-            await self.show()
+            self.start("width", self.show)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while the filter is typed."""
-        if event.input.id == "filter":
+        if event.input.id == "filter" and self.line.display:  # not what was typed just before Esc
             self.start("filter", partial(self.filter, event.value, PAUSE))
 
-    async def filter(self, text: str, pause: float = 0.0) -> bool:
-        """Show the runs of another filter; False if it is wrong."""
+    async def filter(self, text: str, pause: float = 0.0, leave: bool = False) -> None:
+        """Show the runs of another filter; leave: then go to the table, unless it is wrong."""
         await asyncio.sleep(pause)
         self.view = replace(self.view, filter=text)
-        return await self.show()
-
-    async def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Leave the filter if it is right."""
-        if event.input.id == "filter" and await self.filter(event.value):
+        if await self.show() and leave:
             self.leave_filter()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Leave the filter if it is right."""
+        if event.input.id == "filter":
+            self.start("filter", partial(self.filter, event.value, leave=True))
 
     def _tell_end(self, change: Change) -> None:
         run = change.run

@@ -16,18 +16,21 @@ DIED = ("failed", "crashed")
 class Follower:
     """The lines of `mmctl logs`, from where they were read the last time."""
 
-    def __init__(self, folder: Path, state: str, reason: str | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._reader = log_lines.JournalReader(folder)
-        self._state, self._reason = state, reason
-        self._begun = False
+        self._dead = False
 
-    def read(self) -> list[str]:
-        """What is new; of a run that died, at first also the last lines of its output. EnvironmentFault, UserError."""
+    def read(self, state: str, reason: str | None) -> list[str]:
+        """What is new; of a run that has died, once also the last lines of its output. EnvironmentFault, UserError.
+
+        After an error a new Follower must begin: some lines may be lost.
+        """
+        dead, self._dead = self._dead, state in DIED
         try:
             lines = [one.text for one in self._reader.read() if one.text]
-            if not self._begun and self._state in DIED:
-                lines += [f"crashed: {self._reason}"] if self._state == "crashed" else []
+            if self._dead and not dead:
+                lines += [f"crashed: {reason}"] if state == "crashed" else []
                 if (printed := log_lines.output_file(self.folder)) is not None:
                     lines += ["", f"The last lines of {printed}:"]
                     lines += [f"  {line}" for line in log_lines.OutputReader(printed).read(log_lines.TAIL)]
@@ -35,5 +38,4 @@ class Follower:
             raise EnvironmentFault(f"{self.folder}: is gone. Was the run removed?") from None
         except OSError as error:
             raise os_error(error, self.folder) from None
-        self._begun = True
         return [printable_lines(line) for line in lines[-MOST:]]

@@ -9,21 +9,18 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
-from mmctl.errors import RunNotFound
 from mmctl.report import console
 from mmctl.report.charts import LineChart
-from mmctl.report.plots import MOST_LINES, line_chart
+from mmctl.report.plots import MOST_LINES, curve_names, line_chart
 from mmctl.report.print_runs import print_run
 from mmctl.report.summaries import run_details
 from mmctl.report.terminal_plot import Drawing, print_chart
-from mmctl.store.metrics import series_name, usual_metrics
-from mmctl.store.rows import RunRow
-from mmctl.store.store import Store
+from mmctl.store.metrics import usual_metrics
 from mmctl.text import printable
 from mmctl.ui.reading import Reader
 
 MOST = MOST_LINES
-"""As many runs can be marked."""
+"""The curves of so many runs are drawn."""
 LOWEST = 5
 """Lines of the lowest plot."""
 BESIDE = 44
@@ -49,7 +46,7 @@ def colours() -> str | None:
 def details(reader: Reader, uid: str, width: int) -> Text:
     """The page of `mmctl show`; RunNotFound if the run is gone."""
     page, text = console.paper(width, 100, colours())
-    run = _known(reader, [uid])[0]
+    run = reader.there([uid])[0]
     with reader.open() as store:
         if run["unreadable"]:
             return Text(printable(run["unreadable"]))
@@ -58,28 +55,22 @@ def details(reader: Reader, uid: str, width: int) -> Text:
 
 
 def curves(reader: Reader, asked: Curves, width: int, height: int) -> Text:
-    """The curves of some runs, over each other or beside each other."""
-    runs = _known(reader, asked.uids)
-    notes: list[str] = []
+    """The curves of some runs, over each other or beside each other; of many runs those of the first MOST."""
+    uids = list(asked.uids[:MOST])
+    runs = reader.there(uids)
+    notes = [f"the first {MOST} of {len(asked.uids)} marked runs are drawn"] if len(asked.uids) > MOST else []
     with reader.open() as store:
         metric = asked.metric or usual_metrics(store, runs)[0]
-        drawn = _with_curve(store, runs, metric)
         chart = line_chart(
-            store, drawn or runs, metric, notes, axis=asked.axis, log=asked.log, per_seed=True, band="none"
+            store, runs, metric, notes, axis=asked.axis, log=asked.log, per_seed=True, numbered=True, band="none"
         )
-    places = [list(asked.uids).index(run["uid"]) for run in drawn]
-    named = {run["uid"]: f"#{run['number']}" for run in runs}
-    lines = [
-        line if line.label.startswith("#") else replace(line, label=f"{named[run['uid']]} {line.label}")
-        for line, run in zip(chart.lines, drawn, strict=True)
-    ]
-    missing = [named[run["uid"]] for run in runs if run not in drawn]
-    if missing:
+        known = curve_names(store, runs, metric)
+    places = [uids.index(run["uid"]) for run in runs if run["id"] in known]
+    if missing := [f"#{run['number']}" for run in runs if run["id"] not in known]:
         notes.append(f"no {metric} yet: {', '.join(missing)}")
-    chart = replace(chart, lines=lines)
-    if not lines:
+    if not chart.lines:
         made = Text("")
-    elif asked.apart and len(lines) > 1:
+    elif asked.apart and len(chart.lines) > 1:
         made = _apart(chart, places, width, height - len(notes))
     else:
         made = _drawn(chart, Drawing(places, lowest=LOWEST), width, height - len(notes))
@@ -90,24 +81,11 @@ def curves(reader: Reader, asked: Curves, width: int, height: int) -> Text:
 
 def metric_names(reader: Reader, uids: Sequence[str]) -> list[str]:
     """The curves that some runs have, the primary metrics and the other main ones first."""
-    runs = _known(reader, uids)
+    runs = reader.there(uids)
     with reader.open() as store:
         names = {one["name"] for run in runs for one in store.series(run)}
     main = [name for run in runs if (name := run["primary_metric"]) in names]
     return list(dict.fromkeys([*main, *sorted(names, key=lambda name: (name.count("/") > 1, name))]))
-
-
-def _known(reader: Reader, uids: Sequence[str]) -> list[RunRow]:
-    runs = reader.chosen(uids)
-    if not runs:
-        raise RunNotFound(f"{', '.join(uids)}: this run is gone. Was it removed, or its folder renamed?")
-    return runs
-
-
-def _with_curve(store: Store, runs: Sequence[RunRow], metric: str) -> list[RunRow]:
-    names = {run["id"]: series_name(metric, run["primary_metric"]) for run in runs}
-    known = store.summaries(sorted(set(names.values())), runs)
-    return [run for run in runs if (run["id"], names[run["id"]]) in known]
 
 
 def _drawn(chart: LineChart, drawing: Drawing, width: int, height: int) -> Text:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmctl.errors import UserError
+from mmctl.errors import RunNotFound, UserError
 from mmctl.report import console, summaries
 from mmctl.report.listing_columns import SPARK, USUAL, ListColumn, columns_of
 from mmctl.report.listing_order import sort_runs
@@ -48,6 +48,11 @@ class View:
     reverse: bool = False
     archived: bool = False
     width: int = 160  # of the table
+
+    def ordered(self, text: str) -> View:
+        """In another order, as after `mmctl ls --sort`: -NAME has the smallest at the top; "": by age."""
+        down = len(text) > 1 and text.startswith("-")
+        return replace(self, sort=text[down:] or None, reverse=down)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Reader:
         self.runs_dir, self._say = runs_dir, say
         self.runs: list[RunRow] = []
         self._live: list[RunRow] = []
-        self.whole_readings = self.readings = 0
+        self.readings = 0
         self._memory: Store | None = None
         self._seen: object = None
         self._folder: int | None = None
@@ -106,18 +111,19 @@ class Reader:
         folder = self._names()
         whole = force or due or folder != self._folder
         live = [run["uid"] for run in self._live]
-        with self._store(progress if force else None) as store:
-            if not force:
+        with self.open() as store:
+            if force:
+                store.sync(progress=progress)
+            else:
                 store.sync(None if whole else live, newest=NEWEST if whole else None)
             found = store.runs(None if whole else live)
         self._seen, self._folder, self._owed = mark, folder, not whole
         self.readings += 1
         if whole:
-            self.whole_readings += 1
             self._read_at, self._took = time.monotonic(), time.monotonic() - now
         before = {run["uid"]: run for run in self.runs}
         after = {run["uid"]: run for run in found}
-        self._take(found if whole else [after.get(run["uid"], run) for run in self.runs])
+        self._take(found) if whole else self._update(found)
         return [
             Change(run, before[uid]["state"]) for uid, run in after.items()
             if uid in before and before[uid]["state"] in LIVE and run["state"] not in LIVE
@@ -125,13 +131,13 @@ class Reader:
 
     def first(self) -> None:
         """Read the newest runs alone, which takes no time, before `refresh(force=True)` reads all."""
-        with self._store() as store:
+        with self.open() as store:
             self._take(store.runs(newest=NEWEST))
 
     def snapshot(self, view: View) -> Snapshot:
         """The runs that a view shows; UserError if its filter or its order is wrong."""
         terms = filter_terms(view.filter)
-        with self._store() as store:
+        with self.open() as store:
             found = select_runs(store, self.runs, terms, view.archived)
             if view.sort:
                 found = sort_runs(store, found, f"{'-' if view.reverse else ''}{view.sort}")
@@ -152,7 +158,7 @@ class Reader:
     def lines(self, runs: Sequence[RunRow]) -> dict[str, Line]:
         """What the table says of some runs, by uid; of those that are gone, nothing."""
         page, _ = console.paper(SPARK, 1, None)
-        with self._store() as store:
+        with self.open() as store:
             rows = summaries.listing(store, runs)
             curves = read_curves(store, runs, {run["primary_metric"] for run in runs}, SPARK, apart=True)
         made = {}
@@ -166,17 +172,16 @@ class Reader:
         known = {run["uid"]: run for run in self.runs}
         return [known[uid] for uid in uids if uid in known]
 
-    def use(self, work: Callable[[Store], object]) -> None:
-        """Do something with the store, then read all runs again."""
-        with self._store() as store:
-            work(store)
-            self._take(store.runs())
+    def there(self, uids: Sequence[str]) -> list[RunRow]:
+        """The same; RunNotFound if all of them are gone."""
+        if not (runs := self.chosen(uids)):
+            raise RunNotFound(f"{', '.join(uids)}: this run is gone. Was it removed, or its folder renamed?")
+        return runs
 
-    @contextmanager
-    def open(self) -> Iterator[Store]:
-        """The store, for what one pane shows."""
-        with self._store() as store:
-            yield store
+    def use(self, work: Callable[[Store], Sequence[RunRow]]) -> None:
+        """Do something with the store that returns runs as they are then."""
+        with self.open() as store:
+            self._update(work(store))
 
     def close(self) -> None:
         """Close an index in memory; others are closed after each use."""
@@ -185,11 +190,8 @@ class Reader:
             self._memory = None
 
     @contextmanager
-    def _store(self, progress: Progress | None = None) -> Iterator[Store]:
-        """The store; progress: also import all that is new in the folders.
-
-        It is not kept open, so that other processes can make the index again meanwhile, unless it is in memory.
-        """
+    def open(self) -> Iterator[Store]:
+        """The store. It is not kept open, so that others can make the index again, unless it is in memory."""
         try:
             store = Store(self.runs_dir, patience=PATIENCE, say=self._say)
         except IndexUnusable:
@@ -205,13 +207,16 @@ class Reader:
                 store.close()
                 store = self._memory
         try:
-            if progress is not None:
-                store.sync(progress=progress)
             yield store
         finally:
             if store is not self._memory:
                 store.close()
                 self.close()  # it can be read from disk again
+
+    def _update(self, found: Sequence[RunRow]) -> None:
+        """Take these runs instead of what was known of them."""
+        now = {run["uid"]: run for run in found}
+        self._take([now.get(run["uid"], run) for run in self.runs])
 
     def _take(self, runs: list[RunRow]) -> None:
         self.runs = runs
@@ -246,7 +251,7 @@ def filter_terms(text: str) -> list[str]:
         raise UserError(f"{str(error).lower()}: quotes come in pairs") from None
 
 
-def differences(lines: Mapping[str, Line], base: Line | None) -> Callable[[ListingRow], str]:
+def differences(base: Line | None) -> Callable[[ListingRow], str]:
     """The text of the column with the difference of each result to that of the baseline."""
 
     def text(row: ListingRow) -> str:

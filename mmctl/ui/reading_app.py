@@ -16,10 +16,15 @@ from textual.message import Message
 from textual.widgets import Static
 
 from mmctl.errors import MmctlError, os_error
-from mmctl.text import printable
+from mmctl.text import printable, printable_lines
 from mmctl.ui.reading import NEWEST, Reader
 
 Answer = TypeVar("Answer")
+
+
+def failure(error: MmctlError | OSError) -> str:
+    """What went wrong, in words."""
+    return str(os_error(error) if isinstance(error, OSError) else error)
 
 
 class LeftError(Exception):
@@ -56,20 +61,20 @@ class ReadingApp(App[None]):
         """Let the reading thread do something."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *given))
 
-    def start(self, group: str, work: Callable[[], Awaitable[object]]) -> None:
-        """Begin something; it takes the place of what was begun before in this group, unless the app is over."""
+    def start(self, group: str, work: Callable[[], Awaitable[object]], exclusive: bool = True) -> None:
+        """Begin something, unless the app is over; exclusive: it takes the place of what this group began before.
+
+        What waits for the reading thread is begun like this, so that all keys are answered meanwhile.
+        """
         if not self._over:
-            self.run_worker(cast(Any, work), group=group, exclusive=True)
+            self.run_worker(cast(Any, work), group=group, exclusive=exclusive)
 
     async def attempt(self, topic: str, work: Callable[..., Answer], *given: object) -> Answer | None:
         """The same; None if it fails, and then the message line says why until it works."""
         try:
             answer = await self.read(work, *given)
-        except MmctlError as error:
-            self.say(topic, str(error))
-            return None
-        except OSError as error:
-            self.say(topic, str(os_error(error)))
+        except (MmctlError, OSError) as error:
+            self.say(topic, failure(error))
             return None
         except LeftError:
             return None
@@ -86,8 +91,8 @@ class ReadingApp(App[None]):
         self.message.display = bool(lines)
 
     def tell(self, text: str, wrong: bool = False) -> None:
-        """Show a line for some seconds."""
-        self.notify(printable(text), severity="warning" if wrong else "information", markup=False)
+        """Show some lines for some seconds."""
+        self.notify(printable_lines(text), severity="warning" if wrong else "information", markup=False)
 
     def on_reading_app_heard(self, event: Heard) -> None:
         """Show a line from the thread that reads."""

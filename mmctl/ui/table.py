@@ -144,8 +144,7 @@ class RunTable(ScrollView, can_focus=True):
         )
         found = [by_name.get(name, curve) for name in USUAL if name in by_name or name == "curve"]
         if self.baseline is not None:
-            base = self.lines.get(self.baseline)
-            text = differences(self.lines, base)
+            text = differences(self.lines.get(self.baseline))
             place = next((n for n, one in enumerate(found) if one.name == "result"), 0)
             found.insert(place + 1, ListColumn(DIFFERENCE, "diff", lambda row: None, text, right=True))
         return found

@@ -262,6 +262,13 @@ def test_show_breaks_no_word(mm: Any, monkeypatch: pytest.MonkeyPatch, columns: 
     assert max(len(line.rstrip()) for line in out.splitlines()) <= columns
 
 
+def test_list_keeps_the_sentences_on_a_narrow_terminal(mm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
+    out = mm("plugins", "list", "--kind", "backbone").out
+    assert "Any model of timm by name" in out
+    assert out.index("  timm") < out.index("Any model of timm by name") < out.index("  torchvision")
+
+
 @pytest.mark.parametrize("name", [(), ("plugins/lost.py",)])
 def test_a_mark_that_is_not_read_is_listed_with_its_kind_and_checked(mm: Any, tmp_path: Path, name: Any) -> None:
     for file in (tmp_path / "plugins").iterdir():

@@ -68,6 +68,7 @@ COMMANDS = [
     ["rm", "plain"],
     ["restore", "@last"],
     ["gc", "--yes"],
+    ["data", "import", "images", "--dry-run"],
     ["db", "rebuild"],
     ["db", "check"],
     ["db", "info"],
@@ -104,6 +105,9 @@ def infinite_run(runs: Path, bias: list[float]) -> Path:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     (tmp_path / "plugins").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").touch()
     folder = tmp_path / "runs"
     infinite_run(folder, [3e38, -3e38, -3e38])
     odd = make_run(folder, "odd", name="odd", settings={"method__tau": math.inf})
@@ -131,7 +135,7 @@ def test_every_command_with_json_is_tried() -> None:
     assert (
         found - {("stop",), ("doctor",)}
         == {  # of these, test_cli_manage and test_doctor
-            tuple(words[:2]) if words[0] in ("plugins", "recipe", "db", "checkpoints") else (words[0],)
+            tuple(words[:2]) if words[0] in ("plugins", "recipe", "data", "db", "checkpoints") else (words[0],)
             for words in COMMANDS
         }
     )

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import sqlite3
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from helpers.command import Result
 from helpers.fake_runs import T0, attempt, data, finished_run, make_run, points, state, write
 from mmctl.exchange import table_files, tables
 from mmctl.run_folder.events import Points
+from mmctl.store.rows import RunRow
 from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
@@ -80,6 +82,42 @@ def test_the_table_of_evaluations(runs: Path, mm: Mm) -> None:
     assert json.loads(best[0]["confusion"])[0] == [90, 5, 3, 2]
     assert best[0]["time"].endswith("Z")
     assert best[0]["n"] == "397"
+
+
+def test_evaluations_are_read_once_and_every_metric_has_a_column(
+    runs: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {"e": "evaluation", "step": 5, "split": "test", "t": 1, "metrics": {}}
+    names = ("\ud800", 'a"b', "f1")
+    lines = [json.dumps(one | {"metrics": {name: n / 4}}) for n, name in enumerate(names)]
+    lines.append(json.dumps(one | {"metrics": {"by hand": math.nan, "loss": 0.5}}))  # JSON for Python alone
+    with (runs / "odd" / "journal.1.jsonl").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    read: list[str] = []
+    evaluations = Store.evaluations
+    monkeypatch.setattr(Store, "evaluations", lambda store, run: read.append(run["uid"]) or evaluations(store, run))
+    rows = table(mm("export", "-w", "evaluations", "seed:1").out)
+    assert [*rows[0]][len(tables.EVALUATIONS) :] == ["\\ud800", 'a"b', "f1", "by hand", "loss"]
+    assert [row["f1"] for row in rows] == ["", "", "0.5", ""]
+    assert [row["loss"] for row in rows] == ["", "", "", "0.5"]
+    assert read == ["odd"]
+
+
+@pytest.mark.parametrize("what", ["runs", "evaluations", "series"])
+def test_a_table_is_of_one_moment(runs: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    make = getattr(tables, f"{what}_table")
+
+    def meanwhile(store: Store, chosen: list[RunRow], *words: object) -> object:
+        with sqlite3.connect(store.path) as other:
+            other.execute("DELETE FROM runs")
+            other.execute("DELETE FROM series")
+            other.execute("DELETE FROM evaluations")
+        other.close()
+        return make(store, chosen, *words)
+
+    before = mm("export", "-w", what).out
+    monkeypatch.setattr(tables, f"{what}_table", meanwhile)
+    assert mm("export", "-w", what).out == before
 
 
 def test_parquet_has_typed_columns(runs: Path, mm: Mm) -> None:

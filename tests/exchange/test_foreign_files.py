@@ -33,7 +33,7 @@ def only(path: Path, work: Path, damaged: bool = False) -> ForeignRun:
 
 def read_log(path: Path, *records: bytes, damaged: bool = False) -> ForeignRun:
     path.write_bytes(log(*records))
-    return wandb.read(path, damaged)
+    return wandb.read([path], damaged)
 
 
 def test_event_files_as_tensorboard_wrote_them(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_wandb_of_an_unknown_version_and_without_a_run(tmp_path: Path) -> None:
     path = tmp_path / "run.wandb"
     path.write_bytes(b":W&B\xe1\xbe\x07" + bytes(20))
     with pytest.raises(BadSource, match="version 7"):
-        wandb.read(path, False)
+        wandb.read([path], False)
     with pytest.raises(BadSource, match="holds no run"):
         read_log(path)
 
@@ -249,6 +249,69 @@ def test_a_database_that_is_written_now(tmp_path: Path) -> None:
     conn.execute("INSERT INTO metrics (run_id, timestamp, run_name, step, metrics) VALUES (?, ?, ?, ?, ?)", row)
     assert [run.name for run in trackio.read(path)] == ["name-r1", "late"]
     conn.close()
+
+
+def writing(path: Path) -> sqlite3.Connection:
+    """A program that has written changes into a database with a rollback journal, without a commit."""
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute("PRAGMA cache_size = 1")  # what does not fit goes to the file
+    conn.execute("BEGIN")
+    conn.execute("UPDATE metrics SET value = 999")
+    assert b"x" * 4000 not in path.read_bytes()
+    conn.executemany("INSERT INTO params VALUES (?, ?, 'a1')", [(f"p{n}", "x" * 4000) for n in range(50)])
+    assert b"x" * 4000 in path.read_bytes()
+    return conn
+
+
+def test_what_is_not_committed_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "PATIENCE", 0.0)
+    conn = writing(path := made.mlflow_db(tmp_path / "mlflow.db"))
+    with pytest.raises(BadSource, match="another program is writing to it"):
+        sources(path)
+    (tmp_path / "killed").mkdir()  # what kill -9 leaves
+    for name in ("mlflow.db", "mlflow.db-journal"):
+        (tmp_path / "killed" / name).write_bytes((tmp_path / name).read_bytes())
+    conn.execute("ROLLBACK")
+    conn.close()
+    assert [len(run.config) for run in mlflow.read_database(path)] == [3]
+    before = {one.name: one.read_bytes() for one in (tmp_path / "killed").iterdir()}
+    with pytest.raises(BadSource, match="a program was killed while it wrote"):
+        sources(tmp_path / "killed" / "mlflow.db")
+    assert {one.name: one.read_bytes() for one in (tmp_path / "killed").iterdir()} == before
+    # A write-ahead log that nobody can open here: the file alone would lack what is in the log.
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("UPDATE runs SET status = 'FAILED'")
+    (tmp_path / "copy").mkdir()
+    for name in ("mlflow.db", "mlflow.db-wal"):
+        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+    conn.close()
+    assert [run.state for run in mlflow.read_database(tmp_path / "copy" / "mlflow.db")] == ["failed"]
+
+
+def test_state_and_points_of_a_run_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made.mlflow_db(tmp_path / "mlflow.db", {"a": "RUNNING"})
+    conn = sqlite3.connect(path, isolation_level=None, timeout=0)
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("UPDATE runs SET name = 'first'")
+    describe = mlflow._describe
+
+    def meanwhile(*words: object) -> None:
+        describe(*words)  # type: ignore[arg-type]
+        conn.execute("UPDATE runs SET status = 'FINISHED'")
+        conn.execute("INSERT INTO metrics VALUES ('train/loss', 0.1, 1, 'a', 99, 0)")
+
+    monkeypatch.setattr(mlflow, "_describe", meanwhile)
+    (run,) = mlflow.read_database(path)
+    assert (run.state, len(run.curves["train/loss"])) == ("crashed", 3)
+    conn.close()
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["x" * 100] * 6)  # SQLite takes 512 characters
+    folder.mkdir(parents=True)
+    with pytest.raises(BadSource, match=r"mlflow.db: cannot be read \(unable to open database file\)"):
+        sources(made.mlflow_db(tmp_path / "mlflow.db").rename(folder / "mlflow.db"))
 
 
 def test_views_and_triggers_of_a_database_are_not_used(tmp_path: Path) -> None:

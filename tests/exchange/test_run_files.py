@@ -16,7 +16,7 @@ from helpers.command import Result
 from helpers.fake_runs import T0, attempt, family, finished_run, make_run, points, state, write
 from helpers.run_helpers import After, assert_same, never
 from mmctl.exchange.bring_in import Wishes, bring_in
-from mmctl.exchange.whole_runs import FORMAT, HEAD
+from mmctl.exchange.run_files import FORMAT, HEAD
 from mmctl.run_folder.events import Note
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
@@ -198,6 +198,14 @@ def test_archives_that_are_no_run_files(tmp_path: Path, mm: Mm) -> None:
         member(tar, f"{UID}/run.json")
         member(tar, f"{UID}/run.json")
     assert "twice" in mm("import", "twice.tar").err
+    with tarfile.open("below.tar", "w") as tar:
+        member(tar, HEAD, json.dumps({"format": FORMAT}).encode())
+        member(tar, f"{UID}/a")
+        member(tar, f"{UID}/a/b/c")
+    done = mm("import", "below.tar")
+    assert (done.code, done.err) == (
+        2, f"mmctl: below.tar: holds {UID}/a/b/c twice, or as a file and as a folder. Export the runs again.\n"
+    )  # fmt: skip
 
 
 def test_no_prefix_and_no_changed_byte_of_a_run_file_is_taken(tmp_path: Path, mm: Mm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from helpers.fake_runs import family, finished_run
 from helpers.html_page import HtmlPage
 from helpers.paths import REPO
 from mmctl.errors import UserError
-from mmctl.notebook.opened import Runs
+from mmctl.notebook import opened
+from mmctl.notebook.opened import Curves, Runs
+from mmctl.report.summaries import listing
 
 
 @pytest.fixture
@@ -34,6 +37,7 @@ def test_rows_curves_and_comparison(runs: Runs) -> None:
     assert "against" in rows[0]["configurations"][0]["values"][0]
     curves = runs.curves("test/accuracy", "method:mixmatch")
     assert [len(line.points) for line in curves.chart.lines] == [4]
+    assert [line.key for line in curves.chart.lines] == [("config-mixmatch", "d1")]
     assert runs.curves().chart.title.startswith("test/accuracy")
     for wrong in (lambda: runs.curve("2", "nonsense"), lambda: runs.rows("nosuch:1"), lambda: runs.curve("99", "x")):
         with pytest.raises(UserError):
@@ -62,7 +66,52 @@ def test_names_are_escaped_in_html(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(about | {"name": "<script>x", "recipe": "<script>x"}))
     made = mmctl.open(str(tmp_path))
     for thing in (made, made.compare(), made.curves()):
-        assert "<script>" not in thing._repr_html_()
+        shown = thing._repr_html_()
+        assert "<script>" not in shown
+        assert "&lt;script&gt;x" in shown
+
+
+def test_ranges_are_checked(runs: Runs) -> None:
+    """What the options of commands exclude is excluded here too, with a message."""
+    for wrong, said in (
+        (lambda: runs.compare(level=95), "level 95: is not a share"),
+        (lambda: runs.compare(level=math.nan), "level nan"),
+        (lambda: runs.compare(x="steps", at=-3), "--at -3: is not an amount"),
+        (lambda: runs.compare(x="steps", at=math.inf), "--at inf"),
+        (lambda: runs.curves(smooth=1.0), "would leave a flat line"),
+        (lambda: runs.curves(smooth=-0.1), "--smooth -0.1"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            wrong()
+
+
+def test_one_string_is_one_term(runs: Runs) -> None:
+    assert runs.compare(terms="mixmatch") == runs.compare(terms=["mixmatch"])
+    assert runs.compare(by="recipe") == runs.compare(by=["recipe"])
+    assert runs.compare(by="recipe, method") == runs.compare(by=["recipe", "method"])
+
+
+def test_a_drawing_has_its_notes(tmp_path: Path) -> None:
+    for n in range(2):
+        finished_run(tmp_path, f"r{n}", seed=1)
+    curves = mmctl.open(str(tmp_path)).curves()
+    assert curves.notes == ["1 run repeats a seed; one run of each seed counts"]
+    assert f"<p>{curves.notes[0]}</p>" in curves._repr_html_()
+    assert "<p>a &lt;b&gt;</p>" in Curves(curves.chart, ["a <b>", "a <b>"])._repr_html_()
+    assert Curves(curves.chart, ["a", "a"])._repr_html_().count("<p>a</p>") == 1
+
+
+def test_a_folder_lists_only_the_runs_that_it_shows(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[int] = []
+
+    def counted(store: Any, chosen: Any) -> Any:
+        listed.append(len(chosen))
+        return listing(store, chosen)
+
+    monkeypatch.setattr(opened, "NEWEST", 3)
+    monkeypatch.setattr(opened, "listing", counted)
+    assert "the newest 3 of 10 runs" in runs._repr_html_()
+    assert listed == [3]
 
 
 def test_pandas_if_it_is_there(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from helpers.fake_runs import attempt, data, evaluation, family, finished_run, m
 from helpers.html_page import HtmlPage, check_page
 from helpers.paths import REPO
 from helpers.run_helpers import SETS, never, tree
-from mmctl.page import style
+from mmctl.page import figures, provenance, report, style
 from mmctl.page.embedding import MARKS, embedding_figures
 from mmctl.page.html import Ids
 from mmctl.report import svg
+from mmctl.report.charts import Line, LineChart
 from mmctl.report.results import EmbeddingMap
 from mmctl.run_folder.events import Note
 from mmctl.run_folder.journal import append
@@ -223,6 +225,40 @@ def test_a_page_without_torch(mm: Mm, real: Path, monkeypatch: pytest.MonkeyPatc
     assert done.code == 0
     assert "No embedding map: " in done.err
     assert "Install what mmctl needs for training" in done.err
+
+
+def test_an_edited_run_gets_advice_that_helps(mm: Mm, real: Path) -> None:
+    recipe = real / "recipe.toml"
+    changed(recipe, "\nlr = ", "\nlr = 1")
+    text = page_of(mm).text
+    said = text[text.index("No embedding map: ") :][:600]
+    assert "edited since the run was created" in said
+    assert "Restore it" in said
+    assert "--accept-changes" not in said, "no option of a report accepts them"
+
+
+def test_classes_and_provenance_of_the_newest(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "DETAILED", 1)
+    text = page_of(mm, *PLAIN).text
+    for what in ("Classes", "Provenance"):
+        assert f"{what} of the newest 1 of 3 configurations; a filter chooses others." in text
+    assert "confusion, %: marginmix" in text
+    assert "confusion, %: mixmatch" not in text
+    assert text.count("mmctl run runs/") == 5
+
+
+def test_a_long_value_names_its_file() -> None:
+    for name, file in (("provenance", "provenance.json"), ("git", "run.json")):
+        ((_, said),) = provenance._recorded({"patch": "x" * 400}, name)
+        assert said == f"400 characters, in {file}"
+
+
+def test_a_configuration_has_one_colour_whatever_its_label_says() -> None:
+    ids, points = Ids(), [(0.0, 1.0), (1.0, 2.0)]
+    first, second = (Line(name, points, key=(name,)) for name in ("a", "b"))
+    figures.lines(LineChart("one", [first, second]), ids)
+    alone = HtmlPage(figures.lines(LineChart("two", [replace(second, label="b lr=0.1, seed 3")]), ids))
+    assert {one["stroke"] for one in alone.all("polyline") if "mm-line" in one["stroke"]} == {"var(--mm-line1)"}
 
 
 def test_another_checkpoint(mm: Mm, real: Path) -> None:

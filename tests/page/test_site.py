@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from helpers.command import Result
-from helpers.fake_runs import evaluation, family, finished_run
+from helpers.fake_runs import evaluation, family, finished_run, points, write
 from helpers.html_page import HtmlPage, check_page
+from helpers.paths import REPO
+from mmctl.page import site
 from mmctl.run_folder.events import Note, Tag
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.predictions import write_predictions
@@ -56,7 +59,7 @@ def test_every_link_leads_somewhere(mm: Mm, runs: Path) -> None:
         for target in page.links:
             name, _, anchor = target.partition("#")
             assert not name or name in pages, target
-            assert not anchor or anchor in pages[name].ids if name else True
+            assert not anchor or anchor in (pages[name] if name else page).ids, target
     index = pages["index.html"]
     assert {target for target in index.links if not target.startswith("#")} == set(pages) - {"index.html"}
     assert "7 runs; 3 configurations" in index.text
@@ -114,3 +117,106 @@ def test_pages_of_odd_names(mm: Mm, runs: Path) -> None:
     assert all("/" not in name for name in found["written"])
     assert len(set(found["written"])) == 6
     assert len(list(Path("site").iterdir())) == 6
+
+
+def page_like(name: str) -> HtmlPage:
+    """The page of the site whose file name begins so."""
+    (path,) = Path("site").glob(f"{name}-*.html")
+    return HtmlPage.of(path)
+
+
+def test_a_baseline_is_on_the_pages_of_its_data(mm: Mm, runs: Path) -> None:
+    finished_run(runs, "20261125-120000-far", name="far", config_id="far", seed=1, data_hash="d2")
+    made(mm, "-b", "supervised")
+    page = page_like("mixmatch")
+    check_page(page)
+    assert "vs supervised" in page.text
+    assert "3 runs; 1 configuration;" in page.text, "the runs of the baseline are in the tables only"
+    assert "supervised, 2 seeds" not in page.text
+    assert "vs supervised" in HtmlPage.of(Path("site/index.html")).text
+    assert "vs supervised" not in page_like("far").text, "other data"
+    assert made(mm, "-b", "supervised")["unchanged"]
+    write(next(runs.glob("*supervised-s0*")), 1, points(2000, test__ema__head__accuracy=0.1))
+    changed = {name.split("-")[0] for name in made(mm, "-b", "supervised")["written"]}
+    assert changed >= {"supervised", "mixmatch", "marginmix"}, "they show the new figure of the baseline"
+
+
+def test_a_metric_that_only_some_have(mm: Mm, runs: Path) -> None:
+    write(next(runs.glob("*mixmatch-s0*")), 1, points(900, train__guess_accuracy=0.75))
+    made(mm, "-m", "train/guess_accuracy", "-m", "test/accuracy")
+    assert "train/guess_accuracy" in page_like("mixmatch").text
+    assert "train/guess_accuracy" not in page_like("supervised").text
+    assert "test/accuracy" in page_like("supervised").text
+    made(mm, "-m", "train/guess_accuracy")
+    assert "test/accuracy" in page_like("supervised").text, "what it has instead"
+
+
+@pytest.mark.parametrize("words", [("-b", "supervisd"), ("-m", "test/acuracy")])
+def test_a_wrong_option_leaves_no_folder(mm: Mm, runs: Path, words: tuple[str, ...]) -> None:
+    done = mm("report", "--site", "a/site", *PLAIN, *words)
+    assert (done.code, done.out) == (2, "")
+    assert "Did you mean" in done.err
+    assert not Path("a").exists()
+
+
+def test_the_index_counts_one_run_of_each_seed(mm: Mm, tmp_path: Path) -> None:
+    for n, final in enumerate((0.3, 0.9, 0.8)):
+        finished_run(
+            tmp_path / "runs", f"20261125-12000{n}-m", final=final, seed=max(n - 1, 0), config_id="c", name="m"
+        )
+    made(mm)
+    listed = HtmlPage.of(Path("site/index.html")).text
+    assert re.search(r"85\.0 \W+ 7\.1 test/accuracy", listed), "the first run was repeated, and does not count"
+    assert "66.7" not in listed
+
+
+def test_data_are_read_once_for_all_pages(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def build(*args: Any, **more: Any) -> Any:
+        seen.append(more["shared"])
+        return whole(*args, **more)
+
+    whole = site.build
+    monkeypatch.setattr(site, "build", build)
+    made(mm)
+    assert len(seen) == 3
+    assert all(one is seen[0] for one in seen)
+
+
+def test_a_part_that_can_never_be_there_does_not_count(mm: Mm, runs: Path) -> None:
+    complete(mm, runs)
+    assert made(mm, "-c", "best")["missing"] == [], "no train.keep_best"
+    assert "keeps no best checkpoint" in page_like("mixmatch").text
+    assert made(mm, "-c", "best")["written"] == []
+
+
+def test_an_imported_run_is_made_once(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCTL_RUNS", str(tmp_path / "runs"))
+    assert mm("import", REPO / "tests" / "exchange" / "files" / "offline.wandb").code == 0
+    found = [json.loads(mm("report", "--site", "site", "--json").out) for _ in range(2)]
+    assert [one["missing"] for one in found] == [[], []]
+    assert found[1]["written"] == []
+
+
+def test_a_predictor_without_probabilities(mm: Mm, runs: Path) -> None:
+    for folder in runs.glob("2*"):
+        path = write_predictions(folder, "test", ["a", "b"], ["x", "y"], [0, 1], {"head": ([1, 1], None)})
+        append(folder, evaluation(1000, 0.9, predictions=path))
+    assert made(mm)["missing"] == []
+    assert "gives no probabilities" in page_like("mixmatch").text
+    assert made(mm)["written"] == []
+
+
+def test_other_code_makes_the_pages_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings and images come from folders other than page/ and report/."""
+    package = tmp_path / "mmctl"
+    (package / "runs").mkdir(parents=True)
+    monkeypatch.setattr(site.mmctl, "__file__", str(package / "__init__.py"))
+    found = []
+    for code in ("a = 1", "a = 2"):
+        (package / "runs" / "embed.py").write_text(code)
+        site.code_hash.cache_clear()
+        found.append(site.code_hash())
+    site.code_hash.cache_clear()
+    assert found[0] != found[1]

@@ -67,6 +67,14 @@ def test_it_fits_the_terminal(mm: Mm, monkeypatch: pytest.MonkeyPatch, width: in
     } == set()
 
 
+@pytest.mark.parametrize("width", [24, 44])
+def test_a_narrow_terminal_shows_what_each_recipe_is_for(mm: Mm, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = mm("recipe", "list").out
+    assert {"MarginMix", "Supervised", "baseline"} <= set(out.split())
+    assert max(map(len, out.splitlines())) <= width
+
+
 def test_each_name_of_the_list_can_be_typed(mm: Mm) -> None:
     whole = [name for name, one in listed(mm).items() if not one["lacks"]]
     assert len(whole) > 20

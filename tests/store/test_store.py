@@ -38,6 +38,9 @@ from mmctl.store import check, connection, importer, schema
 from mmctl.store import store as store_module
 from mmctl.store.check import database_problems
 from mmctl.store.live import live_index
+from mmctl.store.metrics import usual_metrics
+from mmctl.store.read_curves import evaluated_metrics, last_values
+from mmctl.store.select import imported
 from mmctl.store.store import Store
 
 UID = "20261125-081501-digits-s0-0001"
@@ -662,3 +665,23 @@ def test_a_record_that_cannot_be_read_is_named_and_hides_no_other_run(runs: Path
         store.sync()
         assert [(run["uid"], run["state"]) for run in store.runs()] == [("r1", "unreadable"), ("r2", "queued")]
         assert "run.json: not the record of a run" in store.unreadable["r1"]
+
+
+def test_a_question_about_few_of_many_runs_reads_these_alone(tmp_path: Path) -> None:
+    for n in range(3):
+        finished_run(tmp_path, f"r{n}")
+    with Store(tmp_path) as store:
+        store.sync()
+        asked: list[str] = []
+        store._conn.set_trace_callback(asked.append)
+        one = store.runs()[:1]
+        asked.clear()
+        assert imported(store, one) == set()
+        assert usual_metrics(store, one) == ["test/accuracy", "test/balanced_accuracy"]
+        assert last_values(store, one)[one[0]["id"]]
+        assert evaluated_metrics(store, one)
+        store._conn.set_trace_callback(None)
+        plans = [row["detail"] for sql in asked for row in store._rows(f"EXPLAIN QUERY PLAN {sql}")]
+    tables = {"runs", "series", "points", "evaluations", "e"}
+    assert not [plan for plan in plans if plan.startswith("SCAN") and plan.split()[1] in tables], plans
+    assert len([plan for plan in plans if plan.startswith("SEARCH")]) >= 4

@@ -2,104 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import RichLog, Static
+from textual.widgets import RichLog
 
 from helpers.command import Result
 from helpers.fake_runs import T0, attempt, data, finished_run, make_run, points, state, write
 from helpers.paths import REPO
+from helpers.processes import child, finish
+from helpers.ui_driver import Driver, play
 from mmctl.errors import UserError
 from mmctl.run_folder.lease import Lease
 from mmctl.runs import detached
-from mmctl.ui import acts, keys, live_app
+from mmctl.ui import keys
 from mmctl.ui.app import UiApp, run_ui
 from mmctl.ui.dialogs import Ask, Confirm, Help
 from mmctl.ui.reading import Reader, View, filter_terms
 from mmctl.ui.table import RunTable
 
 Mm = Callable[..., Result]
-Test = Callable[[UiApp, "Driver"], Awaitable[None]]
 HOSTILE = "[bold red]x[/] \x1b[31m\x07"
-
-
-class Driver:
-    """Presses keys and waits until what they begin is done."""
-
-    def __init__(self, app: UiApp, pilot: Pilot[None]) -> None:
-        self.app, self.pilot = app, pilot
-
-    async def settle(self) -> None:
-        for _ in range(3):
-            await self.pilot.pause(0)
-            while any(not worker.is_finished for worker in self.app.workers):
-                await self.pilot.pause(0.01)
-
-    async def press(self, *names: str) -> None:
-        for name in names:
-            await self.pilot.press(name)
-            await self.settle()
-
-    async def type(self, text: str) -> None:
-        self.app.screen.query_one("Input").value = text
-        await self.settle()
-
-    def screen(self) -> str:
-        """What stands on the screen."""
-        page = self.app.export_screenshot()
-        cells = re.findall(r"<text [^>]*>(.*?)</text>", page)
-        return " ".join(cells).replace("&#160;", " ").replace("&gt;", ">").replace("&quot;", '"')
-
-    def pane(self, name: str) -> str:
-        return str(self.app.query_one(f"#{name}-text", Static).render())
-
-    def message(self) -> str:
-        return str(self.app.message.render()) if self.app.message.display else ""
-
-    def names(self) -> list[str]:
-        return [run["name"] for run in self.app.table.shown.runs]
-
-
-def play(test: Test, size: tuple[int, int] = (160, 40), view: View | None = None, folder: str = "runs") -> UiApp:
-    """Run the app without a terminal and let a test use it."""
-
-    async def go() -> UiApp:
-        app = UiApp(Path(folder), view or View())
-        async with app.run_test(size=size) as pilot:
-            driver = Driver(app, pilot)
-            await driver.settle()
-            await test(app, driver)
-        return app
-
-    return asyncio.run(go())
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_app, "PAUSE", 0.0)
-
-
-@pytest.fixture
-def three(tmp_path: Path) -> Path:
-    """Three finished runs: alpha 0.80, beta 0.90, gamma 0.70 with another method."""
-    runs = tmp_path / "runs"
-    for n, (name, final) in enumerate((("alpha", 0.8), ("beta", 0.9), ("gamma", 0.7))):
-        finished_run(
-            runs, f"20261125-10000{n}-{name}-s0-000{n}", name=name, final=final, created=T0 + n * 1000,
-            method="mixmatch" if n < 2 else "fixmatch",
-        )  # fmt: skip
-    return runs
 
 
 def journal(runs: Path, name: str) -> list[dict[str, Any]]:
@@ -179,7 +111,12 @@ def test_a_baseline_and_curves(three: Path) -> None:
         assert app.table.current is not None
         assert app.table.current["name"] == "beta"
         assert all(word in hands.screen() for word in ("diff", "baseline", "-20.0", "-10.0"))
-        await hands.press("down", "space", "c")
+        await hands.press("c")
+        assert "#1" not in hands.pane("curves")
+        await hands.press("down")
+        assert "#2 beta" in hands.pane("curves")
+        assert "#1 alpha" in hands.pane("curves"), "the current run, beside the baseline"
+        await hands.press("c", "space", "c")
         shown = hands.pane("curves")
         assert "a aa #2 beta" in shown.replace("  ", " ")
         assert "b bb #1 alpha" in shown.replace("  ", " ")
@@ -295,26 +232,28 @@ def test_marked_runs_are_acted_on(three: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stop_asks_and_signals(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_asks_and_signals(three: Path) -> None:
     folder = make_run(three, "20261125-110000-live-s0-0009", name="live", created=T0 + 10_000)
     write(folder, 1, attempt(), state("running"), data())
-    sent: list[object] = []
-    monkeypatch.setattr(acts, "stop", lambda found, at_once, seconds: sent.append((found, at_once)))
-    monkeypatch.setattr(acts, "processes", lambda runs, chosen, every: [run["name"] for run in chosen])
+    code = "import sys, time; from pathlib import Path; from mmctl.run_folder.lease import Lease\n"
+    code += "with Lease(Path(sys.argv[1])): print('ready', flush=True); time.sleep(600)"
+    process = child(code, folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
 
     async def look(app: UiApp, hands: Driver) -> None:
         await hands.press("s")
         assert isinstance(app.screen, Confirm)
         await hands.press("n")
-        assert sent == []
+        assert process.poll() is None
         await hands.press("s", "y")
-        assert sent == [(["live"], False)]
+        assert finish(process)[0] == -signal.SIGTERM
+        assert "stops after its step" in hands.told()
         await hands.press("end", "s")
         assert not isinstance(app.screen, Confirm)
-        assert any("not running (completed)" in note.message for note in app._notifications)
+        assert "not running (completed)" in hands.told()
 
-    with Lease(folder):
-        play(look)
+    play(look)
 
 
 def test_resume_starts_a_process_that_outlives_the_app(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,6 +285,33 @@ def test_resume_starts_a_process_that_outlives_the_app(three: Path, monkeypatch:
 
     play(look)
     assert "step 1" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_what_can_go_on_is_resumed_once_and_the_others_are_named(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(three, "20261125-110000-stopped-s0-0009", name="stopped", created=T0 + 10_000)
+    write(folder, 1, attempt(), state("interrupted", 5, code=75))
+    foreign = make_run(three, "20261125-110000-foreign-s0-000a", name="foreign", created=T0 + 20_000)
+    write(foreign, 1, attempt(), state("crashed", 5))
+    about = json.loads((foreign / "run.json").read_text())
+    (foreign / "run.json").write_text(json.dumps(about | {"origin": {"format": "trackio"}}))
+    started: list[list[str]] = []
+    made = SimpleNamespace(pid=77, poll=lambda: None)
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: started.append(words[4:]) or made)
+
+    async def look(app: UiApp, hands: Driver) -> None:
+        await hands.press("M", "r")
+        assert started == [[str(folder)]]
+        assert f"{folder.name}: `mmctl resume` started" in hands.told()
+        assert f"left as they are, imported from another program: {foreign.name}" in hands.told()
+        assert "left as they are, completed: 20261125-100" in hands.told()
+        assert "\nleft as they are, " in hands.told()
+        await hands.press("r")
+        assert len(started) == 1
+        assert f"left as they are, resumed already: {folder.name}" in hands.told()
+
+    (resuming,) = play(look).resuming
+    resuming.output.close()
 
 
 def test_several_runs_are_resumed_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,12 +454,18 @@ def test_a_damaged_or_locked_database_is_said(three: Path, mm: Mm) -> None:
 @pytest.mark.slow
 def test_a_run_that_is_removed_meanwhile(three: Path, mm: Mm) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
-        await hands.press("space", "home", "b", "l")
+        await hands.press("home", "space", "home", "b", "c")
+        assert "#3 gamma" in hands.pane("curves")
+        await hands.press("l")
         assert mm("rm", "gamma").code == 0
         await hands.press("c")
         app._tick()
         await hands.settle()
         assert hands.names() == ["beta", "alpha"]
+        assert app.table.baseline is None
+        assert "diff" not in app.table.titles()
+        assert "gamma" not in hands.pane("curves")
+        assert "#2 beta" in hands.pane("curves"), "the current run"
         await hands.press("c", "d", "l", "R")
 
     play(look)

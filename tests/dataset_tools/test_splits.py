@@ -1,0 +1,121 @@
+"""Split files: proportions, groups, folds, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmctl.dataset_tools.splits import SplitFile, describe, make_splits, read_split, write_split
+from mmctl.errors import DataError, MmctlError, UserError
+from mmctl.plugin import Images
+
+SIZES = (60, 30, 10)
+
+
+def data(unlabelled: int = 20) -> Images:
+    targets = np.concatenate([np.repeat(np.arange(3), SIZES), np.full(unlabelled, -1)])
+    pixels = np.zeros((len(targets), 1, 2, 2), np.uint8)
+    return Images.of(pixels, targets, ("a", "b", "c"), [f"{n}.png" for n in range(len(targets))])
+
+
+def test_each_class_is_divided_in_proportion() -> None:
+    (made,) = make_splits(data(), labels=20, val=0.2, seed=3)
+    assert describe(data(), made) == {"labeled": [12, 6, 2], "val": [12, 6, 2]}
+    assert not set(made.labeled) & set(made.val)
+
+
+def test_without_a_number_all_others_keep_their_labels() -> None:
+    (made,) = make_splits(data(), labels=None, val=10, seed=3)
+    assert len(made.val) == 10
+    assert len(made.labeled) == 90
+
+
+def test_more_labels_contain_those_of_fewer_and_a_seed_decides() -> None:
+    few, more = (make_splits(data(), labels=n, val=0.1, seed=5)[0] for n in (10, 40))
+    assert few.val == more.val
+    assert set(few.labeled) < set(more.labeled)
+    assert make_splits(data(), labels=10, val=0.1, seed=6)[0].labeled != few.labeled
+    assert make_splits(data(), labels=10, val=0.1, seed=5)[0] == few
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_a_group_stands_on_one_side(folds: int) -> None:
+    images = data()
+    groups = {id: f"person {n // 5}" for n, id in enumerate(images.ids)}
+    made = make_splits(images, labels=None, val=0.25, seed=1, groups=groups, folds=folds)
+    for split in made:
+        kept, out = ({groups[id] for id in ids} for ids in (split.labeled, split.val))
+        assert out
+        assert not kept & out
+    assert 15 <= len(made[0].val) <= 35
+
+
+def test_folds_hold_each_image_out_once() -> None:
+    made = make_splits(data(), labels=None, val=0, seed=1, folds=5)
+    assert sorted(id for split in made for id in split.val) == sorted(data().ids[:100])
+    for split in made:
+        assert describe(data(), split)["val"] == [12, 6, 2]
+        assert sorted(split.labeled + split.val) == sorted(data().ids[:100])
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ({"labels": 95, "val": 0.1}, "only 90 labelled images are left"),
+    ({"labels": 2, "val": 0.1}, "less than one for each of 3 classes"),
+    ({"labels": None, "val": 100}, "only 100 training images have a label"),
+    ({"labels": None, "val": 0, "folds": 11}, "one has 10"),
+])  # fmt: skip
+def test_numbers_that_the_data_do_not_allow(how: dict[str, int], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_splits(data(), seed=0, **how)  # type: ignore[arg-type]
+
+
+def test_nothing_to_split() -> None:
+    images = Images.of(np.zeros((2, 1, 2, 2), np.uint8), np.array([-1, -1]), ("a",), ["x", "y"])
+    with pytest.raises(UserError, match="no training image has a label"):
+        make_splits(images, labels=None, val=0.1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["split.json", "split.csv"])
+def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
+    split = SplitFile(["a,b.png", 'c"d.png', "e\nf.png"], ["ü/g.png"], {"seed": 3} if name.endswith("json") else {})
+    write_split(tmp_path / name, split, False)
+    assert read_split(tmp_path / name) == split
+    with pytest.raises(UserError, match="is there already"):
+        write_split(tmp_path / name, split, False)
+    write_split(tmp_path / name, SplitFile([], [], {}), True)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("x.json", "["), ("x.json", "[]"), ("x.json", '{"labeled": 3}'), ("x.json", '{"labeled": [[1]]}'), ("x.json", "[" * 10**5),
+    ("x.csv", ""), ("x.csv", "file,part\n"), ("x.csv", "id,part\na.png\n"), ("x.csv", "id,part\na.png,both\n"),
+    ("x.csv", 'id,part\n"a\n'), ("missing.json", None),
+])  # fmt: skip
+def test_what_is_no_split_file(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(MmctlError) as raised:
+        read_split(tmp_path / name)
+    assert raised.value.exit_code == 2
+    assert name in str(raised.value)
+
+
+def test_ids_of_another_data_set_are_named() -> None:
+    with pytest.raises(DataError, match="1 ids that the data set lacks, first 'z.png'"):
+        describe(data(), SplitFile(["0.png"], ["z.png"], {}))
+
+
+def test_a_recipe_reads_it(tmp_path: Path) -> None:
+    from mmctl.data.split import make_split
+    from mmctl.recipe.settings import Split
+
+    (made,) = make_splits(data(), labels=20, val=0.2, seed=3)
+    write_split(tmp_path / "s.json", made, False)
+    split = make_split(data(), Split(rule="file", file=str(tmp_path / "s.json")), 0)
+    ids = data().ids
+    assert sorted(ids[row] for row in split.labeled) == sorted(made.labeled)
+    assert sorted(ids[row] for row in split.val) == sorted(made.val)
+    assert len(split.unlabeled) == 120 - 40
+    assert json.loads((tmp_path / "s.json").read_text())["made"] == {"seed": 3, "by_groups": False}
