@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,12 +53,9 @@ def test_there_is_one_for_each_column_of_the_papers_tables() -> None:
 def test_a_recipe_trains_and_evaluates(path: Path, tmp_path: Path, mm: Mm) -> None:
     name, _, labels = path.stem.partition("-")
     sets = changed(name, tmp_path / "data" / name, labels)
-    done = mm("run", path, "--quiet", *(word for one in sets for word in ("--set", one)))
+    done = mm("run", path, *(word for one in sets for word in ("--set", one)))
     assert done.code == 0, done.err
-    shown = json.loads(mm("show", "@last", "--json").out)
-    assert (shown["state"], shown["step"]) == ("completed", 2)
-    if name == "stl10":
-        assert shown["config"]["split"]["unlabeled"] == "without_label"
+    assert "completed, 2 steps" in done.out
 
 
 @pytest.mark.slow
