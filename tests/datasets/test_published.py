@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from helpers import published_sets as made
+from helpers.command import Result
 from helpers.paths import REPO
 from mmctl.data.images import check_images
 from mmctl.datasets import _cifar_files, _mapped
@@ -512,17 +513,38 @@ class TestFer2013(DatasetContract):
 # The real images
 
 
-@pytest.mark.slow
-def test_cifar10_from_real_jpg_files(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (DATA / "unpack").is_file():
         pytest.skip(f"no CIFAR-10 here: {DATA}/unpack is missing (set MMCTL_DATA)")
-    subprocess.run([sys.executable, DATA / "unpack", "cifar10", tmp_path / "c"], check=True, capture_output=True)
-    parts = cifar10(tmp_path / "c", files="any")
+    folder = tmp_path_factory.mktemp("cifar10") / "data"
+    subprocess.run([sys.executable, DATA / "unpack", "cifar10", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_cifar10_from_real_jpg_files(real_cifar10: Path) -> None:
+    parts = cifar10(real_cifar10, files="any")
     check_images(parts, "cifar10")
     assert np.bincount(parts["train"].targets).tolist() == [5000] * 10
     assert np.bincount(parts["test"].targets).tolist() == [1000] * 10
     mean = np.asarray(parts["train"].pixels).mean((0, 2, 3), dtype=np.float64) / 255
     assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.002)  # the well-known figures
+
+
+@pytest.mark.slow
+def test_a_network_learns_real_cifar10(real_cifar10: Path, mm: Callable[..., Result]) -> None:
+    sets = (
+        f"dataset.root={real_cifar10}", "dataset.files=any", "method.name=supervised", "backbone.name=small",
+        "train.steps=100", "average.decay=0.9", "eval.every=100", "train.save_every=100",
+    )  # fmt: skip
+    extends = 'extends = ["methods/supervised", "base/cifar10"]\n'
+    Path("real.toml").write_text(extends)
+    done = mm("run", "real.toml", *(word for one in sets for word in ("--set", one)))
+    assert done.code == 0, done.err
+    found = re.search(r"completed, 100 steps, test accuracy ([\d.]+) %", done.out)
+    assert found
+    assert float(found[1]) > 18  # 10 is chance
 
 
 def test_all_files_of_the_tables_are_told_apart() -> None:
