@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmctl.cli import recipe_new
 from mmctl.cli.options import Json, Recipe, Recipes, Sets
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ group = typer.Typer(help="List, check and show recipes.", no_args_is_help=True, 
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
+    group.command("new")(recipe_new.new)
     app.add_typer(group, name="recipe")
 
 

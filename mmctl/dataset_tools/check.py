@@ -185,7 +185,11 @@ def _balance(classes: Sequence[str], per_class: Mapping[str, Sequence[int]]) -> 
         remedy = 'Set train.sampling = "balanced", and compare balanced accuracy.'
         made.append(Finding("warning", "imbalance", text, remedy))
     for part, held in per_class.items():
-        if part != "train" and (missing := [name for name, n in zip(classes, held, strict=True) if not n]) and any(held):
+        if (
+            part != "train"
+            and (missing := [name for name, n in zip(classes, held, strict=True) if not n])
+            and any(held)
+        ):
             text = f"{part} has no image of {len(missing)} of {len(classes)} classes: {_some(missing)}"
             made.append(Finding("warning", "missing", text, "Its figures say nothing about these classes."))
     return made

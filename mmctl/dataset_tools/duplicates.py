@@ -56,4 +56,4 @@ def grey(part: Images) -> bool:
 def _keys(part: Images) -> Iterator[bytes]:
     for start in range(0, len(part.ids), CHUNK):  # of a memory map, only so much is in memory at once
         for row in np.asarray(part.pixels[start : start + CHUNK]):
-            yield blake2b(np.ascontiguousarray(row), digest_size=16).digest()
+            yield blake2b(row.tobytes(), digest_size=16).digest()

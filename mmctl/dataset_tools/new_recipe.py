@@ -7,13 +7,13 @@ uses the unlabelled images, and its supervised baseline.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.errors import UserError
@@ -23,11 +23,15 @@ SMALL = 48
 """Images up to this size are used as they are; larger ones are made smaller."""
 SIZES = (8, 96)
 """Smallest and largest side of the images in a recipe."""
-FEW, SOME = 4, 25
-"""Labels a class: below the first, pseudo-labels are aligned with the classes; above the second, thresholds are fixed."""
+SOME = 25
+"""Labels a class: with fewer, the thresholds of pseudo-labels adapt to the classes; with more, they are fixed."""
 SKEWED = 3.0
 STEPS = {"cpu": (300, 4_000), "cuda": (2_000, 200_000)}
 """Fewest and most steps."""
+
+
+SecondsOfStep: TypeAlias = Callable[[Mapping[str, object], int, int, int, str], float]
+"""Backbone, size, channels, batch size and device -> seconds of a training step."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,10 @@ def choose_steps(seconds: float, minutes: float, device: str) -> int:
     return int(min(high, max(low, minutes * 60 / max(seconds, 1e-6) // 100 * 100)))
 
 
-def make_plan(folder: Folder, machine: Machine, name: str, minutes: float, seconds_of: object, mirror: bool) -> Plan:
-    """All choices. seconds_of: (plan without steps) -> measured seconds of a step; mirror: False = never flip."""
+def make_plan(
+    folder: Folder, machine: Machine, name: str, minutes: float, seconds_of: SecondsOfStep, mirror: bool
+) -> Plan:
+    """All choices. mirror: False = never flip."""
     size = choose_size(folder.sizes)
     channels = 1 if folder.grey else 3
     why = unsafe_flip(folder.classes) or ("" if mirror else "you said that mirrored images are of another class")
@@ -123,7 +129,7 @@ def make_plan(folder: Folder, machine: Machine, name: str, minutes: float, secon
     metric = "balanced_accuracy" if skewed else "accuracy"
     batch = max(8, min(64, folder.train - labelled if folder.train > labelled else folder.train) // 8 * 8)
     backbone = choose_backbone(size, machine.device)
-    seconds = float(seconds_of(backbone, size, channels, batch)) if callable(seconds_of) else 0.0
+    seconds = seconds_of(backbone, size, channels, batch, machine.device)
     steps = choose_steps(seconds, minutes, machine.device)
     return Plan(
         folder, machine, name, size, channels, choose_method(folder.counts, machine.device), backbone,
@@ -220,6 +226,24 @@ def recipes(plan: Plan) -> dict[str, str]:
     }
 
 
+def files(name: str) -> tuple[str, ...]:
+    """The files below recipes/ that `recipes` writes."""
+    return (f"base/{name}.toml", f"{name}.toml", f"{name}-supervised.toml")
+
+
+def summary(folder: Folder) -> str:
+    """What a folder holds, in two lines."""
+    widths, heights = zip(*folder.sizes, strict=True)
+    parts = "".join(f", {n:,} {part}" for part, n in (("val", folder.val), ("test", folder.test)) if n)
+    low, high = min(folder.counts), max(folder.counts)
+    return (
+        f"{folder.kind}: {folder.train:,} training images{parts}; {min(widths)} x {min(heights)} to {max(widths)} x "
+        f"{max(heights)} px, {'grey' if folder.grey else 'colour'}; {folder.ms:.2g} ms to decode one\n"
+        f"{len(folder.classes)} classes, {sum(folder.counts):,} labels, {low if low == high else f'{low} to {high}'} "
+        "of each class"
+    )
+
+
 def recipe_name(text: str) -> str:
     """A name for a recipe from that of a folder."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "pictures"
@@ -270,5 +294,5 @@ def _line(setting: str, why: str) -> str:
 def _root(path: Path) -> str:
     from mmctl import project
 
-    full, home = Path(os.path.abspath(path)), project.root()
+    full, home = path.absolute(), project.root()
     return str(full.relative_to(home)) if full.is_relative_to(home) else str(full)

@@ -94,7 +94,9 @@ def _folds(
         raise UserError(f"{folds} folds need {folds} labelled images of each class: one has {smallest}. Use fewer.")
     kind = StratifiedGroupKFold if by_groups else StratifiedKFold
     state = int(generator(seed, "split file/folds").integers(2**31))
-    pairs = kind(folds, shuffle=True, random_state=state).split(rows, label_N[rows], group_N[rows] if by_groups else None)
+    pairs = kind(folds, shuffle=True, random_state=state).split(
+        rows, label_N[rows], group_N[rows] if by_groups else None
+    )
     return [rows[out] for _, out in pairs]
 
 
@@ -139,7 +141,9 @@ def read_split(path: Path) -> SplitFile:
     for part, ids in lists.items():
         if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
             raise DataError(f'{path}: "{part}" must be a list of image ids or row numbers.')
-    return SplitFile(list(map(str, lists["labeled"])), list(map(str, lists["val"])), made if isinstance(made, dict) else {})
+    return SplitFile(
+        list(map(str, lists["labeled"])), list(map(str, lists["val"])), made if isinstance(made, dict) else {}
+    )
 
 
 def _json(split: SplitFile) -> str:

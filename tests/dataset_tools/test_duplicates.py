@@ -52,7 +52,8 @@ def test_grey() -> None:
 
 @pytest.mark.parametrize("classes", [
     ("left", "right"), ("turn-left", "turn-right", "straight"), ("Left_hand", "Right_hand"),
-    ("clockwise", "counterclockwise"), tuple("0123456789"), ("digit 1", "digit 2"), ("A", "B", "C"), ("class_3", "class_7"),
+    ("clockwise", "counterclockwise"), tuple("0123456789"), ("digit 1", "digit 2"), ("A", "B", "C"),
+    ("class_3", "class_7"),
 ])  # fmt: skip
 def test_flips_that_change_the_class(classes: tuple[str, ...]) -> None:
     assert unsafe_flip(classes)

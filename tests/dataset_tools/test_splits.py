@@ -89,7 +89,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    ("x.json", "["), ("x.json", "[]"), ("x.json", '{"labeled": 3}'), ("x.json", '{"labeled": [[1]]}'), ("x.json", "[" * 10**5),
+    ("x.json", "["), ("x.json", "[]"), ("x.json", '{"labeled": 3}'), ("x.json", '{"labeled": [[1]]}'),
+    ("x.json", "[" * 10**5),
     ("x.csv", ""), ("x.csv", "file,part\n"), ("x.csv", "id,part\na.png\n"), ("x.csv", "id,part\na.png,both\n"),
     ("x.csv", 'id,part\n"a\n'), ("missing.json", None),
 ])  # fmt: skip
@@ -103,7 +104,7 @@ def test_what_is_no_split_file(tmp_path: Path, name: str, text: str | None) -> N
 
 
 def test_ids_of_another_data_set_are_named() -> None:
-    with pytest.raises(DataError, match="1 ids that the data set lacks, first 'z.png'"):
+    with pytest.raises(DataError, match=r"1 ids that the data set lacks, first 'z\.png'"):
         describe(data(), SplitFile(["0.png"], ["z.png"], {}))
 
 
