@@ -21,7 +21,11 @@ SHOWN = 40
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    data = typer.Typer(help="Look after your own images and labels; get published data sets.", no_args_is_help=True, rich_markup_mode=None)
+    data = typer.Typer(
+        help="Look after your own images and labels; get published data sets.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     data.command("import")(import_labels)
     data.command()(data_check.check)
     data.command()(data_get.get)
