@@ -22,7 +22,7 @@ SHOWN = 40
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
     data = typer.Typer(
-        help="Look after your own images and labels; get published data sets.",
+        help="Look after images and labels.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )

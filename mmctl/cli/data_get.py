@@ -22,7 +22,7 @@ def complete_set(incomplete: str) -> list[str]:
 
 def get(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="cifar10, svhn ...; see below.", autocompletion=complete_set)
+        str, typer.Argument(metavar="NAME", help="Name of the data set, such as cifar10.", autocompletion=complete_set)
     ],
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder. Default: data/NAME in the project.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archive after it was unpacked.")] = False,

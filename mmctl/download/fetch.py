@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -86,7 +87,10 @@ def _from(url: str, file: RemoteFile, part: Path, progress: Progress | None, pau
                 else:
                     raise EnvironmentFault(f"{url}: HTTP {error.code} {printable(str(error.reason))}.") from None
         except (_Broken, http.client.HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            reason = printable(str(getattr(error, "reason", None) or error or type(error).__name__))
+            cause = getattr(error, "reason", None) or error
+            reason = printable(str(cause) or type(error).__name__)
+            if isinstance(cause, socket.gaierror):  # no network, or no such server: waiting does not help
+                raise EnvironmentFault(f"{url}: {reason}. Is there a network?") from None
         after = part.stat().st_size if part.exists() else 0
         left, wait = (TRIES, pause) if after > before else (left - 1, wait)
         if not left:

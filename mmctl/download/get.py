@@ -45,20 +45,26 @@ def get(
     found = find_set(name)
     if urls:
         found = replace(found, files=tuple(replace(f, urls=(urls.get(f.name, f.urls[0]),)) for f in found.files))
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     there = [made for made in found.makes if (folder / made).is_dir()]
     if there and there == list(found.makes):
         return Got(folder, {file.name: "already there" for file in found.files}, [])
-    with _alone(folder):
-        _check_space(found, folder)
-        states = {file.name: fetch(file, folder, watch(file.name) if watch else None, pause) for file in found.files}
-        made = []
-        if found.kind != "files":
+    try:
+        with _alone(folder):
+            _check_space(found, folder)
+            states = {f.name: fetch(f, folder, watch(f.name) if watch else None, pause) for f in found.files}
+            made = []
             for file in found.files:
-                made += unpack(folder / file.name, found.kind, folder, found.unpacked)
-                if not keep:
-                    (folder / file.name).unlink()
-    return Got(folder, states, made)
+                if found.kind != "files":
+                    made += unpack(folder / file.name, found.kind, folder, found.unpacked)
+                    if not keep:
+                        (folder / file.name).unlink()
+        return Got(folder, states, made)
+    finally:
+        if new:  # a folder without data would look like a data set
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _check_space(found: PublishedSet, folder: Path) -> None:
@@ -84,8 +90,10 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{folder}: another mmctl is downloading into this folder; wait for it.") from None
-        yield
-        with suppress(OSError):
-            path.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
     finally:
         os.close(fd)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmctl.data.images import check_images
 from mmctl.data.split import balanced, class_of, load_split, make_split, natural, save_split
 from mmctl.plugin import DataError, Images, Split
 
@@ -315,3 +316,14 @@ def test_official_choices_that_there_are_not(changed: dict[str, Any], message: s
     without = dataclasses.replace(published(), official=())
     with pytest.raises(DataError, match="has no published choices"):
         make_split(without, Table(labels="all", rule="official"), 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0, 1], "must be an array"), (np.array([1, 1]), "different row numbers"), (np.array([17]), "not from 0 to 16"),
+     (np.array([0, 14]), "an image without a label")],
+)  # fmt: skip
+def test_official_choices_are_checked(rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_images({"train": dataclasses.replace(published(), official=(rows,))}, "mine")
+    check_images({"train": published()}, "mine")

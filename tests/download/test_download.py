@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import re
+import socket
 import tarfile
 import threading
+import urllib.error
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -147,6 +149,20 @@ def test_the_second_address_is_tried(server: Server, tmp_path: Path) -> None:
     file = replace(file, urls=("http://127.0.0.1:1/a.bin", "file:///etc/passwd", *file.urls))
     assert fetch(file, tmp_path, pause=0) == "downloaded"
     assert (tmp_path / "a.bin").read_bytes() == DATA
+
+
+def test_without_a_network_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def nowhere(*args: object, **keys: object) -> None:
+        asked.append(args)
+        raise urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
+
+    monkeypatch.setattr("urllib.request.urlopen", nowhere)
+    file = RemoteFile("a.bin", ("https://nowhere.invalid/a.bin",), 10, "0" * 64)
+    with pytest.raises(EnvironmentFault, match=r"Name or service not known. Is there a network\?"):
+        fetch(file, tmp_path)
+    assert len(asked) == 1
 
 
 def test_another_content_is_refused(server: Server, tmp_path: Path) -> None:
@@ -314,6 +330,7 @@ def test_space_is_checked_first(offered: PublishedSet, server: Server, tmp_path:
     with pytest.raises(EnvironmentFault, match=r"MiB are needed for Tiny, but .* MiB are free"):
         get("tiny", tmp_path / "data")
     assert server.asked == []
+    assert names(tmp_path) == [], "an empty folder would look like a data set"
 
 
 def test_another_address(offered: PublishedSet, server: Server, tmp_path: Path) -> None:
