@@ -72,9 +72,9 @@ def _check_official(part: Images, where: str) -> None:
     for number, rows in enumerate(part.official):
         if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iu" or len(np.unique(rows)) < len(rows):
             raise DataError(f"{where}: official choice {number} must be an array of different row numbers.")
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(part.targets):
+        if len(rows) and not 0 <= rows.min() <= rows.max() < (n := len(part.targets)):
             raise DataError(
-                f"{where}: official choice {number} has a row that is not from 0 to {len(part.targets) - 1}."
+                f"{where}: official choice {number} has a row that is not from 0 to {n - 1}."
             )
         if not one_hot(part)[rows].any(1).all():
             raise DataError(f"{where}: official choice {number} has an image without a label.")
