@@ -76,6 +76,7 @@ class Images:
     ids: Sequence[str]  # file name or row number of each image
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
     skipped: Sequence[str] = ()  # "FILE: what is wrong" for each image that was left out; shown and kept in the run
+    official: Sequence[np.ndarray] = ()  # rows of published choices of labelled images: split.rule = "official"
 
     @staticmethod
     def of(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:

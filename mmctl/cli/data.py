@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli import data_check, data_split
+from mmctl.cli import data_check, data_get, data_split
 from mmctl.cli.options import DryRun, Json
 from mmctl.report.json_output import print_json
 
@@ -21,9 +21,14 @@ SHOWN = 40
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    data = typer.Typer(help="Look after your own images and labels.", no_args_is_help=True, rich_markup_mode=None)
+    data = typer.Typer(
+        help="Look after images and labels.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     data.command("import")(import_labels)
     data.command()(data_check.check)
+    data.command()(data_get.get)
     data.add_typer(data_split.group, name="split")
     app.add_typer(data, name="data")
 

@@ -64,6 +64,20 @@ def check_images(images: Mapping[str, Images], name: str) -> None:
                     f"{where}: the target of {part.ids[int(wrong.argmax())]} is no distribution: values must be finite "
                     "and not negative, and a row must sum to 1, or to 0 for an image without a label."
                 )
+        _check_official(part, where)
+
+
+def _check_official(part: Images, where: str) -> None:
+    """Published choices of labelled images are rows that have a label."""
+    for number, rows in enumerate(part.official):
+        if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iu" or len(np.unique(rows)) < len(rows):
+            raise DataError(f"{where}: official choice {number} must be an array of different row numbers.")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < (n := len(part.targets)):
+            raise DataError(
+                f"{where}: official choice {number} has a row that is not from 0 to {n - 1}."
+            )
+        if not one_hot(part)[rows].any(1).all():
+            raise DataError(f"{where}: official choice {number} has an image without a label.")
 
 
 def _check_names(part: Images, where: str) -> None:

@@ -30,14 +30,19 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     first = rng.permutation(len(images.classes))  # random order in which classes get the remainder of a division
     pools = [rng.permutation(np.flatnonzero(label_N == k)) for k in range(len(images.classes))]
 
-    if settings.rule == "file":
-        labeled, val = _from_file(images, settings, label_N)
+    chosen = settings.rule in ("file", "official")
+    if chosen:
+        labeled, val = (
+            _from_file(images, settings, label_N)
+            if settings.rule == "file"
+            else (_official(images, settings, seed), None)
+        )
         pools = [pool[~np.isin(pool, labeled)] for pool in pools]
     else:
         labeled, val = np.empty(0, np.int64), None
     if val is None:
         val, pools = _take_validation(settings.val, pools, first)
-    if settings.rule != "file":
+    if not chosen:
         sizes = np.array([len(pool) for pool in pools])
         counts = _counts(settings, sizes, first, images.classes)
         labeled = np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts, strict=True)]))
@@ -46,6 +51,8 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     unlabeled[val] = False
     if settings.unlabeled == "rest":
         unlabeled[labeled] = False
+    elif settings.unlabeled == "without_label":
+        unlabeled[label_N >= 0] = False
     return _split(labeled, np.flatnonzero(unlabeled), val, settings.rule, seed, label_N, len(images.classes))
 
 
@@ -200,6 +207,22 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise DataError(f'{path}: a split is a JSON object with "labeled", not a {type(body).__name__}')
     return body
+
+
+def _official(images: Images, settings: SplitSettings, seed: int) -> np.ndarray:
+    """Rows of a published choice of labelled images: the one of split.fold, or of the seed."""
+    n = len(images.official)
+    if not n:
+        raise DataError('split.rule = "official", but this data set has no published choices of labelled images')
+    fold = seed % n if settings.fold is None else settings.fold
+    if fold >= n:
+        raise DataError(f"split.fold = {fold}, but the data set has {n} published choices: use 0 to {n - 1}")
+    rows = np.sort(np.asarray(images.official[fold], np.int64))
+    if settings.labels not in ("all", len(rows)):
+        raise DataError(
+            f"split.labels = {settings.labels}, but the published choice has {len(rows)} images; set it to {len(rows)}"
+        )
+    return rows
 
 
 def _from_file(images: Images, settings: SplitSettings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ SIDE = 48
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 USAGES = tuple(FOLDERS)
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+EMOTIONS = tuple(b"%d" % n for n in range(7))
 HEADER = ("Usage", "Image name", *VOTES)
 SOURCES = (
     "FER+ has two parts: votes (fer2013new.csv) and scripts from github.com/microsoft/FERPlus, and pixels "
@@ -160,18 +162,27 @@ def _decode(folder: Path, names: Sequence[str]) -> np.ndarray:
     return pixels
 
 
-def csv_pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All images of fer2013.csv, uint8 N x 48 x 48, and the usage of each as an index into USAGES."""
+class Fer2013(NamedTuple):
+    """All rows of fer2013.csv."""
+
+    pixels: np.ndarray  # uint8 N x 48 x 48
+    usages: np.ndarray  # indices into USAGES
+    emotions: np.ndarray  # FER2013's own labels, from 0 to 6; -1 = the cell is no such number
+
+
+def read_fer2013(path: Path) -> Fer2013:
+    """All images of fer2013.csv, parsed once and kept in the user's cache."""
     try:
         stat = path.stat()
-        kept = cached("fer2013", [(str(path.absolute()), stat.st_size, stat.st_mtime_ns)], lambda: _parse(path))
+        kept = cached("fer2013-2", [(str(path.absolute()), stat.st_size, stat.st_mtime_ns)], lambda: _parse(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {SOURCES}.") from None
-    return kept["pixels"], kept["usages"]
+    return Fer2013(kept["pixels"], kept["usages"], kept["emotions"])
 
 
 def _parse(path: Path) -> Arrays:
     usages: list[int] = []
+    emotions: list[int] = []
     blocks: list[np.ndarray] = []
     block: list[tuple[int, bytes]] = []
     numbers = {usage.encode(): i for i, usage in enumerate(USAGES)}
@@ -190,6 +201,7 @@ def _parse(path: Path) -> Arrays:
                 shown = cells[2].decode(errors="replace")
                 raise DataError(f"{path}:{line}: usage {shown!r} is none of {', '.join(USAGES)}")
             usages.append(usage)
+            emotions.append(int(cells[0]) if cells[0] in EMOTIONS else -1)
             block.append((line, cells[1]))
             if len(block) == 256:
                 blocks.append(_block(path, block))
@@ -198,7 +210,10 @@ def _parse(path: Path) -> Arrays:
         blocks.append(_block(path, block))
     if not blocks:
         raise DataError(f"{path}: there are no rows in it. {SOURCES}.")
-    return {"pixels": np.concatenate(blocks).reshape(-1, SIDE, SIDE), "usages": np.array(usages, np.int8)}
+    return {
+        "pixels": np.concatenate(blocks).reshape(-1, SIDE, SIDE), "usages": np.array(usages, np.int8),
+        "emotions": np.array(emotions, np.int8),
+    }  # fmt: skip
 
 
 def _block(path: Path, block: Sequence[tuple[int, bytes]]) -> np.ndarray:

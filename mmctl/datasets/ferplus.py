@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmctl.datasets._ferplus_files import FOLDERS, SOURCES, USAGES, VOTES, Table, csv_pixels, png_pixels, read_votes
+from mmctl.datasets._ferplus_files import FOLDERS, SOURCES, USAGES, VOTES, Table, png_pixels, read_fer2013, read_votes
 from mmctl.plugin import DataError, Images, dataset
 
 CLASSES = VOTES[:8]
@@ -114,10 +114,17 @@ def _read_folders(root: Path, shared: Table | None) -> dict[str, tuple[Table, np
 
 
 def _read_csv(path: Path, table: Table) -> dict[str, tuple[Table, np.ndarray, np.ndarray]]:
-    pixels, usages = csv_pixels(path)
-    if len(pixels) != len(table.names):
+    pixels, usages, _ = read_fer2013(path)
+    check_rows(path, usages, table)
+    rows_of = {part: table.named(usage) for part, usage in PARTS.items()}
+    return {part: (table, rows, pixels[rows]) for part, rows in rows_of.items()}
+
+
+def check_rows(path: Path, usages: np.ndarray, table: Table) -> None:
+    """DataError if the rows of fer2013.csv and of fer2013new.csv do not match."""
+    if len(usages) != len(table.names):
         raise DataError(
-            f"{path} has {len(pixels)} rows and {table.path.name} has {len(table.names)}; they must have the same "
+            f"{path} has {len(usages)} rows and {table.path.name} has {len(table.names)}; they must have the same "
             f"rows, so one of them is incomplete. {SOURCES}."
         )
     wanted = np.array([USAGES.index(usage) for usage in table.usages])
@@ -127,5 +134,3 @@ def _read_csv(path: Path, table: Table) -> dict[str, tuple[Table, np.ndarray, np
             f"{table.at(row)}: usage {table.usages[row]}, but {USAGES[usages[row]]} in the same row of {path.name}; "
             f"the two files do not match. {SOURCES}."
         )
-    rows_of = {part: table.named(usage) for part, usage in PARTS.items()}
-    return {part: (table, rows, pixels[rows]) for part, rows in rows_of.items()}

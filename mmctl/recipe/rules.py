@@ -26,6 +26,8 @@ def check_rules(resolved: Resolved, problems: Problems) -> None:
             problems.add(("split", "file"), f"is required with {ref('split', 'rule')}")
         if split.rule != "file" and split.file is not None:
             problems.add(("split", "file"), f'needs rule = "file"; {ref("split", "rule")}')
+        if split.rule != "official" and split.fold is not None:
+            problems.add(("split", "fold"), f'needs rule = "official"; {ref("split", "rule")}')
     if isinstance(optimizer, Optimizer) and optimizer.name == "sgd" and optimizer.nesterov and not optimizer.momentum:
         problems.add(("optimizer", "momentum"), f"must be greater than 0 with {ref('optimizer', 'nesterov')}")
     if isinstance(schedule, Schedule) and isinstance(train, Train):

@@ -55,17 +55,23 @@ class Split(Table):
     """Which training images are labelled and which are unlabelled."""
 
     labels: Positive | Literal["all"] = Field("all", description="Number of labelled images of all classes together.")
-    rule: Literal["balanced", "natural", "file"] = Field(
+    rule: Literal["balanced", "natural", "file", "official"] = Field(
         "balanced",
-        description="balanced: equal numbers per class; natural: as in the data set; file: read from `file`.",
+        description="balanced: equal numbers per class; natural: as in the data set; file: read from `file`; official: "
+        "a choice that the data set publishes.",
+    )
+    fold: Count | None = Field(
+        None, description="official: number of the choice, from 0. Default: the seed, modulo their number."
     )
     seed: Seed | None = Field(None, description="Seed of the split. Default: the seed of the run.")
     on_shortage: Literal["redistribute", "cap", "error"] = Field(
         "redistribute",
         description="If a class is too small: label more of other classes, use fewer labels, or stop.",
     )
-    unlabeled: Literal["rest", "all"] = Field(
-        "rest", description="Unlabelled images: the rest without labels, or all including the labelled images."
+    unlabeled: Literal["rest", "all", "without_label"] = Field(
+        "rest",
+        description="Unlabelled images: the rest without labels, all including the labelled images, or only those for "
+        "which the data set has no label.",
     )
     val: Count | Share = Field(
         0,

@@ -16,7 +16,7 @@ SHOWN = 8
 """Digits of the hash of a file, so that a line has room for several files."""
 EXACT, CYCLIC, SWA = ("centroids.estimator", "exact"), ("schedule.name", "cyclic"), ("average.kind", "swa")
 ONLY_WITH: dict[str, tuple[str, str]] = {
-    "split.file": ("split.rule", "file"),
+    "split.file": ("split.rule", "file"), "split.fold": ("split.rule", "official"),
     "centroids.every": EXACT, "centroids.images": EXACT, "centroids.network": EXACT,
     "optimizer.momentum": ("optimizer.name", "sgd"), "optimizer.nesterov": ("optimizer.name", "sgd"),
     "optimizer.betas": ("optimizer.name", "adam adamw"), "optimizer.eps": ("optimizer.name", "adam adamw"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmctl.data.images import check_images
 from mmctl.data.split import balanced, class_of, load_split, make_split, natural, save_split
 from mmctl.plugin import DataError, Images, Split
 
@@ -29,6 +31,7 @@ class Table:
     unlabeled: Any = "rest"
     val: Any = 0
     file: str | None = None
+    fold: int | None = None
 
 
 def pictures(sizes: Any, bare: int = 0) -> Images:
@@ -267,3 +270,60 @@ def test_cut_file_is_refused(saved: tuple[Path, Split], cut: int) -> None:
     path.write_text('{"labeled": [null]}')
     with pytest.raises(DataError, match="not a split that mmctl wrote"):
         load_split(path)
+
+
+# Choices that a data set publishes, and images without a label
+
+
+def published(n: int = 12, without: int = 5) -> Images:
+    """n images of 3 classes and some without a label, with two published choices."""
+    targets = np.concatenate([np.arange(n) % 3, np.full(without, -1)])
+    folds = (np.array([0, 1, 2, 3, 4, 5]), np.array([8, 7, 6, 11, 10, 9]))
+    pixels = np.zeros((len(targets), 1, 4, 4), np.uint8)
+    made = Images.of(pixels, targets, ("a", "b", "c"), [f"{row}" for row in range(len(targets))])
+    return dataclasses.replace(made, official=folds)
+
+
+@pytest.mark.parametrize(
+    ("seed", "fold", "rows"), [(0, None, range(6)), (1, None, range(6, 12)), (2, None, range(6)), (2, 1, range(6, 12))]
+)
+def test_an_official_choice_is_that_of_the_seed_or_of_the_recipe(seed: int, fold: int | None, rows: range) -> None:
+    table = Table(labels="all", rule="official", fold=fold)
+    split = make_split(published(), table, seed)
+    assert split.labeled.tolist() == list(rows)
+    assert split.unlabeled.tolist() == [row for row in range(17) if row not in rows]
+    assert split.counts == (2, 2, 2)
+    pool = make_split(published(), dataclasses.replace(table, unlabeled="without_label"), seed)
+    assert pool.unlabeled.tolist() == [12, 13, 14, 15, 16]
+    assert pool.labeled.tolist() == list(rows)
+
+
+def test_validation_images_are_none_of_an_official_choice() -> None:
+    split = make_split(published(), Table(labels="all", rule="official", val=3), 0)
+    assert split.labeled.tolist() == [*range(6)]
+    assert len(split.val) == 3
+    assert set(split.val.tolist()) <= {*range(6, 12)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"fold": 2}, "split.fold = 2, but the data set has 2 published choices: use 0 to 1"),
+     ({"labels": 5}, "split.labels = 5, but the published choice has 6 images")],
+)  # fmt: skip
+def test_official_choices_that_there_are_not(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make_split(published(), Table(**{"labels": "all", "rule": "official", **changed}), 0)
+    without = dataclasses.replace(published(), official=())
+    with pytest.raises(DataError, match="has no published choices"):
+        make_split(without, Table(labels="all", rule="official"), 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0, 1], "must be an array"), (np.array([1, 1]), "different row numbers"), (np.array([17]), "not from 0 to 16"),
+     (np.array([0, 14]), "an image without a label")],
+)  # fmt: skip
+def test_official_choices_are_checked(rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_images({"train": dataclasses.replace(published(), official=(rows,))}, "mine")
+    check_images({"train": published()}, "mine")

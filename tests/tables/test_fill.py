@@ -37,7 +37,7 @@ dataset = "digits"
 labels = 40
 
 [columns.cifar]
-dataset = "cifar10"
+dataset = "imagenet"
 labels = 40
 
 [rows.marginmix]
@@ -210,10 +210,10 @@ def test_commands(mm: Mm, mine: Path, tmp_path: Path) -> None:
         "# mixmatch more",
         f"mmctl resume {stopped.name}",
         "mmctl run digits-mixmatch --seeds 1,3,5",
-        "# there is no data set component cifar10: cifar (marginmix, mixmatch, gone)",
+        "# there is no data set component imagenet: cifar (marginmix, mixmatch, gone)",
         "# there is no recipe digits-gone-20: digits 20 (gone)",
         "# there is no recipe digits-gone-40: more (gone)",
-        "# there is no recipe cifar10-gone-40: cifar (gone)",
+        "# there is no recipe imagenet-gone-40: cifar (gone)",
     ]
     told = json.loads(mm("table", mine, "--commands", "--seeds", "0-5", "--json").out)
     assert told["commands"] == done.out.splitlines()
