@@ -80,7 +80,8 @@ def test_nothing_to_split() -> None:
 
 @pytest.mark.parametrize("name", ["split.json", "split.csv"])
 def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
-    split = SplitFile(["a,b.png", 'c"d.png', "e\nf.png"], ["\u00fc/g.png"], {"seed": 3} if name.endswith("json") else {})
+    made = {"seed": 3} if name.endswith("json") else {}
+    split = SplitFile(["a,b.png", 'c"d.png', "e\nf.png"], ["\u00fc/g.png"], made)
     write_split(tmp_path / name, split, False)
     assert read_split(tmp_path / name) == split
     with pytest.raises(UserError, match="is there already"):

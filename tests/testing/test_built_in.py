@@ -16,7 +16,7 @@ from mmctl.testing.check import CONTRACTS, contract_of
 INDEX = Index(sources="off")
 QUICK = {"small", "digits", "mixmatch", "fixmatch"}
 """Of the kinds whose contract takes seconds, what the default tier tries."""
-PUBLISHED = ("cifar10", "cifar100", "eurosat", "fer2013", "ferplus", "rafdb", "stl10", "svhn")
+PUBLISHED = ("pictures", "cifar10", "cifar100", "eurosat", "fer2013", "ferplus", "rafdb", "stl10", "svhn")
 ELSEWHERE = {
     **dict.fromkeys(PUBLISHED, "needs files: tests/datasets"), "ctaugment_probe": "needs a policy: tests/augments",
 }  # fmt: skip

@@ -1,0 +1,141 @@
+"""From a folder of images to a trained model: data check, data split, recipe new, as a new user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.command import Result
+
+Mm = Callable[..., Result]
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def photos(folder: Path, each: int = 20, labels: int = 8, test: int = 4, size: int = 12) -> Path:
+    """Loose noisy images of three colours; labels.csv has a few labels, a test part and a person for each image."""
+    folder.mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for name, colour in COLOURS.items():
+        for n in range(each):
+            file = f"{name[0]}{n:03d}.png"
+            noise = rng.normal(0, 25, (size, size, 3)) + np.array(colour)
+            Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(folder / file)
+            part = "test" if n >= each - test else "train"
+            if part == "test" or n < labels:
+                rows.append((file, name, part, f"person{n // 2}"))
+    with (folder / "labels.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([("path", "label", "split", "person"), *rows])
+    return folder
+
+
+def test_a_good_folder(tmp_path: Path, mm: Mm) -> None:
+    photos(tmp_path / "photos")
+    done = mm("data", "check", "photos", "--set", "dataset.size=12", "--sheet", "sheet.png")
+    assert done.code == 0, done.err
+    assert "pictures: 3 classes, 12 x 12 px, 3 channels, labels.csv" in done.out
+    assert [line.split() for line in done.out.splitlines() if line.startswith(("train ", "test "))] == [
+        ["train", "48", "24", "24"], ["test", "12", "12", "0"]
+    ]  # fmt: skip
+    assert "files:   PNG 60; 12 x 12 to 12 x 12 px, median 12 x 12" in done.out
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size[0] > 12 * 48
+    said = json.loads(mm("data", "check", "photos", "--json").out)
+    assert said["ok"]
+    assert said["per_class"] == {"train": [8, 8, 8], "test": [4, 4, 4]}
+
+
+def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "r010.png").write_bytes(b"")
+    (folder / "g010.png").write_bytes((folder / "g019.png").read_bytes())
+    words = ("data", "check", "photos", "--set", "dataset.size=12")
+    done = mm(*words)
+    assert done.code == 2
+    assert "2 things must be mended (damaged, leakage), or allowed: --allow damaged --allow leakage" in done.err
+    assert "r010.png" in done.out
+    assert "g010.png = g019.png" in done.out
+    assert mm(*words, "--allow", "damaged", "--allow", "leakage").code == 0
+    said = json.loads(mm(*words, "--json").out)
+    assert [one["kind"] for one in said["findings"] if one["level"] == "error"] == ["damaged", "leakage"]
+    assert 'Did you mean "damaged"' in mm(*words, "--allow", "damage").err
+    assert "must end in .png" in mm(*words, "--sheet", "x.pdf").err
+    assert mm("data", "check", "nowhere").code == 2
+
+
+def test_splits_by_person(tmp_path: Path, mm: Mm) -> None:
+    photos(tmp_path / "photos")
+    done = mm("data", "split", "make", "photos", "-o", "splits/a.json", "--group", "person", "--val", "0.25")
+    assert done.code == 0, done.err
+    body = json.loads((tmp_path / "splits/a.json").read_text())
+    assert not {int(name[1:4]) // 2 for name in body["labeled"]} & {int(name[1:4]) // 2 for name in body["val"]}
+    assert 'recipe: [split] rule = "file", file = "splits/a.json"' in done.out
+    shown = mm("data", "split", "show", "photos", "splits/a.json")
+    assert f"{len(body['labeled'])} labelled, {len(body['val'])} held out (seed 0, by groups True)" in shown.out
+    assert mm("data", "split", "export", "splits/a.json", "-o", "a.csv").code == 0
+    assert mm("data", "split", "import", "a.csv", "-o", "b.json", "--check", "photos").code == 0
+    assert json.loads((tmp_path / "b.json").read_text())["labeled"] == body["labeled"]
+    assert "is there already" in mm("data", "split", "make", "photos", "-o", "splits/a.json").err
+    assert "no column" in mm("data", "split", "make", "photos", "-o", "c.json", "--group", "nobody").err
+    folds = mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "4", "--json")
+    assert [one["val"] for one in json.loads(folds.out)["files"]] == [6, 6, 6, 6]
+    assert "at least 2" in mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "1").err
+
+
+def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "b010.png").write_bytes(b"no image")
+    done = mm("recipe", "new", "--from", "photos", "--name", "colours", "--yes")
+    assert done.code == 0, done.err
+    assert "labels.csv: 48 training images, 12 test; 12 x 12 to 12 x 12 px, colour" in done.out
+    commands = [line.strip() for line in done.out.splitlines() if line.startswith("  mmctl ")]
+    assert commands == [
+        "mmctl data check colours", "mmctl run colours-supervised colours --seeds 0-2",
+        "mmctl compare -b colours-supervised -m test/accuracy",
+    ]  # fmt: skip
+    assert mm(*commands[0].split()[1:]).code == 0, "the recipe leaves damaged images out"
+    few = [word for key in ("train.steps=6", "train.save_every=6", "eval.every=6") for word in ("--set", key)]
+    ran = mm("run", "colours-supervised", *few, "--quiet")
+    assert ran.code == 0, ran.err
+    assert "1 of 60 images are damaged and were left out: b010.png" in ran.err
+    shown = mm("show", "@last").out
+    assert "left out" in shown
+    assert "47 train, 24 labelled" in shown
+    assert "is there already" in mm("recipe", "new", "--from", "photos", "--name", "colours", "--yes").err
+
+
+def test_a_folder_without_labels_gets_a_table_to_fill_in(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "labels.csv").unlink()
+    done = mm("recipe", "new", "--from", "photos", "--yes")
+    assert done.code == 0, done.err
+    assert "60 images, none of which has a label" in done.out
+    rows = (folder / "labels.csv").read_text().splitlines()
+    assert rows[0].startswith("path,label")
+    assert len(rows) == 61
+    again = mm("recipe", "new", "--from", "photos", "--yes")
+    assert again.code == 2
+    assert "has no label of a training image" in again.err
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (("--from", "nowhere"), "there is no such folder"),
+    (("--from", "photos", "--name", "a b"), "must be at most 80 letters"),
+    (("--from", "photos", "--minutes", "-3"), "give a number of minutes"),
+])  # fmt: skip
+def test_wrong_options(tmp_path: Path, mm: Mm, words: tuple[str, ...], says: str) -> None:
+    photos(tmp_path / "photos", each=5, labels=2, test=1)
+    done = mm("recipe", "new", *words, "--yes")
+    assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "recipes").exists()
