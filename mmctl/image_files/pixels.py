@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from mmctl.image_files.unknown import what_it_is
 
@@ -95,7 +104,8 @@ def facts(data: bytes) -> Facts:
     with warnings.catch_warnings(), _plainly():
         warnings.simplefilter("ignore")
         with _opened(data) as image:
-            return Facts(str(image.format), image.mode, *image.size, int(getattr(image, "n_frames", 1)))
+            frames = int(getattr(image, "n_frames", 1))
+            return Facts(str(image.format), image.mode, image.width, image.height, frames)
 
 
 def decode(data: bytes, decoding: Decoding) -> Picture:
@@ -156,7 +166,7 @@ def _opened(data: bytes) -> Any:
         raise BadImage("the file is empty (0 bytes)")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadImage(what_it_is(data[:4096])) from None
 
 
