@@ -44,8 +44,9 @@ from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 
 LOADED = 2**30
 """Bytes of pixels: less is loaded into memory, unless the caller says otherwise."""
-MOST_OF_A_TASK = 256, 32 * 2**20, 64 * 2**20
-"""Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard."""
+LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
+"""Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard; not less than
+16 images, unless these are large."""
 SAVE_EVERY = 10.0
 """Seconds between two savings of the index, so that a killed process need not read all files again."""
 NAMES = {
@@ -161,7 +162,8 @@ def _decode(
     if found.whole() and (pack := open_pack(packs_at / found.name())):
         return pack
     have: dict[bytes, tuple[Pack, int, Said]] = {}
-    for pack in packs(packs_at):
+    parts = [*packs(packs_at)]
+    for pack in parts:
         have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())
     todo = [i for i in found.stamps if found.sha.get(i) not in have]
     readable = len(found.stamps)
@@ -175,6 +177,7 @@ def _decode(
             setting = Setting(decoding, packs_at, frozenset(have))
             for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting))):
                 if shard and (pack := open_pack(shard)):
+                    parts.append(pack)
                     have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())
                 for one in read:
                     if one.sha is None:
@@ -193,13 +196,18 @@ def _decode(
     kept, _ = _judge(found, {sha: (row, said) for sha, (_, row, said) in have.items()})
     if not len(kept) or (found.bad and on_bad == "stop"):
         return None
-    return _gather(found, have, packs_at)
+    made = _gather(found, have, packs_at)
+    here = {sha for sha, _, _ in made.rows()}
+    for pack in parts:
+        if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
+            delete(pack.folder)
+    return made
 
 
 def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
     """Parts of the work for the processes; each: bytes of the pixels of an image."""
     most, most_read, most_pixels = MOST_OF_A_TASK
-    most = max(1, min(most, most_pixels // each, len(todo) // (8 * available_cores())))
+    most = max(1, min(most, most_pixels // each, max(LEAST, len(todo) // (8 * available_cores()))))
     tasks: list[Task] = []
     size = most_read
     for i in todo:
@@ -212,21 +220,18 @@ def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
 
 
 def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: Path) -> Pack:
-    """The map of all images, made of the packs that have them; the shards among these are deleted."""
+    """The map of all images, made of the packs that have them."""
     all_sha = [found.sha[i] for i in range(len(found.files)) if i in found.sha]
     rows = [have[sha] for sha in all_sha]
     good = [(pack, row) for pack, row, said in rows if not said.bad]
     name = found.name()
     clear(packs_at, name)
+    delete(packs_at / name)  # if there is one, it is damaged
     final = publish(
         packs_at, name, (len(good), *good[0][0].pixels.shape[1:]), (pack.pixels[row] for pack, row in good),
         np.stack([pack.content[row] for pack, row in good]),
         np.frombuffer(b"".join(all_sha), np.uint8).reshape(-1, 32), [said for _, _, said in rows],
     )  # fmt: skip
-    used, here = {id(pack): pack for pack, _, _ in rows}, set(all_sha)
-    for pack in used.values():
-        if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
-            delete(pack.folder)
     if (made := open_pack(final)) is None:
         raise EnvironmentFault(f"{final}: was deleted or damaged just now. Run the command again.")
     return made

@@ -67,12 +67,12 @@ class Pack:
 def open_pack(folder: Path) -> Pack | None:
     """A pack; None if there is none, or another process deletes it just now."""
     try:
-        with np.load(folder / ABOUT, allow_pickle=False) as about:
+        with (folder / ABOUT).open("rb") as file, np.load(file, allow_pickle=False) as about:
             words = [Said(bad, kind, tuple(notes)) for bad, kind, notes in json.loads(about["words"].tobytes())]
             said = [words[i] for i in about["word"].tolist()]
             content, source = about["content"], about["source"]
         header = np.load(folder / PIXELS, mmap_mode="r" if len(content) else None, allow_pickle=False)
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # a damaged file may raise any error; decoding again is always right
         return None
     whole = len(header) == len(content) == sum(not s.bad for s in said) and len(source) == len(said)
     return Pack(folder, header, content, source, said) if whole else None
@@ -146,7 +146,6 @@ def delete(pack: Path) -> None:
 
 
 def clear(cache: Path, name: str) -> None:
-    """Delete a damaged pack and what a killed process left of it; the caller has the lock."""
-    delete(cache / name)
+    """Delete what a process that no longer lives left half of a pack; name may have a `*`."""
     for part in cache.glob(f".{name}.*{PART}"):
         shutil.rmtree(part, ignore_errors=True)

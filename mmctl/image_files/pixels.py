@@ -119,6 +119,7 @@ def decode(data: bytes, decoding: Decoding) -> Picture:
             kind, frames = str(image.format), int(getattr(image, "n_frames", 1))
             if frames > 1:
                 notes.append(f"first of {frames} frames")
+            stored = " ".join(str(tile[3]) for tile in image.tile)  # gone once it is loaded
             if kind in ("JPEG", "MPO"):  # the orientation decides how much smaller it may be decoded
                 turn = _orientation(image, notes)
                 _draft(image, decoding, sideways=turn >= 5)
@@ -126,7 +127,7 @@ def decode(data: bytes, decoding: Decoding) -> Picture:
             else:  # TIFF turns itself when it is loaded, PNG finds its EXIF data then
                 image.load()
                 turn = _orientation(image, notes)
-            flat = _in_8_bit(image, decoding, notes)
+            flat = _in_8_bit(image, stored, decoding, notes)
             if turn in TURNS:
                 flat = flat.transpose(TURNS[turn])
                 notes.append("turned upright by its EXIF data")
@@ -192,11 +193,11 @@ def _draft(image: Any, decoding: Decoding, sideways: bool) -> None:
     image.draft(None, tuple(int(2 * share * side) + 1 for share, side in zip(shares, image.size, strict=True)))
 
 
-def _in_8_bit(image: Any, decoding: Decoding, notes: list[str]) -> Any:
-    """The image as grey (L) or RGB, without transparency."""
+def _in_8_bit(image: Any, stored: str, decoding: Decoding, notes: list[str]) -> Any:
+    """The image as grey (L) or RGB, without transparency; stored: how the file stores pixels, in Pillow's words."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _scaled(image, decoding.range, notes)
-    elif any(";16" in str(tile[3]) for tile in image.tile):
+        image = _scaled(image, 12 if "I;12" in stored else 16, decoding.range, notes)
+    elif ";16" in stored:
         notes.append("16 bits a channel, of which 8 are read")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -209,7 +210,7 @@ def _in_8_bit(image: Any, decoding: Decoding, notes: list[str]) -> Any:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _scaled(image: Any, limits: tuple[float, float] | None, notes: list[str]) -> Any:
+def _scaled(image: Any, bits: int, limits: tuple[float, float] | None, notes: list[str]) -> Any:
     """A grey image of more than 8 bits in 8 bits; a conversion by Pillow makes everything above 255 white."""
     values = np.asarray(image).astype(np.float64)
     if limits is None:
@@ -217,7 +218,6 @@ def _scaled(image: Any, limits: tuple[float, float] | None, notes: list[str]) ->
             raise BadImage("its pixels are floating-point numbers: set range to the values that become black and white")
         if image.mode == "I" and image.format != "PNG":  # Pillow before 11 opens a PNG of 16 bits so
             raise BadImage("its pixels have a sign or 32 bits: set range to the values that become black and white")
-        bits = 12 if any("I;12" in str(tile[3]) for tile in image.tile) else 16
         limits = (0, 2**bits - 1)
         notes.append(f"{bits} bits scaled to 8")
     elif not np.isfinite(values).all():

@@ -35,7 +35,7 @@ class Stamps:
 
     def load(self) -> None:
         """Read the index; a damaged one is as none."""
-        with suppress(OSError, ValueError, KeyError, EOFError), np.load(self.path, allow_pickle=False) as file:
+        with suppress(Exception), self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             paths = file["paths"].tobytes().decode(errors="surrogateescape").split("\0")
             numbers, sha = file["numbers"].tolist(), file["sha"]
             if len(paths) == len(numbers) == len(sha):

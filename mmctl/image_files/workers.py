@@ -25,7 +25,7 @@ import numpy as np
 from mmctl.cores import available_cores
 from mmctl.errors import EnvironmentFault
 from mmctl.image_files.files import Source
-from mmctl.image_files.packs import SHARD, Said, publish
+from mmctl.image_files.packs import SHARD, Said, clear, publish
 from mmctl.image_files.pixels import BadImage, Decoding, decode
 
 FEW = 64
@@ -140,6 +140,7 @@ class _Worker:
         self.pipe = Connection(ours.detach())
         self.task: Task = []
         self.setting: Setting | None = setting
+        self.cache = setting.cache
 
     def next(self, left: deque[Task]) -> None:
         """Give it the next task."""
@@ -176,6 +177,7 @@ class _Worker:
         self.pipe.close()
         self.process.kill()
         self.process.wait()
+        clear(self.cache, f"{SHARD}{self.process.pid}-*")
 
 
 class Ended(Exception):
