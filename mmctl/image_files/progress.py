@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
@@ -17,24 +17,29 @@ Progress = Callable[[int, int], None]
 """Called with the number of images that are decoded, and of all."""
 PLAIN = 10.0
 """Seconds between two plain lines."""
-_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+_instead: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
-def no_progress(quiet: bool = True) -> Iterator[None]:
-    """Show nothing within this block, if quiet."""
-    before = _quiet.set(quiet or _quiet.get())
+def shown_by(progress: Progress) -> Iterator[None]:
+    """Within this block `progress` shows it, for a command that has a progress bar of its own."""
+    before = _instead.set(progress)
     try:
         yield
     finally:
-        _quiet.reset(before)
+        _instead.reset(before)
+
+
+def no_progress(quiet: bool) -> AbstractContextManager[None]:
+    """Within this block nothing is shown, if quiet."""
+    return shown_by(lambda done, total: None) if quiet else nullcontext()
 
 
 @contextmanager
 def shown() -> Iterator[Progress]:
     """A progress that is shown on standard error."""
-    if _quiet.get():
-        yield lambda done, total: None
+    if instead := _instead.get():
+        yield instead
     elif sys.stderr.isatty():
         bar = _Bar()
         try:
@@ -47,7 +52,7 @@ def shown() -> Iterator[Progress]:
 
 def say(text: str) -> None:
     """A line on standard error."""
-    if not _quiet.get():
+    if not _instead.get():
         print(text, file=sys.stderr, flush=True)
 
 

@@ -480,7 +480,7 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
         "decoded 800 of 1,200 images, 25 images/s, 16s left",
         "decoded 1,100 of 1,200 images, 25 images/s, 4s left",
     ]
-    with progress.no_progress(), progress.shown() as tell:
+    with progress.no_progress(True), progress.shown() as tell:
         now[0] += 60
         tell(1, 2)
         now[0] += 60
