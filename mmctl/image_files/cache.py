@@ -175,7 +175,8 @@ def _decode(
         tell(done, readable)
         try:
             setting = Setting(decoding, packs_at, frozenset(have))
-            for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting))):
+            size = sum(found.stamps[i].size for i in todo)
+            for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting, size))):
                 if shard and (pack := open_pack(shard)):
                     parts.append(pack)
                     have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())

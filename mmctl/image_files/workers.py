@@ -28,8 +28,8 @@ from mmctl.image_files.files import Source
 from mmctl.image_files.packs import SHARD, Said, clear, publish
 from mmctl.image_files.pixels import BadImage, Decoding, decode
 
-FEW = 64
-"""So many images are decoded in less time than a process needs to start."""
+FEW, FEW_BYTES = 500, 8 * 2**20
+"""So many images, in files of so many bytes, are decoded in less time than processes need to start."""
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 """Signals by which a decoder ends its process; any other comes from outside, SIGKILL often from too little memory."""
 
@@ -94,9 +94,12 @@ def unreadable(error: Exception) -> str:
     return f"cannot be read ({text})"
 
 
-def work_all(tasks: Sequence[Task], setting: Setting) -> Generator[tuple[list[Read], Path | None]]:
-    """The results of `work`, as they come. Raises OSError, or EnvironmentFault if something ends the processes."""
-    if sum(map(len, tasks)) <= FEW:
+def work_all(tasks: Sequence[Task], setting: Setting, size: int) -> Generator[tuple[list[Read], Path | None]]:
+    """The results of `work`, as they come; size: bytes of all files.
+
+    Raises OSError, or Ended or EnvironmentFault if something ends the processes.
+    """
+    if sum(map(len, tasks)) <= FEW and size <= FEW_BYTES:
         yield from (work(task, setting) for task in tasks)
         return
     left = deque(tasks)
