@@ -135,7 +135,7 @@ class _Worker:
         code = f"import sys; sys.path[:] = {sys.path!r}; from mmctl.image_files.workers import serve; serve()"
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-P", "-c", code],
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, process_group=0,
                 # numpy would start a thread for each core, which have nothing to do.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
