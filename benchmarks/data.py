@@ -157,15 +157,16 @@ def training(scratch: Path, count: int, quick: bool) -> dict[str, float | None]:
     import torch
 
     torch.set_num_threads(1)
+    taken = rounds(gathering(path), 4 * count)
+    rows = [(name, f"{1e3 * median(s):.1f}", spread(s)) for name, s in taken.items()]
+    table(f"Taking {GATHERED} random images", ("from", "ms", "+- %"), rows)
+
     steps = {name: stepper(name, path) for name in ("memory", "map")}
     times = rounds({name: lambda step=step: cpu_timed(step) for name, step in steps.items()}, 4 * count, 2)
     rows = [
         (name, f"{1e3 * median(s):.0f}", spread(s), f"{ratio(times, name, 'memory'):.3f}") for name, s in times.items()
     ]
     table(f"A step: {BATCH} + {BATCH} images, network small", ("pixels", "CPU ms", "+- %", "times memory"), rows)
-    taken = rounds(gathering(path), 2 * count)
-    rows = [(name, f"{1e3 * median(s):.1f}", spread(s)) for name, s in taken.items()]
-    table(f"Taking {GATHERED} random images", ("from", "ms", "+- %"), rows)
     return {"map_step": ratio(times, "map", "memory"), "map_memory": seen["map"]["peak"] / seen["memory"]["peak"]}
 
 
@@ -245,30 +246,32 @@ def gathering(path: Path) -> dict[str, Callable[[], float]]:
 
     from mmctl.data.gather import gather
 
-    pixels = np.load(path, mmap_mode="r")
-    memory = torch.from_numpy(np.array(pixels[: min(len(pixels), 10_000)]))
+    memory = torch.from_numpy(np.array(fresh(path)[:10_000]))
     rng = np.random.default_rng(0)
 
-    def timed(work: Callable[[Any], object], n: int, cold: bool) -> float:
-        rows = rng.choice(n, min(n, GATHERED), replace=False)
+    def timed(source: Any, take: Callable[[Any, Any], object], cold: bool) -> float:
+        rows = rng.choice(len(source), min(len(source), GATHERED), replace=False)
         if cold:
             evict(path)
         else:
-            work(rows)
+            take(source, rows)
         start = time.perf_counter()
-        work(rows)
+        take(source, rows)
         return time.perf_counter() - start
 
+    def direct(pixels: Any, rows: Any) -> Any:
+        return pixels[rows]
+
     return {
-        "memory": lambda: timed(lambda rows: memory.index_select(0, torch.from_numpy(rows)), len(memory), False),
-        "map, in the page cache": lambda: timed(lambda rows: gather(pixels, rows), len(pixels), False),
-        "map, on the disk": lambda: timed(lambda rows: gather(fresh(path), rows), len(pixels), True),
-        "map, on the disk, not announced": lambda: timed(lambda rows: fresh(path)[rows], len(pixels), True),
+        "memory": lambda: timed(memory, lambda pixels, rows: pixels.index_select(0, torch.from_numpy(rows)), False),
+        "map, in the page cache": lambda: timed(fresh(path), gather, False),
+        "map, on the disk": lambda: timed(fresh(path), gather, True),
+        "map, on the disk, not announced": lambda: timed(fresh(path), direct, True),
     }
 
 
 def fresh(path: Path) -> Any:
-    """The map without pages of its own."""
+    """The map as a new process has it; the system forgets no page that another map holds."""
     import numpy as np
 
     return np.load(path, mmap_mode="r")
