@@ -22,6 +22,9 @@ KEYS = {
     "augment": {"weak_numpy", "weak_pil", "strong_pil"},
     "memory": {"rss_fp32", "rss_bf16"},
     "startup": {"help_ms", "ls_ms", "show_ms"},
+    "data": {
+        "small_pillow", "small_imagefolder", "large_pillow", "large_imagefolder", "map_step", "map_memory"
+    },
     "checkpoint": {"blocking_ms", "saving_ms"},
 }  # fmt: skip
 LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "floor_bf16", "rss_bf16"}

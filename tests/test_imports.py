@@ -70,6 +70,7 @@ THIRD_PARTY = {
     "ops": {"torch", "numpy"},
     "registry": {"pydantic"},
     "recipe": {"pydantic"},
+    "image_files": {"numpy", "rich"},  # rich for its progress bar, inside a function
     "data": {"torch", "numpy"},
     "training": {"torch", "numpy", "pydantic"},
     "completion": set(),

@@ -26,6 +26,7 @@ def train_run(
 ) -> None:
     """Train a run in this process, show its progress and how it ended; the options are those of `execute`."""
     from mmctl.errors import MmctlError, Stopped
+    from mmctl.image_files.progress import shown_by
     from mmctl.run_folder.record import read_record
     from mmctl.runs.execute import execute
     from mmctl.runs.progress import Progress
@@ -36,7 +37,7 @@ def train_run(
         total, start = about["total_steps"], 0 if from_start else max(steps(folder), default=0)
         data = about["config"].get("dataset")
         doing = f"reading {data['name'] if isinstance(data, dict) and 'name' in data else 'the data'}, first step ..."
-        with Progress(total, start=start, doing=doing, quiet=quiet) as progress:
+        with Progress(total, start=start, doing=doing, quiet=quiet) as progress, shown_by(progress.decoded):
             if not quiet:
                 progress.say(f"run {folder.name}")
             try:

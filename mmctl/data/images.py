@@ -5,6 +5,7 @@ B batch, C channels, H height, W width, K classes, N images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmctl.data.gather import gather
 from mmctl.errors import DataError
 from mmctl.plugin import Images
 
@@ -73,9 +75,7 @@ def _check_official(part: Images, where: str) -> None:
         if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iu" or len(np.unique(rows)) < len(rows):
             raise DataError(f"{where}: official choice {number} must be an array of different row numbers.")
         if len(rows) and not 0 <= rows.min() <= rows.max() < (n := len(part.targets)):
-            raise DataError(
-                f"{where}: official choice {number} has a row that is not from 0 to {n - 1}."
-            )
+            raise DataError(f"{where}: official choice {number} has a row that is not from 0 to {n - 1}.")
         if not one_hot(part)[rows].any(1).all():
             raise DataError(f"{where}: official choice {number} has an image without a label.")
 
@@ -94,14 +94,19 @@ def _check_names(part: Images, where: str) -> None:
         )
 
 
-def one_hot(images: Images) -> np.ndarray:
-    """Targets as distributions, float32 NK; a row of zeros has no label."""
-    if images.targets.ndim == 2:
-        return images.targets.astype(np.float32)
-    out = np.zeros((len(images.targets), len(images.classes)), np.float32)
-    known = images.targets >= 0
-    out[known, images.targets[known]] = 1
+def one_hot(images: Images, rows: np.ndarray | None = None) -> np.ndarray:
+    """Targets of some rows as distributions, float32 NK; a row of zeros has no label. None = of all rows."""
+    targets = images.targets if rows is None else images.targets[rows]
+    if targets.ndim == 2:
+        return targets.astype(np.float32)
+    out = np.zeros((len(targets), len(images.classes)), np.float32)
+    known = targets >= 0
+    out[known, targets[known]] = 1
     return out
+
+
+COUNTED = 2**22
+"""Pixels that are counted at once for the normalisation; counting takes eight bytes for each."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,9 @@ class Normalization:
             return Normalization(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
         n, channels = images.pixels.shape[:2]
         counts = np.zeros((channels, 256))
-        for start in range(0, n, 4096):
-            chunk = np.asarray(images.pixels[start : start + 4096])
+        step = max(1, COUNTED // max(1, math.prod(images.pixels.shape[1:])))
+        for start in range(0, n, step):
+            chunk = np.asarray(images.pixels[start : start + step])
             for c in range(channels):
                 counts[c] += np.bincount(chunk[:, c].ravel(), minlength=256)
         share = counts / counts.sum(1, keepdims=True)
@@ -169,23 +175,30 @@ class Pictures:
         """unlabeled: include images without a label, with a target of zeros."""
         self.normalize, self.device, self.batch = norm.on(device), device, batch
         self.rows = np.arange(len(images.targets)) if rows is None else rows
-        target_NK = one_hot(images)[self.rows]
-        labelled = (target_NK.sum(-1) > 0) | unlabeled
-        self.rows, self.target_NK = self.rows[labelled], torch.from_numpy(target_NK[labelled])
-        self.pixels, self.ids = images.pixels, images.ids
+        if not unlabeled:
+            known = images.targets >= 0 if images.targets.ndim == 1 else images.targets.sum(-1) > 0
+            self.rows = self.rows[known[self.rows]]
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def names(self) -> list[str]:
         """The id of each image."""
-        return [self.ids[row] for row in self.rows.tolist()]
+        return [self.images.ids[row] for row in self.rows.tolist()]
+
+    def labels(self) -> list[int]:
+        """The most probable class of each image."""
+        return [int(k) for rows in self._batches() for k in one_hot(self.images, rows).argmax(-1)]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in self._batches():
+            x = torch.as_tensor(gather(self.images.pixels, rows)).to(self.device)
+            yield self.normalize(x), torch.from_numpy(one_hot(self.images, rows)).to(self.device)
+
+    def _batches(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self.rows), self.batch):
-            rows = self.rows[start : start + self.batch]
-            x = torch.as_tensor(self.pixels[rows]).to(self.device)
-            yield self.normalize(x), self.target_NK[start : start + self.batch].to(self.device)
+            yield self.rows[start : start + self.batch]
 
     def subset(self, most: int) -> Pictures:
         """At most `most` of the images, evenly spread over the rows."""
@@ -205,5 +218,5 @@ class Pictures:
 
     def _select(self, chosen: np.ndarray) -> Pictures:
         selected = object.__new__(Pictures)
-        selected.__dict__.update(self.__dict__, rows=self.rows[chosen], target_NK=self.target_NK[chosen])
+        selected.__dict__.update(self.__dict__, rows=self.rows[chosen])
         return selected

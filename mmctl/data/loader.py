@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmctl import ops
 from mmctl.data.draws import generator, rekey_global_generators
+from mmctl.data.gather import gather
 from mmctl.data.images import Normalization, one_hot
 from mmctl.data.split import class_of
 from mmctl.data.transfer import DevicePlan, Plan
@@ -116,7 +117,7 @@ class Loader:
         }
         self.resident = not isinstance(images.pixels, np.memmap)
         self.pixels = on_device(images, device) if self.resident else images.pixels
-        self.target_NK = torch.from_numpy(one_hot(images)).to(device)
+        self.target_NK = torch.from_numpy(one_hot(images, split.labeled)).to(device)  # N labelled images
         # True labels of the unlabelled images, used only to score pseudo-labels; -1 = unknown.
         self.hidden = torch.as_tensor(class_N[split.unlabeled], device=device)
 
@@ -138,7 +139,7 @@ class Loader:
         plan = Plan(step, ops.local_rows(index["x"]), ops.local_rows(index["u"]), view_draws, draws)
         if not self.resident:
             for branch, at in (("x", plan.index_x), ("u", plan.index_u)):
-                plan.pixels[branch] = np.asarray(self.pixels[self.table[branch][at]])
+                plan.pixels[branch] = gather(self.pixels, self.table[branch][at])
         return plan
 
     def batch(self, staged: DevicePlan) -> Batch:
@@ -168,7 +169,7 @@ class Loader:
         return Batch(
             x=tuple(augmented["x", i] for i in range(len(self.views["x"]))),
             u=tuple(augmented["u", i] for i in range(len(self.views["u"]))),
-            y=self.target_NK[self.rows["x"][index["x"]]],
+            y=self.target_NK[index["x"]],
             index_x=index["x"],
             index_u=index["u"],
             step=staged.step,

@@ -10,13 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmctl.image_files.packs import cache_folder
+
 Arrays = dict[str, np.ndarray]
-
-
-def cache_folder() -> Path:
-    """The folder for decoded images; mmctl never writes into the data folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mmctl"
 
 
 def cached(name: str, files: Iterable[tuple[str, int, int]], decode: Callable[[], Arrays]) -> Arrays:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmctl.datasets._cache import cache_folder
+from mmctl.image_files.packs import cache_folder
 from mmctl.plugin import DataError
 
 DAY = 86_400

@@ -1,51 +1,89 @@
-"""Decodes each image file once, with all cores, into a file that is mapped into memory.
+"""Image files as one array of pixels: decoded once, with all cores, and kept in a memory map.
 
-An entry of the cache is named by the files (path, size, time) and by how they are decoded. It has two files: NAME.u8,
-the pixels row by row, and NAME.npz, what is known of each file; the second one is written last. While an entry is
-made, it is the folder NAME.part, in which `done` says which rows are there: after kill -9 the next start goes on.
-Images that another entry has, by the hash of their bytes, are copied from it.
+The map is kept by what decides its pixels: the bytes of the files, in their order, and the settings of decoding. File
+names, places and times do not count. While images are decoded, finished ones are kept in shards (packs.py), so that a
+killed process loses little, and a data set with one more image costs one image.
+
+N image files, M of them good, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import numpy as np
+import PIL
 
+from mmctl.cores import available_cores
 from mmctl.errors import DataError, EnvironmentFault, os_error
-from mmctl.image_files.entry import Entry, Kept, Known, alone, older
-from mmctl.image_files.files import ImageFile
-from mmctl.image_files.pixels import Decoding
-from mmctl.image_files.work import CHUNK, Row, decode_rows, each_chunk, kept_pixels
-from mmctl.text import printable
+from mmctl.image_files.files import ImageFile, Stamp
+from mmctl.image_files.packs import (
+    SHARD,
+    Pack,
+    Said,
+    cache_folder,
+    clear,
+    delete,
+    open_pack,
+    packs,
+    publish,
+)
+from mmctl.image_files.pixels import RULES, Decoding
+from mmctl.image_files.progress import Progress, shown
+from mmctl.image_files.stamps import Stamps
+from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 
 LOADED = 2**30
-"""Bytes; with memory = "auto", more decoded pixels than this stay on the disk."""
-NAMED = 3
-"""Damaged files that a message names."""
-Progress = Callable[[int, int], None]
-"""Called with the number of files that are decoded, and of all."""
+"""Bytes of pixels: less is loaded into memory, unless the caller says otherwise."""
+LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
+"""Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard; not less than
+16 images, unless these are large."""
+SAVE_EVERY = 10.0
+"""Seconds between two savings of the index, so that a killed process need not read all files again."""
+NAMES = {
+    "jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP",
+    "gif": "GIF", "tif": "TIFF", "tiff": "TIFF", "mpo": "JPEG",
+}  # fmt: skip
+"""File extension -> format."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The images that could be decoded, in the order of their files. N images, C channels, H height, W width."""
+    """The pixels of image files."""
 
-    pixels: np.ndarray  # uint8 NCHW; an np.memmap if it stays on the disk
-    kept: np.ndarray  # int64 N: which files they are
-    content: list[bytes]  # SHA-256 of the pixels of each image: equal images have equal ones
-    bad: list[tuple[str, str]]  # id and reason of each file that was left out
-    notes: Counter[str]  # what is remarkable -> number of files
+    pixels: np.ndarray  # uint8 MCHW, in the order of the files: in memory, or an np.memmap that is read only
+    kept: np.ndarray  # int64 M: which of the files they are
+    content: np.ndarray  # uint8 M x 32: SHA-256 of the pixels of each; equal images have equal ones
+    bad: tuple[tuple[str, str], ...]  # id and reason of each file that was left out
+    notes: Counter[str]  # what a person may want to know, and for how many images it holds
+
+
+@dataclass
+class _Work:
+    """What is known about the files on the way."""
+
+    files: Sequence[ImageFile]
+    stamps: dict[int, Stamp] = field(default_factory=dict)  # of the files that can be read
+    sha: dict[int, bytes] = field(default_factory=dict)  # SHA-256 of their bytes, as far as known
+    bad: dict[int, str] = field(default_factory=dict)  # why a file gives no image
+
+    def whole(self) -> bool:
+        """Whether the bytes of every readable file are known."""
+        return all(i in self.sha or i in self.bad for i in range(len(self.files)))
+
+    def name(self) -> str:
+        """Name of the map of these files; it depends on bytes and order alone."""
+        digest = sha256(b"".join(self.sha[i] for i in range(len(self.files)) if i in self.sha))
+        return f"all-{digest.hexdigest()[:32]}"
 
 
 def read_pixels(
@@ -56,179 +94,187 @@ def read_pixels(
     memory: Literal["auto", "load", "map"] = "auto",
     progress: Progress | None = None,
 ) -> Decoded:
-    """The decoded images, from the cache if it has them.
+    """The pixels of all files, from the cache as far as they are there.
 
-    on_bad: "stop" = DataError if a file is damaged, "skip" = leave it out. memory: "map" = pixels stay on the disk,
-    "load" = they are read into memory, "auto" = below 1 GiB. EnvironmentFault if the cache cannot be written.
+    on_bad: "stop" at files that give no image, or "skip" them.
+    memory: "load" all pixels, or "map" them, so that what is used is read from the disk; "auto" loads less than 1 GiB.
+    progress: called with the number of decoded images and of all; None shows it on standard error.
+    Raises DataError for bad files, and EnvironmentFault if the cache cannot be written.
     """
-    entry = Entry.of(files, decoding)
+    if not files:
+        raise DataError("There are no image files to read.")
+    cache = cache_folder() / "images"
+    packs_at = cache / sha256(_settings(decoding).encode()).hexdigest()[:24]
+    found = _Work(files)
+    for i, file in enumerate(files):
+        try:
+            found.stamps[i] = file.source.stamp()
+        except Exception as error:  # a source may be a member of any kind of archive
+            found.bad[i] = unreadable(error)
+    index = Stamps(cache, found.stamps.values())
+    _recall(found, index)
+    pack = open_pack(packs_at / found.name()) if found.whole() and found.sha else None
     try:
-        if not entry.complete():
-            entry.folder.mkdir(parents=True, exist_ok=True)
-            with alone(entry):
-                if not entry.complete():
-                    with _shown(progress, len(files)) as told:
-                        _make(entry, files, decoding, told)
-        return _open(entry, files, decoding, on_bad, memory)
+        if pack is None and found.stamps:
+            with index.alone():
+                pack = _decode(found, index, packs_at, decoding, on_bad, progress)
     except OSError as error:
-        raise os_error(error, error.filename or entry.folder) from None
+        raise os_error(error, packs_at) from error
+    except MemoryError:
+        raise EnvironmentFault("There is too little memory to decode the images; end other programs.") from None
+    except Ended as end:
+        raise EnvironmentFault(
+            f"The process that decoded {files[end.number].id} was ended twice ({end.name}). Often there is too little "
+            "memory: end other programs, or lower max_pixels; what is decoded is kept."
+        ) from None
+    if pack is None:
+        raise _bad_images(found)
+    kept, notes = _judge(found, {sha: (row, said) for sha, row, said in pack.rows()})
+    if found.bad and (on_bad == "stop" or not len(kept)):
+        raise _bad_images(found)
+    load = memory == "load" or (memory == "auto" and pack.pixels.nbytes < LOADED)
+    bad = tuple((files[i].id, found.bad[i]) for i in sorted(found.bad))
+    return Decoded(np.array(pack.pixels) if load else pack.pixels, kept, pack.content, bad, notes)
 
 
-def _open(entry: Entry, files: Sequence[ImageFile], decoding: Decoding, on_bad: str, memory: str) -> Decoded:
-    kept = Kept.read(entry.known)
-    shape = (decoding.channels, *decoding.size)
-    good = 0 if kept is None else int((kept.row >= 0).sum())
-    if kept is None or len(kept.row) != len(files) or entry.pixels.stat().st_size != good * int(np.prod(shape)):
-        entry.known.unlink(missing_ok=True)
-        raise EnvironmentFault(f"{entry.known}: the cache was damaged, and is deleted. Start again.")
-    bad = [(files[int(number)].id, str(reason)) for number, reason in kept.said["bad"].items()]
-    if bad and on_bad == "stop":
-        raise DataError(_damaged(files, kept.said["bad"]))
-    if not good:
-        raise DataError(f"none of {len(files)} images can be decoded: {printable(bad[0][0])} {bad[0][1]}.")
-    pixels: np.ndarray = np.memmap(entry.pixels, np.uint8, "r", shape=(good, *shape))
-    if memory == "load" or (memory == "auto" and pixels.nbytes < LOADED):
-        pixels = np.array(pixels)
-    rows = np.flatnonzero(kept.row >= 0)
-    content = [kept.content[number].tobytes() for number in rows.tolist()]
-    return Decoded(pixels, rows, content, bad, Counter(kept.said["notes"]))
+def _settings(decoding: Decoding) -> str:
+    """What decides the pixels besides the files. Another Pillow may decode otherwise."""
+    return json.dumps([RULES, PIL.__version__, asdict(decoding)], sort_keys=True)
 
 
-def _damaged(files: Sequence[ImageFile], bad: dict[str, str]) -> str:
-    first = [f"{printable(files[int(number)].id)} {reason}" for number, reason in list(bad.items())[:NAMED]]
-    more = f"; and {len(bad) - NAMED} more (`mmctl data check` lists all)" if len(bad) > NAMED else ""
-    what = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
-    return (
-        f"{what} damaged of {len(files):,}: {'; '.join(first)}{more}. Restore or remove them, or set "
-        'dataset.on_bad = "skip" to leave them out.'
+def _recall(found: _Work, index: Stamps) -> None:
+    for i, stamp in found.stamps.items():
+        if i not in found.bad and (sha := index.get(stamp)):
+            found.sha[i] = sha
+
+
+def _decode(
+    found: _Work,
+    index: Stamps,
+    packs_at: Path,
+    decoding: Decoding,
+    on_bad: Literal["stop", "skip"],
+    progress: Progress | None,
+) -> Pack | None:
+    """Decode what is missing and make the map; None if it would have no image, or files are bad and on_bad = "stop"."""
+    index.load()  # another process may have been at work while this one waited
+    _recall(found, index)
+    if found.whole() and (pack := open_pack(packs_at / found.name())):
+        return pack
+    have: dict[bytes, tuple[Pack, int, Said]] = {}
+    parts = [*packs(packs_at)]
+    for pack in parts:
+        have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())
+    todo = [i for i in found.stamps if found.sha.get(i) not in have]
+    readable = len(found.stamps)
+    each = decoding.channels * decoding.size[0] * decoding.size[1]
+    _check_space(packs_at, (len(todo) + readable) * each)
+    with ExitStack() as stack:
+        tell = progress or stack.enter_context(shown())
+        done, saved = readable - len(todo), monotonic()
+        tell(done, readable)
+        try:
+            setting = Setting(decoding, packs_at, frozenset(have))
+            size = sum(found.stamps[i].size for i in todo)
+            for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting, size))):
+                if shard and (pack := open_pack(shard)):
+                    parts.append(pack)
+                    have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())
+                for one in read:
+                    if one.sha is None:
+                        found.bad[one.number] = one.bad
+                        found.sha.pop(one.number, None)
+                    else:
+                        found.sha[one.number] = one.sha
+                        index.put(found.stamps[one.number], one.sha)
+                done += len(read)
+                tell(done, readable)
+                if monotonic() - saved > SAVE_EVERY:
+                    index.save()
+                    saved = monotonic()
+        finally:
+            index.save()
+    kept, _ = _judge(found, {sha: (row, said) for sha, (_, row, said) in have.items()})
+    if not len(kept) or (found.bad and on_bad == "stop"):
+        return None
+    made = _gather(found, have, packs_at)
+    here = {sha for sha, _, _ in made.rows()}
+    for pack in parts:
+        if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
+            delete(pack.folder)
+    return made
+
+
+def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
+    """Parts of the work for the processes; each: bytes of the pixels of an image."""
+    most, most_read, most_pixels = MOST_OF_A_TASK
+    most = max(1, min(most, most_pixels // each, max(LEAST, len(todo) // (8 * available_cores()))))
+    tasks: list[Task] = []
+    size = most_read
+    for i in todo:
+        if not tasks or len(tasks[-1]) >= most or size >= most_read:
+            tasks.append([])
+            size = 0
+        tasks[-1].append((i, found.files[i].source))
+        size += found.stamps[i].size
+    return tasks
+
+
+def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: Path) -> Pack:
+    """The map of all images, made of the packs that have them."""
+    all_sha = [found.sha[i] for i in range(len(found.files)) if i in found.sha]
+    rows = [have[sha] for sha in all_sha]
+    good = [(pack, row) for pack, row, said in rows if not said.bad]
+    name = found.name()
+    clear(packs_at, name)
+    delete(packs_at / name)  # if there is one, it is damaged
+    final = publish(
+        packs_at, name, (len(good), *good[0][0].pixels.shape[1:]), (pack.pixels[row] for pack, row in good),
+        np.stack([pack.content[row] for pack, row in good]),
+        np.frombuffer(b"".join(all_sha), np.uint8).reshape(-1, 32), [said for _, _, said in rows],
+    )  # fmt: skip
+    if (made := open_pack(final)) is None:
+        raise EnvironmentFault(f"{final}: was deleted or damaged just now. Run the command again.")
+    return made
+
+
+def _judge(found: _Work, have: dict[bytes, tuple[int, Said]]) -> tuple[np.ndarray, Counter[str]]:
+    """Which files are good, and the notes about them; those that are not get their reason in found.bad."""
+    kept: list[int] = []
+    notes: Counter[str] = Counter()
+    for i, file in enumerate(found.files):
+        if i not in found.sha:
+            continue
+        _, said = have[found.sha[i]]
+        if said.bad:
+            found.bad[i] = said.bad
+            continue
+        kept.append(i)
+        notes.update(said.notes)
+        ending = file.id.rpartition(".")[2].lower()
+        if NAMES.get(ending, said.format) != ("JPEG" if said.format == "MPO" else said.format):
+            notes[f"{said.format} in a file that ends in .{ending}"] += 1
+    return np.array(kept, np.int64), notes
+
+
+def _bad_images(found: _Work) -> DataError:
+    first = sorted(found.bad)[:3]
+    named = "; ".join(f"{found.files[i].id}: {found.bad[i]}" for i in first)
+    n, many = len(found.bad), len(found.bad) > len(first)
+    whole = n == len(found.files)
+    skip = "" if whole else ', or set on_bad = "skip" to leave them out'
+    return DataError(
+        f"{n:,} of {len(found.files):,} image files give no image{', the first three' if many else ''}: {named}. "
+        f"Repair or delete them{skip}."
     )
 
 
-def _make(entry: Entry, files: Sequence[ImageFile], decoding: Decoding, told: Progress) -> None:
-    """Decode what is not there yet, and publish the entry."""
-    part, n = entry.part, len(files)
-    size = decoding.channels * decoding.size[0] * decoding.size[1]
-    part.mkdir(exist_ok=True)
-    _check_room(part, n * size)
-    path, log = part / "pixels", part / "done"
-    done = _done(log, n)
-    if (part / "packed").exists() or not path.exists() or path.stat().st_size != n * size:
-        done = {}
-        for old in ("packed", "done"):
-            (part / old).unlink(missing_ok=True)
-        with path.open("wb") as file:
-            file.truncate(n * size)
-    by_stamp, by_data = older(entry)
-    todo = [row for row in range(n) if row not in done]
-    told(n - len(todo), n)
-    with log.open("a") as out:
-        for row in _copied(todo, entry.stamps, by_stamp, path, size):
-            out.write(json.dumps(row) + "\n")
-            done[row.number] = row
-        todo = [row for row in todo if row not in done]
-        chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-        for rows in each_chunk(decode_rows, ([(row, files[row]) for row in chunk] for chunk in chunks),
-                               (decoding, path, by_data), len(todo)):  # fmt: skip
-            for row in rows:
-                out.write(json.dumps(row) + "\n")
-                done[row.number] = row
-            out.flush()
-            told(len(done), n)
-    _publish(entry, [done[number] for number in range(n)], path, size)
-
-
-def _copied(
-    todo: Sequence[int], stamps: Sequence[bytes], known: Mapping[bytes, Known], path: Path, size: int
-) -> Iterator[Row]:
-    """Copies of the images that another entry has of the same unchanged files, without reading these."""
-    with path.open("r+b", buffering=0) as out:
-        for number in todo:
-            if (one := known.get(stamps[number])) and (pixels := kept_pixels(one, size)) is not None:
-                os.pwrite(out.fileno(), pixels, number * size)
-                yield Row(number, one.data, one.content)
-
-
-def _done(log: Path, n: int) -> dict[int, Row]:
-    """The rows of an earlier start; a line that was cut off by kill -9 is decoded again."""
-    found: dict[int, Row] = {}
-    with suppress(FileNotFoundError), log.open() as file:
-        for line in file:
-            with suppress(ValueError, TypeError):
-                row = Row(*json.loads(line))
-                if 0 <= row.number < n and len(row.data) == len(row.content) == 64:
-                    found[row.number] = row
-    return found
-
-
-def _publish(entry: Entry, rows: Sequence[Row], path: Path, size: int) -> None:
-    """Close the gaps of damaged images, then move both files to where others look for them."""
-    good = [row.number for row in rows if not row.bad]
-    if len(good) < len(rows):
-        (entry.part / "packed").touch()  # from here on, rows are no longer where `done` says
-        with path.open("r+b") as file:
-            for place, number in enumerate(good):
-                if place != number:
-                    file.seek(number * size)
-                    data = file.read(size)
-                    file.seek(place * size)
-                    file.write(data)
-            file.truncate(len(good) * size)
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-    place_of = np.full(len(rows), -1, np.int64)
-    place_of[good] = np.arange(len(good))
-    said = {
-        "bad": {str(row.number): row.bad for row in rows if row.bad},
-        "notes": dict(Counter(note for row in rows for note in row.notes)),
-    }
-    arrays = {
-        "stamps": np.frombuffer(b"".join(entry.stamps), np.uint8).reshape(-1, 16),
-        "data": np.frombuffer(bytes.fromhex("".join(row.data for row in rows)), np.uint8).reshape(-1, 32),
-        "content": np.frombuffer(bytes.fromhex("".join(row.content for row in rows)), np.uint8).reshape(-1, 32),
-        "row": place_of,
-        "said": np.frombuffer(json.dumps(said).encode(), np.uint8),
-    }
-    known = entry.part / "known"
-    with known.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    path.replace(entry.pixels)
-    known.replace(entry.known)
-    shutil.rmtree(entry.part, ignore_errors=True)
-
-
-def _check_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    have = sum(one.stat().st_blocks * 512 for one in folder.iterdir())
-    if size > free + have:
+def _check_space(packs_at: Path, needed: int) -> None:
+    """Better now than after an hour."""
+    packs_at.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(packs_at).free
+    if free < needed:
         raise EnvironmentFault(
-            f"{folder.parent}: decoded images need {size / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free. Make "
-            "room, lower dataset.size, or set XDG_CACHE_HOME to another disk."
+            f"{packs_at}: decoding needs {needed / 1e9:,.2f} GB for a while and half of it to stay, but only "
+            f"{free / 1e9:,.2f} GB are free. Free some, or set XDG_CACHE_HOME to a folder on another disk."
         )
-
-
-@contextmanager
-def _shown(progress: Progress | None, n: int) -> Iterator[Progress]:
-    """The given progress; else a bar on a terminal, once it takes more than a second."""
-    if progress is not None or not sys.stderr.isatty():
-        yield progress or (lambda done, total: None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Bar(*columns, console=Console(stderr=True), transient=True)
-    start = time.monotonic()
-    task = bar.add_task("", total=n)
-
-    def told(done: int, total: int) -> None:
-        if not bar.live.is_started and time.monotonic() - start > 1:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield told
-    finally:
-        bar.stop()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from mmctl.filesystem import read_file
+
+LARGEST = 2**30
+"""Bytes of an image file; a larger one is refused."""
 Part = Literal["train", "val", "test", "unlabeled"]
 
 
@@ -32,13 +38,25 @@ class OnDisk(NamedTuple):
     path: Path
 
     def read(self) -> bytes:
-        """All bytes."""
-        return self.path.read_bytes()
+        """All bytes. Raises OSError; a FIFO or device is not waited for."""
+        try:
+            return read_file(self.path, LARGEST)
+        except ValueError as error:
+            raise OSError(str(error)) from None
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file."""
-        stat = self.path.stat()
-        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns)
+        """Size and modification time of the file. Raises OSError, also if it is no regular file."""
+        found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = next((name for what, name in _KINDS if what(found.st_mode)), "something else")
+            raise OSError(f"it is {kind}, not a file")
+        return Stamp(os.path.abspath(self.path), found.st_size, found.st_mtime_ns)  # noqa: PTH100 (ten times faster)
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+)  # fmt: skip
 
 
 class InFolder(NamedTuple):
@@ -54,7 +72,7 @@ class InFolder(NamedTuple):
 
     def read(self) -> bytes:
         """All bytes."""
-        return self.path.read_bytes()
+        return OnDisk(self.path).read()
 
     def stamp(self) -> Stamp:
         """Size and modification time of the file."""

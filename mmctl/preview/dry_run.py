@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from mmctl.data.images import Normalization
+from mmctl.image_files.progress import no_progress
 from mmctl.preview.explain import describe, explanation_lines
 from mmctl.preview.trace_step import trace_step
 from mmctl.recipe.recipe import Recipe
@@ -40,7 +41,7 @@ def print_plan(recipe: Recipe, quiet: bool = False) -> None:
     quiet: do not show on the terminal what it does.
     """
     hardware = use_hardware(recipe.settings.train)
-    with doing(f"reading {recipe.dataset_name} ...", quiet):
+    with no_progress(quiet), doing(f"reading {recipe.dataset_name} ...", quiet):
         data = read_data(recipe)
         warnings = check_before_start(recipe, data)
         run = build_training(recipe, data, hardware.device, hardware.dtype)

@@ -190,7 +190,7 @@ def evaluation_splits(recipe: Recipe, data: Data, norm: Normalization, device: t
 def supplied_facts(recipe: Recipe, images: Images, split: Split) -> dict[str, Any]:
     """The supplied arguments that are known before any component is built; prior_K: class shares of the labels."""
     channels, height, width = (int(n) for n in images.pixels.shape[1:])
-    target_NK = one_hot(images)[split.labeled]
+    target_NK = one_hot(images, split.labeled)
     return {
         "in_channels": channels,
         "image_size": height if height == width else (height, width),

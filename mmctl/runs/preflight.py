@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mmctl.data.split import make_split
 from mmctl.errors import MmctlError, PluginError
+from mmctl.image_files.progress import no_progress
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data, Shared, read_data, try_one_step
 from mmctl.runs.check import check_before_start
@@ -28,7 +29,7 @@ def preflight(
     warnings: dict[str, None] = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)
-        with doing(f"reading {recipe.dataset_name} ...", quiet):
+        with no_progress(quiet), doing(f"reading {recipe.dataset_name} ...", quiet):
             data = read[recipe.config_id] = read_data(recipe, shared=shared)
         warnings |= dict.fromkeys(f"warning: {line}" for line in check_before_start(recipe, data))
         try:

@@ -128,6 +128,18 @@ class Progress:
         else:
             tell(text)
 
+    def decoded(self, done: int, total: int) -> None:
+        """Show how many image files are decoded, before the first step."""
+        now = time.perf_counter()
+        if self.quiet or now - self.shown < (PAUSE if self.bar else PLAIN):
+            return
+        self.shown = now
+        text = f"decoded {done:,} of {total:,} images"
+        if self.bar:
+            self._draw(lambda: self.bar.update(self.task, text=text))
+        else:
+            self.say(text)
+
     def step(self, step: int, aside: float) -> None:
         """Update the bar, or print a line, after a step; not after every step.
 

@@ -257,5 +257,5 @@ def keep_predictions(
         predictor: (one.predicted_N.tolist(), None if one.probability_N is None else one.probability_N.tolist())
         for predictor, one in scores.items()
     }
-    true, classes = pictures.target_NK.argmax(-1).tolist(), opened.data.images["train"].classes
+    true, classes = pictures.labels(), opened.data.images["train"].classes
     return write_predictions(opened.folder, f"{split}-{weights}-{step:09d}", pictures.names(), classes, true, said)

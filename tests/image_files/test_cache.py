@@ -1,303 +1,500 @@
-"""The cache of decoded images: each file once, exact, shared, resumed after kill -9."""
+"""Image files as one array of pixels: decoded once, whatever happens meanwhile."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from helpers.image_bytes import Deadly, age, encoded, files_of, folder_of_images, noise
+from helpers.paths import REPO
 from mmctl.errors import DataError, EnvironmentFault
-from mmctl.image_files import cache, work
-from mmctl.image_files.cache import Decoded, read_pixels
+from mmctl.image_files import cache, packs, progress, workers
+from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.files import ImageFile, OnDisk
-from mmctl.image_files.pixels import Decoding
+from mmctl.image_files.packs import cache_folder
+from mmctl.image_files.pixels import Decoding, decode
 
-HOW = Decoding((6, 6), "stretch", "nearest")
+SMALL = Decoding((8, 8), "stretch", channels=1)
 
 
 @pytest.fixture(autouse=True)
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "mmctl" / "images"
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def images(folder: Path, n: int = 5, bad: Sequence[int] = ()) -> list[ImageFile]:
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    files = []
-    for number in range(n):
-        path = folder / f"{number:05d}.png"
-        pixels = rng.integers(0, 256, (6, 6, 3), np.uint8)
-        if number in bad:
-            path.write_bytes(b"no image")
-        else:
-            Image.fromarray(pixels).save(path)
-        files.append(ImageFile(path.name, OnDisk(path), "train", None, str(folder)))
-    return files
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The files that are decoded from now on."""
+    seen: list[bytes] = []
 
+    def watched(data: bytes, decoding: Decoding) -> Any:
+        seen.append(data)
+        return decode(data, decoding)
 
-def plain(files: Sequence[ImageFile]) -> np.ndarray:
-    found = []
-    for file in files:
-        assert isinstance(file.source, OnDisk)
-        with Image.open(file.source.path) as one:
-            found.append(np.asarray(one.convert("RGB")).transpose(2, 0, 1))
-    return np.stack(found)
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the files that are decoded from now on."""
-    seen: list[str] = []
-    real = work.decode
-
-    def decode(data: bytes, how: Decoding) -> object:
-        seen.append("")
-        return real(data, how)
-
-    monkeypatch.setattr(work, "decode", decode)
+    monkeypatch.setattr(workers, "decode", watched)
     return seen
 
 
-def same(one: Decoded, other: Decoded) -> bool:
-    return np.array_equal(one.pixels, other.pixels) and one.content == other.content and one.bad == other.bad
+def read_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: OnDisk) -> bytes:
+        raise AssertionError(f"{self.path} is read")
+
+    monkeypatch.setattr(OnDisk, "read", fail)
 
 
-def test_pixels_are_those_of_the_files_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = images(tmp_path / "a")
-    seen = counted(monkeypatch)
-    made = read_pixels(files, HOW)
-    assert np.array_equal(made.pixels, plain(files))
-    assert made.kept.tolist() == [0, 1, 2, 3, 4]
-    assert len(seen) == 5
-    assert same(read_pixels(files, HOW), made)
-    assert len(seen) == 5
+def entries() -> list[str]:
+    """Names of all packs, and of what is left half."""
+    return sorted(p.name for p in (cache_folder() / "images").glob("*/*"))
 
 
-def test_other_settings_and_other_files_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = images(tmp_path / "a")
-    read_pixels(files, HOW)
-    seen = counted(monkeypatch)
-    assert read_pixels(files, Decoding((5, 5))).pixels.shape == (5, 3, 5, 5)
-    assert len(seen) == 5
-    Image.new("RGB", (6, 6), (1, 2, 3)).save(tmp_path / "a" / "00002.png")
-    made = read_pixels(files, HOW)
-    assert np.array_equal(made.pixels, plain(files))
-    assert len(seen) == 6, "the four others are copied"
+# What is given
 
 
-def test_a_touched_or_copied_file_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = images(tmp_path / "a")
-    one = read_pixels(files, HOW)
-    seen = counted(monkeypatch)
-    os.utime(tmp_path / "a" / "00001.png", ns=(1, 1))
-    assert same(read_pixels(files, HOW), one)
-    (tmp_path / "b").mkdir()
-    for path in (tmp_path / "a").iterdir():
-        (tmp_path / "b" / path.name).write_bytes(path.read_bytes())
-    other = [ImageFile(file.id, OnDisk(tmp_path / "b" / file.id), "train", None, "") for file in files]
-    assert same(read_pixels(other, HOW), one)
-    assert not seen
+def test_pixels_in_the_order_of_the_files(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.png").write_bytes(encoded(noise(seed=i % 4)))
+    files = files_of(tmp_path)[::-1]
+    found = read_pixels(files, Decoding((8, 8)))
+    for row, file in enumerate(files):
+        assert np.array_equal(found.pixels[row], decode(file.source.read(), Decoding((8, 8))).pixels)
+    assert found.kept.tolist() == [0, 1, 2, 3, 4]
+    assert found.bad == ()
+    assert (found.content[0] == found.content[4]).all()  # 4.png and 0.png are equal
+    assert len(np.unique(found.content, axis=0)) == 4
 
 
-def test_an_added_file_alone_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = images(tmp_path / "a", 6)
-    read_pixels(files[:5], HOW)
-    real, read = work.read_bytes, []
-    monkeypatch.setattr(work, "read_bytes", lambda file: read.append(file.id) or real(file))
-    assert np.array_equal(read_pixels(files, HOW).pixels, plain(files))
-    assert read == ["00005.png"]
+def test_less_than_1_gib_is_loaded_and_more_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 6)
+    assert type(read_pixels(files, SMALL).pixels) is np.ndarray
+    assert type(read_pixels(files, SMALL, memory="map").pixels) is np.memmap
+    monkeypatch.setattr(cache, "LOADED", 6 * 64)
+    found = read_pixels(files, SMALL).pixels
+    assert isinstance(found, np.memmap)
+    part = found[2:5]
+    assert isinstance(part, np.memmap)
+    assert part.flags.c_contiguous
+    assert part[:, 0, 0, 0].tolist() == [2, 3, 4]
+    assert type(read_pixels(files, SMALL, memory="load").pixels) is np.ndarray
+    assert not part.flags.writeable
 
 
-def test_damaged_files_stop_or_are_left_out(tmp_path: Path) -> None:
-    files = images(tmp_path / "a", 9, bad=(0, 3, 4, 8))
-    with pytest.raises(DataError) as raised:
-        read_pixels(files, HOW)
-    text = str(raised.value)
-    assert text.startswith("4 images are damaged of 9: 00000.png is text, not a JPEG")
-    assert "and 1 more" in text
-    assert 'dataset.on_bad = "skip"' in text
-    made = read_pixels(files, HOW, on_bad="skip")
-    assert made.kept.tolist() == [1, 2, 5, 6, 7]
-    assert np.array_equal(made.pixels, plain([files[row] for row in made.kept]))
-    assert [id for id, _ in made.bad] == ["00000.png", "00003.png", "00004.png", "00008.png"]
+def test_notes_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(noise(), "JPEG"))
+    (tmp_path / "b.PNG").write_bytes(encoded(noise(), "JPEG"))
+    (tmp_path / "c.jpeg").write_bytes(encoded(noise(), "JPEG"))
+    (tmp_path / "d.dat").write_bytes(encoded(noise(), "JPEG"))
+    (tmp_path / "e.png").write_bytes(encoded(np.zeros((4, 4), np.uint16)))
+    for _ in range(2):  # decoded, and from the cache
+        assert read_pixels(files_of(tmp_path), SMALL).notes == {
+            "JPEG in a file that ends in .png": 2, "16 bits scaled to 8": 1,
+        }  # fmt: skip
 
 
-def test_nothing_but_damage(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of 2 images can be decoded"):
-        read_pixels(images(tmp_path / "a", 2, bad=(0, 1)), HOW, on_bad="skip")
+# What is kept
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
-    files = images(tmp_path / "a", 2)
-    os.mkfifo(tmp_path / "a" / "pipe.png")
-    files += [ImageFile(name, OnDisk(tmp_path / "a" / name), "train", None, "") for name in ("gone.png", "pipe.png")]
-    made = read_pixels(files, HOW, on_bad="skip")
-    assert made.bad == [
-        ("gone.png", "cannot be read (No such file or directory)"), ("pipe.png", "is not a regular file")
-    ]  # fmt: skip
+def test_a_second_start_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 5)
+    one = read_pixels(files, SMALL)
+    assert len(decoded) == 5
+    read_none(monkeypatch)
+    two = read_pixels(files, SMALL, memory="map")
+    assert np.array_equal(one.pixels, two.pixels)
+    assert np.array_equal(one.content, two.content)
+    assert len(entries()) == 1
 
 
-def test_a_wrong_extension_is_a_note(tmp_path: Path) -> None:
-    files = images(tmp_path / "a", 2)
-    Image.new("RGB", (6, 6)).save(tmp_path / "a" / "00000.png", "JPEG")
-    assert read_pixels(files, HOW).notes == {"JPEG images named .png": 1}
+def test_a_file_that_was_written_just_now_is_read_again(tmp_path: Path, decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 2)
+    now = tmp_path / "a" / "00001.png"
+    then = time.time_ns()
+    os.utime(now, ns=(then, then))
+    read_pixels(files, SMALL)
+    size = now.stat().st_size
+    now.write_bytes(encoded(np.full((8, 8), 77, np.uint8)))
+    os.utime(now, ns=(then, then))  # within the same tick of the clock
+    assert now.stat().st_size == size
+    assert read_pixels(files, SMALL).pixels[1, 0, 0, 0] == 77
+    assert len(decoded) == 3
 
 
-def test_equal_images_have_equal_content(tmp_path: Path) -> None:
-    files = images(tmp_path / "a", 3)
-    with Image.open(tmp_path / "a" / "00000.png") as one:
-        one.save(tmp_path / "a" / "00002.png", "BMP")
-    content = read_pixels(files, HOW).content
-    assert content[0] == content[2] != content[1]
-
-
-def test_small_data_are_loaded_and_large_ones_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = images(tmp_path / "a")
-    assert not isinstance(read_pixels(files, HOW).pixels, np.memmap)
-    mapped = read_pixels(files, HOW, memory="map").pixels
-    assert isinstance(mapped, np.memmap)
-    assert isinstance(mapped[1:3], np.memmap), "a part of it stays on the disk too"
-    monkeypatch.setattr(cache, "LOADED", 5 * 108)
-    assert isinstance(read_pixels(files, HOW).pixels, np.memmap)
-    assert not isinstance(read_pixels(files, HOW, memory="load").pixels, np.memmap)
-
-
-def test_a_damaged_entry_is_deleted_and_made_again(tmp_path: Path, cached: Path) -> None:
-    files = images(tmp_path / "a")
-    one = read_pixels(files, HOW)
-    (known,) = cached.glob("*.npz")
-    known.write_bytes(known.read_bytes()[:100])
-    with pytest.raises(EnvironmentFault, match="Start again"):
-        read_pixels(files, HOW)
-    assert same(read_pixels(files, HOW), one)
-
-
-def test_a_cut_file_of_pixels(tmp_path: Path, cached: Path) -> None:
-    files = images(tmp_path / "a")
-    one = read_pixels(files, HOW)
-    (pixels,) = cached.glob("*.u8")
-    os.truncate(pixels, 10)
-    with pytest.raises(EnvironmentFault, match="Start again"):
-        read_pixels(files, HOW)
-    assert same(read_pixels(files, HOW), one)
-
-
-@pytest.mark.parametrize("stop", range(1, 12))
-def test_a_start_after_an_end_at_any_file_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, cached: Path
+def test_a_touched_or_moved_file_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
-    files = images(tmp_path / "a", 10, bad=(2, 7))
-    monkeypatch.setattr(cache, "CHUNK", 1)
-    seen = counted(monkeypatch)
-    real = work.decode
+    files = folder_of_images(tmp_path / "a", 3)
+    read_pixels(files, SMALL)
+    age(tmp_path / "a" / "00001.png", hours=2)
+    read_pixels(files, SMALL)
+    (tmp_path / "a").rename(tmp_path / "b")
+    read_pixels(files_of(tmp_path / "b"), SMALL)
+    assert len(decoded) == 3
+    assert len(entries()) == 1
+    read_none(monkeypatch)
+    read_pixels(files_of(tmp_path / "b"), SMALL)  # the new stamps are kept
 
-    def decode(data: bytes, how: Decoding) -> object:
-        if len(seen) == stop - 1:
+
+def test_only_what_is_new_is_decoded(tmp_path: Path, decoded: list[bytes]) -> None:
+    folder_of_images(tmp_path / "a", 3)
+    read_pixels(files_of(tmp_path / "a"), SMALL)
+    (tmp_path / "a" / "00001.png").write_bytes(encoded(np.full((8, 8), 99, np.uint8)))
+    (tmp_path / "a" / "00007.png").write_bytes(encoded(np.full((8, 8), 7, np.uint8)))
+    found = read_pixels(files_of(tmp_path / "a"), SMALL)
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 99, 2, 7]
+    assert len(decoded) == 5
+    assert not [name for name in entries() if name.startswith(packs.SHARD)]
+
+
+def test_other_settings_are_another_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 1)
+    read_pixels(files, SMALL)
+    for n, other in enumerate(
+        (
+            replace(SMALL, size=(4, 4)), replace(SMALL, resize="fit"), replace(SMALL, channels=3),
+            replace(SMALL, background=(0, 0, 0)), replace(SMALL, interpolation="box"), replace(SMALL, range=(0, 1)),
+        ),
+        2,
+    ):  # fmt: skip
+        read_pixels(files, other)
+        assert len(decoded) == n
+    monkeypatch.setattr("PIL.__version__", "99")
+    read_pixels(files, SMALL)
+    assert len(decoded) == 8
+
+
+@pytest.mark.parametrize("damage", ["index", "map", "map and index", "half a map"])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str, decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 3)
+    read_pixels(files, SMALL)
+    (pack,) = (cache_folder() / "images").glob("*/all-*")
+    (index,) = (cache_folder() / "images").glob("*.npz")
+    if "index" in damage:
+        index.write_bytes(b"PK\x03\x04 no index")
+    if damage.startswith("map"):
+        (pack / "about.npz").write_bytes(b"")
+    if damage == "half a map":
+        os.truncate(pack / "pixels.npy", 200)
+    assert read_pixels(files, SMALL).pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert len(decoded) == (3 if damage == "index" else 6)
+    assert len(entries()) == 1
+
+
+# Files that are no image
+
+
+@pytest.mark.timeout(20)
+def test_nothing_waits_for_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    folder_of_images(tmp_path / "a", 2)
+    os.mkfifo("a/fifo.png")
+    (tmp_path / "a/folder.png").mkdir()
+    (tmp_path / "a/gone.png").symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a/socket.png")
+        files = files_of(Path("a"))
+        found = read_pixels(files, SMALL, on_bad="skip")
+        assert dict(found.bad) == {
+            "fifo.png": "cannot be read (it is a FIFO, not a file)",
+            "folder.png": "cannot be read (it is a folder, not a file)",
+            "gone.png": "cannot be read (No such file or directory)",
+            "socket.png": "cannot be read (it is a socket, not a file)",
+        }
+        assert found.kept.tolist() == [0, 1]
+        # What becomes a FIFO between the look at it and the reading does not wait either.
+        with pytest.raises(OSError, match="not a file"):
+            OnDisk(Path("a/fifo.png")).read()
+
+
+def test_a_file_that_vanishes_or_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 4)
+    real = OnDisk.read
+
+    def read(self: OnDisk) -> bytes:
+        if self.path.name == "00001.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
+        if self.path.name == "00002.png":
+            self.path.unlink()
+        return real(self)
+
+    monkeypatch.setattr(OnDisk, "read", read)
+    found = read_pixels(files, SMALL, on_bad="skip")
+    assert dict(found.bad) == {
+        "00001.png": "cannot be read (Permission denied)", "00002.png": "cannot be read (No such file or directory)",
+    }  # fmt: skip
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 3]
+
+
+def test_bad_images_stop_or_are_skipped(tmp_path: Path, decoded: list[bytes]) -> None:
+    folder_of_images(tmp_path / "a", 3)
+    for name in "bcde":
+        (tmp_path / "a" / f"{name}.jpg").write_bytes(name.encode() * 9)
+        age(tmp_path / "a" / f"{name}.jpg")
+    files = files_of(tmp_path / "a")
+    with pytest.raises(DataError) as error:
+        read_pixels(files, SMALL)
+    text = str(error.value)
+    assert text.startswith("4 of 7 image files give no image, the first three: b.jpg: it is a text file")
+    assert "d.jpg" in text
+    assert "e.jpg" not in text
+    assert 'on_bad = "skip"' in text
+    found = read_pixels(files, SMALL, on_bad="skip")
+    assert [name for name, _ in found.bad] == ["b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    assert found.kept.tolist() == [0, 1, 2]
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="4 of 7"):
+        read_pixels(files, SMALL)
+    assert len(decoded) == 7  # once each, the bad ones too
+    (tmp_path / "a" / "c.jpg").write_bytes(encoded(noise(), "JPEG"))
+    assert len(read_pixels(files, SMALL, on_bad="skip").kept) == 4
+    assert len(decoded) == 8
+
+
+def test_all_images_are_bad(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1 of 1 image files give no image: a.jpg: the file is empty .*them\.$"):
+            read_pixels(files_of(tmp_path), SMALL, on_bad="skip")
+    with pytest.raises(DataError, match="no image files"):
+        read_pixels([], SMALL)
+
+
+# What happens meanwhile
+
+
+def test_what_was_decoded_is_kept_when_it_is_ended(tmp_path: Path, decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 40)
+
+    def interrupt(done: int, total: int) -> None:
+        if done >= 10:
             raise KeyboardInterrupt
-        return real(data, how)
 
-    monkeypatch.setattr(work, "decode", decode)
-    if stop <= 10:
-        with pytest.raises(KeyboardInterrupt):
-            read_pixels(files, HOW, on_bad="skip")
-        assert not list(cached.glob("*.npz"))
-    monkeypatch.setattr(work, "decode", real)
-    before = len(seen)
-    made = read_pixels(files, HOW, on_bad="skip")
-    assert len(seen) - before == (11 - stop if stop <= 10 else 10)
-    assert np.array_equal(made.pixels, plain([files[row] for row in made.kept]))
-    assert not list(cached.glob("*.part"))
+    with pytest.raises(KeyboardInterrupt):
+        read_pixels(files, SMALL, progress=interrupt)
+    so_far = len(decoded)
+    assert 10 <= so_far < 40
+    seen: list[tuple[int, int]] = []
+    found = read_pixels(files, SMALL, progress=lambda done, total: seen.append((done, total)))
+    assert found.pixels[:, 0, 0, 0].tolist() == list(range(40))
+    assert len(decoded) == 40
+    assert (seen[0], seen[-1]) == ((so_far, 40), (40, 40))
+    assert len(entries()) == 1
 
 
-@pytest.mark.parametrize("at", ["packed", "fsync", "savez", "replace-1", "replace-2"])
-def test_an_end_while_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, cached: Path) -> None:
-    files = images(tmp_path / "a", 10, bad=(2, 7))
-    with monkeypatch.context() as broken:
+@pytest.mark.parametrize("place", ["shard", "map"])
+def test_a_full_disk_leaves_nothing_half(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 3)
+    real = os.fsync
 
-        def stop(*args: object, **more: object) -> None:
-            raise KeyboardInterrupt
+    def fsync(fd: int) -> None:
+        name = str(Path(f"/proc/self/fd/{fd}").readlink())
+        if f".{'all-' if place == 'map' else packs.SHARD}" in name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
 
-        if at == "packed" or at == "fsync":
-            broken.setattr(os, "fsync", stop)
-        elif at == "savez":
-            broken.setattr(np, "savez", stop)
-        else:
-            real, calls = Path.replace, []
-
-            def replace(self: Path, target: Path) -> Path:
-                calls.append(self)
-                if len(calls) == int(at[-1]):
-                    raise KeyboardInterrupt
-                return real(self, target)
-
-            broken.setattr(Path, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
-            read_pixels(files, HOW, on_bad="skip")
-    made = read_pixels(files, HOW, on_bad="skip")
-    assert np.array_equal(made.pixels, plain([files[row] for row in made.kept]))
-    assert made.kept.tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
-    assert not list(cached.glob("*.part"))
+    monkeypatch.setattr(packs.os, "fsync", fsync)
+    with pytest.raises(EnvironmentFault, match="No space left on device") as error:
+        read_pixels(files, SMALL)
+    assert error.value.exit_code == 4
+    assert "\n" not in str(error.value)
+    assert [name for name in entries() if not name.startswith(packs.SHARD)] == []
+    assert len(entries()) == (1 if place == "map" else 0)
+    monkeypatch.setattr(packs.os, "fsync", real)
+    assert len(read_pixels(files, SMALL).kept) == 3
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = 10
+def test_too_little_space_is_seen_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 3)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * 3 * 64 - 1))
+    with pytest.raises(EnvironmentFault, match="XDG_CACHE_HOME"):
+        read_pixels(files, SMALL)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * 3 * 64))
+    read_pixels(files, SMALL)
 
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(EnvironmentFault, match="0 MiB are free"):
-        read_pixels(images(tmp_path / "a"), HOW)
 
-
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 1)
+    (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(EnvironmentFault):
-        read_pixels(images(tmp_path / "a"), HOW)
+    with pytest.raises(EnvironmentFault, match=str(tmp_path / "file")):
+        read_pixels(files, SMALL)
 
 
-def test_progress_counts_every_file(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    read_pixels(images(tmp_path / "a", 3), HOW, progress=lambda done, total: told.append((done, total)))
-    assert told[0] == (0, 3)
-    assert told[-1] == (3, 3)
+def test_two_at_once_decode_once(tmp_path: Path, capfd: pytest.CaptureFixture[str], decoded: list[bytes]) -> None:
+    files = folder_of_images(tmp_path / "a", 20)
+    both = threading.Barrier(2)
+    found: list[Any] = []
+
+    def read() -> None:
+        both.wait()
+        found.append(read_pixels(files, SMALL, progress=lambda done, total: time.sleep(0.02)))
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.array_equal(found[0].pixels, found[1].pixels)
+    assert len(decoded) == 20
+    assert "waiting for another process" in capfd.readouterr().err
+    assert len(entries()) == 1
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from mmctl.image_files.cache import read_pixels
-from mmctl.image_files.files import ImageFile, OnDisk
-from mmctl.image_files.pixels import Decoding
-if __name__ == "__main__":
-    paths = sorted(Path(sys.argv[1]).iterdir())
-    files = [ImageFile(path.name, OnDisk(path), "train", None, "") for path in paths]
-    read_pixels(files, Decoding((6, 6), "stretch", "nearest"))
-"""
+def test_a_pack_that_two_publish(tmp_path: Path) -> None:
+    """Without locks (some network file systems) both write it, and the second keeps the first one's."""
+    pixels, said = [np.zeros((1, 2, 2), np.uint8)], [packs.Said("", "PNG")]
+    digest = np.zeros((1, 32), np.uint8)
+    for _ in range(2):
+        packs.publish(tmp_path, "all-x", (1, 1, 2, 2), pixels, digest, digest, said)
+    assert [p.name for p in tmp_path.iterdir()] == ["all-x"]
+    (tmp_path / ".shard-1.9.part").mkdir()
+    age(tmp_path / ".shard-1.9.part", hours=30)
+    (tmp_path / ".shard-2.9.part").mkdir()
+    assert len(list(packs.packs(tmp_path))) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".shard-2.9.part", "all-x"]
+
+
+# Processes
+
+
+def in_processes(monkeypatch: pytest.MonkeyPatch, cores: int = 1) -> None:
+    monkeypatch.setattr(workers, "FEW", 0)
+    monkeypatch.setattr(workers, "available_cores", lambda: cores)
+
+
+def test_a_decoder_that_crashes_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_processes(monkeypatch)
+    monkeypatch.setattr(cache, "available_cores", lambda: 1)
+    files = folder_of_images(tmp_path / "a", 24)
+    files[1] = replace(files[1], source=Deadly(tmp_path / "a" / "00001.png", signal.SIGSEGV))
+    found = read_pixels(files, SMALL, on_bad="skip")
+    assert found.bad == (("00001.png", "ends the decoder (SIGSEGV)"),)
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, *range(2, 24)]
 
 
 @pytest.mark.slow
-def test_several_processes_and_kill_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: Path) -> None:
-    """Two starts at once are killed in the middle; the next one goes on, and no process is left."""
-    files = images(tmp_path / "a", work.ALONE + 1200)
-    (tmp_path / "child.py").write_text(CHILD)
-    started = [subprocess.Popen([sys.executable, str(tmp_path / "child.py"), str(tmp_path / "a")]) for _ in range(2)]
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not any(log.stat().st_size for log in cached.glob("*.part/done")):
-        time.sleep(0.005)
-    for one in started:
-        one.kill()
-        one.wait()
-    (log,) = cached.glob("*.part/done") or [None]
-    assert log is not None
-    there = len(log.read_text().splitlines())
-    assert 0 < there < len(files)
-    monkeypatch.setattr(work, "ALONE", 0)
-    made = read_pixels(files, HOW)
-    assert np.array_equal(made.pixels, plain(files))
+def test_a_process_that_is_killed_is_an_error_that_names_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_processes(monkeypatch)
+    files = folder_of_images(tmp_path / "a", 9)
+    files[5] = replace(files[5], source=Deadly(tmp_path / "a" / "00005.png", signal.SIGKILL))
+    with pytest.raises(EnvironmentFault, match=r"decoded 00005.png was ended twice \(SIGKILL\)"):
+        read_pixels(files, SMALL)
+    assert not children_of(os.getpid())
+    files[5] = ImageFile("00005.png", OnDisk(tmp_path / "a" / "00005.png"), "train", None, "")
+    assert len(read_pixels(files, SMALL).kept) == 9
+
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from helpers.image_bytes import files_of
+from mmctl.image_files import workers
+from mmctl.image_files.cache import read_pixels
+from mmctl.image_files.pixels import Decoding
+workers.FEW = 0
+def progress(done, total):
+    print(done, flush=True)
+    if done >= 100 and {die!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+read_pixels(files_of(Path({root!r})), Decoding((8, 8), "stretch", channels=1), progress=progress)
+"""
+
+
+def start(root: Path, die: bool) -> subprocess.Popen[str]:
+    code = PROGRAM.format(tests=str(REPO / "tests"), root=str(root), die=die)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPO)}, start_new_session=True,
+    )  # fmt: skip
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_process_continues_and_leaves_no_process(
+    tmp_path: Path, how: signal.Signals, decoded: list[bytes]
+) -> None:
+    folder_of_images(tmp_path / "a", 400)
+    process = start(tmp_path / "a", die=how == signal.SIGKILL)
+    assert process.stdout
+    assert process.stderr
+    workers_seen: list[int] = []
+    for line in process.stdout:
+        workers_seen = workers_seen or children_of(process.pid)
+        if int(line) >= 100 and how != signal.SIGKILL:
+            process.send_signal(how)
+            break
+    process.stdout.close()
+    with process.stderr:
+        assert process.wait(60) in (-how, 1 if how == signal.SIGINT else -how)
+    assert workers_seen
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers_seen):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a worker is left")
+    found = read_pixels(files_of(tmp_path / "a"), SMALL)
+    assert found.pixels[:, 0, 0, 0].tolist() == [i % 256 for i in range(400)]
+    assert len(decoded) <= 300  # in this process; the killed one decoded 100 at least
+    assert len(entries()) == 1
+
+
+# What is shown
+
+
+def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress, "perf_counter", lambda: now[0])
+    with progress.shown() as tell:
+        for done in range(0, 1001, 100):
+            tell(done + 200, 1200)
+            now[0] += 4
+    assert capsys.readouterr().err.splitlines() == [
+        "decoded 500 of 1,200 images, 25 images/s, 28s left",
+        "decoded 800 of 1,200 images, 25 images/s, 16s left",
+        "decoded 1,100 of 1,200 images, 25 images/s, 4s left",
+    ]
+    with progress.no_progress(True), progress.shown() as tell:
+        now[0] += 60
+        tell(1, 2)
+        now[0] += 60
+        tell(2, 2)
+        progress.say("nothing")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.shown() as tell:
+        tell(0, 20)
+        tell(20, 20)
+    shown = capsys.readouterr().err
+    assert "decoded 20 of 20 images" in shown
+    assert shown.endswith("\x1b[2K")  # and takes itself away

@@ -1,252 +1,405 @@
-"""Decoding: a test for each thing that an image file can be, checked by the values of its pixels."""
+"""Pixels of image files: each kind of file that people have, and each that Pillow alone would show wrongly."""
 
 from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
 
+from helpers.image_bytes import encoded, noise, png
 from mmctl.image_files.pixels import BadImage, Decoding, decode, facts
 
-HOW = Decoding((8, 8), resize="stretch", interpolation="nearest")
+ALL = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SAME = Decoding((24, 32), "stretch", "nearest")
+"""Without resizing, for images of 24 x 32 px."""
+GREY = replace(SAME, channels=1)
+RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+RAMP_OUT = np.rint(RAMP / 257).astype(np.uint8)
+FULL = Decoding((256, 256), "stretch", "nearest", channels=1)
 
 
-def encoded(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, form, **how)
-    return out.getvalue()
+def bad(data: bytes, decoding: Decoding = SAME) -> str:
+    with pytest.raises(BadImage) as error:
+        decode(data, decoding)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text
+    return text
 
 
-def noise(mode: str = "RGB", size: tuple[int, int] = (8, 8), seed: int = 0) -> Image.Image:
-    bands = len(Image.new(mode, (1, 1)).getbands())
-    shape = (size[1], size[0], bands) if bands > 1 else (size[1], size[0])
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), mode if bands > 1 else None)
+def of(data: bytes, decoding: Decoding = SAME) -> np.ndarray:
+    return decode(data, decoding).pixels
 
 
-def hwc(image: Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+# What every format gives
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
-def test_lossless_formats_keep_every_value(form: str) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_pixels_are_those_of_the_file(kind: str) -> None:
     image = noise()
-    made = decode(encoded(image, form), HOW)
-    assert np.array_equal(made.pixels, hwc(image))
-    assert (made.pixels.dtype, made.pixels.shape, made.format) == (np.uint8, (3, 8, 8), form)
+    pixels, notes, format_ = decode(encoded(image, kind), SAME)
+    assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert (notes, format_) == ((), kind)
+    assert np.array_equal(of(encoded(image, kind), GREY)[0], np.asarray(image.convert("L")))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF"])
-def test_other_formats_are_close(form: str) -> None:
-    image = Image.new("RGB", (8, 8), (200, 100, 50))
-    assert np.abs(decode(encoded(image, form), HOW).pixels.astype(int) - hwc(image)).max() < 12
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF"])
+def test_pixels_of_lossy_formats_are_near(kind: str) -> None:
+    image = noise()
+    found = decode(encoded(image, kind), SAME)
+    assert found.format == kind
+    assert np.abs(found.pixels.astype(int) - np.asarray(image).transpose(2, 0, 1)).mean() < 6
 
 
-def test_grey_from_colour_and_colour_from_grey() -> None:
-    image = noise("L")
-    three = decode(encoded(image), HOW).pixels
-    assert np.array_equal(three, np.repeat(np.asarray(image)[None], 3, 0))
-    one = decode(encoded(noise()), Decoding((8, 8), "stretch", "nearest", channels=1)).pixels
-    assert np.array_equal(one[0], np.asarray(noise().convert("L")))
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
+    data = encoded(noise(240, 320), kind)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    text = bad(data[: int(share * len(data))])
+    assert "truncated" in text or "cut off" in text
 
 
-def test_one_bit_and_palette() -> None:
-    bits = noise("L").convert("1")
-    assert np.array_equal(decode(encoded(bits), HOW).pixels, hwc(bits))
-    palette = noise().convert("P", palette=Image.Palette.ADAPTIVE)
-    assert np.array_equal(decode(encoded(palette), HOW).pixels, hwc(palette))
+def test_an_empty_file_is_refused() -> None:
+    assert bad(b"") == "the file is empty (0 bytes)"
 
 
-def test_cmyk_becomes_rgb() -> None:
-    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    red = decode(encoded(image, "JPEG", quality=95), HOW).pixels
-    assert red[0].min() > 200
-    assert red[1:].max() < 60
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"a,b\n1,2\n", "text file"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"<!DOCTYPE html><title>404</title>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"%PDF-1.7\n\xff", "PDF"),
+        (b"PK\x03\x04\xff\x01", "ZIP"),
+        (b"\0" * 900, "zeros"),
+        (b"\x01\x02\xff\xfe\x00", "not an image"),
+        (b"\xff\xd8\xff\xe0", "header is damaged or cut off (JPEG)"),
+        (b"P6 2 2 255 " + b"\xff" * 12, "not an image"),  # Pillow reads it, but it is not on our list
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),  # nor is what starts Ghostscript
+        (encoded(noise(), "ICO", sizes=[(16, 16)]), "not an image"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_image_is_named(data: bytes, words: str) -> None:
+    assert words in bad(data)
+    with pytest.raises(BadImage):
+        facts(data)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_hidden_colours_of_transparent_pixels_are_not_shown(mode: str) -> None:
-    colour = (255, 0, 0, 0) if mode == "RGBA" else (0, 0)
-    made = decode(encoded(Image.new(mode, (8, 8), colour)), Decoding((8, 8), background=(10, 20, 30)))
-    assert made.pixels.reshape(3, -1).T.tolist() == [[10, 20, 30]] * 64
+def test_damaged_pixels_are_refused() -> None:
+    data = bytearray(encoded(noise(240, 320), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    bad(bytes(data))
 
 
-def test_half_transparent_pixels_are_mixed_with_the_background() -> None:
-    made = decode(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 128))), Decoding((8, 8), background=(0, 0, 255)))
-    assert made.pixels[:, 0, 0].tolist() == pytest.approx([128, 0, 127], abs=1)
+# EXIF
 
 
-def test_palette_with_transparency() -> None:
-    image = Image.new("P", (8, 8), 1)
-    image.putpalette([0, 0, 0, 255, 0, 0])
-    made = decode(encoded(image, transparency=1), HOW)
-    assert (made.pixels == 255).all()
-
-
-def test_sixteen_bits_keep_their_levels() -> None:
-    """Pillow's own conversion makes nearly all of a 16-bit ramp white."""
-    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    made = decode(encoded(Image.fromarray(ramp)), Decoding((256, 256), "stretch", "nearest"))
-    assert np.array_equal(made.pixels[0], np.rint(ramp / 257))
-    assert len(np.unique(made.pixels)) == 256
-    assert made.notes == ("more than 8 bits: scaled to 8",)
-
-
-def test_a_range_makes_the_most_of_twelve_bits() -> None:
-    values = np.array([[0, 1000, 2048, 4095, 65535, 7, 7, 7]] * 8, np.uint16)
-    how = Decoding((8, 8), "stretch", "nearest", range=(0, 4095))
-    assert decode(encoded(Image.fromarray(values)), how).pixels[0, 0, :5].tolist() == [0, 62, 128, 255, 255]
-
-
-def test_float_images_need_a_range() -> None:
-    values = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
-    values[0, 0] = np.nan
-    data = encoded(Image.fromarray(values), "TIFF")
-    with pytest.raises(BadImage, match=r"float pixels: set dataset.range"):
-        decode(data, HOW)
-    made = decode(data, Decoding((8, 8), "stretch", "nearest", range=(-1, 1))).pixels[0]
-    assert (made[0, 0], made[7, 7]) == (0, 255)
-    assert np.array_equal(made.ravel()[1:], np.rint((values.ravel()[1:] + 1) * 127.5))
-
-
-def test_thirty_two_bits_need_a_range() -> None:
-    data = encoded(Image.fromarray(np.full((8, 8), 100_000, np.int32)), "TIFF")
-    with pytest.raises(BadImage, match="32-bit pixels"):
-        decode(data, HOW)
-    assert (decode(data, Decoding((8, 8), range=(0, 200_000))).pixels == 128).all()
-
-
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_orientation_is_applied(turn: int) -> None:
-    image = noise(size=(8, 4))
+def test_a_turned_image_is_upright(kind: str, turn: int) -> None:
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :12] = 255  # bright top left: each of the eight turns moves it or the longer side
+    upright[:8, 12:] = 90
+    backwards = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     exif = Image.Exif()
     exif[0x0112] = turn
-    made = decode(encoded(image, exif=exif.tobytes()), Decoding((8, 8) if turn < 5 else (8, 4), "stretch", "nearest"))
-    from PIL import ImageOps
+    stored = Image.fromarray(upright)
+    if turn > 1:
+        table = [
+            Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ]  # fmt: skip
+        stored = stored.transpose(backwards.get(turn, table[turn - 2]))
+    data = encoded(stored, kind, exif=exif, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    found = decode(data, Decoding((16, 24), "stretch", "nearest"))
+    assert np.abs(found.pixels.astype(int) - upright.transpose(2, 0, 1)).max() < 24
+    if kind != "TIFF":
+        assert ("turned upright by its EXIF data" in found.notes) == (turn > 1)
 
-    back = Image.open(io.BytesIO(encoded(image, exif=exif.tobytes())))
-    upright = ImageOps.exif_transpose(back)
-    want = upright.resize((made.pixels.shape[2], made.pixels.shape[1]), Image.Resampling.NEAREST)
-    assert np.array_equal(made.pixels, hwc(want))
-    assert facts(encoded(image, exif=exif.tobytes()))[2:4] == ((8, 4) if turn < 5 else (4, 8))
+
+def test_a_large_jpeg_of_a_turned_camera_is_upright_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = noise(1200, 1600)
+    data = encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    found = of(data, Decoding((24, 32), "stretch", "bicubic"))
+    expected = np.asarray(image.resize((32, 24), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.abs(found.astype(int) - expected).max() < 8
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_animations_give_their_first_frame(form: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
-    data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
-    made = decode(data, HOW)
-    assert made.pixels[0].min() > 200
-    assert made.pixels[1:].max() < 60
-    assert made.notes == ("animations: their first frame is used",)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_metadata_are_a_note() -> None:
+    data = encoded(noise(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # none gets out
+        assert decode(data, SAME).notes == ("damaged metadata",)
+
+
+# Bit depth
+
+
+def ramp_tiff(big: bool = False, white_is_zero: bool = False, twelve: bool = False) -> bytes:
+    """A TIFF of 16 or 12 bits by hand, in either byte order; Pillow writes one of them only."""
+    order = ">" if big else "<"
+    pixels = RAMP.astype(order + "u2").tobytes()
+    if twelve:  # two pixels in three bytes
+        one, two = (RAMP // 16).reshape(-1, 2).T
+        pixels = np.stack([one >> 4, (one & 15) << 4 | two >> 8, two & 255], 1).astype(np.uint8).tobytes()
+    tags = [
+        (256, 4, 256), (257, 4, 256), (258, 3, 12 if twelve else 16), (259, 3, 1),
+        (262, 3, 0 if white_is_zero else 1), (273, 4, 8), (277, 3, 1), (278, 4, 256),
+        (279, 4, len(pixels)),
+    ]  # fmt: skip
+    out = (b"MM\0*" if big else b"II*\0") + struct.pack(order + "I", 8 + len(pixels)) + pixels
+    out += struct.pack(order + "H", len(tags))
+    for tag, kind, value in tags:
+        cell = struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
+        out += struct.pack(order + "HHI", tag, kind, 1) + cell
+    return out + struct.pack(order + "I", 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.fromarray(RAMP)), encoded(Image.fromarray(RAMP), "TIFF"), ramp_tiff(False), ramp_tiff(True),
+        encoded(Image.fromarray(RAMP), "TIFF", compression="tiff_lzw"),
+    ],
+    ids=["png", "tiff", "little endian", "big endian", "compressed"],
+)  # fmt: skip
+def test_a_ramp_of_16_bits_has_256_levels(data: bytes) -> None:
+    found = decode(data, FULL)
+    assert np.array_equal(found.pixels[0], RAMP_OUT)
+    assert len(np.unique(found.pixels)) == 256
+    assert found.notes == ("16 bits scaled to 8",)
+    in_range = of(data, replace(FULL, range=(1000, 1510)))
+    assert in_range[0].ravel()[[0, 1000, 1002, 1255, 1510, 65535]].tolist() == [0, 0, 1, 128, 255, 255]
+
+
+def test_16_bits_where_zero_is_white() -> None:
+    assert np.array_equal(of(ramp_tiff(False, white_is_zero=True), FULL)[0], 255 - RAMP_OUT)
+
+
+def test_12_bits_are_scaled_by_what_they_can_hold() -> None:
+    found = decode(ramp_tiff(twelve=True), FULL)
+    assert np.array_equal(found.pixels[0], np.rint(RAMP // 16 / 4095 * 255))
+    assert found.notes == ("12 bits scaled to 8",)
+
+
+def test_transparent_pixels_of_16_bits() -> None:
+    pixels = np.array([[0, 30000], [65535, 30000]], ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    data = png(2, 2, 16, 0, rows, tRNS=struct.pack(">H", 30000))
+    found = of(data, Decoding((2, 2), "stretch", "nearest", background=(9, 9, 9), channels=1))
+    assert found[0].tolist() == [[0, 9], [255, 9]]
+
+
+def test_colours_of_16_bits_keep_their_upper_half() -> None:
+    pixels = np.array([[[65535, 0, 32768]]], ">u2")
+    found = decode(png(1, 1, 16, 2, b"\0" + pixels.tobytes()), Decoding((1, 1), "stretch", "nearest"))
+    assert found.pixels.ravel().tolist() == [255, 0, 128]
+    assert found.notes == ("16 bits a channel, of which 8 are read",)
+
+
+def test_float_needs_a_range() -> None:
+    values = np.linspace(-1, 1, 24 * 32, dtype=np.float32).reshape(24, 32)
+    data = encoded(Image.fromarray(values), "TIFF")
+    assert "set range" in bad(data)
+    expected = np.rint((values.astype(float) + 1) / 2 * 255)
+    assert np.array_equal(of(data, replace(GREY, range=(-1, 1)))[0], expected)
+    values[0, :3] = np.nan, np.inf, 0
+    assert "2 of its pixels" in bad(encoded(Image.fromarray(values), "TIFF"), replace(GREY, range=(-1, 1)))
+
+
+def test_numbers_of_32_bits_need_a_range() -> None:
+    values = np.arange(-384, 384, dtype=np.int32).reshape(24, 32)
+    data = encoded(Image.fromarray(values), "TIFF")
+    assert "set range" in bad(data)
+    assert of(data, replace(GREY, range=(0, 255)))[0].ravel()[[0, 384, 500, 767]].tolist() == [0, 0, 116, 255]
+
+
+def test_one_bit_is_black_and_white() -> None:
+    mask = np.asarray(noise().convert("L")) > 127
+    for kind in ("PNG", "TIFF", "BMP"):
+        assert np.array_equal(of(encoded(Image.fromarray(mask), kind), GREY)[0], mask * np.uint8(255))
+
+
+# Colours and transparency
+
+HIDDEN = np.zeros((24, 32, 4), np.uint8)
+HIDDEN[..., 0] = 200  # red everywhere, but visible in the left half alone
+HIDDEN[:, :16, 3] = 255
+BLUE = replace(SAME, background=(0, 0, 255))
+
+
+def left_red_right_blue(pixels: np.ndarray) -> None:
+    assert (pixels[:, :, :16] == np.array([200, 0, 0])[:, None, None]).all()
+    assert (pixels[:, :, 16:] == np.array([0, 0, 255])[:, None, None]).all()
+
+
+def test_hidden_colours_of_rgba_are_not_shown() -> None:
+    for kind in ("PNG", "TIFF", "WEBP"):
+        data = encoded(HIDDEN, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+        found = decode(data, BLUE)
+        left_red_right_blue(found.pixels)
+        assert found.notes == ("transparent pixels",)
+    half = HIDDEN.copy()
+    half[..., 3] = 128
+    assert of(encoded(half), BLUE)[:, 0, 0].tolist() == [100, 0, 127]
+
+
+def test_hidden_colours_do_not_bleed_when_resized() -> None:
+    small = of(encoded(HIDDEN), replace(BLUE, size=(3, 4), interpolation="bilinear"))
+    assert small[:, 0, 0].tolist() == [200, 0, 0]
+    assert small[:, 0, 3].tolist() == [0, 0, 255]
+
+
+def test_grey_with_alpha() -> None:
+    grey = Image.fromarray(HIDDEN[..., 0]).convert("L")
+    grey.putalpha(Image.fromarray(HIDDEN[..., 3]))
+    assert grey.mode == "LA"
+    found = of(encoded(grey), replace(GREY, background=(7, 7, 7)))
+    assert set(found[..., :16].ravel()) == {200}
+    assert set(found[..., 16:].ravel()) == {7}
+
+
+@pytest.mark.parametrize("clear", [1, b"\xff\x00"], ids=["index", "alpha of each"])
+def test_a_palette_with_a_transparent_colour(clear: Any) -> None:
+    index = np.zeros((24, 32), np.uint8)
+    index[:, 16:] = 1
+    image = Image.fromarray(index).convert("P")
+    image.putpalette([200, 0, 0, 0, 200, 0])
+    left_red_right_blue(of(encoded(image, transparency=clear), BLUE))
+    if clear == 1:
+        left_red_right_blue(of(encoded(image, "GIF", transparency=clear), BLUE))
+    plain = of(encoded(image), BLUE)
+    assert plain[:, 0, 31].tolist() == [0, 200, 0]
+
+
+def test_one_colour_that_stands_for_transparent() -> None:
+    rgb = HIDDEN[..., :3].copy()
+    rgb[:, 16:] = 1, 2, 3
+    left_red_right_blue(of(encoded(rgb, transparency=(1, 2, 3)), BLUE))
+    grey = np.asarray(noise().convert("L")).clip(1)
+    grey[:, 16:] = 0
+    found = of(encoded(grey, transparency=0), replace(GREY, background=(9, 9, 9)))[0]
+    assert np.array_equal(found[:, :16], grey[:, :16])
+    assert set(found[:, 16:].ravel()) == {9}
+
+
+def test_cmyk_is_not_inverted() -> None:
+    image = noise()
+    for kind in ("JPEG", "TIFF"):
+        found = of(encoded(image.convert("CMYK"), kind))
+        assert np.abs(found.astype(int) - np.asarray(image).transpose(2, 0, 1)).mean() < 8
+
+
+def test_grey_in_three_channels() -> None:
+    grey = np.asarray(noise().convert("L"))
+    assert np.array_equal(of(encoded(grey)), np.broadcast_to(grey, (3, 24, 32)))
+
+
+# Several frames
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+def test_the_first_frame_of_several(kind: str) -> None:
+    frames = [Image.new("RGB", (32, 24), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    found = decode(data, SAME)
+    assert found.pixels[:, 5, 5].tolist() == pytest.approx([255, 0, 0], abs=3)
+    assert found.notes == ("first of 3 frames",)
     assert facts(data).frames == 3
 
 
-def png(width: int, height: int) -> bytes:
-    """The header of an image that is far larger than its file."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+# Size
 
 
-@pytest.mark.parametrize("side", [8200, 10_000, 13_500, 60_000])
-def test_bombs_are_refused_by_their_header(side: int) -> None:
-    with pytest.raises(BadImage, match=r"more than the limit of 64 Mpx|more pixels than any image"):
-        decode(png(side, side), HOW)
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+    data = png(9000, 9000)
+    assert len(data) < 100
+    assert "9000 x 9000 px are more than 67,108,864" in bad(data)
+    assert "truncated" in bad(data, replace(SAME, max_pixels=10**8))  # then it is decoded, and has no pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "more than 100 (max_pixels)" in bad(encoded(noise()), replace(SAME, max_pixels=100))
+        assert "196000000 px are more than Pillow decodes" in bad(png(14000, 14000), replace(SAME, max_pixels=10**9))
+    assert Image.MAX_IMAGE_PIXELS == 89478485
 
 
-def test_the_limit_is_the_recipes() -> None:
-    image = encoded(noise())
-    with pytest.raises(BadImage, match="8 x 8 pixels"):
-        decode(image, Decoding((8, 8), max_pixels=63))
-    decode(image, Decoding((8, 8), max_pixels=64))
+def test_a_text_bomb_in_a_png_is_refused() -> None:
+    body = b"Comment\0\0" + zlib.compress(b"\0" * (2 << 20))
+    bad(png(32, 24, 8, 0, b"\0" * 33 * 24, zTXt=body))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_cut_off_files_are_refused(form: str, share: float) -> None:
-    data = encoded(noise(size=(64, 64)), form)
-    with pytest.raises(BadImage) as raised:
-        decode(data[: int(len(data) * share)], HOW)
-    assert str(raised.value).startswith(("is cut off", "is damaged", "is damaged or something else"))
+def test_fit_shows_the_whole_image() -> None:
+    image = noise(20, 40)
+    found = of(encoded(image), Decoding((40, 40), "fit", "bicubic", background=(1, 2, 3)))
+    assert np.array_equal(found[:, 10:30], np.asarray(image).transpose(2, 0, 1))
+    assert (found[:, [0, 9, 30, 39]] == np.array([1, 2, 3])[:, None, None]).all()
+    tall = of(encoded(noise(4000, 2)), Decoding((16, 16), "fit", "bilinear"))
+    assert (tall[:, :, :7] == 255).all()
+    assert (tall[:, :, 7] != 255).any()
 
 
-@pytest.mark.parametrize(("data", "words"), [
-    (b"", "is empty"),
-    (b"hello world\n" * 9, "is text, not a JPEG"),
-    (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
-    (b"<!DOCTYPE html><html>404</html>", "a web page"),
-    (b"%PDF-1.4 ...", "a PDF"),
-    (b"\0\0\0\x18ftypheic\0\0", "a HEIC or AVIF image"),
-    (bytes(range(256)), "damaged or something else"),
-])  # fmt: skip
-def test_what_is_no_image(data: bytes, words: str) -> None:
-    for look in (lambda: decode(data, HOW), lambda: facts(data)):
-        with pytest.raises(BadImage, match=words):
-            look()
+def test_crop_shows_the_centre() -> None:
+    image = noise(20, 40)
+    found = of(encoded(image), Decoding((20, 20), "crop", "bicubic"))
+    assert np.array_equal(found, np.asarray(image)[:, 10:30].transpose(2, 0, 1))
+    tall = of(encoded(noise(33, 20)), Decoding((10, 10), "crop", "lanczos"))
+    expected = ImageOps.fit(noise(33, 20), (10, 10), Image.Resampling.LANCZOS)
+    assert np.array_equal(tall, np.asarray(expected).transpose(2, 0, 1))
+    of(encoded(noise(2, 4000)), Decoding((16, 16), "crop"))
 
 
-def test_damaged_bytes_never_give_another_error() -> None:
-    rng = np.random.default_rng(0)
-    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        data = encoded(noise(size=(32, 32)), form)
-        for _ in range(60):
-            bad = bytearray(data)
-            for place in rng.integers(0, len(bad), 4):
-                bad[place] = rng.integers(256)
-            try:
-                made = decode(bytes(bad), HOW)
-            except BadImage as error:
-                assert "\n" not in str(error)  # noqa: PT017
-            else:
-                assert made.pixels.shape == (3, 8, 8)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "box"])
+def test_smaller_images_are_antialiased(interpolation: Any) -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    found = of(encoded(stripes), Decoding((8, 8), "stretch", interpolation, channels=1))
+    assert np.abs(found[..., 2:-2].astype(int) - 127).max() <= 2
 
 
-def test_other_formats_of_pillow_are_not_read() -> None:
-    """EPS starts a program, and rare formats have rarely read decoders."""
-    with pytest.raises(BadImage, match="not a JPEG"):
-        decode(encoded(noise(), "PPM"), HOW)
+def test_nearest_takes_pixels_of_the_image() -> None:
+    image = np.asarray(noise(800, 800).convert("L")) // 2 * 2
+    found = of(encoded(image, "JPEG", quality=100), Decoding((8, 8), "stretch", "nearest", channels=1))
+    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=100))) as whole:
+        expected = np.asarray(whole)[50::100, 50::100]
+    assert np.array_equal(found[0], expected)
 
 
-def test_crop_fit_and_stretch() -> None:
-    image = Image.new("RGB", (40, 20), (0, 200, 0))
-    image.paste((200, 0, 0), (10, 0, 30, 20))  # the middle square
-    data = encoded(image)
-    crop = decode(data, Decoding((10, 10), "crop", "nearest")).pixels
-    assert (crop[0] == 200).all()
-    fit = decode(data, Decoding((10, 10), "fit", "nearest", background=(1, 2, 3))).pixels
-    assert fit[:, 0, 0].tolist() == [1, 2, 3]
-    assert fit[:, 9, 9].tolist() == [1, 2, 3]
-    assert fit[:, 5, 5].tolist() == [200, 0, 0]
-    assert fit[:, 5, 0].tolist() == [0, 200, 0]
-    stretch = decode(data, Decoding((10, 10), "stretch", "nearest")).pixels
-    assert (stretch[0, 0] == [0, 0, 200, 200, 200, 200, 200, 0, 0, 0]).sum() >= 8
+@pytest.mark.parametrize("resize", ["fit", "crop", "stretch"])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(resize: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[Any] = []
+    real = JpegImagePlugin.JpegImageFile.draft
+
+    def draft(self: Any, mode: Any, size: Any) -> Any:
+        out = real(self, mode, size)
+        sizes.append(self.size)
+        return out
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", draft)
+    image = noise(1200, 1600)
+    found = of(encoded(image, "JPEG", quality=95), Decoding((48, 48), resize))
+    expected = of(encoded(image, "PNG"), Decoding((48, 48), resize))
+    assert np.abs(found.astype(int) - expected).max() < 10
+    assert sizes == [(200, 150)]
 
 
-def test_borders_of_grey_images() -> None:
-    how = Decoding((10, 10), "fit", "nearest", background=(255, 0, 0), channels=1)
-    assert decode(encoded(Image.new("RGB", (20, 10))), how).pixels[0, 0, 0] == 76
-
-
-def test_making_smaller_averages() -> None:
-    """Without antialiasing a chequerboard would become black or white."""
-    board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
-    for method in ("bilinear", "bicubic", "lanczos", "box"):
-        made = decode(encoded(board), Decoding((8, 8), interpolation=method)).pixels  # type: ignore[arg-type]
-        assert np.abs(made.astype(int) - 127).max() < 12, method
-
-
-def test_a_large_jpeg_is_close_to_its_slow_decoding() -> None:
-    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)).resize((1200, 900))
-    data = encoded(smooth, "JPEG", quality=95)
-    fast = decode(data, Decoding((48, 48), "stretch", "bicubic")).pixels
-    with Image.open(io.BytesIO(data)) as whole:
-        slow = np.asarray(whole.resize((48, 48), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert np.abs(fast.astype(int) - slow).mean() < 2.5
+def test_facts_are_those_of_the_header() -> None:
+    whole = encoded(noise(240, 320), "JPEG")
+    assert facts(whole) == facts(whole[:-200]) == ("JPEG", "RGB", 320, 240, 1)
+    assert facts(encoded(Image.fromarray(RAMP)))[:3] == ("PNG", "I;16", 256)

@@ -70,7 +70,7 @@ def test_remixmatch_is_its_equations(group: str, view: str) -> None:
     ring = run.method.labeler.window_WK.tolist()
     ring[5 % 4] = [mean(list(c)) for c in zip(*anchor, strict=True)]
     seen = [mean(list(c)) for c in zip(*ring, strict=True)]
-    prior = [mean(list(c)) for c in zip(*run.loader.target_NK[run.loader.rows["x"]].tolist(), strict=True)]
+    prior = [mean(list(c)) for c in zip(*run.loader.target_NK.tolist(), strict=True)]
     labels = []
     for p in anchor:
         q = [a * (w + 1e-6) / (s + 1e-6) for a, w, s in zip(p, prior, seen, strict=True)]

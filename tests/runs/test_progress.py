@@ -14,6 +14,7 @@ from rich.console import Console
 
 from helpers.command import Result
 from helpers.run_helpers import After, never, started
+from mmctl.image_files.progress import shown, shown_by
 from mmctl.run_folder.lease import Lease
 from mmctl.runs import progress
 from mmctl.runs.batch_view import BatchView, RunLine
@@ -129,3 +130,24 @@ def rendered(view: BatchView, lines: list[RunLine]) -> str:
     with view.live.console.capture() as captured:
         view.live.console.print(view.table(lines))
     return captured.get()
+
+
+def test_decoding_is_shown_by_the_progress_of_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    with Progress(8) as plain, shown_by(plain.decoded), shown() as tell:
+        for done in (0, 100, 1000):
+            tell(done, 1000)
+            now[0] += 6
+    assert capsys.readouterr().err == "decoded 1,000 of 1,000 images\n"
+    with Progress(8, quiet=True) as quiet:
+        now[0] += 60
+        quiet.decoded(1, 2)
+    assert capsys.readouterr().err == ""
+    texts: list[str] = []
+    plain.bar = SimpleNamespace(update=lambda task, text: texts.append(text))
+    now[0] += 0.2
+    plain.decoded(1, 2)
+    assert texts == ["decoded 1 of 2 images"]
