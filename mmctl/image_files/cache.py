@@ -177,7 +177,9 @@ def _decode(
             setting = Setting(decoding, packs_at, frozenset(have))
             size = sum(found.stamps[i].size for i in todo)
             for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting, size))):
-                if shard and (pack := open_pack(shard)):
+                if shard:
+                    if (pack := open_pack(shard)) is None:
+                        raise _gone(shard)
                     parts.append(pack)
                     have.update((sha, (pack, row, said)) for sha, row, said in pack.rows())
                 for one in read:
@@ -234,7 +236,7 @@ def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: P
         np.frombuffer(b"".join(all_sha), np.uint8).reshape(-1, 32), [said for _, _, said in rows],
     )  # fmt: skip
     if (made := open_pack(final)) is None:
-        raise EnvironmentFault(f"{final}: was deleted or damaged just now. Run the command again.")
+        raise _gone(final)
     return made
 
 
@@ -267,6 +269,10 @@ def _bad_images(found: _Work) -> DataError:
         f"{n:,} of {len(found.files):,} image files give no image{', the first three' if many else ''}: {named}. "
         f"Repair or delete them{skip}."
     )
+
+
+def _gone(pack: Path) -> EnvironmentFault:
+    return EnvironmentFault(f"{pack}: was deleted or damaged just now. Run the command again.")
 
 
 def _check_space(packs_at: Path, needed: int) -> None:

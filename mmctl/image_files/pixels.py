@@ -24,6 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from mmctl.errors import DataError
 from mmctl.image_files.unknown import what_it_is
 
 RULES = 1
@@ -76,6 +77,12 @@ class Decoding:
     """The values of 16-bit and float images that become 0 and 255; None = all 16 bits, and float is refused."""
     max_pixels: int = 64 * 2**20
     """Larger images are refused before they are decoded: a file of 10 KB can hold an image of 10 GB."""
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise DataError(f"size = {list(self.size)}: height and width are at least 1")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise DataError(f"range = {list(self.range)}: the second number must be larger than the first")
 
 
 class Picture(NamedTuple):

@@ -367,6 +367,13 @@ def test_a_pack_that_two_publish(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [".shard-2.9.part", "all-x"]
 
 
+def test_a_shard_that_vanishes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder_of_images(tmp_path / "a", 2)
+    monkeypatch.setattr(cache, "open_pack", lambda folder: None)
+    with pytest.raises(EnvironmentFault, match="Run the command again"):
+        read_pixels(files, SMALL)
+
+
 # Processes
 
 

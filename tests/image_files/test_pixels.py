@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
 
 from helpers.image_bytes import encoded, noise, png
+from mmctl.errors import DataError
 from mmctl.image_files.pixels import BadImage, Decoding, decode, facts
 
 ALL = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -403,3 +404,11 @@ def test_facts_are_those_of_the_header() -> None:
     whole = encoded(noise(240, 320), "JPEG")
     assert facts(whole) == facts(whole[:-200]) == ("JPEG", "RGB", 320, 240, 1)
     assert facts(encoded(Image.fromarray(RAMP)))[:3] == ("PNG", "I;16", 256)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": (0, 8)}, {"range": (1.0, 1.0)}, {"range": (2.0, 1.0)}, {"range": (float("nan"), 1.0)}], ids=str
+)
+def test_settings_that_make_no_sense(wrong: Any) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        replace(SAME, **wrong)
