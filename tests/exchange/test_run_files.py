@@ -38,6 +38,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_every_reading_command_says_the_same_elsewhere(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch) -> None:
     family(tmp_path / "runs", 3)
     commands = (["ls", "--json"], ["compare", "--json"], ["show", "2"], ["export", "-w", "series"], ["export"])

@@ -69,6 +69,7 @@ def test_a_stop_in_the_last_evaluation_is_made_good(whole: dict[str, Path], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_is_looked_at_does_not_change_what_is_trained(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path, "eval.every=5", "train.log_every=3", "train.save_every=100")
     execute(folder, lambda: False)

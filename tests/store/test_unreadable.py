@@ -334,6 +334,7 @@ def storm(mm: Mm, runs: Path, rounds: int, seed: int) -> tuple[int, int]:
     return seen, rounds
 
 
+@pytest.mark.slow
 def test_mutations_of_records_and_journals_hurt_nobody(mm: Mm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with limited(monkeypatch):
         seen, rounds = storm(mm, runs, 12, 1)

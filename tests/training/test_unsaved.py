@@ -136,6 +136,7 @@ def made(tmp_path: Path, *sets: str, method: str = "supervised") -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "mixmatch"])
 def test_draws_from_the_global_generators_resume_exactly(method: str, tmp_path: Path) -> None:
     whole, folder = (made(tmp_path, 'augment.weak={name="careless_draw"}', method=method) for _ in range(2))

@@ -352,6 +352,7 @@ def test_help_and_the_document_list_every_key(three: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(160, 48), (80, 24), (60, 24), (80, 14)])
 def test_every_size_has_room_for_list_and_curves(three: Path, size: tuple[int, int]) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
@@ -394,6 +395,7 @@ def test_the_terminal_is_resized(three: Path) -> None:
     play(look)
 
 
+@pytest.mark.slow
 def test_hostile_words_are_shown_as_they_are(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     finished_run(runs, "20261125-100000-evil-s0-0001", name=HOSTILE, method="[/]", tags=["[link=x]"])
