@@ -40,10 +40,10 @@ def check(
 
     \b
     Examples:
-      mmctl data check my-pictures/
-      mmctl data check my-pictures/ --sheet sheet.png
-      mmctl data check recipes/my-pictures.toml --allow leakage
-      mmctl data check my-pictures/ --set dataset.size=64
+      mmctl data check photos
+      mmctl data check photos --sheet sheet.png
+      mmctl data check my-recipe --allow leakage
+      mmctl data check photos --set dataset.size=64
     """
     from mmctl.dataset_tools.check import ALLOW, add_files, check_data
     from mmctl.dataset_tools.read import read_target

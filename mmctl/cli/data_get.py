@@ -29,11 +29,12 @@ def get(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Download a published data set, with resume and a check of its SHA-256, and unpack it.
+    """Download a published data set.
+
+    Checks its SHA-256 and unpacks it; a download that broke off continues.
 
     Names: cifar10, cifar100, svhn, svhn-extra (with 531,131 more images, 1.3 GB), stl10 (2.6 GB) and eurosat. For
-    rafdb, fer2013, ferplus, medmnist and semi_aves it says where to get them. A download that broke off continues when
-    the command is run again.
+    rafdb, fer2013, ferplus, medmnist and semi_aves it says where to get them.
 
     \b
     Examples:

@@ -48,16 +48,16 @@ def make(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a split file: which images keep their labels, and which are held out for validation.
+    """Make a split file.
 
-    Every class is divided in proportion. With --group no group (a person, a patient, a series of photos) stands on
+    It says which images keep their labels, and which are held out for validation. Every class is divided in proportion. With --group no group (a person, a patient, a series of photos) stands on
     both sides. A recipe reads the file with rule = "file" in [split].
 
     \b
     Examples:
-      mmctl data split make my-pictures/ -o splits/first.json
-      mmctl data split make my-pictures/ -o splits/people.json --group person
-      mmctl data split make my-recipe -o splits/cv.json --folds 5 --labels 200
+      mmctl data split make photos -o first.json
+      mmctl data split make photos -o by.json --group person
+      mmctl data split make photos -o cv.json --folds 5
     """
     from mmctl.dataset_tools.splits import make_splits, write_split
     from mmctl.errors import UserError
@@ -95,11 +95,13 @@ def show(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Show how many images of each class a split file has.
+    """Show the counts of a split file.
+
+    How many images of each class it has in each part.
 
     \b
     Examples:
-      mmctl data split show my-pictures/ splits/first.json
+      mmctl data split show photos first.json
     """
     from mmctl.dataset_tools.splits import describe, read_split
     from mmctl.report import console
@@ -130,11 +132,13 @@ def export(
     output: Output = "",
     force: Force = False,
 ) -> None:
-    """Write a split file as a CSV table with the columns id and part.
+    """Write a split file as CSV.
+
+    A table with the columns id and part.
 
     \b
     Examples:
-      mmctl data split export splits/first.json -o first.csv
+      mmctl data split export first.json -o first.csv
     """
     _convert(file, output, ".csv", force)
 
@@ -146,11 +150,13 @@ def import_(
     target: str = typer.Option("", "--check", metavar="RECIPE|FOLDER", help="Check the ids against this data set."),
     force: Force = False,
 ) -> None:
-    """Make a split file from a CSV table with the columns id and part.
+    """Make a split file from CSV.
+
+    A table with the columns id and part.
 
     \b
     Examples:
-      mmctl data split import first.csv -o splits/first.json --check my-pictures/
+      mmctl data split import first.csv --check photos
     """
     from mmctl.dataset_tools.splits import describe, read_split
 

@@ -15,9 +15,9 @@ MINUTES = {"cpu": 15.0, "cuda": 60.0}
 
 def new(
     source: Path = typer.Option(..., "--from", metavar="FOLDER", help="The folder with the images."),
-    name: str = typer.Option("", "--name", metavar="NAME", help="Name of the recipe.  [default: that of the folder]"),
+    name: str = typer.Option("", "--name", metavar="NAME", help="Name of the recipe; by default that of the folder."),
     minutes: float = typer.Option(
-        0.0, "--minutes", metavar="M", help="Time that a run may take.  [default: 15 on a CPU, 60 on a GPU]"
+        0.0, "--minutes", metavar="M", help="Time that a run may take; by default 15 on a CPU, 60 on a GPU."
     ),
     mirror: bool = typer.Option(
         True, "--mirror/--no-mirror", help="Whether a mirrored image belongs to the same class."
@@ -35,7 +35,7 @@ def new(
     \b
     Examples:
       mmctl recipe new --from photos
-      mmctl recipe new --from photos --name flowers --minutes 30 --yes
+      mmctl recipe new --from photos --name birds --yes
     """
     from mmctl import project
     from mmctl.dataset_tools import new_recipe

@@ -18,7 +18,7 @@ from mmctl.registry.optional import optional
 
 SHIPPED = sorted(path for path in (REPO / "recipes").rglob("*.toml") if path.parent.name != "tables")
 GIVEN = {
-    "seed": 5, "file": '"split.json"', "clip": 0.5, "keep_best": '"test/accuracy"',
+    "seed": 5, "file": '"split.json"', "clip": 0.5, "fold": 1, "keep_best": '"test/accuracy"',
     "horizon": 0.9, "start": 2, "cycle": 1, "every": 3, "threads": 1,
     "nc_as": '"chance"', "note": '"a note"', "value": 90.0, "std": 0.5,
 }  # fmt: skip
