@@ -50,8 +50,9 @@ def make(
 ) -> None:
     """Make a split file.
 
-    It says which images keep their labels, and which are held out for validation. Every class is divided in proportion. With --group no group (a person, a patient, a series of photos) stands on
-    both sides. A recipe reads the file with rule = "file" in [split].
+    It says which images keep their labels, and which are held out for validation. Every class is divided in
+    proportion. With --group no group (a person, a patient, a series of photos) stands on both sides. A recipe reads
+    the file with rule = "file" in [split].
 
     \b
     Examples:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from PIL import Image
 
 from helpers.command import Result
+from helpers.paths import REPO
 
 Mm = Callable[..., Result]
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -139,3 +143,20 @@ def test_wrong_options(tmp_path: Path, mm: Mm, words: tuple[str, ...], says: str
     assert done.code == 2
     assert says in done.err
     assert not (tmp_path / "recipes").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_document(tmp_path: Path, mm: Mm) -> None:
+    """Every command of docs/own-pictures.md, in its order, on a small folder; training is made short."""
+    photos(tmp_path / "photos")
+    text = (REPO / "docs" / "own-pictures.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    commands = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.splitlines()]
+    assert len(commands) >= 9
+    few = [word for key in ("train.steps=4", "train.save_every=4", "eval.every=4") for word in ("--set", key)]
+    for words in commands:
+        done = mm(*words, *(few if words[0] == "run" else ()))
+        assert done.code == 0, (words, done.err)
+    assert (tmp_path / "sheet.png").is_file()
+    for toml in re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S):
+        tomllib.loads(toml)
