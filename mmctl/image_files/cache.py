@@ -80,6 +80,11 @@ class _Work:
         """Whether the bytes of every readable file are known."""
         return all(i in self.sha or i in self.bad for i in range(len(self.files)))
 
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each readable file; the images of an archive share its bytes."""
+        share = Counter(stamp.path for stamp in self.stamps.values())
+        return {i: stamp.size // share[stamp.path] for i, stamp in self.stamps.items()}
+
     def name(self) -> str:
         """Name of the map of these files; it depends on bytes and order alone."""
         digest = sha256(b"".join(self.sha[i] for i in range(len(self.files)) if i in self.sha))
@@ -175,8 +180,9 @@ def _decode(
         tell(done, readable)
         try:
             setting = Setting(decoding, packs_at, frozenset(have))
-            size = sum(found.stamps[i].size for i in todo)
-            for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting, size))):
+            sizes = found.sizes()
+            work = work_all(_tasks(found, todo, each, sizes), setting, sum(sizes[i] for i in todo))
+            for read, shard in stack.enter_context(closing(work)):
                 if shard:
                     if (pack := open_pack(shard)) is None:
                         raise _gone(shard)
@@ -207,8 +213,8 @@ def _decode(
     return made
 
 
-def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
-    """Parts of the work for the processes; each: bytes of the pixels of an image."""
+def _tasks(found: _Work, todo: Sequence[int], each: int, sizes: dict[int, int]) -> list[Task]:
+    """Parts of the work for the processes; each: bytes of the pixels of an image; sizes: bytes of the files."""
     most, most_read, most_pixels = MOST_OF_A_TASK
     most = max(1, min(most, most_pixels // each, max(LEAST, len(todo) // (8 * available_cores()))))
     tasks: list[Task] = []
@@ -218,7 +224,7 @@ def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
             tasks.append([])
             size = 0
         tasks[-1].append((i, found.files[i].source))
-        size += found.stamps[i].size
+        size += sizes[i]
     return tasks
 
 

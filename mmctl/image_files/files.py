@@ -18,7 +18,7 @@ Part = Literal["train", "val", "test", "unlabeled"]
 class Stamp(NamedTuple):
     """Tells cheaply whether the bytes may have changed."""
 
-    path: str  # of the file on the disk
+    path: str  # of the file on the disk; for Parquet with the column as if the file was a folder
     size: int
     mtime_ns: int
     place: int = 0  # within that file, for archives

@@ -11,13 +11,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from helpers.image_bytes import age, encoded
 from helpers.image_folders import find, make, short
 from mmctl.errors import DataError
 from mmctl.image_files import parquet as parquet_module
 from mmctl.image_files.archives import InArchive
+from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.found import find_images
+from mmctl.image_files.pixels import Decoding
 
 
 def refused(root: Path, **how: Any) -> str:
@@ -178,6 +182,24 @@ def test_parquet_with_text_labels_and_files_beside(tmp_path: Path) -> None:
     images[0]["bytes"] = b"A"
     parquet(tmp_path / "s.parquet", images, ["Cat", "Dog", ""])
     assert [one[2] for one in find(tmp_path)] == ["Cat", "Dog", None]
+
+
+def test_two_columns_of_images_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kind = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
+    columns = {
+        name: arrow.array([{"bytes": encoded(np.full((8, 8), v, np.uint8))} for v in values], kind)
+        for name, values in (("image", (1, 2)), ("mask", (101, 102)))
+    }
+    path = tmp_path / "data" / "train.parquet"
+    path.parent.mkdir()
+    parquet.write_table(arrow.table({**columns, "label": ["x", "y"]}), path)
+    age(path)
+    for _ in range(2):
+        for column, values in (("image", [1, 2]), ("mask", [101, 102])):
+            files = find_images(path.parent, path_column=column).files
+            assert read_pixels(files, Decoding((8, 8), channels=1)).pixels[:, 0, 0, 0].tolist() == values
 
 
 def test_wrong_parquet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

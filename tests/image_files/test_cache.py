@@ -23,8 +23,9 @@ from helpers.image_bytes import Deadly, age, encoded, files_of, folder_of_images
 from helpers.paths import REPO
 from mmctl.errors import DataError, EnvironmentFault
 from mmctl.image_files import cache, packs, progress, workers
+from mmctl.image_files.archives import InArchive
 from mmctl.image_files.cache import read_pixels
-from mmctl.image_files.files import ImageFile, OnDisk
+from mmctl.image_files.files import ImageFile, OnDisk, Stamp
 from mmctl.image_files.packs import cache_folder
 from mmctl.image_files.pixels import Decoding, decode
 
@@ -375,6 +376,14 @@ def test_a_shard_that_vanishes_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 # Processes
+
+
+def test_images_of_one_archive_share_its_bytes() -> None:
+    stamp = Stamp("/images.tar", 10**8, 1)
+    files = [ImageFile(f"{i}.png", InArchive(Path(stamp.path), i, 9), "train", None, "") for i in range(1000)]
+    work = cache._Work(files, {i: stamp._replace(place=i) for i in range(1000)})
+    assert sum(work.sizes().values()) == stamp.size
+    assert len(cache._tasks(work, range(1000), 64, work.sizes())) < 100
 
 
 def in_processes(monkeypatch: pytest.MonkeyPatch, cores: int = 1) -> None:
