@@ -39,7 +39,7 @@ from mmctl.image_files.packs import (
 )
 from mmctl.image_files.pixels import RULES, Decoding
 from mmctl.image_files.progress import Progress, shown
-from mmctl.image_files.stamps import Stamps
+from mmctl.image_files.stamps import Stamps, alone
 from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 
 LOADED = 2**30
@@ -121,7 +121,7 @@ def read_pixels(
     pack = open_pack(packs_at / found.name()) if found.whole() and found.sha else None
     try:
         if pack is None and found.stamps:
-            with index.alone():
+            with alone(index.lock):
                 pack = _decode(found, index, packs_at, decoding, on_bad, progress)
     except OSError as error:
         raise os_error(error, packs_at) from error
@@ -205,7 +205,8 @@ def _decode(
     kept, _ = _judge(found, {sha: (row, said) for sha, (_, row, said) in have.items()})
     if not len(kept) or (found.bad and on_bad == "stop"):
         return None
-    made = _gather(found, have, packs_at)
+    with alone(packs_at.with_suffix(".lock")):  # a copy of the folder has another index, but the same map
+        made = open_pack(packs_at / found.name()) or _gather(found, have, packs_at)
     here = {sha for sha, _, _ in made.rows()}
     for pack in parts:
         if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
@@ -235,7 +236,7 @@ def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: P
     good = [(pack, row) for pack, row, said in rows if not said.bad]
     name = found.name()
     clear(packs_at, name)
-    delete(packs_at / name)  # if there is one, it is damaged
+    delete(packs_at / name)  # if there is one, it is damaged: a good one may be in use by others
     final = publish(
         packs_at, name, (len(good), *good[0][0].pixels.shape[1:]), (pack.pixels[row] for pack, row in good),
         np.stack([pack.content[row] for pack, row in good]),

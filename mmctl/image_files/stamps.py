@@ -68,18 +68,19 @@ class Stamps:
             write_atomic(self.path, out.getvalue())
             self.changed = False
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other process decodes images of this folder, and hold the others off."""
-        with naming(self.lock):
-            self.lock.parent.mkdir(parents=True, exist_ok=True)
-            file = self.lock.open("ab")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another process, which decodes images of the same folder ...")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks: both decode, and the faster one publishes
-            yield
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in a block with this lock file, and hold the others off."""
+    with naming(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process, which decodes the same images ...")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: both decode, and the faster one publishes
+        yield

@@ -22,7 +22,7 @@ import pytest
 from helpers.image_bytes import Deadly, age, encoded, files_of, folder_of_images, noise
 from helpers.paths import REPO
 from mmctl.errors import DataError, EnvironmentFault
-from mmctl.image_files import cache, packs, progress, workers
+from mmctl.image_files import cache, packs, progress, stamps, workers
 from mmctl.image_files.archives import InArchive
 from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.files import ImageFile, OnDisk, Stamp
@@ -138,11 +138,14 @@ def test_a_touched_or_moved_file_is_not_decoded_again(
 ) -> None:
     files = folder_of_images(tmp_path / "a", 3)
     read_pixels(files, SMALL)
+    (pixels,) = (cache_folder() / "images").glob("*/all-*/pixels.npy")
+    number = pixels.stat().st_ino
     age(tmp_path / "a" / "00001.png", hours=2)
     read_pixels(files, SMALL)
     (tmp_path / "a").rename(tmp_path / "b")
     read_pixels(files_of(tmp_path / "b"), SMALL)
     assert len(decoded) == 3
+    assert pixels.stat().st_ino == number, "others may have the map open"
     assert len(entries()) == 1
     read_none(monkeypatch)
     read_pixels(files_of(tmp_path / "b"), SMALL)  # the new stamps are kept
@@ -352,6 +355,29 @@ def test_two_at_once_decode_once(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert len(decoded) == 20
     assert "waiting for another process" in capfd.readouterr().err
     assert len(entries()) == 1
+
+
+def test_two_copies_of_a_folder_at_once_make_one_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = folder_of_images(tmp_path / "a", 3)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    two = files_of(tmp_path / "b")
+    publishes, waits, made = threading.Event(), threading.Event(), []
+
+    def publish(*args: Any) -> Path:
+        made.append(args[1])
+        publishes.set()
+        waits.wait(5)
+        return packs.publish(*args)
+
+    monkeypatch.setattr(cache, "publish", publish)
+    monkeypatch.setattr(stamps, "say", lambda text: waits.set())
+    first = threading.Thread(target=read_pixels, args=(one, SMALL))
+    first.start()
+    assert publishes.wait(20)
+    found = read_pixels(two, SMALL)
+    first.join()
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert len(made) == 1
 
 
 def test_a_pack_that_two_publish(tmp_path: Path) -> None:
