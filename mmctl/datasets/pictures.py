@@ -20,7 +20,9 @@ from mmctl.image_files.found import find_images
 from mmctl.image_files.pixels import Decoding
 from mmctl.plugin import DataError, Images, dataset
 
-ORDER = ("train", "unlabeled", "val", "test")
+PLACE = {"train": 0, "unlabeled": 0, "val": 1, "test": 2}
+"""Labelled and unlabelled images of training stand together by id, so that a new label moves none: the decoded images
+stay as they are on the disk."""
 Side = Annotated[int, Field(ge=4, le=4096)]
 Level = Annotated[int, Field(ge=0, le=255)]
 
@@ -74,15 +76,14 @@ def pictures(
         size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
         background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
     )  # fmt: skip
-    # The unlabelled images are training images too: they must stand beside them in the memory map.
-    files = sorted(found.files, key=lambda file: ORDER.index(file.part))
+    files = sorted(found.files, key=lambda file: (PLACE[file.part], file.id))
     return images_of(files, found.classes, read_pixels(files, decoding, on_bad=on_bad, memory=memory))
 
 
 def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
     """The parts of a data set from its decoded files. The files of a part stand together, in the order of the rows.
 
-    The unlabelled images are the last rows of train, without a label.
+    The unlabelled images are rows of train, without a label.
     """
     number = {name: k for k, name in enumerate(classes)}
     names = {"unlabeled": "train"}

@@ -171,7 +171,8 @@ def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, 
             )
     if classes is not None:
         return tuple(classes)
-    names = tuple(sorted(set().union(*first.values()), key=natural))
+    # A class that only the unlabelled images have is no output of the network.
+    names = tuple(sorted(train or set().union(*first.values()), key=natural))
     if len(names) == 1:
         tree.problems.add(_single(tree, names[0], kind))
     return names

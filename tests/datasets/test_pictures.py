@@ -52,6 +52,18 @@ def test_parts(tmp_path: Path, memory: str) -> None:
     assert all(one.classes == ("cat", "dog") for one in data.values())
 
 
+def test_another_label_needs_no_other_map(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for n in range(6):
+        draw(root / f"{n}.png", n)
+    for count in (2, 3, 4):
+        rows = [f"{5 - n}.png,{'cd'[n % 2]}\n" for n in range(count)]
+        (root / "labels.csv").write_text("path,label\n" + "".join(rows))
+        train = pictures(root, size=6)["train"]
+        assert train.targets.tolist() == [-1, -1, *([-1, -1, 1, 0], [-1, 0, 1, 0], [1, 0, 1, 0])[count - 2]]
+    assert len(list((tmp_path / "cache").rglob("all-*"))) == 1
+
+
 def test_the_label_of_an_unlabelled_image_is_not_shown(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos")
     rows = [f"{path.relative_to(root)},{path.parent.name},train" for path in sorted((root / "train").rglob("*.png"))]

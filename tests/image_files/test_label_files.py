@@ -81,6 +81,7 @@ def test_a_split_column(tmp_path: Path) -> None:
     assert find(tmp_path)[2] == ("unlabeled", "deep/c.jpg", "dog"), "a hidden label stays known"
     make(tmp_path, labels__csv=text.replace("c.jpg,dog", "c.jpg,fish"))
     assert find(tmp_path)[2] == find(tmp_path, classes=["cat", "dog"])[2] == ("unlabeled", "deep/c.jpg", None)
+    assert find_images(tmp_path).classes == ("cat", "dog")
     make(tmp_path, labels__csv=text.replace("unsup", "tets"))
     assert 'labels.csv:4: the part "tets" is none of train, val' in refused(tmp_path)
     make(tmp_path, labels__csv=text.replace("dog,unsup", ",test"))
