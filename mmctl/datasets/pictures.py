@@ -7,6 +7,7 @@ decoded once, into a cache of the user.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,7 +78,21 @@ def pictures(
         background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
     )  # fmt: skip
     files = sorted(found.files, key=lambda file: (PLACE[file.part], file.id))
-    return images_of(files, found.classes, read_pixels(files, decoding, on_bad=on_bad, memory=memory))
+    if not any(PLACE[file.part] == 0 for file in files):
+        raise DataError(
+            f"{root}: all images are for val or test, none for training. Put some into train/ or unlabeled/."
+        )
+    decoded = read_pixels(files, decoding, on_bad=on_bad, memory=memory)
+    kept = {files[row].part for row in decoded.kept}
+    for part, count in Counter(file.part for file in files).items():
+        if part not in kept:
+            bad = dict(decoded.bad)
+            why = next(f"{file.id}: {bad[file.id]}" for file in files if file.part == part)
+            raise DataError(
+                f"{root}: none of the {count:,} images of {part} can be read ({why}). Repair them, or "
+                "delete them if you do not need them."
+            )
+    return images_of(files, found.classes, decoded)
 
 
 def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
@@ -103,12 +118,12 @@ def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decod
         for one, target, content in zip(ids, target_N[first:last].tolist(), decoded.content[first:last], strict=True):
             digest.update(f"{one}\0{target}\0".encode("utf-8", "surrogateescape"))
             digest.update(content)
+        skipped = _skipped(files, decoded, part)
+        if skipped:  # another list is another data set, also if the images that are left are the same
+            digest.update("\0".join(("skipped", *skipped)).encode("utf-8", "surrogateescape"))
         parts[part] = Images(
-            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(),
-            skipped=_skipped(files, decoded, part),
-        )  # fmt: skip
-    if "train" not in parts:
-        raise DataError("no training image could be read.")
+            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(), skipped=skipped
+        )
     return parts
 
 

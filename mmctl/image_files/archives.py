@@ -39,9 +39,9 @@ class InArchive(NamedTuple):
         return data
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the archive, and the place in it."""
+        """Size and times of the archive, and the place in it."""
         stat = self.path.stat()
-        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns, self.place)
+        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns, self.place, stat.st_ctime_ns)
 
 
 def tar_files(tree: Tree, names: list[str]) -> list[ImageFile]:

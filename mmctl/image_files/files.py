@@ -22,6 +22,7 @@ class Stamp(NamedTuple):
     size: int
     mtime_ns: int
     place: int = 0  # within that file, for archives
+    changed_ns: int = 0  # st_ctime_ns: a file that is moved or copied over another may have its size and mtime
 
 
 class Source(Protocol):
@@ -45,12 +46,17 @@ class OnDisk(NamedTuple):
             raise OSError(str(error)) from None
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file. Raises OSError, also if it is no regular file."""
+        """Size and times of the file. Raises OSError, also if it is no regular file."""
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
             kind = next((name for what, name in _KINDS if what(found.st_mode)), "something else")
             raise OSError(f"it is {kind}, not a file")
-        return Stamp(os.path.abspath(self.path), found.st_size, found.st_mtime_ns)  # noqa: PTH100 (ten times faster)
+        return Stamp(
+            os.path.abspath(self.path),  # noqa: PTH100 (ten times faster)
+            found.st_size,
+            found.st_mtime_ns,
+            changed_ns=found.st_ctime_ns,
+        )
 
 
 _KINDS = (
@@ -75,7 +81,7 @@ class InFolder(NamedTuple):
         return OnDisk(self.path).read()
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file."""
+        """Size and times of the file."""
         return OnDisk(self.path).stamp()
 
 

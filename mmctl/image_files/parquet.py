@@ -40,9 +40,9 @@ class InParquet(NamedTuple):
         return data
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file, the column and the row."""
+        """Size and times of the file, the column and the row."""
         stat = self.path.stat()
-        return Stamp(f"{self.path}/{self.column}", stat.st_size, stat.st_mtime_ns, self.number)
+        return Stamp(f"{self.path}/{self.column}", stat.st_size, stat.st_mtime_ns, self.number, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=2)  # rows are read in their order, by a process or two

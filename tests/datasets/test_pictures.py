@@ -83,6 +83,25 @@ def test_what_is_left_out_is_listed_and_changes_the_fingerprint(tmp_path: Path) 
     assert data["test"].skipped == ()
     assert data["train"].fingerprint != whole["train"].fingerprint
     assert data["test"].fingerprint == whole["test"].fingerprint
+    (root / "train/cat/2.png").unlink()
+    assert data["train"].fingerprint != pictures(root, size=6)["train"].fingerprint
+
+
+def test_no_image_for_training_is_refused(tmp_path: Path) -> None:
+    for n, name in enumerate(("test/cat/1", "test/dog/2")):
+        draw(tmp_path / "photos" / f"{name}.png", n)
+    with pytest.raises(DataError, match="photos: all images are for val or test, none for training"):
+        pictures(tmp_path / "photos", size=6)
+
+
+@pytest.mark.parametrize("part", ["train", "unlabeled", "test"])
+def test_a_part_of_damaged_images_alone_is_refused(tmp_path: Path, part: str) -> None:
+    root = photos(tmp_path / "photos")
+    paths = sorted((root / part).rglob("*.png"))
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"photos: none of the {len(paths)} images of {part} can be read \({part}/"):
+        pictures(root, size=6, on_bad="skip")
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "name"])

@@ -151,6 +151,20 @@ def test_a_touched_or_moved_file_is_not_decoded_again(
     read_pixels(files_of(tmp_path / "b"), SMALL)  # the new stamps are kept
 
 
+def test_files_that_change_their_places_are_read_again(tmp_path: Path, decoded: list[bytes]) -> None:
+    one, two, spare = (tmp_path / name for name in ("1.bmp", "2.bmp", "spare"))
+    for path, value in ((one, 10), (two, 20)):
+        path.write_bytes(encoded(np.full((8, 8), value, np.uint8), "BMP"))
+        os.utime(path, ns=(10**18, 10**18))  # as a program that unpacks an archive may set it
+    files = files_of(tmp_path)
+    assert read_pixels(files, SMALL).pixels[:, 0, 0, 0].tolist() == [10, 20]
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    assert read_pixels(files, SMALL).pixels[:, 0, 0, 0].tolist() == [20, 10]
+    assert len(decoded) == 2
+
+
 def test_only_what_is_new_is_decoded(tmp_path: Path, decoded: list[bytes]) -> None:
     folder_of_images(tmp_path / "a", 3)
     read_pixels(files_of(tmp_path / "a"), SMALL)
