@@ -54,12 +54,12 @@ def pictures(
         size: Height and width of all images in pixels; one number = square.
         resize: How an image gets that size: "crop" fills it and cuts off the longer side, "fit" shows the whole image
             with borders of the background, "stretch" changes the proportions.
-        interpolation: Interpolation when resizing; always antialiased.
+        interpolation: Interpolation when resizing; antialiased, except "nearest".
         channels: 3 = colour, 1 = grey.
         background: Colour (red, green, blue) under transparent pixels, and of the borders of "fit".
-        range: 16-bit and float images: the two values that become black and white. Default: the whole range of 16-bit
-            images; float images need it.
-        max_megapixels: Images with more pixels are refused before they are decoded.
+        range: Grey 16-bit and float images: the two values that become black and white. Default: the whole range of
+            16-bit images; float images need it.
+        max_megapixels: Images with more million pixels are refused before they are decoded.
         labels: Label file, relative to root. Default: labels.csv or another usual name, if it is there.
         path_column: Column of the label file with file names. Default: path, file, filename, image ...
         label_column: Column with labels. Default: label, class, category ..., or a column for each class.
@@ -75,7 +75,7 @@ def pictures(
     )  # fmt: skip
     decoding = Decoding(
         size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
-        background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
+        background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 10**6),
     )  # fmt: skip
     files = sorted(found.files, key=lambda file: (PLACE[file.part], file.id))
     if not any(PLACE[file.part] == 0 for file in files):

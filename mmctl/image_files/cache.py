@@ -130,7 +130,7 @@ def read_pixels(
     except Ended as end:
         raise EnvironmentFault(
             f"The process that decoded {files[end.number].id} was ended twice ({end.name}). Often there is too little "
-            "memory: end other programs, or lower max_pixels; what is decoded is kept."
+            "memory: end other programs, or lower max_megapixels; what is decoded is kept."
         ) from None
     if pack is None:
         raise _bad_images(found)

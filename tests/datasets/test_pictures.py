@@ -87,6 +87,11 @@ def test_what_is_left_out_is_listed_and_changes_the_fingerprint(tmp_path: Path) 
     assert data["train"].fingerprint != pictures(root, size=6)["train"].fingerprint
 
 
+def test_the_limit_counts_millions_and_is_named_as_in_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"6 x 6 px are more than 30 \(max_megapixels\)"):
+        pictures(photos(tmp_path / "photos"), size=6, max_megapixels=0.00003)
+
+
 def test_no_image_for_training_is_refused(tmp_path: Path) -> None:
     for n, name in enumerate(("test/cat/1", "test/dog/2")):
         draw(tmp_path / "photos" / f"{name}.png", n)

@@ -543,6 +543,9 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
         tell(2, 2)
         progress.say("nothing")
     assert capsys.readouterr().err == ""
+    with progress.shown_by(lambda done, total: None):  # a run with a progress bar of its own may wait for an hour
+        progress.say("waiting")
+    assert capsys.readouterr().err == "waiting\n"
 
 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
