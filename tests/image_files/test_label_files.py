@@ -247,6 +247,16 @@ def test_one_message_shows_the_first_problems_and_their_number(tmp_path: Path) -
     assert refused(tmp_path).startswith("1000 or more problems:")
 
 
+@pytest.mark.parametrize("setting", ["path_column", "label_column", "split_column", "group_column", "delimiter"])
+def test_settings_for_a_label_file_that_is_not_found(setting: str, tmp_path: Path) -> None:
+    make(tmp_path, "good/1.png", "bad/2.png", animals__csv="")
+    said = refused(tmp_path, **{setting: ";"})
+    assert f"`{setting}` set, but no label file was found" in said
+    assert 'is "animals.csv" one? Name it (`labels`)' in said
+    (tmp_path / "animals.csv").unlink()
+    assert "add one (labels.csv), or name it" in refused(tmp_path, **{setting: ";"})
+
+
 def test_a_given_delimiter(tmp_path: Path) -> None:
     make(tmp_path, *FILES, labels__csv="path:label\na.jpg:cat\nb.jpg:dog\n")
     assert "no column for the path" in refused(tmp_path)
