@@ -76,7 +76,7 @@ def _check_official(part: Images, where: str) -> None:
             raise DataError(f"{where}: official choice {number} must be an array of different row numbers.")
         if len(rows) and not 0 <= rows.min() <= rows.max() < (n := len(part.targets)):
             raise DataError(f"{where}: official choice {number} has a row that is not from 0 to {n - 1}.")
-        if not one_hot(part)[rows].any(1).all():
+        if not one_hot(part, rows).any(1).all():
             raise DataError(f"{where}: official choice {number} has an image without a label.")
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mmctl.errors import DataError
 from mmctl.image_files import tables
-from mmctl.image_files.files import ImageFile, Part, Stamp
+from mmctl.image_files.files import LARGEST, ImageFile, Part, Stamp
 from mmctl.image_files.folders import UNLABELED_TEST
 from mmctl.image_files.label_files import LABELS, clean_label
 from mmctl.image_files.tree import IMAGES, Tree, is_left_out
@@ -30,7 +30,9 @@ class InArchive(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """All bytes. OSError if the archive became shorter."""
+        """All bytes. OSError if the archive became shorter, or the image is larger than any."""
+        if self.size > LARGEST:
+            raise OSError(f"has {self.size:,} bytes, more than {LARGEST:,}")
         with self.path.open("rb") as file:
             file.seek(self.place)
             data = file.read(self.size)

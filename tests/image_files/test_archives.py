@@ -104,6 +104,19 @@ def test_links_in_a_shard_and_members_twice(tmp_path: Path) -> None:
     assert '"s.tar/b.jpg": is twice in the archive' in said
 
 
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shard(tmp_path / "s.tar")
+    with pytest.raises(OSError, match="has 1,073,741,825 bytes, more than"):
+        InArchive(path, 512, 2**30 + 1).read()
+    path.unlink()
+    parquet(tmp_path / "s.parquet", [{"bytes": b"AAA", "path": None}, {"bytes": b"B", "path": None}], ["a", "b"])
+    monkeypatch.setattr(parquet_module, "LARGEST", 2)
+    large, small = (one.source for one in find_images(tmp_path).files)
+    assert small.read() == b"B"
+    with pytest.raises(OSError, match="has 3 bytes, more than 2"):
+        large.read()
+
+
 def test_an_archive_that_became_shorter(tmp_path: Path) -> None:
     path = shard(tmp_path / "s.tar", a__jpg=b"A" * 100, a__cls="0", b__jpg=b"B", b__cls="1")
     source = find_images(tmp_path).files[0].source
