@@ -49,8 +49,7 @@ class OnDisk(NamedTuple):
         """Size and times of the file. Raises OSError, also if it is no regular file."""
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
-            kind = next((name for what, name in _KINDS if what(found.st_mode)), "something else")
-            raise OSError(f"it is {kind}, not a file")
+            raise OSError(f"it is {kind_of(found.st_mode)}, not a file")
         return Stamp(
             os.path.abspath(self.path),  # noqa: PTH100 (ten times faster)
             found.st_size,
@@ -60,9 +59,14 @@ class OnDisk(NamedTuple):
 
 
 _KINDS = (
-    (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
+
+
+def kind_of(mode: int) -> str:
+    """What this is that is no regular file, for messages; mode: st_mode."""
+    return next((name for what, name in _KINDS if what(mode)), "something else")
 
 
 class InFolder(NamedTuple):

@@ -225,7 +225,7 @@ def test_nothing_waits_for_what_is_no_file(tmp_path: Path, monkeypatch: pytest.M
         files = files_of(Path("a"))
         found = read_pixels(files, SMALL, on_bad="skip")
         assert dict(found.bad) == {
-            "fifo.png": "cannot be read (it is a FIFO, not a file)",
+            "fifo.png": "cannot be read (it is a named pipe (FIFO), not a file)",
             "folder.png": "cannot be read (it is a folder, not a file)",
             "gone.png": "cannot be read (No such file or directory)",
             "socket.png": "cannot be read (it is a socket, not a file)",
