@@ -76,7 +76,7 @@ def _check_official(part: Images, where: str) -> None:
             raise DataError(f"{where}: official choice {number} must be an array of different row numbers.")
         if len(rows) and not 0 <= rows.min() <= rows.max() < (n := len(part.targets)):
             raise DataError(f"{where}: official choice {number} has a row that is not from 0 to {n - 1}.")
-        if not one_hot(part)[rows].any(1).all():
+        if not one_hot(part, rows).any(1).all():
             raise DataError(f"{where}: official choice {number} has an image without a label.")
 
 
@@ -121,6 +121,10 @@ class Normalization:
         """The mean and std that the backbone's pretrained weights expect; without them, those of the train pixels."""
         if getattr(backbone, "mean", None) is not None:
             return Normalization(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
+        name = images.fingerprint, tuple(images.pixels.shape)
+        mapped = isinstance(images.pixels, np.memmap)
+        if mapped and name in _moments:
+            return _moments[name]
         n, channels = images.pixels.shape[:2]
         counts = np.zeros((channels, 256))
         step = max(1, COUNTED // max(1, math.prod(images.pixels.shape[1:])))
@@ -131,13 +135,20 @@ class Normalization:
         share = counts / counts.sum(1, keepdims=True)
         mean = share @ np.arange(256)
         std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
-        return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+        norm = Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+        if mapped:
+            _moments[name] = norm
+        return norm
 
     def on(self, device: torch.device) -> Normalize:
         """This normalisation as an operation on a device. Make it once: making it copies numbers to the device."""
         scale = [1 / (255 * s) for s in self.std]
         shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
         return Normalize(torch.tensor([scale, shift], device=device)[..., None, None])
+
+
+_moments: dict[tuple[str, tuple[int, ...]], Normalization] = {}
+"""Of memory maps by fingerprint and shape: counting reads all of one, and a process may build several runs on it."""
 
 
 class Normalize(NamedTuple):

@@ -7,6 +7,7 @@ decoded once, into a cache of the user.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,9 @@ from mmctl.image_files.found import find_images
 from mmctl.image_files.pixels import Decoding
 from mmctl.plugin import DataError, Images, dataset
 
-ORDER = ("train", "unlabeled", "val", "test")
+PLACE = {"train": 0, "unlabeled": 0, "val": 1, "test": 2}
+"""Labelled and unlabelled images of training stand together by id, so that a new label moves none: the decoded images
+stay as they are on the disk."""
 Side = Annotated[int, Field(ge=4, le=4096)]
 Level = Annotated[int, Field(ge=0, le=255)]
 
@@ -51,12 +54,12 @@ def pictures(
         size: Height and width of all images in pixels; one number = square.
         resize: How an image gets that size: "crop" fills it and cuts off the longer side, "fit" shows the whole image
             with borders of the background, "stretch" changes the proportions.
-        interpolation: Interpolation when resizing; always antialiased.
+        interpolation: Interpolation when resizing; antialiased, except "nearest".
         channels: 3 = colour, 1 = grey.
         background: Colour (red, green, blue) under transparent pixels, and of the borders of "fit".
-        range: 16-bit and float images: the two values that become black and white. Default: the whole range of 16-bit
-            images; float images need it.
-        max_megapixels: Images with more pixels are refused before they are decoded.
+        range: Grey 16-bit and float images: the two values that become black and white. Default: the whole range of
+            16-bit images; float images need it.
+        max_megapixels: Images with more million pixels are refused before they are decoded.
         labels: Label file, relative to root. Default: labels.csv or another usual name, if it is there.
         path_column: Column of the label file with file names. Default: path, file, filename, image ...
         label_column: Column with labels. Default: label, class, category ..., or a column for each class.
@@ -72,17 +75,30 @@ def pictures(
     )  # fmt: skip
     decoding = Decoding(
         size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
-        background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 2**20),
+        background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 10**6),
     )  # fmt: skip
-    # The unlabelled images are training images too: they must stand beside them in the memory map.
-    files = sorted(found.files, key=lambda file: ORDER.index(file.part))
-    return images_of(files, found.classes, read_pixels(files, decoding, on_bad=on_bad, memory=memory))
+    files = sorted(found.files, key=lambda file: (PLACE[file.part], file.id))
+    if not any(PLACE[file.part] == 0 for file in files):
+        raise DataError(
+            f"{root}: all images are for val or test, none for training. Put some into train/ or unlabeled/."
+        )
+    decoded = read_pixels(files, decoding, on_bad=on_bad, memory=memory)
+    kept = {files[row].part for row in decoded.kept}
+    for part, count in Counter(file.part for file in files).items():
+        if part not in kept:
+            bad = dict(decoded.bad)
+            why = next(f"{file.id}: {bad[file.id]}" for file in files if file.part == part)
+            raise DataError(
+                f"{root}: none of the {count:,} images of {part} can be read ({why}). Repair them, or "
+                "delete them if you do not need them."
+            )
+    return images_of(files, found.classes, decoded)
 
 
 def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
     """The parts of a data set from its decoded files. The files of a part stand together, in the order of the rows.
 
-    The unlabelled images are the last rows of train, without a label.
+    The unlabelled images are rows of train, without a label.
     """
     number = {name: k for k, name in enumerate(classes)}
     names = {"unlabeled": "train"}
@@ -102,12 +118,12 @@ def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decod
         for one, target, content in zip(ids, target_N[first:last].tolist(), decoded.content[first:last], strict=True):
             digest.update(f"{one}\0{target}\0".encode("utf-8", "surrogateescape"))
             digest.update(content)
+        skipped = _skipped(files, decoded, part)
+        if skipped:  # another list is another data set, also if the images that are left are the same
+            digest.update("\0".join(("skipped", *skipped)).encode("utf-8", "surrogateescape"))
         parts[part] = Images(
-            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(),
-            skipped=_skipped(files, decoded, part),
-        )  # fmt: skip
-    if "train" not in parts:
-        raise DataError("no training image could be read.")
+            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(), skipped=skipped
+        )
     return parts
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mmctl.errors import DataError
 from mmctl.image_files import tables
-from mmctl.image_files.files import ImageFile, Part, Stamp
+from mmctl.image_files.files import LARGEST, ImageFile, Part, Stamp
 from mmctl.image_files.folders import UNLABELED_TEST
 from mmctl.image_files.label_files import LABELS, clean_label
 from mmctl.image_files.tree import IMAGES, Tree, is_left_out
@@ -30,7 +30,9 @@ class InArchive(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """All bytes. OSError if the archive became shorter."""
+        """All bytes. OSError if the archive became shorter, or the image is larger than any."""
+        if self.size > LARGEST:
+            raise OSError(f"has {self.size:,} bytes, more than {LARGEST:,}")
         with self.path.open("rb") as file:
             file.seek(self.place)
             data = file.read(self.size)
@@ -39,9 +41,9 @@ class InArchive(NamedTuple):
         return data
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the archive, and the place in it."""
+        """Size and times of the archive, and the place in it."""
         stat = self.path.stat()
-        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns, self.place)
+        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns, self.place, stat.st_ctime_ns)
 
 
 def tar_files(tree: Tree, names: list[str]) -> list[ImageFile]:

@@ -39,7 +39,7 @@ from mmctl.image_files.packs import (
 )
 from mmctl.image_files.pixels import RULES, Decoding
 from mmctl.image_files.progress import Progress, shown
-from mmctl.image_files.stamps import Stamps
+from mmctl.image_files.stamps import Stamps, alone
 from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 
 LOADED = 2**30
@@ -80,6 +80,11 @@ class _Work:
         """Whether the bytes of every readable file are known."""
         return all(i in self.sha or i in self.bad for i in range(len(self.files)))
 
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each readable file; the images of an archive share its bytes."""
+        share = Counter(stamp.path for stamp in self.stamps.values())
+        return {i: stamp.size // share[stamp.path] for i, stamp in self.stamps.items()}
+
     def name(self) -> str:
         """Name of the map of these files; it depends on bytes and order alone."""
         digest = sha256(b"".join(self.sha[i] for i in range(len(self.files)) if i in self.sha))
@@ -116,7 +121,7 @@ def read_pixels(
     pack = open_pack(packs_at / found.name()) if found.whole() and found.sha else None
     try:
         if pack is None and found.stamps:
-            with index.alone():
+            with alone(index.lock):
                 pack = _decode(found, index, packs_at, decoding, on_bad, progress)
     except OSError as error:
         raise os_error(error, packs_at) from error
@@ -125,7 +130,7 @@ def read_pixels(
     except Ended as end:
         raise EnvironmentFault(
             f"The process that decoded {files[end.number].id} was ended twice ({end.name}). Often there is too little "
-            "memory: end other programs, or lower max_pixels; what is decoded is kept."
+            "memory: end other programs, or lower max_megapixels; what is decoded is kept."
         ) from None
     if pack is None:
         raise _bad_images(found)
@@ -175,8 +180,9 @@ def _decode(
         tell(done, readable)
         try:
             setting = Setting(decoding, packs_at, frozenset(have))
-            size = sum(found.stamps[i].size for i in todo)
-            for read, shard in stack.enter_context(closing(work_all(_tasks(found, todo, each), setting, size))):
+            sizes = found.sizes()
+            work = work_all(_tasks(found, todo, each, sizes), setting, sum(sizes[i] for i in todo))
+            for read, shard in stack.enter_context(closing(work)):
                 if shard:
                     if (pack := open_pack(shard)) is None:
                         raise _gone(shard)
@@ -199,7 +205,8 @@ def _decode(
     kept, _ = _judge(found, {sha: (row, said) for sha, (_, row, said) in have.items()})
     if not len(kept) or (found.bad and on_bad == "stop"):
         return None
-    made = _gather(found, have, packs_at)
+    with alone(packs_at.with_suffix(".lock")):  # a copy of the folder has another index, but the same map
+        made = open_pack(packs_at / found.name()) or _gather(found, have, packs_at)
     here = {sha for sha, _, _ in made.rows()}
     for pack in parts:
         if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
@@ -207,8 +214,8 @@ def _decode(
     return made
 
 
-def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
-    """Parts of the work for the processes; each: bytes of the pixels of an image."""
+def _tasks(found: _Work, todo: Sequence[int], each: int, sizes: dict[int, int]) -> list[Task]:
+    """Parts of the work for the processes; each: bytes of the pixels of an image; sizes: bytes of the files."""
     most, most_read, most_pixels = MOST_OF_A_TASK
     most = max(1, min(most, most_pixels // each, max(LEAST, len(todo) // (8 * available_cores()))))
     tasks: list[Task] = []
@@ -218,7 +225,7 @@ def _tasks(found: _Work, todo: Sequence[int], each: int) -> list[Task]:
             tasks.append([])
             size = 0
         tasks[-1].append((i, found.files[i].source))
-        size += found.stamps[i].size
+        size += sizes[i]
     return tasks
 
 
@@ -229,7 +236,7 @@ def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: P
     good = [(pack, row) for pack, row, said in rows if not said.bad]
     name = found.name()
     clear(packs_at, name)
-    delete(packs_at / name)  # if there is one, it is damaged
+    delete(packs_at / name)  # if there is one, it is damaged: a good one may be in use by others
     final = publish(
         packs_at, name, (len(good), *good[0][0].pixels.shape[1:]), (pack.pixels[row] for pack, row in good),
         np.stack([pack.content[row] for pack, row in good]),

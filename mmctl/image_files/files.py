@@ -18,10 +18,11 @@ Part = Literal["train", "val", "test", "unlabeled"]
 class Stamp(NamedTuple):
     """Tells cheaply whether the bytes may have changed."""
 
-    path: str  # of the file on the disk
+    path: str  # of the file on the disk; for Parquet with the column as if the file was a folder
     size: int
     mtime_ns: int
     place: int = 0  # within that file, for archives
+    changed_ns: int = 0  # st_ctime_ns: a file that is moved or copied over another may have its size and mtime
 
 
 class Source(Protocol):
@@ -45,18 +46,27 @@ class OnDisk(NamedTuple):
             raise OSError(str(error)) from None
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file. Raises OSError, also if it is no regular file."""
+        """Size and times of the file. Raises OSError, also if it is no regular file."""
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
-            kind = next((name for what, name in _KINDS if what(found.st_mode)), "something else")
-            raise OSError(f"it is {kind}, not a file")
-        return Stamp(os.path.abspath(self.path), found.st_size, found.st_mtime_ns)  # noqa: PTH100 (ten times faster)
+            raise OSError(f"it is {kind_of(found.st_mode)}, not a file")
+        return Stamp(
+            os.path.abspath(self.path),  # noqa: PTH100 (ten times faster)
+            found.st_size,
+            found.st_mtime_ns,
+            changed_ns=found.st_ctime_ns,
+        )
 
 
 _KINDS = (
-    (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
+
+
+def kind_of(mode: int) -> str:
+    """What this is that is no regular file, for messages; mode: st_mode."""
+    return next((name for what, name in _KINDS if what(mode)), "something else")
 
 
 class InFolder(NamedTuple):
@@ -75,7 +85,7 @@ class InFolder(NamedTuple):
         return OnDisk(self.path).read()
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file."""
+        """Size and times of the file."""
         return OnDisk(self.path).stamp()
 
 

@@ -79,6 +79,7 @@ def _find(root: Path, labels: Path | None, asked: Asked, delimiter: str | None, 
     if given:
         files, kind, more = _labelled(tree, given, asked, classes)
     else:
+        _check_asked(tree, asked, delimiter)
         files, kind, more = _without_labels(tree, asked, classes)
     tree.count_others({one.id for one in given} | _archives(files))
     tree.problems.check()
@@ -135,6 +136,25 @@ def _without_labels(tree: Tree, asked: Asked, classes: Sequence[str] | None) -> 
     return files, "images without labels", notes
 
 
+def _check_asked(tree: Tree, asked: Asked, delimiter: str | None) -> None:
+    """DataError if the user set what only a label file can have, and there is none."""
+    columns = {
+        "path_column": asked.path, "label_column": asked.label, "split_column": asked.split,
+        "group_column": asked.group, "delimiter": delimiter,
+    }  # fmt: skip
+    kinds = {one.rpartition(".")[2] for one in tree.others}
+    if not tree.files and "parquet" in kinds and "tar" not in kinds:
+        columns = {name: columns[name] for name in ("split_column", "delimiter")}  # the other columns it may have
+    wrong = [name for name, value in columns.items() if value is not None]
+    if wrong:
+        tables = sorted(one for one in tree.others if one.endswith((".csv", ".tsv", ".jsonl", ".json")))
+        name = f"is {quoted(tables[0])} one? Name it" if tables else "add one (labels.csv), or name it"
+        raise DataError(
+            f"{display_path(tree.root)}: {' and '.join(f'`{one}`' for one in wrong)} set, but no label file was found; "
+            f"{name} (`labels`), or leave the setting out."
+        )
+
+
 def _archives(files: list[ImageFile]) -> set[str]:
     """The archives that images come from."""
     return {one.where.partition(": row ")[0] for one in files if one.where.endswith(".tar") or ": row " in one.where}
@@ -171,7 +191,8 @@ def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, 
             )
     if classes is not None:
         return tuple(classes)
-    names = tuple(sorted(set().union(*first.values()), key=natural))
+    # A class that only the unlabelled images have is no output of the network.
+    names = tuple(sorted(train or set().union(*first.values()), key=natural))
     if len(names) == 1:
         tree.problems.add(_single(tree, names[0], kind))
     return names

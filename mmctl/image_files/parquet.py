@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mmctl.errors import DataError
 from mmctl.image_files import tables
-from mmctl.image_files.files import ImageFile, Part, Stamp
+from mmctl.image_files.files import LARGEST, ImageFile, Part, Stamp
 from mmctl.image_files.folders import UNLABELED_TEST
 from mmctl.image_files.label_files import GROUPS, LABELS, Asked, clean_label
 from mmctl.image_files.places import Places, Unplaced
@@ -37,12 +37,14 @@ class InParquet(NamedTuple):
             data = None
         if not isinstance(data, bytes):
             raise OSError(f"{self.path}: row {self.number + 1} has no image")
+        if len(data) > LARGEST:
+            raise OSError(f"has {len(data):,} bytes, more than {LARGEST:,}")
         return data
 
     def stamp(self) -> Stamp:
-        """Size and modification time of the file, and the row."""
+        """Size and times of the file, the column and the row."""
         stat = self.path.stat()
-        return Stamp(str(self.path), stat.st_size, stat.st_mtime_ns, self.number)
+        return Stamp(f"{self.path}/{self.column}", stat.st_size, stat.st_mtime_ns, self.number, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=2)  # rows are read in their order, by a process or two

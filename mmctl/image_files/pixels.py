@@ -75,7 +75,7 @@ class Decoding:
     channels: Literal[1, 3] = 3
     range: tuple[float, float] | None = None
     """The values of 16-bit and float images that become 0 and 255; None = all 16 bits, and float is refused."""
-    max_pixels: int = 64 * 2**20
+    max_pixels: int = 64 * 10**6
     """Larger images are refused before they are decoded: a file of 10 KB can hold an image of 10 GB."""
 
     def __post_init__(self) -> None:
@@ -165,7 +165,7 @@ def _plainly() -> Iterator[None]:
 
 
 def _too_large(size: str, limit: int | None) -> str:
-    most = f"{limit:,} (max_pixels)" if limit else "Pillow decodes"
+    most = f"{limit:,} (max_megapixels)" if limit else "Pillow decodes"
     return f"{size} px are more than {most}"
 
 
@@ -205,6 +205,8 @@ def _in_8_bit(image: Any, stored: str, decoding: Decoding, notes: list[str]) -> 
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _scaled(image, 12 if "I;12" in stored else 16, decoding.range, notes)
     elif ";16" in stored:
+        if decoding.range is not None:
+            raise BadImage("16 bits a channel in colour or with transparency: range is for grey. Convert it to 8 bits")
         notes.append("16 bits a channel, of which 8 are read")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -17,6 +17,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of images that are decoded, and of all."""
 PLAIN = 10.0
 """Seconds between two plain lines."""
+_quiet = ContextVar("quiet", default=False)
 _instead: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
@@ -32,7 +33,17 @@ def shown_by(progress: Progress) -> Iterator[None]:
 
 def no_progress(quiet: bool) -> AbstractContextManager[None]:
     """Within this block nothing is shown, if quiet."""
-    return shown_by(lambda done, total: None) if quiet else nullcontext()
+    return _nothing() if quiet else nullcontext()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    before = _quiet.set(True)
+    try:
+        with shown_by(lambda done, total: None):
+            yield
+    finally:
+        _quiet.reset(before)
 
 
 @contextmanager
@@ -51,8 +62,8 @@ def shown() -> Iterator[Progress]:
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
-    if not _instead.get():
+    """A line on standard error, above the progress bar of a command that has one."""
+    if not _quiet.get():
         print(text, file=sys.stderr, flush=True)
 
 

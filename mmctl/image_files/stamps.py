@@ -22,14 +22,14 @@ RECENT = 2 * 10**9
 
 
 class Stamps:
-    """SHA-256 of files by path, size and modification time; one index for each folder of images."""
+    """SHA-256 of files by path, size and times; one index for each folder of images."""
 
     def __init__(self, folder: Path, stamps: Iterable[Stamp]) -> None:
         folders = {os.path.dirname(stamp.path) for stamp in stamps}  # noqa: PTH120 (a million Paths take seconds)
         root = os.path.commonpath([Path(folder).absolute() for folder in folders]) if folders else ""
         key = sha256(root.encode(errors="surrogateescape")).hexdigest()[:24]
         self.path, self.lock = folder / f"{key}.npz", folder / f"{key}.lock"
-        self.known: dict[tuple[str, int], tuple[int, int, bytes]] = {}
+        self.known: dict[tuple[str, int], tuple[int, int, int, bytes]] = {}
         self.changed = False
         self.load()
 
@@ -39,18 +39,18 @@ class Stamps:
             paths = file["paths"].tobytes().decode(errors="surrogateescape").split("\0")
             numbers, sha = file["numbers"].tolist(), file["sha"]
             if len(paths) == len(numbers) == len(sha):
-                for path, (place, size, mtime), digest in zip(paths, numbers, sha, strict=True):
-                    self.known[path, place] = size, mtime, digest.tobytes()
+                for path, (place, size, mtime, changed), digest in zip(paths, numbers, sha, strict=True):
+                    self.known[path, place] = size, mtime, changed, digest.tobytes()
 
     def get(self, stamp: Stamp) -> bytes | None:
         """SHA-256 of the bytes; None if they may have changed."""
         found = self.known.get((stamp.path, stamp.place))
-        return found[2] if found and found[:2] == (stamp.size, stamp.mtime_ns) else None
+        return found[3] if found and found[:3] == (stamp.size, stamp.mtime_ns, stamp.changed_ns) else None
 
     def put(self, stamp: Stamp, sha: bytes) -> None:
         """Remember the bytes of a file that was read after it had this stamp."""
         if time_ns() - stamp.mtime_ns > RECENT:
-            self.known[stamp.path, stamp.place] = stamp.size, stamp.mtime_ns, sha
+            self.known[stamp.path, stamp.place] = stamp.size, stamp.mtime_ns, stamp.changed_ns, sha
             self.changed = True
 
     def save(self) -> None:
@@ -61,25 +61,26 @@ class Stamps:
         np.savez(
             out,
             paths=np.frombuffer("\0".join(path for path, _ in self.known).encode(errors="surrogateescape"), np.uint8),
-            numbers=np.array([(place, *found[:2]) for (_, place), found in self.known.items()], np.int64),
-            sha=np.frombuffer(b"".join(found[2] for found in self.known.values()), np.uint8).reshape(-1, 32),
+            numbers=np.array([(place, *found[:3]) for (_, place), found in self.known.items()], np.int64),
+            sha=np.frombuffer(b"".join(found[3] for found in self.known.values()), np.uint8).reshape(-1, 32),
         )
         with suppress(OSError):
             write_atomic(self.path, out.getvalue())
             self.changed = False
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other process decodes images of this folder, and hold the others off."""
-        with naming(self.lock):
-            self.lock.parent.mkdir(parents=True, exist_ok=True)
-            file = self.lock.open("ab")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another process, which decodes images of the same folder ...")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks: both decode, and the faster one publishes
-            yield
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in a block with this lock file, and hold the others off."""
+    with naming(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process, which decodes the same images ...")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: both decode, and the faster one publishes
+        yield

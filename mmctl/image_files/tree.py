@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmctl.errors import DataError
-from mmctl.image_files.files import InFolder
+from mmctl.image_files.files import InFolder, kind_of
 from mmctl.image_files.words import Problems, file_id, quoted
 from mmctl.text import display_path
 
@@ -160,13 +160,7 @@ class _Walker:
     def _special(self, id_: str, mode: int, suffix: str) -> str:
         if suffix and suffix not in IMAGES:
             return "left"
-        what = (
-            "a named pipe (FIFO)" if stat.S_ISFIFO(mode)
-            else "a socket" if stat.S_ISSOCK(mode)
-            else "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-            else "no regular file"
-        )  # fmt: skip
-        self.tree.problems.add(f"{quoted(id_)}: is {what}, not an image. Remove it.")
+        self.tree.problems.add(f"{quoted(id_)}: is {kind_of(mode)}, not an image. Remove it.")
         return ""
 
     def _kind_of_link(self, id_: str, path: str, suffix: str) -> str:

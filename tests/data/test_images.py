@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,18 @@ def test_norm_is_the_moments_of_the_pixels() -> None:
     assert x.std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-3)
     constant = Images(torch.full((3, 1, 2, 2), 7, dtype=torch.uint8), np.zeros(3, np.int64), ("a",), "abc", "f")
     assert torch.isfinite(Normalization.of(constant, object()).on(CPU)(constant.pixels)).all()
+
+
+def test_the_pixels_of_a_memory_map_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = images()
+    np.save(tmp_path / "pixels.npy", loaded.pixels)
+    data = replace(loaded, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"), fingerprint="counted once")
+    norm = Normalization.of(data, object())
+    assert norm == Normalization.of(loaded, object())
+    monkeypatch.setattr(np, "bincount", None)
+    assert Normalization.of(replace(data), object()) == norm
+    with pytest.raises(TypeError):
+        Normalization.of(replace(data, fingerprint="other pixels"), object())
 
 
 def test_norm_of_pretrained_weights_is_theirs() -> None:

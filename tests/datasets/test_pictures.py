@@ -52,6 +52,18 @@ def test_parts(tmp_path: Path, memory: str) -> None:
     assert all(one.classes == ("cat", "dog") for one in data.values())
 
 
+def test_another_label_needs_no_other_map(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for n in range(6):
+        draw(root / f"{n}.png", n)
+    for count in (2, 3, 4):
+        rows = [f"{5 - n}.png,{'cd'[n % 2]}\n" for n in range(count)]
+        (root / "labels.csv").write_text("path,label\n" + "".join(rows))
+        train = pictures(root, size=6)["train"]
+        assert train.targets.tolist() == [-1, -1, *([-1, -1, 1, 0], [-1, 0, 1, 0], [1, 0, 1, 0])[count - 2]]
+    assert len(list((tmp_path / "cache").rglob("all-*"))) == 1
+
+
 def test_the_label_of_an_unlabelled_image_is_not_shown(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos")
     rows = [f"{path.relative_to(root)},{path.parent.name},train" for path in sorted((root / "train").rglob("*.png"))]
@@ -71,6 +83,30 @@ def test_what_is_left_out_is_listed_and_changes_the_fingerprint(tmp_path: Path) 
     assert data["test"].skipped == ()
     assert data["train"].fingerprint != whole["train"].fingerprint
     assert data["test"].fingerprint == whole["test"].fingerprint
+    (root / "train/cat/2.png").unlink()
+    assert data["train"].fingerprint != pictures(root, size=6)["train"].fingerprint
+
+
+def test_the_limit_counts_millions_and_is_named_as_in_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"6 x 6 px are more than 30 \(max_megapixels\)"):
+        pictures(photos(tmp_path / "photos"), size=6, max_megapixels=0.00003)
+
+
+def test_no_image_for_training_is_refused(tmp_path: Path) -> None:
+    for n, name in enumerate(("test/cat/1", "test/dog/2")):
+        draw(tmp_path / "photos" / f"{name}.png", n)
+    with pytest.raises(DataError, match="photos: all images are for val or test, none for training"):
+        pictures(tmp_path / "photos", size=6)
+
+
+@pytest.mark.parametrize("part", ["train", "unlabeled", "test"])
+def test_a_part_of_damaged_images_alone_is_refused(tmp_path: Path, part: str) -> None:
+    root = photos(tmp_path / "photos")
+    paths = sorted((root / part).rglob("*.png"))
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"photos: none of the {len(paths)} images of {part} can be read \({part}/"):
+        pictures(root, size=6, on_bad="skip")
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "name"])

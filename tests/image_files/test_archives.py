@@ -11,13 +11,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from helpers.image_bytes import age, encoded
 from helpers.image_folders import find, make, short
 from mmctl.errors import DataError
 from mmctl.image_files import parquet as parquet_module
 from mmctl.image_files.archives import InArchive
+from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.found import find_images
+from mmctl.image_files.pixels import Decoding
 
 
 def refused(root: Path, **how: Any) -> str:
@@ -100,6 +104,19 @@ def test_links_in_a_shard_and_members_twice(tmp_path: Path) -> None:
     assert '"s.tar/b.jpg": is twice in the archive' in said
 
 
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shard(tmp_path / "s.tar")
+    with pytest.raises(OSError, match="has 1,073,741,825 bytes, more than"):
+        InArchive(path, 512, 2**30 + 1).read()
+    path.unlink()
+    parquet(tmp_path / "s.parquet", [{"bytes": b"AAA", "path": None}, {"bytes": b"B", "path": None}], ["a", "b"])
+    monkeypatch.setattr(parquet_module, "LARGEST", 2)
+    large, small = (one.source for one in find_images(tmp_path).files)
+    assert small.read() == b"B"
+    with pytest.raises(OSError, match="has 3 bytes, more than 2"):
+        large.read()
+
+
 def test_an_archive_that_became_shorter(tmp_path: Path) -> None:
     path = shard(tmp_path / "s.tar", a__jpg=b"A" * 100, a__cls="0", b__jpg=b"B", b__cls="1")
     source = find_images(tmp_path).files[0].source
@@ -178,6 +195,24 @@ def test_parquet_with_text_labels_and_files_beside(tmp_path: Path) -> None:
     images[0]["bytes"] = b"A"
     parquet(tmp_path / "s.parquet", images, ["Cat", "Dog", ""])
     assert [one[2] for one in find(tmp_path)] == ["Cat", "Dog", None]
+
+
+def test_two_columns_of_images_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kind = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
+    columns = {
+        name: arrow.array([{"bytes": encoded(np.full((8, 8), v, np.uint8))} for v in values], kind)
+        for name, values in (("image", (1, 2)), ("mask", (101, 102)))
+    }
+    path = tmp_path / "data" / "train.parquet"
+    path.parent.mkdir()
+    parquet.write_table(arrow.table({**columns, "label": ["x", "y"]}), path)
+    age(path)
+    for _ in range(2):
+        for column, values in (("image", [1, 2]), ("mask", [101, 102])):
+            files = find_images(path.parent, path_column=column).files
+            assert read_pixels(files, Decoding((8, 8), channels=1)).pixels[:, 0, 0, 0].tolist() == values
 
 
 def test_wrong_parquet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,10 @@ import pytest
 from helpers.image_bytes import Deadly, age, encoded, files_of, folder_of_images, noise
 from helpers.paths import REPO
 from mmctl.errors import DataError, EnvironmentFault
-from mmctl.image_files import cache, packs, progress, workers
+from mmctl.image_files import cache, packs, progress, stamps, workers
+from mmctl.image_files.archives import InArchive
 from mmctl.image_files.cache import read_pixels
-from mmctl.image_files.files import ImageFile, OnDisk
+from mmctl.image_files.files import ImageFile, OnDisk, Stamp
 from mmctl.image_files.packs import cache_folder
 from mmctl.image_files.pixels import Decoding, decode
 
@@ -137,14 +138,31 @@ def test_a_touched_or_moved_file_is_not_decoded_again(
 ) -> None:
     files = folder_of_images(tmp_path / "a", 3)
     read_pixels(files, SMALL)
+    (pixels,) = (cache_folder() / "images").glob("*/all-*/pixels.npy")
+    number = pixels.stat().st_ino
     age(tmp_path / "a" / "00001.png", hours=2)
     read_pixels(files, SMALL)
     (tmp_path / "a").rename(tmp_path / "b")
     read_pixels(files_of(tmp_path / "b"), SMALL)
     assert len(decoded) == 3
+    assert pixels.stat().st_ino == number, "others may have the map open"
     assert len(entries()) == 1
     read_none(monkeypatch)
     read_pixels(files_of(tmp_path / "b"), SMALL)  # the new stamps are kept
+
+
+def test_files_that_change_their_places_are_read_again(tmp_path: Path, decoded: list[bytes]) -> None:
+    one, two, spare = (tmp_path / name for name in ("1.bmp", "2.bmp", "spare"))
+    for path, value in ((one, 10), (two, 20)):
+        path.write_bytes(encoded(np.full((8, 8), value, np.uint8), "BMP"))
+        os.utime(path, ns=(10**18, 10**18))  # as a program that unpacks an archive may set it
+    files = files_of(tmp_path)
+    assert read_pixels(files, SMALL).pixels[:, 0, 0, 0].tolist() == [10, 20]
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    assert read_pixels(files, SMALL).pixels[:, 0, 0, 0].tolist() == [20, 10]
+    assert len(decoded) == 2
 
 
 def test_only_what_is_new_is_decoded(tmp_path: Path, decoded: list[bytes]) -> None:
@@ -207,7 +225,7 @@ def test_nothing_waits_for_what_is_no_file(tmp_path: Path, monkeypatch: pytest.M
         files = files_of(Path("a"))
         found = read_pixels(files, SMALL, on_bad="skip")
         assert dict(found.bad) == {
-            "fifo.png": "cannot be read (it is a FIFO, not a file)",
+            "fifo.png": "cannot be read (it is a named pipe (FIFO), not a file)",
             "folder.png": "cannot be read (it is a folder, not a file)",
             "gone.png": "cannot be read (No such file or directory)",
             "socket.png": "cannot be read (it is a socket, not a file)",
@@ -353,6 +371,29 @@ def test_two_at_once_decode_once(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert len(entries()) == 1
 
 
+def test_two_copies_of_a_folder_at_once_make_one_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = folder_of_images(tmp_path / "a", 3)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    two = files_of(tmp_path / "b")
+    publishes, waits, made = threading.Event(), threading.Event(), []
+
+    def publish(*args: Any) -> Path:
+        made.append(args[1])
+        publishes.set()
+        waits.wait(5)
+        return packs.publish(*args)
+
+    monkeypatch.setattr(cache, "publish", publish)
+    monkeypatch.setattr(stamps, "say", lambda text: waits.set())
+    first = threading.Thread(target=read_pixels, args=(one, SMALL))
+    first.start()
+    assert publishes.wait(20)
+    found = read_pixels(two, SMALL)
+    first.join()
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert len(made) == 1
+
+
 def test_a_pack_that_two_publish(tmp_path: Path) -> None:
     """Without locks (some network file systems) both write it, and the second keeps the first one's."""
     pixels, said = [np.zeros((1, 2, 2), np.uint8)], [packs.Said("", "PNG")]
@@ -375,6 +416,14 @@ def test_a_shard_that_vanishes_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 # Processes
+
+
+def test_images_of_one_archive_share_its_bytes() -> None:
+    stamp = Stamp("/images.tar", 10**8, 1)
+    files = [ImageFile(f"{i}.png", InArchive(Path(stamp.path), i, 9), "train", None, "") for i in range(1000)]
+    work = cache._Work(files, {i: stamp._replace(place=i) for i in range(1000)})
+    assert sum(work.sizes().values()) == stamp.size
+    assert len(cache._tasks(work, range(1000), 64, work.sizes())) < 100
 
 
 def in_processes(monkeypatch: pytest.MonkeyPatch, cores: int = 1) -> None:
@@ -494,6 +543,9 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
         tell(2, 2)
         progress.say("nothing")
     assert capsys.readouterr().err == ""
+    with progress.shown_by(lambda done, total: None):  # a run with a progress bar of its own may wait for an hour
+        progress.say("waiting")
+    assert capsys.readouterr().err == "waiting\n"
 
 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def test_a_split_column(tmp_path: Path) -> None:
     assert find(tmp_path)[2] == ("unlabeled", "deep/c.jpg", "dog"), "a hidden label stays known"
     make(tmp_path, labels__csv=text.replace("c.jpg,dog", "c.jpg,fish"))
     assert find(tmp_path)[2] == find(tmp_path, classes=["cat", "dog"])[2] == ("unlabeled", "deep/c.jpg", None)
+    assert find_images(tmp_path).classes == ("cat", "dog")
     make(tmp_path, labels__csv=text.replace("unsup", "tets"))
     assert 'labels.csv:4: the part "tets" is none of train, val' in refused(tmp_path)
     make(tmp_path, labels__csv=text.replace("dog,unsup", ",test"))
@@ -244,6 +245,16 @@ def test_one_message_shows_the_first_problems_and_their_number(tmp_path: Path) -
     assert lines[-1] == "  ... and 25 more"
     make(tmp_path, labels__csv=HEAD + "".join(f"{i}.jpg,dog\n" for i in range(3000)))
     assert refused(tmp_path).startswith("1000 or more problems:")
+
+
+@pytest.mark.parametrize("setting", ["path_column", "label_column", "split_column", "group_column", "delimiter"])
+def test_settings_for_a_label_file_that_is_not_found(setting: str, tmp_path: Path) -> None:
+    make(tmp_path, "good/1.png", "bad/2.png", animals__csv="")
+    said = refused(tmp_path, **{setting: ";"})
+    assert f"`{setting}` set, but no label file was found" in said
+    assert 'is "animals.csv" one? Name it (`labels`)' in said
+    (tmp_path / "animals.csv").unlink()
+    assert "add one (labels.csv), or name it" in refused(tmp_path, **{setting: ";"})
 
 
 def test_a_given_delimiter(tmp_path: Path) -> None:
