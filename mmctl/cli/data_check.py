@@ -23,7 +23,9 @@ CLASSES = 60
 
 def check(
     target: str = typer.Argument(
-        metavar="RECIPE|FOLDER", help="Recipe, by name or path; or a folder of images.", autocompletion=complete_recipe
+        metavar="RECIPE|FOLDER",
+        help="Recipe, by name or path; or a folder of images (FOLDER/ if a recipe has its name).",
+        autocompletion=complete_recipe,
     ),
     sets: Sets = None,
     allow: list[str] = typer.Option(

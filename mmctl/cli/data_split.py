@@ -20,7 +20,9 @@ group = typer.Typer(
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE|FOLDER", help="Recipe, by name or path; or a folder of images.", autocompletion=complete_recipe
+        metavar="RECIPE|FOLDER",
+        help="Recipe, by name or path; or a folder of images (FOLDER/ if a recipe has its name).",
+        autocompletion=complete_recipe,
     ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]

@@ -114,6 +114,15 @@ def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm) -> None:
     assert "is there already" in mm("recipe", "new", "--from", "photos", "--name", "colours", "--yes").err
 
 
+def test_the_recipe_is_meant_where_a_folder_has_its_name(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos", each=5, labels=2, test=1)
+    (folder / "b003.png").write_bytes(b"no image")
+    done = mm("recipe", "new", "--from", "photos", "--yes")
+    assert "  mmctl data check photos\n" in done.out
+    assert mm("data", "check", "photos").code == 0, "the recipe leaves damaged images out"
+    assert mm("data", "check", "photos/").code == 2, "the folder itself"
+
+
 def test_a_folder_without_labels_gets_a_table_to_fill_in(tmp_path: Path, mm: Mm) -> None:
     folder = photos(tmp_path / "photos")
     (folder / "labels.csv").unlink()
