@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 def is_folder(target: str) -> bool:
-    """Whether a folder of images is meant: `photos/` is one, `photos` the project's recipe if it has one of this name."""
+    """Whether a folder of images is meant: `photos/` is one, `photos` the project's recipe of this name, if any."""
     return Path(target).is_dir() and not is_file(recipe_folders()[0] / f"{target}.toml")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,29 @@ def _held_out(
         return rows[:0]
     if n >= len(rows):
         raise UserError(f"--val {val:g}: only {len(rows)} training images have a label. Lower it.")
-    if by_groups:  # the fold of a division into about 1 / share folds that comes nearest
-        folds = max(2, min(round(len(rows) / n), len(set(group_N[rows].tolist()))))
-        found = _folds(rows, label_N, group_N, folds, seed, True)
-        return min(found, key=lambda out: abs(len(out) - n))
+    if by_groups:
+        return _held_out_groups(rows, label_N, group_N, n, seed)
     rng, classes = generator(seed, "split file/val"), np.unique(label_N[rows])
     pools = [rng.permutation(rows[label_N[rows] == k]) for k in classes]
     counts = natural(n, np.array([len(pool) for pool in pools]), np.arange(len(pools)), each=False)
     return np.sort(np.concatenate([pool[:k] for pool, k in zip(pools, counts.tolist(), strict=True)]))
+
+
+def _held_out_groups(rows: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Whole groups in random order: each that brings the numbers of all classes nearer to their share of n."""
+    names, group_M = np.unique(group_N[rows], return_inverse=True)
+    if len(names) < 2:
+        raise UserError("all labelled images are of one group, so none can be held out. Set --val 0.")
+    count_GK = np.zeros((len(names), int(label_N.max()) + 1))
+    np.add.at(count_GK, (group_M, label_N[rows]), 1)
+    missing_K = count_GK.sum(0) * n / len(rows)
+    taken: list[int] = []
+    for group in generator(seed, "split file/val groups").permutation(len(names)).tolist():
+        after_K = missing_K - count_GK[group]
+        if (after_K**2).sum() < (missing_K**2).sum() and len(taken) < len(names) - 1:
+            taken.append(group)
+            missing_K = after_K
+    return rows[np.isin(group_M, taken or [int(count_GK.sum(1).argmin())])]
 
 
 def _folds(
@@ -89,15 +105,22 @@ def _folds(
     have = len(set(group_N[rows].tolist()))
     if folds > have:
         raise UserError(f"{folds} folds need as many {'groups' if by_groups else 'labelled images'}: there are {have}.")
-    smallest = int(np.bincount(label_N[rows])[np.unique(label_N[rows])].min())
+    counts = np.bincount(label_N[rows])
+    smallest = int(counts[counts > 0].min())
     if smallest < folds and not by_groups:
         raise UserError(f"{folds} folds need {folds} labelled images of each class: one has {smallest}. Use fewer.")
+    if counts.max() < folds:
+        raise UserError(
+            f"{folds} folds need {folds} labelled images of a class: the most are {counts.max()}. Use fewer."
+        )
     kind = StratifiedGroupKFold if by_groups else StratifiedKFold
     state = int(generator(seed, "split file/folds").integers(2**31))
-    pairs = kind(folds, shuffle=True, random_state=state).split(
-        rows, label_N[rows], group_N[rows] if by_groups else None
-    )
-    return [rows[out] for _, out in pairs]
+    with warnings.catch_warnings():  # of a class that is not in each fold, which groups cannot always prevent
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        pairs = kind(folds, shuffle=True, random_state=state).split(
+            rows, label_N[rows], group_N[rows] if by_groups else None
+        )
+        return [rows[out] for _, out in pairs]
 
 
 def _labelled(left: np.ndarray, label_N: np.ndarray, labels: int | None, seed: int, classes: int) -> np.ndarray:

@@ -53,6 +53,33 @@ def test_a_group_stands_on_one_side(folds: int) -> None:
     assert 15 <= len(made[0].val) <= 35
 
 
+@pytest.mark.parametrize("val", [3, 0.25, 0.8, 0.99])
+def test_any_share_can_be_held_out_by_groups(val: float) -> None:
+    images = data()
+    groups = {id: f"person {n // 2}" for n, id in enumerate(images.ids)}
+    (made,) = make_splits(images, labels=None, val=val, seed=1, groups=groups)
+    n = val if val >= 1 else 100 * val
+    assert abs(len(made.val) - n) <= 3
+    assert made.labeled
+    held = describe(images, made)["val"]
+    assert all(abs(one - size * n / 100) <= 2 for one, size in zip(held, SIZES, strict=True))
+
+
+def test_few_groups_and_few_labels() -> None:
+    images = data()
+    halves = {id: str(n % 2) for n, id in enumerate(images.ids)}
+    assert len(make_splits(images, labels=None, val=0.2, seed=1, groups=halves)[0].val) == 50
+    with pytest.raises(UserError, match="of one group, so none can be held out"):
+        make_splits(images, labels=None, val=0.2, seed=1, groups=dict.fromkeys(images.ids, "x"))
+    few = Images.of(np.zeros((12, 1, 2, 2), np.uint8), np.repeat(np.arange(3), 4), ("a", "b", "c"), [*"abcdefghijkl"])
+    pairs = {id: f"pair {n // 2}" for n, id in enumerate(few.ids)}
+    with pytest.raises(UserError, match="5 folds need 5 labelled images of a class: the most are 4"):
+        make_splits(few, labels=None, val=0, seed=1, groups=pairs, folds=5)
+    assert len(make_splits(few, labels=None, val=0.2, seed=1, groups=pairs)[0].val) in (2, 4)
+    persons = {id: f"person {n // 2}" for n, id in enumerate(images.ids)}
+    assert len(make_splits(images, labels=None, val=0, seed=1, groups=persons, folds=12)) == 12
+
+
 def test_folds_hold_each_image_out_once() -> None:
     made = make_splits(data(), labels=None, val=0, seed=1, folds=5)
     assert sorted(id for split in made for id in split.val) == sorted(data().ids[:100])
