@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from mmctl.data.draws import generator
-from mmctl.data.split import class_of, natural
+from mmctl.data.split import class_of, make_split, natural
 from mmctl.errors import DataError, UserError, os_error
 from mmctl.filesystem import write_atomic
 from mmctl.plugin import Images
+from mmctl.recipe.settings import Split as SplitSettings
 from mmctl.text import to_json
 
 PARTS = ("labeled", "val")
@@ -29,10 +31,10 @@ COLUMNS = ("id", "part")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """Ids of the training images that keep their labels, and of those that are held out."""
+    """Training images that keep their labels, and those that are held out: ids, or row numbers."""
 
-    labeled: list[str]
-    val: list[str]
+    labeled: Sequence[str | int]
+    val: Sequence[str | int]
     made: Mapping[str, object]  # how: seed, groups, fold
 
 
@@ -141,6 +143,8 @@ def write_split(path: Path, split: SplitFile, force: bool) -> None:
     """Write a split file as JSON or, for a name that ends in .csv, as a table; UserError if it is there already."""
     if path.exists() and not force:
         raise UserError(f"{path}: is there already. --force replaces it.")
+    if path.suffix == ".csv" and any(isinstance(id, int) for id in (*split.labeled, *split.val)):
+        raise UserError(f"{path}: not written: the split has row numbers, and a table has image ids alone.")
     try:
         write_atomic(path, (_csv(split) if path.suffix == ".csv" else _json(split)).encode("utf-8", "surrogateescape"))
     except OSError as error:
@@ -164,13 +168,11 @@ def read_split(path: Path) -> SplitFile:
     for part, ids in lists.items():
         if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
             raise DataError(f'{path}: "{part}" must be a list of image ids or row numbers.')
-    return SplitFile(
-        list(map(str, lists["labeled"])), list(map(str, lists["val"])), made if isinstance(made, dict) else {}
-    )
+    return SplitFile(lists["labeled"], lists["val"], made if isinstance(made, dict) else {})
 
 
 def _json(split: SplitFile) -> str:
-    lists = {"labeled": split.labeled, "val": split.val}
+    lists = {"labeled": list(split.labeled), "val": list(split.val)}
     return to_json({"made": dict(split.made)} | lists, indent=1) + "\n"
 
 
@@ -199,17 +201,21 @@ def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
     return lists
 
 
-def describe(part: Images, split: SplitFile) -> dict[str, list[int]]:
-    """How many images of each class a split has in each part; DataError for an id that the data set lacks."""
-    rows = {id: row for row, id in enumerate(part.ids)} | {str(row): row for row in range(len(part.ids))}
-    label_N = class_of(part)
-    found: dict[str, list[int]] = {}
-    for name, ids in (("labeled", split.labeled), ("val", split.val)):
-        if missing := [id for id in ids if id not in rows]:
-            raise DataError(f'"{name}" has {len(missing)} ids that the data set lacks, first {missing[0]!r}.')
-        labels = label_N[np.array([rows[id] for id in ids], np.int64)]
-        found[name] = np.bincount(labels[labels >= 0], minlength=len(part.classes)).tolist()
-    return found
+def describe(part: Images, split: SplitFile, path: Path) -> dict[str, list[int]]:
+    """How many images of each class a split has in each part; DataError if a recipe could not use it.
+
+    path: where it was read, for messages.
+    """
+    with TemporaryDirectory() as folder:  # checked as training does, which reads a JSON file
+        file = Path(folder) / "split.json"
+        write_split(file, split, False)
+        try:
+            rows = make_split(part, SplitSettings(labels="all", rule="file", file=str(file)), 0)
+        except DataError as error:
+            raise DataError(str(error).replace(str(file), str(path))) from None
+    label_N, classes = class_of(part), len(part.classes)
+    parts = {"labeled": rows.labeled, "val": rows.val}
+    return {name: np.bincount(label_N[chosen], minlength=classes).tolist() for name, chosen in parts.items()}
 
 
 def groups_of(found: Sequence[tuple[str, str | None]]) -> dict[str, str]:

@@ -73,22 +73,33 @@ def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
     assert mm("data", "check", "nowhere").code == 2
 
 
-def test_splits_by_person(tmp_path: Path, mm: Mm) -> None:
+def test_splits_by_person(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").mkdir()
     photos(tmp_path / "photos")
     done = mm("data", "split", "make", "photos", "-o", "splits/a.json", "--group", "person", "--val", "0.25")
     assert done.code == 0, done.err
     body = json.loads((tmp_path / "splits/a.json").read_text())
     assert not {int(name[1:4]) // 2 for name in body["labeled"]} & {int(name[1:4]) // 2 for name in body["val"]}
-    assert 'recipe: [split] rule = "file", file = "splits/a.json"' in done.out
+    assert "\n  --set split.rule=file --set split.file=splits/a.json\n" in done.out
     shown = mm("data", "split", "show", "photos", "splits/a.json")
     assert f"{len(body['labeled'])} labelled, {len(body['val'])} held out (seed 0, by groups True)" in shown.out
     assert mm("data", "split", "export", "splits/a.json", "-o", "a.csv").code == 0
     assert mm("data", "split", "import", "a.csv", "-o", "b.json", "--check", "photos").code == 0
     assert json.loads((tmp_path / "b.json").read_text())["labeled"] == body["labeled"]
     assert "is there already" in mm("data", "split", "make", "photos", "-o", "splits/a.json").err
+    assert "must end in .csv" in mm("data", "split", "export", "splits/a.json", "-o", "a.json").err
+    assert "is a .csv file already" in mm("data", "split", "export", "a.csv").err
+    (tmp_path / "both.csv").write_text("id,part\nr000.png,labeled\nr000.png,val\n")
+    assert 'in "labeled" and in "val"' in mm("data", "split", "import", "both.csv", "--check", "photos").err
+    assert not (tmp_path / "both.json").exists()
     assert "no column" in mm("data", "split", "make", "photos", "-o", "c.json", "--group", "nobody").err
     folds = mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "4", "--json")
     assert [one["val"] for one in json.loads(folds.out)["files"]] == [6, 6, 6, 6]
+    monkeypatch.chdir(tmp_path / "recipes")
+    inside = mm("data", "split", "make", "../photos", "-o", "cv.json", "--folds", "2")
+    assert [f"  --set split.rule=file --set split.file=recipes/cv-{n}.json" for n in (0, 1)] == [
+        line for line in inside.out.splitlines() if "--set" in line
+    ]
     assert "at least 2" in mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "1").err
 
 
