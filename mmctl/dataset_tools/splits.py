@@ -210,7 +210,7 @@ def describe(part: Images, split: SplitFile, path: Path) -> dict[str, list[int]]
         file = Path(folder) / "split.json"
         write_split(file, split, False)
         try:
-            rows = make_split(part, SplitSettings(labels="all", rule="file", file=str(file)), 0)
+            rows = make_split(part, SplitSettings.model_validate({"rule": "file", "file": str(file)}), 0)
         except DataError as error:
             raise DataError(str(error).replace(str(file), str(path))) from None
     label_N, classes = class_of(part), len(part.classes)
