@@ -26,6 +26,7 @@ class Target(NamedTuple):
     images: dict[str, Images]
     found: Found | None  # of own images: their files
     flips: bool | None  # whether the recipe mirrors images; None = there is no recipe
+    resize: str  # of own images: as in the recipe
     skips: bool  # whether the recipe leaves damaged images out
     seconds: float  # that reading took
 
@@ -64,7 +65,9 @@ def read_target(target: str, sets: Sequence[str] = ()) -> Target:
     check_images(images, name)
     flips = any(float(policy.get("flip") or 0) > 0 for policy in recipe.data.get("augment", {}).values())
     skips = own and table.get("on_bad") == "skip"
-    return Target(name, root, images, found, None if is_folder(target) else flips, skips, seconds)
+    return Target(
+        name, root, images, found, None if is_folder(target) else flips, str(table.get("resize")), skips, seconds
+    )
 
 
 def find_files(root: Path, table: Mapping[str, Any]) -> Found:

@@ -65,6 +65,7 @@ def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
     assert "2 things must be mended (damaged, leakage), or allowed: --allow damaged --allow leakage" in done.err
     assert "r010.png" in done.out
     assert "g010.png = g019.png" in done.out
+    assert "1 thing must be mended (leakage)" in mm(*words, "--allow", "damaged").err
     assert mm(*words, "--allow", "damaged", "--allow", "leakage").code == 0
     said = json.loads(mm(*words, "--json").out)
     assert [one["kind"] for one in said["findings"] if one["level"] == "error"] == ["damaged", "leakage"]
