@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mmctl.filesystem import write_atomic
 from mmctl.image_files.packs import cache_folder
 from mmctl.plugin import DataError
 
@@ -88,7 +87,9 @@ def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         told = fill(array)
         array.flush()
-        write_atomic(path.with_suffix(".json"), json.dumps(told).encode())  # before the map, which makes it valid
+        about = Path(part).with_suffix(".about.part")
+        about.write_text(json.dumps(told))
+        about.replace(path.with_suffix(".json"))  # before the map, which makes it valid
         Path(part).replace(path)
         for old in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.npy"):  # of the same files before they changed
             if old != path:
@@ -100,3 +101,4 @@ def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list
     finally:
         if part is not None:
             Path(part).unlink(missing_ok=True)
+            Path(part).with_suffix(".about.part").unlink(missing_ok=True)
