@@ -41,3 +41,9 @@ def data_root(given: str | None, name: str) -> Path:
     except RuntimeError:
         raise UserError(f'dataset.root = "{given}": there is no such user. Write the full path.') from None
     return path if path.is_absolute() else root() / path
+
+
+def path_in_recipe(path: Path) -> str:
+    """A path as recipes have it: relative to the project if it is inside."""
+    full, home = path.absolute(), root()
+    return str(full.relative_to(home)) if full.is_relative_to(home) else str(full)

@@ -23,7 +23,9 @@ CLASSES = 60
 
 def check(
     target: str = typer.Argument(
-        metavar="RECIPE|FOLDER", help="Recipe, by name or path; or a folder of images.", autocompletion=complete_recipe
+        metavar="RECIPE|FOLDER",
+        help="Recipe, by name or path; or a folder of images (FOLDER/ if a recipe has its name).",
+        autocompletion=complete_recipe,
     ),
     sets: Sets = None,
     allow: list[str] = typer.Option(
@@ -60,7 +62,7 @@ def check(
     allowed = {*allow, "damaged"} if found.skips else set(allow)
     made = check_data(found.name, found.images, allow=allowed, flips=found.flips)
     if found.found is not None:
-        add_files(made, found.found)
+        add_files(made, found.found, found.resize)
     made.seconds = found.seconds
     if sheet:
         from mmctl.dataset_tools.sheet import contact_sheet
@@ -85,7 +87,8 @@ def check(
     if errors:
         kinds = [one.kind for one in errors]
         allows = " ".join(f"--allow {kind}" for kind in dict.fromkeys(kinds))
-        raise DataError(f"{target}: {len(errors)} things must be mended ({', '.join(kinds)}), or allowed: {allows}")
+        things = "1 thing" if len(errors) == 1 else f"{len(errors)} things"
+        raise DataError(f"{target}: {things} must be mended ({', '.join(kinds)}), or allowed: {allows}")
 
 
 def _print(made: Checked, out: Console) -> None:

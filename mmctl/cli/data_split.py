@@ -20,7 +20,9 @@ group = typer.Typer(
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE|FOLDER", help="Recipe, by name or path; or a folder of images.", autocompletion=complete_recipe
+        metavar="RECIPE|FOLDER",
+        help="Recipe, by name or path; or a folder of images (FOLDER/ if a recipe has its name).",
+        autocompletion=complete_recipe,
     ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
@@ -60,8 +62,11 @@ def make(
       mmctl data split make photos -o by.json --group person
       mmctl data split make photos -o cv.json --folds 5
     """
+    from shlex import quote
+
     from mmctl.dataset_tools.splits import make_splits, write_split
     from mmctl.errors import UserError
+    from mmctl.project import path_in_recipe
 
     if folds == 1:
         raise UserError("--folds 1: at least 2, or 0 for one split.")
@@ -86,7 +91,9 @@ def make(
         return
     for one, split in zip(paths, made, strict=True):
         typer.echo(f"{one}: {len(split.labeled)} labelled, {len(split.val)} held out for validation")
-    typer.echo(f'recipe: [split] rule = "file", file = "{paths[0]}"')
+    typer.echo("to use it:" if len(paths) == 1 else "to use them:")
+    for one in paths:
+        typer.echo(f"  --set split.rule=file --set {quote(f'split.file={path_in_recipe(one)}')}")
 
 
 @group.command()
@@ -110,7 +117,7 @@ def show(
 
     split = read_split(Path(file))
     images, _ = _read(target, sets or [], "")
-    counts = describe(images, split)
+    counts = describe(images, split, Path(file))
     if as_json:
         from mmctl.report.json_output import print_json
 
@@ -162,15 +169,20 @@ def import_(
     from mmctl.dataset_tools.splits import describe, read_split
 
     if target:
-        describe(_read(target, [], "")[0], read_split(Path(file)))
+        describe(_read(target, [], "")[0], read_split(Path(file)), Path(file))
     _convert(file, output, ".json", force)
 
 
 def _convert(file: str, output: str, suffix: str, force: bool) -> None:
     from mmctl.dataset_tools.splits import read_split, write_split
+    from mmctl.errors import UserError
 
-    split: SplitFile = read_split(Path(file))
     path = Path(output) if output else Path(file).with_suffix(suffix)
+    if path.suffix != suffix:
+        raise UserError(f"--output {output}: the name must end in {suffix}.")
+    if path == Path(file):
+        raise UserError(f"{file}: is a {suffix} file already.")
+    split: SplitFile = read_split(Path(file))
     write_split(path, split, force)
     typer.echo(f"{path}: {len(split.labeled)} labelled, {len(split.val)} held out for validation")
 

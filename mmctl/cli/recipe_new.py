@@ -49,8 +49,7 @@ def new(
 
     if not source.is_dir():
         raise UserError(f"--from {source}: there is no such folder.")
-    if not 0 <= minutes <= 10**6:
-        raise UserError(f"--minutes {minutes:g}: give a number of minutes.")
+    _check_minutes(minutes)
     asks = not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
     with doing(f"looking at {source} ...", as_json):
         found = find_images(source)
@@ -62,7 +61,7 @@ def new(
         typer.echo(new_recipe.summary(folder))
     name = name or new_recipe.recipe_name(source.absolute().name)
     if asks:
-        name = typer.prompt("name of the recipe", default=name)
+        name = typer.prompt("name of the recipe", default=name, err=True)
     if not is_name(name):
         raise UserError(f'--name "{name}": must be {NAME_RULE}.')
     folder_of_recipes = project.root() / "recipes"
@@ -75,9 +74,10 @@ def new(
         machine = this_machine()
     minutes = minutes or MINUTES[machine.device]
     if asks:
-        minutes = typer.prompt("minutes that a run may take", default=minutes, type=float)
+        minutes = typer.prompt("minutes that a run may take", default=minutes, type=float, err=True)
+        _check_minutes(minutes)
         if mirror and not unsafe_flip(folder.classes):
-            mirror = typer.confirm("does a mirrored image belong to the same class", default=True)
+            mirror = typer.confirm("does a mirrored image belong to the same class", default=True, err=True)
     with doing("measuring a training step ...", as_json):
         plan = new_recipe.make_plan(folder, machine, name, minutes, seconds_of_a_step, mirror)
     written = []
@@ -107,6 +107,13 @@ def new(
     typer.echo("next:")
     for command in commands:
         typer.echo(f"  {command}")
+
+
+def _check_minutes(minutes: float) -> None:
+    from mmctl.errors import UserError
+
+    if not 0 <= minutes <= 10**6:
+        raise UserError(f"--minutes {minutes:g}: give a number of minutes.")
 
 
 def _without_labels(source: Path, found: object, as_json: bool) -> None:

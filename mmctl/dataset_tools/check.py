@@ -75,7 +75,7 @@ def check_data(
     made.findings += _balance(first.classes, made.per_class)
     for part, one in images.items():
         if flat := constant_images(one):
-            text = f"{_images(len(flat))} of {part} have one colour only"
+            text = f"{_images(len(flat))} of {part} {'has' if len(flat) == 1 else 'have'} one colour only"
             made.findings.append(Finding("warning", "constant", text, "Look at them, and remove them.", tuple(flat)))
     if grey(first):
         text = "all images are grey"
@@ -85,13 +85,20 @@ def check_data(
         level: Level = "warning" if flips else "note"
         text = f"horizontal flips look unsafe: {why}"
         made.findings.append(Finding(level, "flips", text, "Set flip = 0.0 in [augment.weak], or name the classes."))
-    order = {"error": 0, "warning": 1, "note": 2}
-    made.findings.sort(key=lambda one: order[one.level])
+    _sort(made)
     return made
 
 
-def add_files(made: Checked, found: Found) -> None:
-    """What the files of own images say: layout, formats, sizes, what was ignored, groups that are torn apart."""
+def _sort(made: Checked) -> None:
+    order = {"error": 0, "warning": 1, "note": 2}
+    made.findings.sort(key=lambda one: order[one.level])
+
+
+def add_files(made: Checked, found: Found, resize: str = "crop") -> None:
+    """What the files of own images say: layout, formats, sizes, what was ignored, groups that are torn apart.
+
+    resize: as in the recipe; "fit" enlarges images that are smaller in both directions, the others in one.
+    """
     made.layout = found.kind
     looked = [found.files[row] for row in _spread(len(found.files), LOOKED)]
     formats, modes, sizes = Counter[str](), Counter[str](), []
@@ -110,13 +117,15 @@ def add_files(made: Checked, found: Found) -> None:
             "smallest": [int(widths.min()), int(heights.min())], "largest": [int(widths.max()), int(heights.max())],
             "median": [int(np.median(widths)), int(np.median(heights))],
         }  # fmt: skip
-        side = max(made.shape[1:])
-        if (small := int((np.maximum(widths, heights) < side).sum())) * 2 > len(sizes):
-            text = f"{small} of {len(sizes)} images are smaller than {side} px and are enlarged"
+        height, width = made.shape[1:]
+        both = np.logical_and if resize == "fit" else np.logical_or
+        if (small := int(both(widths < width, heights < height).sum())) * 2 > len(sizes):
+            text = f"{small} of {len(sizes)} images are smaller than {width} x {height} px and are enlarged"
             made.findings.append(Finding("note", "enlarged", text, "Lower dataset.size: training is faster."))
     made.findings += [Finding("note", "ignored", f"{n} ignored: {why}") for why, n in found.ignored.items()]
     made.findings += [Finding("note", "files", line) for line in found.notes]
     made.findings += _groups(found.files)
+    _sort(made)
 
 
 def _known(part: Images) -> np.ndarray:
@@ -167,8 +176,10 @@ def _equal(images: Mapping[str, Images], classes: Sequence[str], allow: Collecti
         remedy = "Correct the labels, or remove these images."
         made.append(Finding(_level("conflicts", allow), "conflicts", text, remedy, tuple(conflicts)))
     for part, found in twice.items():
-        text = f"{len(found)} images of {part} are there more than once"
+        text = f"{_images(len(found))} of {part} {'is' if len(found) == 1 else 'are'} there more than once"
         remedy = "Keep one of each, unless they are meant to count more."
+        if part == "train" and "val" not in images:
+            remedy = "Keep one of each: images that split.val holds out would have copies in training."
         made.append(Finding("warning", "duplicates", text, remedy, tuple(found)))
     return made
 

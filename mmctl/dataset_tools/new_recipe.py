@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
+from mmctl import project
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.errors import UserError
 from mmctl.image_files.found import Found
@@ -28,7 +29,6 @@ SOME = 25
 SKEWED = 3.0
 STEPS = {"cpu": (300, 4_000), "cuda": (2_000, 200_000)}
 """Fewest and most steps."""
-
 
 SecondsOfStep: TypeAlias = Callable[[Mapping[str, object], int, int, int, str], float]
 """Backbone, size, channels, batch size and device -> seconds of a training step."""
@@ -117,17 +117,24 @@ def choose_steps(seconds: float, minutes: float, device: str) -> int:
 def make_plan(
     folder: Folder, machine: Machine, name: str, minutes: float, seconds_of: SecondsOfStep, mirror: bool
 ) -> Plan:
-    """All choices. mirror: False = never flip."""
+    """All choices. mirror: False = never flip. UserError if there are too few labels to hold some out."""
     size = choose_size(folder.sizes)
     channels = 1 if folder.grey else 3
     why = unsafe_flip(folder.classes) or ("" if mirror else "you said that mirrored images are of another class")
     labelled = sum(folder.counts)
     used = [n for n in folder.counts if n]
     has_test = bool(folder.test)
-    val = 0 if folder.val or has_test else max(len(used), round(0.2 * labelled))  # with a test part, labels are dearer
+    val = 0
+    if not folder.val and not has_test:  # with a test part, labels are dearer
+        if labelled < 3 * len(used):
+            raise UserError(
+                f"{folder.root}: {labelled} labels of {len(used)} classes are too few to train and to judge. "
+                "Label 3 images of each class or more, or name test images (a folder test, or a column split)."
+            )
+        val = min(max(len(used), round(0.2 * labelled)), labelled // 3)
     skewed = bool(used) and max(used) / min(used) > SKEWED
     metric = "balanced_accuracy" if skewed else "accuracy"
-    batch = max(8, min(64, folder.train - labelled if folder.train > labelled else folder.train) // 8 * 8)
+    batch = max(8, min(64, folder.train - val) // 8 * 8)
     backbone = choose_backbone(size, machine.device)
     seconds = seconds_of(backbone, size, channels, batch, machine.device)
     steps = choose_steps(seconds, minutes, machine.device)
@@ -151,7 +158,7 @@ def fragment(plan: Plan) -> str:
         f"# Made by `mmctl recipe new --from` for {plan.machine.words}: change what you know better.",
         "[dataset]",
         'name = "pictures"',
-        f"root = {toml(_root(f.root))}",
+        f"root = {toml(project.path_in_recipe(f.root))}",
         _line(f"size = {plan.size}", f"px; {ranged}"),
         _line('resize = "crop"', '"fit" shows the whole image with borders, "stretch" distorts it'),
         _line(f"channels = {plan.channels}", "all images are grey" if plan.channels == 1 else "colour"),
@@ -291,10 +298,3 @@ def toml(value: object) -> str:
 
 def _line(setting: str, why: str) -> str:
     return f"{setting:<32} # {why}"
-
-
-def _root(path: Path) -> str:
-    from mmctl import project
-
-    full, home = path.absolute(), project.root()
-    return str(full.relative_to(home)) if full.is_relative_to(home) else str(full)

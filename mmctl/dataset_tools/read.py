@@ -11,6 +11,7 @@ from mmctl import project
 from mmctl.data.images import check_images
 from mmctl.image_files.found import Found, find_images
 from mmctl.plugin import Images
+from mmctl.recipe.find import is_file, recipe_folders
 from mmctl.recipe.recipe import Recipe, from_data, load
 
 PICTURES = "pictures"
@@ -25,15 +26,21 @@ class Target(NamedTuple):
     images: dict[str, Images]
     found: Found | None  # of own images: their files
     flips: bool | None  # whether the recipe mirrors images; None = there is no recipe
+    resize: str  # of own images: as in the recipe
     skips: bool  # whether the recipe leaves damaged images out
     seconds: float  # that reading took
 
 
+def is_folder(target: str) -> bool:
+    """Whether a folder of images is meant: `photos/` is one, `photos` the project's recipe of this name, if any."""
+    return Path(target).is_dir() and not is_file(recipe_folders()[0] / f"{target}.toml")
+
+
 def load_target(target: str, sets: Sequence[str] = ()) -> Recipe:
     """The recipe with this name or path; of a folder, one that reads it as the data set `pictures`."""
-    folder = Path(target)
-    if not folder.is_dir():
+    if not is_folder(target):
         return load(target, sets)
+    folder = Path(target)
     data: dict[str, Any] = {
         "dataset": {"name": PICTURES, "root": str(folder.absolute())},
         "backbone": {"name": "small"}, "method": {"name": "supervised"},
@@ -58,7 +65,9 @@ def read_target(target: str, sets: Sequence[str] = ()) -> Target:
     check_images(images, name)
     flips = any(float(policy.get("flip") or 0) > 0 for policy in recipe.data.get("augment", {}).values())
     skips = own and table.get("on_bad") == "skip"
-    return Target(name, root, images, found, None if Path(target).is_dir() else flips, skips, seconds)
+    return Target(
+        name, root, images, found, None if is_folder(target) else flips, str(table.get("resize")), skips, seconds
+    )
 
 
 def find_files(root: Path, table: Mapping[str, Any]) -> Found:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from mmctl.data.draws import generator
-from mmctl.data.split import class_of, natural
+from mmctl.data.split import class_of, make_split, natural
 from mmctl.errors import DataError, UserError, os_error
 from mmctl.filesystem import write_atomic
 from mmctl.plugin import Images
+from mmctl.recipe.settings import Split as SplitSettings
 from mmctl.text import to_json
 
 PARTS = ("labeled", "val")
@@ -28,10 +31,10 @@ COLUMNS = ("id", "part")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """Ids of the training images that keep their labels, and of those that are held out."""
+    """Training images that keep their labels, and those that are held out: ids, or row numbers."""
 
-    labeled: list[str]
-    val: list[str]
+    labeled: Sequence[str | int]
+    val: Sequence[str | int]
     made: Mapping[str, object]  # how: seed, groups, fold
 
 
@@ -71,14 +74,29 @@ def _held_out(
         return rows[:0]
     if n >= len(rows):
         raise UserError(f"--val {val:g}: only {len(rows)} training images have a label. Lower it.")
-    if by_groups:  # the fold of a division into about 1 / share folds that comes nearest
-        folds = max(2, min(round(len(rows) / n), len(set(group_N[rows].tolist()))))
-        found = _folds(rows, label_N, group_N, folds, seed, True)
-        return min(found, key=lambda out: abs(len(out) - n))
+    if by_groups:
+        return _held_out_groups(rows, label_N, group_N, n, seed)
     rng, classes = generator(seed, "split file/val"), np.unique(label_N[rows])
     pools = [rng.permutation(rows[label_N[rows] == k]) for k in classes]
     counts = natural(n, np.array([len(pool) for pool in pools]), np.arange(len(pools)), each=False)
     return np.sort(np.concatenate([pool[:k] for pool, k in zip(pools, counts.tolist(), strict=True)]))
+
+
+def _held_out_groups(rows: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Whole groups in random order: each that brings the numbers of all classes nearer to their share of n."""
+    names, group_M = np.unique(group_N[rows], return_inverse=True)
+    if len(names) < 2:
+        raise UserError("all labelled images are of one group, so none can be held out. Set --val 0.")
+    count_GK = np.zeros((len(names), int(label_N.max()) + 1))
+    np.add.at(count_GK, (group_M, label_N[rows]), 1)
+    missing_K = count_GK.sum(0) * n / len(rows)
+    taken: list[int] = []
+    for group in generator(seed, "split file/val groups").permutation(len(names)).tolist():
+        after_K = missing_K - count_GK[group]
+        if (after_K**2).sum() < (missing_K**2).sum() and len(taken) < len(names) - 1:
+            taken.append(group)
+            missing_K = after_K
+    return rows[np.isin(group_M, taken or [int(count_GK.sum(1).argmin())])]
 
 
 def _folds(
@@ -89,15 +107,22 @@ def _folds(
     have = len(set(group_N[rows].tolist()))
     if folds > have:
         raise UserError(f"{folds} folds need as many {'groups' if by_groups else 'labelled images'}: there are {have}.")
-    smallest = int(np.bincount(label_N[rows])[np.unique(label_N[rows])].min())
+    counts = np.bincount(label_N[rows])
+    smallest = int(counts[counts > 0].min())
     if smallest < folds and not by_groups:
         raise UserError(f"{folds} folds need {folds} labelled images of each class: one has {smallest}. Use fewer.")
+    if counts.max() < folds:
+        raise UserError(
+            f"{folds} folds need {folds} labelled images of a class: the most are {counts.max()}. Use fewer."
+        )
     kind = StratifiedGroupKFold if by_groups else StratifiedKFold
     state = int(generator(seed, "split file/folds").integers(2**31))
-    pairs = kind(folds, shuffle=True, random_state=state).split(
-        rows, label_N[rows], group_N[rows] if by_groups else None
-    )
-    return [rows[out] for _, out in pairs]
+    with warnings.catch_warnings():  # of a class that is not in each fold, which groups cannot always prevent
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        pairs = kind(folds, shuffle=True, random_state=state).split(
+            rows, label_N[rows], group_N[rows] if by_groups else None
+        )
+        return [rows[out] for _, out in pairs]
 
 
 def _labelled(left: np.ndarray, label_N: np.ndarray, labels: int | None, seed: int, classes: int) -> np.ndarray:
@@ -118,6 +143,8 @@ def write_split(path: Path, split: SplitFile, force: bool) -> None:
     """Write a split file as JSON or, for a name that ends in .csv, as a table; UserError if it is there already."""
     if path.exists() and not force:
         raise UserError(f"{path}: is there already. --force replaces it.")
+    if path.suffix == ".csv" and any(isinstance(id, int) for id in (*split.labeled, *split.val)):
+        raise UserError(f"{path}: not written: the split has row numbers, and a table has image ids alone.")
     try:
         write_atomic(path, (_csv(split) if path.suffix == ".csv" else _json(split)).encode("utf-8", "surrogateescape"))
     except OSError as error:
@@ -141,13 +168,11 @@ def read_split(path: Path) -> SplitFile:
     for part, ids in lists.items():
         if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
             raise DataError(f'{path}: "{part}" must be a list of image ids or row numbers.')
-    return SplitFile(
-        list(map(str, lists["labeled"])), list(map(str, lists["val"])), made if isinstance(made, dict) else {}
-    )
+    return SplitFile(lists["labeled"], lists["val"], made if isinstance(made, dict) else {})
 
 
 def _json(split: SplitFile) -> str:
-    lists = {"labeled": split.labeled, "val": split.val}
+    lists = {"labeled": list(split.labeled), "val": list(split.val)}
     return to_json({"made": dict(split.made)} | lists, indent=1) + "\n"
 
 
@@ -176,17 +201,21 @@ def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
     return lists
 
 
-def describe(part: Images, split: SplitFile) -> dict[str, list[int]]:
-    """How many images of each class a split has in each part; DataError for an id that the data set lacks."""
-    rows = {id: row for row, id in enumerate(part.ids)} | {str(row): row for row in range(len(part.ids))}
-    label_N = class_of(part)
-    found: dict[str, list[int]] = {}
-    for name, ids in (("labeled", split.labeled), ("val", split.val)):
-        if missing := [id for id in ids if id not in rows]:
-            raise DataError(f'"{name}" has {len(missing)} ids that the data set lacks, first {missing[0]!r}.')
-        labels = label_N[np.array([rows[id] for id in ids], np.int64)]
-        found[name] = np.bincount(labels[labels >= 0], minlength=len(part.classes)).tolist()
-    return found
+def describe(part: Images, split: SplitFile, path: Path) -> dict[str, list[int]]:
+    """How many images of each class a split has in each part; DataError if a recipe could not use it.
+
+    path: where it was read, for messages.
+    """
+    with TemporaryDirectory() as folder:  # checked as training does, which reads a JSON file
+        file = Path(folder) / "split.json"
+        write_split(file, split, False)
+        try:
+            rows = make_split(part, SplitSettings.model_validate({"rule": "file", "file": str(file)}), 0)
+        except DataError as error:
+            raise DataError(str(error).replace(str(file), str(path))) from None
+    label_N, classes = class_of(part), len(part.classes)
+    parts = {"labeled": rows.labeled, "val": rows.val}
+    return {name: np.bincount(label_N[chosen], minlength=classes).tolist() for name, chosen in parts.items()}
 
 
 def groups_of(found: Sequence[tuple[str, str | None]]) -> dict[str, str]:

@@ -5,13 +5,15 @@ It is built once, under another name, and renamed when it is complete: kill -9 l
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +34,46 @@ def mapped(
     It is filled again if a source file has another size or modification time.
     """
     stats = [(str(path.absolute()), path.stat()) for path in sources]
+    place = hashlib.sha256(json.dumps([name, *(p for p, _ in stats)]).encode()).hexdigest()[:8]
     key = hashlib.sha256(json.dumps([name, shape, *((p, s.st_size, s.st_mtime_ns) for p, s in stats)]).encode())
-    path = cache_folder() / f"{name}-{key.hexdigest()[:24]}.npy"
-    about = path.with_suffix(".json")
+    path = cache_folder() / f"{name}-{place}-{key.hexdigest()[:24]}.npy"
+    if (found := _load(path, shape)) is not None:
+        return found
+    with _alone(path.with_name(f"{name}-{place}.lock")):
+        if (found := _load(path, shape)) is None:  # else another process has built it meanwhile
+            told = _build(path, shape, fill)
+            found = np.load(path, mmap_mode="r", allow_pickle=False), told
+    return found
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | None:
     try:
-        told = json.loads(about.read_text())
+        told = json.loads(path.with_suffix(".json").read_text())
         made = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(made, np.memmap) and made.shape == shape and made.dtype == np.uint8 and isinstance(told, list):
-            return made, told
     except (OSError, ValueError, EOFError):
-        pass
-    told = _build(path, shape, fill)
-    about.write_text(json.dumps(told))
-    return np.load(path, mmap_mode="r", allow_pickle=False), told
+        return None
+    good = isinstance(made, np.memmap) and made.shape == shape and made.dtype == np.uint8 and isinstance(told, list)
+    return (made, told) if good else None
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process builds this map: each would need the disk and the memory for it."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    except OSError as error:
+        raise DataError(f"{lock.parent}: cannot write decoded images ({error.strerror}).") from None
+    with file:
+        with suppress(OSError):  # a file system without locks: both build, and the last one stays
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list[str]]) -> list[str]:
     size = int(np.prod(shape, dtype=np.int64))
     part: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.part"):  # of a killed process
             if time.time() - left.stat().st_mtime > DAY:
                 left.unlink(missing_ok=True)
@@ -65,10 +87,18 @@ def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         told = fill(array)
         array.flush()
+        about = Path(part).with_suffix(".about.part")
+        about.write_text(json.dumps(told))
+        about.replace(path.with_suffix(".json"))  # before the map, which makes it valid
         Path(part).replace(path)
+        for old in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.npy"):  # of the same files before they changed
+            if old != path:
+                old.unlink(missing_ok=True)
+                old.with_suffix(".json").unlink(missing_ok=True)
         return told
     except OSError as error:
         raise DataError(f"{path.parent}: cannot write decoded images ({error.strerror}).") from None
     finally:
         if part is not None:
             Path(part).unlink(missing_ok=True)
+            Path(part).with_suffix(".about.part").unlink(missing_ok=True)

@@ -25,7 +25,7 @@ TRIES = 5
 """Times in a row that a server may break off without sending anything new."""
 Progress = Callable[[int, int], None]
 """Is told the bytes that are there and the bytes of the whole file."""
-State = Literal["downloaded", "continued", "already there"]
+State = Literal["downloaded", "continued", "already there", "unpacked already"]
 
 
 class _Broken(Exception):
@@ -49,15 +49,19 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, paus
         part.unlink()
     reasons: list[str] = []
     for url in file.urls:
+        begun = part.stat().st_size if part.is_file() else 0
         try:
             _from(url, file, part, progress, pause)
+            if (found := sha256_of(part)) != file.sha256 and begun:
+                part.unlink()  # what was there may be of another file: once more, from the start
+                state = "downloaded"
+                _from(url, file, part, progress, pause)
+                found = sha256_of(part)
         except EnvironmentFault as error:
             reasons.append(str(error))
             continue
-        if (found := sha256_of(part)) != file.sha256:
+        if found != file.sha256:
             part.unlink()
-            if state == "continued":  # what was there may be of another file: once more, from the start
-                return fetch(file, folder, progress, pause)
             reasons.append(f"{url}: another file than the published one: SHA-256 {found}, not {file.sha256}.")
             continue
         part.replace(path)
@@ -117,7 +121,7 @@ def _piece(url: str, file: RemoteFile, part: Path, start: int, progress: Progres
                 f"{url}: the server has {at + int(said):,} bytes, the published file {file.size:,}: another file."
             )
         with part.open("ab" if goes_on else "wb") as out:
-            while block := answer.read(BLOCK):
+            while block := _read(answer):
                 at += len(block)
                 if at > file.size:
                     out.truncate(0)
@@ -129,6 +133,13 @@ def _piece(url: str, file: RemoteFile, part: Path, start: int, progress: Progres
             os.fsync(out.fileno())
     if at < file.size:
         raise _Broken("the connection broke off")
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(BLOCK)
+    except OSError as error:  # also no route to the host, TLS: unlike errors of the disk, the next try may go well
+        raise _Broken(str(error)) from None
 
 
 def sha256_of(path: Path) -> str:

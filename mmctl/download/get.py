@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mmctl.download.fetch import Progress, State, fetch
 from mmctl.download.published import PublishedSet, find_set
-from mmctl.download.unpack import unpack
+from mmctl.download.unpack import beside, unpack
 from mmctl.errors import EnvironmentFault, UserError
 
 SPARE = 64 * 2**20
@@ -47,9 +47,12 @@ def get(
         found = replace(found, files=tuple(replace(f, urls=(urls.get(f.name, f.urls[0]),)) for f in found.files))
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    there = [made for made in found.makes if (folder / made).is_dir()]
-    if there and there == list(found.makes):
-        return Got(folder, {file.name: "already there" for file in found.files}, [])
+    if _is_unpacked(found, folder):
+        for file in found.files:
+            if (left := beside(folder / file.name)).exists():  # of a process that was killed when it had unpacked
+                with _alone(folder):
+                    shutil.rmtree(left, ignore_errors=True)
+        return Got(folder, {file.name: "unpacked already" for file in found.files}, [])
     try:
         with _alone(folder):
             _check_space(found, folder)
@@ -65,6 +68,18 @@ def get(
         if new:  # a folder without data would look like a data set
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _is_unpacked(found: PublishedSet, folder: Path) -> bool:
+    """Whether everything is there; UserError for a part of it, which nobody should find out after a long download."""
+    there = [folder / made for made in found.makes if (folder / made).exists()]
+    size = sum((Path(at) / name).stat().st_size for path in there for at, _, names in os.walk(path) for name in names)
+    if there and (len(there) < len(found.makes) or size < found.at_least):
+        raise UserError(
+            f"{there[0]}: is there, but not complete ({size:,} bytes, {found.title} has {found.at_least:,} or more). "
+            "Move it away, then run this again."
+        )
+    return bool(there)
 
 
 def _check_space(found: PublishedSet, folder: Path) -> None:
@@ -88,8 +103,10 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise UserError(f"{folder}: another mmctl is downloading into this folder; wait for it.") from None
+        except OSError:
+            pass  # a file system without locks
         try:
             yield
         finally:

@@ -31,6 +31,7 @@ class PublishedSet:
     kind: Literal["files", "tar", "zip"] = "files"  # what the files are; an archive is unpacked and then removed
     makes: tuple[str, ...] = ()  # what unpacking makes in the folder
     unpacked: int = 0  # bytes, rounded up
+    at_least: int = 0  # bytes of the images: with fewer, what unpacking made is not complete
     instead: str = field(default="", repr=False)  # what to do where there is nothing to download
 
 
@@ -50,6 +51,7 @@ _SVHN_TERMS = "for non-commercial use; cite Netzer et al., 2011"
 SETS: dict[str, PublishedSet] = {
     "cifar10": PublishedSet(
         "CIFAR-10, binary version", _CIFAR_TERMS, kind="tar", makes=("cifar-10-batches-bin",), unpacked=180 * MIB,
+        at_least=60_000 * 3073,
         files=(RemoteFile(
             "cifar-10-binary.tar.gz", ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",), 170_052_171,
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -57,6 +59,7 @@ SETS: dict[str, PublishedSet] = {
     ),
     "cifar100": PublishedSet(
         "CIFAR-100, binary version", _CIFAR_TERMS, kind="tar", makes=("cifar-100-binary",), unpacked=180 * MIB,
+        at_least=60_000 * 3074,
         files=(RemoteFile(
             "cifar-100-binary.tar.gz", ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",), 168_513_733,
             "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
@@ -66,7 +69,7 @@ SETS: dict[str, PublishedSet] = {
     "svhn-extra": PublishedSet("SVHN with its extra images", _SVHN_TERMS, (*_SVHN, _EXTRA), folder="svhn"),
     "stl10": PublishedSet(
         "STL-10, binary version", "its images are from ImageNet, whose terms apply; cite Coates, Ng and Lee, 2011",
-        kind="tar", makes=("stl10_binary",), unpacked=3_000 * MIB,
+        kind="tar", makes=("stl10_binary",), unpacked=3_000 * MIB, at_least=113_000 * 96 * 96 * 3,
         files=(RemoteFile(
             "stl10_binary.tar.gz", ("http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",), 2_640_397_119,
             "f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
@@ -75,6 +78,7 @@ SETS: dict[str, PublishedSet] = {
     "eurosat": PublishedSet(
         "EuroSAT, colour", "MIT licence; contains modified Copernicus Sentinel data; cite Helber et al., 2019",
         kind="zip", makes=("2750",), unpacked=120 * MIB,
+        at_least=85_000_000,  # JPEG files, of which the archive saves little
         files=(RemoteFile(
             "EuroSAT.zip", (
                 "https://madm.dfki.de/files/sentinel/EuroSAT.zip",

@@ -24,13 +24,13 @@ def unpack(archive: Path, kind: Literal["tar", "zip"], folder: Path, most: int) 
     It is unpacked beside its place and moved when it is whole: what is in `folder` is complete. most: the largest
     number of bytes of all files. UserError for an archive that is damaged, or that would write elsewhere.
     """
-    beside = folder / f".{archive.name}.unpacking"
-    shutil.rmtree(beside, ignore_errors=True)  # of a killed process
-    beside.mkdir()
+    place = beside(folder / archive.name)
+    shutil.rmtree(place, ignore_errors=True)  # of a killed process
+    place.mkdir()
     try:
         left = most
         for name, data in _tar(archive) if kind == "tar" else _zip(archive):
-            target = beside / inside(archive, name)
+            target = place / inside(archive, name)
             if data is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
@@ -41,17 +41,22 @@ def unpack(archive: Path, kind: Literal["tar", "zip"], folder: Path, most: int) 
                     if left < 0:
                         raise UserError(f"{archive}: unpacks to more than {most:,} bytes: not the published archive.")
                     out.write(block)
-        new = sorted(path.name for path in beside.iterdir())
+        new = sorted(path.name for path in place.iterdir())
         for name in new:
             if (folder / name).exists():
                 raise UserError(f"{folder / name}: is there already. Move it away, then run this again.")
         for name in new:
-            (beside / name).replace(folder / name)
+            (place / name).replace(folder / name)
         return new
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, FileExistsError) as error:
         raise UserError(f"{archive}: damaged ({printable(str(error))}). Delete it, then run this again.") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def beside(archive: Path) -> Path:
+    """Where an archive is unpacked until it is whole."""
+    return archive.with_name(f".{archive.name}.unpacking")
 
 
 def inside(archive: Path, name: str) -> PurePosixPath:

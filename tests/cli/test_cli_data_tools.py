@@ -69,6 +69,7 @@ def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
     assert "2 things must be mended (damaged, leakage), or allowed: --allow damaged --allow leakage" in done.err
     assert "r010.png" in done.out
     assert "g010.png = g019.png" in done.out
+    assert "1 thing must be mended (leakage)" in mm(*words, "--allow", "damaged").err
     assert mm(*words, "--allow", "damaged", "--allow", "leakage").code == 0
     said = json.loads(mm(*words, "--json").out)
     assert [one["kind"] for one in said["findings"] if one["level"] == "error"] == ["damaged", "leakage"]
@@ -77,22 +78,33 @@ def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
     assert mm("data", "check", "nowhere").code == 2
 
 
-def test_splits_by_person(tmp_path: Path, mm: Mm) -> None:
+def test_splits_by_person(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").mkdir()
     photos(tmp_path / "photos")
     done = mm("data", "split", "make", "photos", "-o", "splits/a.json", "--group", "person", "--val", "0.25")
     assert done.code == 0, done.err
     body = json.loads((tmp_path / "splits/a.json").read_text())
     assert not {int(name[1:4]) // 2 for name in body["labeled"]} & {int(name[1:4]) // 2 for name in body["val"]}
-    assert 'recipe: [split] rule = "file", file = "splits/a.json"' in done.out
+    assert "\n  --set split.rule=file --set split.file=splits/a.json\n" in done.out
     shown = mm("data", "split", "show", "photos", "splits/a.json")
     assert f"{len(body['labeled'])} labelled, {len(body['val'])} held out (seed 0, by groups True)" in shown.out
     assert mm("data", "split", "export", "splits/a.json", "-o", "a.csv").code == 0
     assert mm("data", "split", "import", "a.csv", "-o", "b.json", "--check", "photos").code == 0
     assert json.loads((tmp_path / "b.json").read_text())["labeled"] == body["labeled"]
     assert "is there already" in mm("data", "split", "make", "photos", "-o", "splits/a.json").err
+    assert "must end in .csv" in mm("data", "split", "export", "splits/a.json", "-o", "a.json").err
+    assert "is a .csv file already" in mm("data", "split", "export", "a.csv").err
+    (tmp_path / "both.csv").write_text("id,part\nr000.png,labeled\nr000.png,val\n")
+    assert 'in "labeled" and in "val"' in mm("data", "split", "import", "both.csv", "--check", "photos").err
+    assert not (tmp_path / "both.json").exists()
     assert "no column" in mm("data", "split", "make", "photos", "-o", "c.json", "--group", "nobody").err
     folds = mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "4", "--json")
     assert [one["val"] for one in json.loads(folds.out)["files"]] == [6, 6, 6, 6]
+    monkeypatch.chdir(tmp_path / "recipes")
+    inside = mm("data", "split", "make", "../photos", "-o", "cv.json", "--folds", "2")
+    assert [f"  --set split.rule=file --set split.file=recipes/cv-{n}.json" for n in (0, 1)] == [
+        line for line in inside.out.splitlines() if "--set" in line
+    ]
     assert "at least 2" in mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "1").err
 
 
@@ -116,6 +128,15 @@ def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm) -> None:
     assert "left out" in shown
     assert "47 train, 24 labelled" in shown
     assert "is there already" in mm("recipe", "new", "--from", "photos", "--name", "colours", "--yes").err
+
+
+def test_the_recipe_is_meant_where_a_folder_has_its_name(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos", each=5, labels=2, test=1)
+    (folder / "b003.png").write_bytes(b"no image")
+    done = mm("recipe", "new", "--from", "photos", "--yes")
+    assert "  mmctl data check photos\n" in done.out
+    assert mm("data", "check", "photos").code == 0, "the recipe leaves damaged images out"
+    assert mm("data", "check", "photos/").code == 2, "the folder itself"
 
 
 def test_a_folder_without_labels_gets_a_table_to_fill_in(tmp_path: Path, mm: Mm) -> None:

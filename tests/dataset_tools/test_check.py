@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmctl.dataset_tools.check import Checked, check_data
+from mmctl.dataset_tools.check import Checked, add_files, check_data
 from mmctl.dataset_tools.sheet import COLUMNS, contact_sheet
+from mmctl.image_files.found import find_images
 from mmctl.plugin import Images
 
 CLASSES = ("cat", "dog")
@@ -56,7 +58,7 @@ def test_equal_images_with_different_labels() -> None:
     made = check_data("x", {"train": changed(train, {3: train.pixels[0]}), "test": part([0, 1], "t")})
     assert of("conflicts", made) == ["error: 1 times equal images have different labels"]
     assert [one.examples for one in made.findings if one.kind == "conflicts"] == [("a0 = a3 (cat or dog)",)]
-    assert of("duplicates", made) == ["warning: 1 images of train are there more than once"]
+    assert of("duplicates", made) == ["warning: 1 image of train is there more than once"]
 
 
 def test_a_labelled_image_may_be_among_the_unlabelled() -> None:
@@ -82,7 +84,7 @@ def test_damaged_images() -> None:
 def test_constant_and_grey_images() -> None:
     train = part([0, 1], "a")
     made = check_data("x", {"train": changed(train, {1: np.full((3, 4, 4), 7, np.uint8)})})
-    assert of("constant", made) == ["warning: 1 image of train have one colour only"]
+    assert of("constant", made) == ["warning: 1 image of train has one colour only"]
     grey = np.repeat(train.pixels[:, :1], 3, 1)
     made = check_data("x", {"train": changed(train, dict(enumerate(grey)))})
     assert of("grey", made) == ["note: all images are grey"]
@@ -110,3 +112,20 @@ def test_a_contact_sheet_shows_each_class(tmp_path: object) -> None:
     reds = (sheet == [255, 0, 0]).all(-1)
     assert reds.sum() == COLUMNS * 48 * 48, "twelve images of the first class, enlarged to 48 px"
     assert len(np.flatnonzero(np.diff(reds.any(1).astype(int)) == 1)) == 1, "in one row"
+
+
+@pytest.mark.parametrize(("resize", "enlarged"), [("crop", True), ("stretch", True), ("fit", False)])
+def test_what_the_files_say_is_sorted_with_the_rest(tmp_path: Path, resize: str, enlarged: bool) -> None:
+    rows = ["path,label,split,group"]
+    for n, part_name in enumerate(("train", "test")):
+        Image.new("RGB", (20, 2), (n, 0, 0)).save(tmp_path / f"{n}.png")
+        rows.append(f"{n}.png,cat,{part_name},one person")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    train = part([0, 1, 0, 1, 1], "a")
+    made = check_data("x", {"train": changed(train, {1: train.pixels[3], 4: train.pixels[0] * 0})})
+    add_files(made, find_images(tmp_path, classes=CLASSES, group_column="group"), resize)
+    assert of("groups", made) == ["warning: 1 of 1 groups have images in more than one part"]
+    levels = [one.level for one in made.findings]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+    assert bool(of("enlarged", made)) == enlarged, "4 px are wanted, the images are 20 x 2"
+    assert ["split.val" in one.remedy for one in made.findings if one.kind == "duplicates"] == [True]

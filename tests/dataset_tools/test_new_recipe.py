@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mmctl.data.split import make_split
 from mmctl.dataset_tools import new_recipe
 from mmctl.dataset_tools.new_recipe import Folder, Machine, make_plan, recipes
+from mmctl.errors import UserError
+from mmctl.plugin import Images
 from mmctl.recipe.recipe import load
 
 CPU, GPU = Machine("cpu", "a CPU with 2 cores"), Machine("cuda", "a GPU (X)")
@@ -56,6 +60,20 @@ def test_images_are_held_out_only_if_there_is_nothing_to_judge_by() -> None:
     assert plan(folder()).primary == "test/accuracy"
 
 
+def test_few_labels_are_not_all_held_out() -> None:
+    assert plan(folder((3,) * 10, test=0)).val == 10
+    assert plan(folder((3, 3), test=0)).val == 2
+    assert plan(folder((1, 1))).val == 0, "there is a test part"
+    for counts in ((1,) * 10, (2, 2), (4, 1)):
+        with pytest.raises(UserError, match=r"photos: .* too few to train and to judge. Label 3 images of each class"):
+            plan(folder(counts, test=0))
+
+
+def test_the_batch_is_that_of_all_training_images() -> None:
+    assert plan(folder((500, 500), train=1003)).batch == 64
+    assert plan(folder((25, 25), train=53, test=0)).batch == 40
+
+
 def test_uneven_classes() -> None:
     one = plan(folder((100, 20)))
     assert one.balanced
@@ -72,8 +90,8 @@ def test_flips() -> None:
 @pytest.mark.parametrize("machine", [CPU, GPU])
 @pytest.mark.parametrize("one", [
     folder(), folder((100, 3), test=0), folder(size=8, grey=True), folder(size=700, classes=("left", "right")),
-    folder(classes=('a "quoted" name', "b\\c"), train=12, counts=(4, 4)),
-], ids=["plain", "uneven", "tiny grey", "photos", "odd names"])  # fmt: skip
+    folder(classes=('a "quoted" name', "b\\c"), train=12, counts=(4, 4)), folder((3, 3), test=0, train=9),
+], ids=["plain", "uneven", "tiny grey", "photos", "odd names", "few labels"])  # fmt: skip
 def test_what_is_written_is_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: Folder, machine: Machine
 ) -> None:
@@ -91,8 +109,14 @@ def test_what_is_written_is_a_recipe(
     assert main.settings.train.steps == made.steps
     assert main.settings.eval.primary.startswith(made.primary.partition("/")[0])
     same = ("dataset", "split", "backbone", "train", "eval", "schedule", "average")
-    differ = {key for key in same if main.data[key] != twin.data[key]}
-    assert differ <= {"train"}, "the two differ in their method alone"
+    assert {key for key in same if main.data[key] != twin.data[key]} <= {"train"}
+    differ = {key for key in main.data["train"] if main.data["train"][key] != twin.data["train"].get(key)}
+    assert differ <= {"unlabeled_batch"}, "the two differ in their method alone"
+    targets = np.concatenate([np.repeat(np.arange(2), one.counts), np.full(one.train - sum(one.counts), -1)])
+    ids = [str(row) for row in range(one.train)]
+    images = Images.of(np.zeros((one.train, 1, 2, 2), np.uint8), targets, one.classes, ids)
+    split = make_split(images, main.settings.split, 0)
+    assert all(split.counts), "each class keeps a label for training"
     assert all(len(line) <= 120 for text in files.values() for line in text.splitlines())
 
 

@@ -13,6 +13,7 @@ from mmctl.errors import DataError, MmctlError, UserError
 from mmctl.plugin import Images
 
 SIZES = (60, 30, 10)
+HERE = Path("here.csv")
 
 
 def data(unlabelled: int = 20) -> Images:
@@ -23,7 +24,7 @@ def data(unlabelled: int = 20) -> Images:
 
 def test_each_class_is_divided_in_proportion() -> None:
     (made,) = make_splits(data(), labels=20, val=0.2, seed=3)
-    assert describe(data(), made) == {"labeled": [12, 6, 2], "val": [12, 6, 2]}
+    assert describe(data(), made, HERE) == {"labeled": [12, 6, 2], "val": [12, 6, 2]}
     assert not set(made.labeled) & set(made.val)
 
 
@@ -53,11 +54,38 @@ def test_a_group_stands_on_one_side(folds: int) -> None:
     assert 15 <= len(made[0].val) <= 35
 
 
+@pytest.mark.parametrize("val", [3, 0.25, 0.8, 0.99])
+def test_any_share_can_be_held_out_by_groups(val: float) -> None:
+    images = data()
+    groups = {id: f"person {n // 2}" for n, id in enumerate(images.ids)}
+    (made,) = make_splits(images, labels=None, val=val, seed=1, groups=groups)
+    n = val if val >= 1 else 100 * val
+    assert abs(len(made.val) - n) <= 3
+    assert made.labeled
+    held = describe(images, made, HERE)["val"]
+    assert all(abs(one - size * n / 100) <= 2 for one, size in zip(held, SIZES, strict=True))
+
+
+def test_few_groups_and_few_labels() -> None:
+    images = data()
+    halves = {id: str(n % 2) for n, id in enumerate(images.ids)}
+    assert len(make_splits(images, labels=None, val=0.2, seed=1, groups=halves)[0].val) == 50
+    with pytest.raises(UserError, match="of one group, so none can be held out"):
+        make_splits(images, labels=None, val=0.2, seed=1, groups=dict.fromkeys(images.ids, "x"))
+    few = Images.of(np.zeros((12, 1, 2, 2), np.uint8), np.repeat(np.arange(3), 4), ("a", "b", "c"), [*"abcdefghijkl"])
+    pairs = {id: f"pair {n // 2}" for n, id in enumerate(few.ids)}
+    with pytest.raises(UserError, match="5 folds need 5 labelled images of a class: the most are 4"):
+        make_splits(few, labels=None, val=0, seed=1, groups=pairs, folds=5)
+    assert len(make_splits(few, labels=None, val=0.2, seed=1, groups=pairs)[0].val) in (2, 4)
+    persons = {id: f"person {n // 2}" for n, id in enumerate(images.ids)}
+    assert len(make_splits(images, labels=None, val=0, seed=1, groups=persons, folds=12)) == 12
+
+
 def test_folds_hold_each_image_out_once() -> None:
     made = make_splits(data(), labels=None, val=0, seed=1, folds=5)
     assert sorted(id for split in made for id in split.val) == sorted(data().ids[:100])
     for split in made:
-        assert describe(data(), split)["val"] == [12, 6, 2]
+        assert describe(data(), split, HERE)["val"] == [12, 6, 2]
         assert sorted(split.labeled + split.val) == sorted(data().ids[:100])
 
 
@@ -105,8 +133,29 @@ def test_what_is_no_split_file(tmp_path: Path, name: str, text: str | None) -> N
 
 
 def test_ids_of_another_data_set_are_named() -> None:
-    with pytest.raises(DataError, match=r"1 ids that the data set lacks, first 'z\.png'"):
-        describe(data(), SplitFile(["0.png"], ["z.png"], {}))
+    with pytest.raises(DataError, match=r"here.csv: entry 1 of \"val\" is 'z\.png': no training image has that id"):
+        describe(data(), SplitFile(["0.png"], ["z.png"], {}), HERE)
+
+
+@pytest.mark.parametrize(("labeled", "val", "words"), [
+    (["0.png", "1.png"], ["1.png"], '1 images are in "labeled" and in "val"'),
+    (["0.png"], ["100.png"], '"val" has 1 images without a label'),
+    (["0.png", 0], [], "more than once"),
+    (["0"], [], "no training image has that id"),
+])  # fmt: skip
+def test_the_check_is_that_of_training(labeled: list[str | int], val: list[str | int], words: str) -> None:
+    with pytest.raises(DataError, match=f"here.csv: .*{words}"):
+        describe(data(), SplitFile(labeled, val, {}), HERE)
+
+
+def test_row_numbers_stay_row_numbers(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('{"labeled": [0, 60, "90.png"], "val": [99]}')
+    split = read_split(tmp_path / "rows.json")
+    assert describe(data(), split, HERE) == {"labeled": [1, 1, 1], "val": [0, 0, 1]}
+    write_split(tmp_path / "again.json", split, False)
+    assert read_split(tmp_path / "again.json") == split
+    with pytest.raises(UserError, match="has row numbers, and a table has image ids alone"):
+        write_split(tmp_path / "rows.csv", split, False)
 
 
 def test_a_recipe_reads_it(tmp_path: Path) -> None:

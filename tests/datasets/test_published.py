@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from mmctl.datasets.rafdb import rafdb
 from mmctl.datasets.stl10 import stl10
 from mmctl.datasets.svhn import svhn
 from mmctl.image_files.files import ImageFile, OnDisk
+from mmctl.image_files.packs import cache_folder
 from mmctl.plugin import DataError, Images
 from mmctl.testing import DatasetContract
 
@@ -552,3 +555,24 @@ def test_all_files_of_the_tables_are_told_apart() -> None:
         assert all(file.size or file.md5 for parts in table.values() for part in parts.values() for file in part)
     assert len(set(_cifar_files.FINE_100)) == 100
     assert len(set(_cifar_files.COARSE_100)) == 20
+
+
+def test_a_map_is_built_once_at_a_time_and_replaces_the_one_of_older_files(tmp_path: Path) -> None:
+    source, filled = tmp_path / "source", []
+    source.write_bytes(b"1")
+
+    def fill(array: np.ndarray) -> list[str]:
+        filled.append(1)
+        time.sleep(0.05)  # the others arrive meanwhile
+        array[:] = len(filled)
+        return ["said"]
+
+    def build() -> tuple[np.ndarray, list[str]]:
+        return _mapped.mapped("mine", [source], (2, 3), fill)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [told for _, told in pool.map(lambda _: build(), range(4))] == [["said"]] * 4
+    assert len(filled) == 1
+    source.write_bytes(b"22")
+    assert build()[0].tolist() == [[2] * 3] * 2
+    assert len([*cache_folder().glob("mine-*.npy")]) == len([*cache_folder().glob("mine-*.json")]) == 1

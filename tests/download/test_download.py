@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import io
 import json
 import re
@@ -151,6 +153,33 @@ def test_the_second_address_is_tried(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "a.bin").read_bytes() == DATA
 
 
+def test_the_second_address_begins_anew_if_the_first_sent_another_file(server: Server, tmp_path: Path) -> None:
+    bad = Server(("127.0.0.1", 0), Handler)
+    bad.cuts, bad.asked, bad.body = [300_000] + [0] * 50, [], bytes(len(DATA))
+    threading.Thread(target=bad.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    file = remote(server)
+    assert fetch(replace(file, urls=(*remote(bad).urls, *file.urls)), tmp_path, pause=0) == "downloaded"
+    bad.shutdown()
+    bad.server_close()
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert server.asked == ["bytes=300000-", None]
+
+
+def test_a_network_that_fails_in_a_read_is_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, fails = http.client.HTTPResponse.read, [errno.EHOSTUNREACH, errno.ENETUNREACH]
+
+    def unsteady(self: http.client.HTTPResponse, amount: int | None = None) -> bytes:
+        if fails:
+            raise OSError(fails.pop(), "No route to host")
+        return read(self, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", unsteady)
+    assert fetch(remote(server), tmp_path, pause=0) == "downloaded"
+    assert len(server.asked) == 3
+
+
 def test_without_a_network_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
@@ -295,7 +324,13 @@ def offered(server: Server, monkeypatch: pytest.MonkeyPatch) -> PublishedSet:
         opened.addfile(info, io.BytesIO(bytes(1000)))
     server.body = buffer.getvalue()
     made = PublishedSet(
-        "Tiny", "free", (remote(server, server.body, "tiny.tar.gz"),), kind="tar", makes=("tiny",), unpacked=2000
+        "Tiny",
+        "free",
+        (remote(server, server.body, "tiny.tar.gz"),),
+        kind="tar",
+        makes=("tiny",),
+        unpacked=2000,
+        at_least=1000,
     )
     monkeypatch.setitem(SETS, "tiny", made)
     return made
@@ -317,7 +352,7 @@ def test_the_command(offered: PublishedSet, server: Server, tmp_path: Path) -> N
     }  # fmt: skip
     assert names(folder) == ["tiny"]
     again = mmctl("tiny")
-    assert "tiny.tar.gz already there" in again.stdout
+    assert "tiny.tar.gz unpacked already" in again.stdout
     assert len(server.asked) == 1
     kept = mmctl("tiny", "--to", tmp_path / "other", "--keep")
     assert names(tmp_path / "other") == ["tiny", "tiny.tar.gz"]
@@ -331,6 +366,29 @@ def test_space_is_checked_first(offered: PublishedSet, server: Server, tmp_path:
         get("tiny", tmp_path / "data")
     assert server.asked == []
     assert names(tmp_path) == [], "an empty folder would look like a data set"
+
+
+def test_half_a_copy_is_said_before_the_download(offered: PublishedSet, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "one.bin").write_bytes(bytes(999))
+    with pytest.raises(
+        UserError, match=r"tiny: is there, but not complete \(999 bytes, Tiny has 1,000 or more\). Move"
+    ):
+        get("tiny", tmp_path)
+    assert server.asked == []
+    (tmp_path / "tiny" / "one.bin").write_bytes(bytes(1000))
+    (tmp_path / ".tiny.tar.gz.unpacking" / "tiny").mkdir(parents=True)
+    assert get("tiny", tmp_path).files == {"tiny.tar.gz": "unpacked already"}
+    assert names(tmp_path) == ["tiny"]
+    assert all(one.at_least for one in SETS.values() if one.kind != "files")
+
+
+def test_a_file_system_without_locks(offered: PublishedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", none)
+    assert get("tiny", tmp_path).unpacked == ["tiny"]
 
 
 def test_another_address(offered: PublishedSet, server: Server, tmp_path: Path) -> None:
