@@ -34,13 +34,13 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def code() -> str:
-    """Hash of the source files of mmctl that can change a result: all but those of NO_RESULT."""
+def code(every: bool = False) -> str:
+    """Hash of the source files of mmctl that can change a result, all but those of NO_RESULT; every: of all files."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         inside = file.relative_to(package)
-        if inside.parts[0] not in NO_RESULT:
+        if every or inside.parts[0] not in NO_RESULT:
             name = inside.as_posix()
             digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -52,6 +52,7 @@ STANDARD_ALONE = {
     "redact",
     "terminal",
     "metric_names",
+    "run_fields",
 }
 HEAVY = {
     "torch",

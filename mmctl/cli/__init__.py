@@ -46,8 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Ten thousand runs are a million objects that all stay: collections while they are made find nothing.
-gc.set_threshold(200_000, 20, 100)
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,13 +35,24 @@ def open_store(newest: int | None = None) -> Iterator[Store]:
     from mmctl import project
     from mmctl.store.reading import open_for_reading, tell
 
-    with open_for_reading(project.runs_dir(), newest=newest) as store:
+    with _few_collections(), open_for_reading(project.runs_dir(), newest=newest) as store:
         problems = list(store.unreadable.values())
         for problem in problems[:UNREADABLE]:
             tell(f"warning: {problem}")
         if len(problems) > UNREADABLE:
             tell(f"warning: ... and {len(problems) - UNREADABLE} more runs cannot be read: mmctl db check")
         yield store
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let the garbage collector look seldom: ten thousand runs are a million objects, and all of them stay."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def find(store: Store, reference: str) -> RunRow:

@@ -10,16 +10,11 @@ import os
 import re
 from pathlib import Path
 
+from mmctl.run_fields import FIELDS
+
 Found = list[tuple[str, str]]
 MOST = 200
 """So many suggestions are given."""
-FIELDS = {
-    "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
-    "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
-    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
-    "device": "device", "precision": "precision", "threads": "threads",
-}  # fmt: skip
-"""Field of a condition -> its column, as in store.select, which is slow to import."""
 
 
 def complete_run(incomplete: str) -> Found:

@@ -6,11 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mmctl
+from mmctl import environment
 from mmctl.errors import UserError
 from mmctl.page import provenance
 from mmctl.page.files import check_place, digest_of, is_page, write_page
@@ -121,21 +121,13 @@ def _is_of(panel: Panel, group: _Group) -> bool:
 
 
 def _digest(store: Store, runs: Sequence[RunRow], want: Want) -> str:
-    """Of all that a page is made from: what is known of its runs, the options, and the code that makes it."""
+    """Of all that a page is made from: its runs, the options, and the code; embeddings and images need most of it."""
     found = []
     for run in runs:
-        known = {key: value for key, value in summaries.run_details(store, run).items() if key not in PASSING}
-        found.append([known, store.evaluations(run), store.pace(run)])
-    return hashlib.sha256(to_json([mmctl.__version__, code_hash(), asdict(want), found]).encode()).hexdigest()
-
-
-@cache
-def code_hash() -> str:
-    """Hash of all source files of mmctl: embeddings, images and figures come from almost all of its folders."""
-    package, digest = Path(mmctl.__file__).parent, hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+        facts = {key: value for key, value in summaries.run_details(store, run).items() if key not in PASSING}
+        found.append([facts, store.evaluations(run), store.pace(run)])
+    known = [mmctl.__version__, environment.code(every=True), asdict(want), found]
+    return hashlib.sha256(to_json(known).encode()).hexdigest()
 
 
 def _index(store: Store, runs: Sequence[RunRow], groups: Sequence[_Group], want: Want) -> tuple[str, Comparison]:

@@ -170,11 +170,9 @@ def matrix_charts(
 def class_names(store: Store, run: RunRow, matrix: Matrix) -> list[str]:
     """What the rows of a confusion matrix are called: the classes of the data set, or numbers if they do not fit."""
     known = store.data(run).get("classes")
-    return (
-        [str(one) for one in known]
-        if isinstance(known, list) and len(known) == len(matrix)
-        else ([str(n) for n in range(len(matrix))])
-    )
+    if isinstance(known, list) and len(known) == len(matrix):
+        return [str(one) for one in known]
+    return [str(n) for n in range(len(matrix))]
 
 
 def with_matrix(store: Store, runs: Sequence[RunRow]) -> list[tuple[RunRow, Matrix]]:

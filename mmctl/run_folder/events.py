@@ -200,7 +200,7 @@ KINDS: dict[str, type[Event]] = {
 
 
 def encode(event: Event, t: int | None = None) -> bytes:
-    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf". t: when an event without t was."""
+    """One line of a journal; NaN becomes null, infinity the text "inf" or "-inf". t: of an event that has none."""
     line: dict[str, object] = {"e": event.kind}
     for name, key, *_ in _FIELDS[type(event)]:
         line[key] = getattr(event, name)

@@ -109,7 +109,7 @@ def short_name(name: str) -> str:
 def headline(summary: SeriesRow) -> tuple[float | None, str]:
     """The number that represents a curve, and the reducer that gave it."""
     reducer = "median20" if summary["n"] >= ENOUGH else "last"
-    return _value(_reduced(summary, reducer), summary), reducer
+    return _value(_reduced(summary, reducer), summary["n"]), reducer
 
 
 def is_share(name: str) -> bool:
@@ -148,22 +148,20 @@ def metric_values(
     """
     names = {run["id"]: series_name(measure.name, run["primary_metric"]) for run in runs}
     reducer = measure.reducer
-    if limits is None and reducer in (None, *REDUCERS):
-        found = reduced_values(store, runs, names, reducer or "median20")
-        if reducer is None:
-            reducer = "median20" if found and all(n >= ENOUGH for n, _, _ in found.values()) else "last"
-        place = 1 if reducer == "last" else 2
-        # NULL in a curve that has points means NaN.
-        values = {id: math.nan if one[place] is None and one[0] else one[place] for id, one in found.items()}
-        return {id: value for id, value in values.items() if value is not None}, reducer
-    rows = _summaries(store, runs, names, limits)
-    if reducer is None:
-        reducer = "median20" if rows and all(row["n"] >= ENOUGH for row in rows.values()) else "last"
-    if reducer in REDUCERS:
-        picked = {id: _value(_reduced(row, reducer), row) for id, row in rows.items()}
+    if reducer is not None and reducer not in REDUCERS:
+        known = _summaries(store, runs, names, limits)
+        picked = {run["id"]: _at(store, run, names[run["id"]], measure, limits) for run in runs if run["id"] in known}
+        return {id: value for id, value in picked.items() if value is not None}, reducer
+    column = reducer or "median20"
+    if limits is None:
+        found = reduced_values(store, runs, names, column)
     else:
-        picked = {run["id"]: _at(store, run, names[run["id"]], measure, limits) for run in runs if run["id"] in rows}
-    return {id: value for id, value in picked.items() if value is not None}, reducer
+        made = _summaries(store, runs, names, limits)
+        found = {id: (row["n"], row["last"], _reduced(row, column)) for id, row in made.items()}
+    if reducer is None:
+        reducer = "median20" if found and all(n >= ENOUGH for n, _, _ in found.values()) else "last"
+    values = {id: _value(last if reducer == "last" else reduced, n) for id, (n, last, reduced) in found.items()}
+    return {id: value for id, value in values.items() if value is not None}, reducer
 
 
 def chosen_step(store: Store, run: RunRow, measure: Metric, limits: Mapping[int, int] | None = None) -> int | None:
@@ -207,6 +205,6 @@ def _reduced(row: CurveSummary, reducer: str) -> float | None:
     return (values | {"mean20": row["mean20"], "median20": row["median20"]})[reducer]
 
 
-def _value(value: float | None, summary: CurveSummary) -> float | None:
+def _value(value: float | None, points: int) -> float | None:
     # NULL in a curve that has points means NaN.
-    return math.nan if value is None and summary["n"] else value
+    return math.nan if value is None and points else value

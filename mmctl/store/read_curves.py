@@ -10,7 +10,7 @@ import math
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mmctl.run_folder.events import Evaluation, decode
 from mmctl.run_folder.values import text
@@ -103,15 +103,20 @@ def evaluated_metrics(store: Store, runs: Sequence[RunRow]) -> list[str]:
 
 def each_point(store: Store, series: int) -> Iterator[tuple[int, float | None]]:
     """The points of a curve of any length, as they are read; None is NaN."""
-    return _tuples(store, "SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
-
-
-def _tuples(store: Store, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-    """Rows one by one as they are read: of many, dicts take most of the time."""
     with explained_errors(store.path):
-        cursor = store._conn.cursor()
-        cursor.row_factory = None
-        return cursor.execute(sql, values)
+        yield from _cursor(store).execute("SELECT step, value FROM points WHERE series = ? ORDER BY step", [series])
+
+
+def _tuples(store: Store, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Rows as tuples: of many, dicts take most of the time."""
+    with explained_errors(store.path):
+        return _cursor(store).execute(sql, values).fetchall()
+
+
+def _cursor(store: Store) -> sqlite3.Cursor:
+    cursor = store._conn.cursor()
+    cursor.row_factory = None
+    return cursor
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 from mmctl import project
 from mmctl.errors import RunNotFound, UserError, suggest
+from mmctl.run_fields import FIELDS
 from mmctl.run_folder.upgrade import Setting
 from mmctl.run_folder.values import flatten
 from mmctl.store import metrics
@@ -23,12 +24,6 @@ from mmctl.store.reading import open_for_reading
 from mmctl.store.rows import RunRow
 from mmctl.store.store import Store, within
 
-FIELDS = {
-    "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
-    "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
-    "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
-    "device": "device", "precision": "precision", "threads": "threads",
-}  # fmt: skip
 TERM = re.compile(r"(not:)?([A-Za-z][\w./-]*(?:@[\w:=/]+)?)(!=|<=|>=|[:=<>])(.*)", re.DOTALL)
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from helpers.fake_runs import family, finished_run, make_run
 from helpers.paths import REPO
+from mmctl.cli.runs import open_store
 from mmctl.run_folder.journal import path_of
 from mmctl.store.store import Store
 
@@ -328,3 +330,10 @@ def test_compare_shows_the_names_of_runs(mm: Mm, tmp_path: Path) -> None:
         f"  id-{lr}  digits{name}, method mixmatch, 2 runs, optimizer.lr={lr}"
         for lr, name in ((0.03, " fast"), (0.02, ""), (0.01, ""))
     ]
+
+
+def test_collections_are_seldom_while_runs_are_read_and_as_before_afterwards() -> None:
+    before = gc.get_threshold()
+    with open_store():
+        assert gc.get_threshold()[0] > 10_000
+    assert gc.get_threshold() == before

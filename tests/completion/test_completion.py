@@ -20,7 +20,6 @@ from mmctl.cli import app
 from mmctl.completion import shell, values
 from mmctl.recipe import settings
 from mmctl.registry.index import Index
-from mmctl.store import select
 from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
@@ -70,7 +69,6 @@ def test_settings_and_components_are_the_real_ones() -> None:
 
 
 def test_the_fields_of_a_condition_are_the_real_ones(runs: Path) -> None:
-    assert values.FIELDS == select.FIELDS
     for field in values.FIELDS:
         found = values.complete_filter(f"{field}:")
         assert "None" not in str(found)

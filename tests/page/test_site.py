@@ -14,10 +14,13 @@ from helpers.command import Result
 from helpers.fake_runs import evaluation, family, finished_run, points, write
 from helpers.html_page import HtmlPage, check_page
 from helpers.paths import REPO
+from mmctl import environment
 from mmctl.page import site
+from mmctl.page.report import Want
 from mmctl.run_folder.events import Note, Tag
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.predictions import write_predictions
+from mmctl.store.store import Store
 
 Mm = Callable[..., Result]
 PLAIN = ("--no-embedding", "--no-images")
@@ -208,15 +211,16 @@ def test_a_predictor_without_probabilities(mm: Mm, runs: Path) -> None:
     assert made(mm)["written"] == []
 
 
-def test_other_code_makes_the_pages_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_is_another_digest(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings and images come from folders other than page/ and report/."""
-    package = tmp_path / "mmctl"
-    (package / "runs").mkdir(parents=True)
-    monkeypatch.setattr(site.mmctl, "__file__", str(package / "__init__.py"))
+    (tmp_path / "other" / "page").mkdir(parents=True)
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "other" / "environment.py"))
     found = []
-    for code in ("a = 1", "a = 2"):
-        (package / "runs" / "embed.py").write_text(code)
-        site.code_hash.cache_clear()
-        found.append(site.code_hash())
-    site.code_hash.cache_clear()
-    assert found[0] != found[1]
+    with Store(runs) as store:
+        store.sync()
+        for name, code in (("embed.py", "a = 1"), ("embed.py", "a = 2"), ("page/site.py", "a = 1")):
+            (tmp_path / "other" / name).write_text(code)
+            environment.code.cache_clear()
+            found.append(site._digest(store, store.runs(), Want()))
+    environment.code.cache_clear()
+    assert len(set(found)) == 3

@@ -472,7 +472,7 @@ def test_a_recipe_that_is_not_there() -> None:
 LINES = tuple((BASE + "[split]\nlabels = 5\nval = 0.1\n[loss.unlabeled]\nweight = 2\nrampup = 5\n").splitlines())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_text_brings_more_than_a_message(data: st.DataObject) -> None:
     """A recipe with a few lines spoilt loads, or is refused in words."""
