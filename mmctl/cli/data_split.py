@@ -53,8 +53,8 @@ def make(
     """Make a split file.
 
     It says which images keep their labels, and which are held out for validation. Every class is divided in
-    proportion. With --group no group (a person, a patient, a series of photos) stands on both sides. A recipe reads
-    the file with rule = "file" in [split].
+    proportion. With --group no group (a person, a patient, a series of photos) stands on both sides: unlabelled images
+    of a held-out group are left out. A recipe reads the file with rule = "file" in [split].
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def make(
     """
     from shlex import quote
 
-    from mmctl.dataset_tools.splits import make_splits, write_split
+    from mmctl.dataset_tools.splits import make_splits
     from mmctl.errors import UserError
     from mmctl.project import path_in_recipe
 
@@ -79,18 +79,19 @@ def make(
     path = Path(output)
     paths = [path.with_stem(f"{path.stem}-{fold}") for fold in range(folds)] if folds else [path]
     if taken := [one for one in paths if one.exists() and not force]:
-        raise UserError(f"{taken[0]}: is there already. --force replaces it.")
+        raise UserError(f"{taken[0]}: exists already. --force replaces it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     for one, split in zip(paths, made, strict=True):
-        write_split(one, split, force)
+        _write(one, split, force)
     if as_json:
         from mmctl.report.json_output import print_json
 
-        print_json({"files": [{"path": str(one), "labeled": len(split.labeled), "val": len(split.val)}
+        print_json({"files": [{"path": str(one), "labeled": len(split.labeled), "val": len(split.val),
+                               "left_out": len(split.left_out)}
                               for one, split in zip(paths, made, strict=True)]})  # fmt: skip
         return
     for one, split in zip(paths, made, strict=True):
-        typer.echo(f"{one}: {len(split.labeled)} labelled, {len(split.val)} held out for validation")
+        typer.echo(f"{one}: {split.counts()}")
     typer.echo("to use it:" if len(paths) == 1 else "to use them:")
     for one in paths:
         typer.echo(f"  --set split.rule=file --set {quote(f'split.file={path_in_recipe(one)}')}")
@@ -121,7 +122,8 @@ def show(
     if as_json:
         from mmctl.report.json_output import print_json
 
-        print_json({"classes": list(images.classes), **counts, "made": dict(split.made)})
+        print_json({"classes": list(images.classes), **counts, "left_out": len(split.left_out),
+                    "made": dict(split.made)})  # fmt: skip
         return
     out = console.console()
     rows = list(zip(images.classes, counts["labeled"], counts["val"], strict=True))
@@ -131,7 +133,7 @@ def show(
         console.column("val", rows, lambda row: f"{row[2]:,}", right=True),
     ], out)  # fmt: skip
     how = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in split.made.items())
-    console.print_line(out, f"{len(split.labeled)} labelled, {len(split.val)} held out{f' ({how})' if how else ''}")
+    console.print_line(out, f"{split.counts()}{f' ({how})' if how else ''}")
 
 
 @group.command()
@@ -153,7 +155,9 @@ def export(
 
 @group.command(name="import")
 def import_(
-    file: str = typer.Argument(metavar="FILE", help="CSV table with the columns id and part (labeled or val)."),
+    file: str = typer.Argument(
+        metavar="FILE", help="CSV table with the columns id and part: labeled, val or left_out."
+    ),
     output: Output = "",
     target: str = typer.Option("", "--check", metavar="RECIPE|FOLDER", help="Check the ids against this data set."),
     force: Force = False,
@@ -174,7 +178,7 @@ def import_(
 
 
 def _convert(file: str, output: str, suffix: str, force: bool) -> None:
-    from mmctl.dataset_tools.splits import read_split, write_split
+    from mmctl.dataset_tools.splits import read_split
     from mmctl.errors import UserError
 
     path = Path(output) if output else Path(file).with_suffix(suffix)
@@ -183,26 +187,34 @@ def _convert(file: str, output: str, suffix: str, force: bool) -> None:
     if path == Path(file):
         raise UserError(f"{file}: is a {suffix} file already.")
     split: SplitFile = read_split(Path(file))
-    write_split(path, split, force)
-    typer.echo(f"{path}: {len(split.labeled)} labelled, {len(split.val)} held out for validation")
+    _write(path, split, force)
+    typer.echo(f"{path}: {split.counts()}")
+
+
+def _write(path: Path, split: SplitFile, force: bool) -> None:
+    from mmctl.dataset_tools.splits import split_bytes
+    from mmctl.exchange.table_files import target
+
+    body = split_bytes(split, path)
+    with target(path, force) as out:
+        out.write(body)
 
 
 def _read(target: str, sets: list[str], by_group: str) -> tuple[Images, dict[str, str] | None]:
-    """The training images of a data set, and the group of each."""
+    """The training images of a data set, and the group of each. Of own images, which need no decoding, labels alone."""
     from mmctl import project
-    from mmctl.dataset_tools.read import PICTURES, find_files, load_target
+    from mmctl.dataset_tools.read import PICTURES, find_files, load_target, unopened
     from mmctl.dataset_tools.splits import groups_of
     from mmctl.errors import UserError
     from mmctl.runs.progress import doing
 
     recipe = load_target(target, sets)
     root = project.data_root(recipe.dataset_root, recipe.dataset_name)
-    groups = None
-    if by_group:
-        if recipe.dataset_name != PICTURES:
+    if recipe.dataset_name != PICTURES:
+        if by_group:
             raise UserError(f"--group: {recipe.dataset_name} has no label file with columns.")
-        found = find_files(root, dict(recipe.data["dataset"]) | {"group_column": by_group})
-        groups = groups_of([(file.id, file.group) for file in found.files])
-    with doing(f"reading {target} ..."):
-        images = recipe.build("dataset", known={"root": root})
-    return images["train"], groups
+        with doing(f"reading {target} ..."):
+            return recipe.build("dataset", known={"root": root})["train"], None
+    with doing(f"looking at {target} ..."):
+        found = find_files(root, dict(recipe.data["dataset"]) | ({"group_column": by_group} if by_group else {}))
+    return unopened(found), groups_of([(file.id, file.group) for file in found.files]) if by_group else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,13 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     pools = [rng.permutation(np.flatnonzero(label_N == k)) for k in range(len(images.classes))]
 
     chosen = settings.rule in ("file", "official")
-    if chosen:
-        labeled, val = (
-            _from_file(images, settings, label_N)
-            if settings.rule == "file"
-            else (_official(images, settings, seed), None)
-        )
-        pools = [pool[~np.isin(pool, labeled)] for pool in pools]
-    else:
-        labeled, val = np.empty(0, np.int64), None
+    labeled = left_out = np.empty(0, np.int64)
+    val = None
+    if settings.rule == "file":
+        labeled, val, left_out = _from_file(images, settings, label_N)
+    elif settings.rule == "official":
+        labeled = _official(images, settings, seed)
+    pools = [pool[~np.isin(pool, np.concatenate([labeled, left_out]))] for pool in pools]
     if val is None:
         val, pools = _take_validation(settings.val, pools, first)
     if not chosen:
@@ -49,6 +48,7 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
 
     unlabeled = np.ones(len(label_N), bool)
     unlabeled[val] = False
+    unlabeled[left_out] = False
     if settings.unlabeled == "rest":
         unlabeled[labeled] = False
     elif settings.unlabeled == "without_label":
@@ -225,25 +225,30 @@ def _official(images: Images, settings: SplitSettings, seed: int) -> np.ndarray:
     return rows
 
 
-def _from_file(images: Images, settings: SplitSettings, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of the file's "labeled", and of its "val" if it has one."""
+def _from_file(
+    images: Images, settings: SplitSettings, label_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Rows of the file's "labeled", of its "val" if it has one, and of "left_out": images that are not used at all."""
     if settings.file is None:
         raise DataError('split.rule = "file" needs split.file, a JSON file with "labeled": row numbers or image ids')
     path = project.root() / settings.file
     body = _read(path)
-    rows = {name: _rows(path, name, body[name], images) for name in ("labeled", "val") if body.get(name)}
+    rows = {name: _rows(path, name, body[name], images) for name in ("labeled", "val", "left_out") if body.get(name)}
     if "labeled" not in rows:
         raise DataError(f'{path}: "labeled" is missing or empty; it lists row numbers or ids of training images')
-    labeled, val = rows["labeled"], rows.get("val")
+    labeled = rows["labeled"]
     if settings.labels not in ("all", len(labeled)):
         raise DataError(f"{path} labels {len(labeled)} images, split.labels says {settings.labels}; make them equal")
-    for name, part in rows.items():
-        no_label = part[label_N[part] < 0]
+    for name in ("labeled", "val"):
+        no_label = [row for row in rows.get(name, ()) if label_N[row] < 0]
         if n := len(no_label):
             raise DataError(f'{path}: "{name}" has {n} images without a label, first {images.ids[no_label[0]]!r}')
-    if val is not None and len(both := np.intersect1d(labeled, val)):
-        raise DataError(f'{path}: {len(both)} images are in "labeled" and in "val", first {images.ids[both[0]]!r}')
-    return labeled, val
+    for (one, some), (other, more) in combinations(rows.items(), 2):
+        if len(both := np.intersect1d(some, more)):
+            raise DataError(
+                f'{path}: {len(both)} images are in "{one}" and in "{other}", first {images.ids[both[0]]!r}'
+            )
+    return labeled, rows.get("val"), rows.get("left_out", np.empty(0, np.int64))
 
 
 def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
@@ -253,6 +258,8 @@ def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
     rows: list[int] = []
     for place, entry in enumerate(entries, 1):
         row = known.get(entry, -1) if isinstance(entry, str) else entry
+        if row == -1 and any(line.startswith(f"{entry}: ") for line in images.skipped):
+            continue  # a damaged image, which the run names: the others are split as they were before
         if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < len(images.ids):
             raise DataError(
                 f'{path}: entry {place} of "{name}" is {entry!r}: no training image has that id or row '

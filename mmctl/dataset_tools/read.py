@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmctl import project
 from mmctl.data.images import check_images
 from mmctl.image_files.found import Found, find_images
@@ -75,3 +77,12 @@ def find_files(root: Path, table: Mapping[str, Any]) -> Found:
     labels = table.get("labels")
     known = {name: table[name] for name in COLUMNS if table.get(name) is not None}
     return find_images(root, labels=None if labels is None else root / labels, **known)
+
+
+def unopened(found: Found) -> Images:
+    """The training images in the order in which `pictures` has them, with labels but black pixels: none is opened."""
+    number = {name: k for k, name in enumerate(found.classes)}
+    files = sorted((one for one in found.files if one.part in ("train", "unlabeled")), key=lambda one: one.id)
+    labels = [number.get(one.label or "", -1) if one.part == "train" else -1 for one in files]
+    pixels = np.broadcast_to(np.uint8(0), (len(files), 1, 1, 1))
+    return Images(pixels, np.array(labels, np.int64), found.classes, [one.id for one in files], "")

@@ -1,7 +1,7 @@
 """Split files: which images keep their labels and which are held out, stratified by class, whole groups together.
 
-A split file is JSON with lists of image ids, which `split.rule = "file"` reads: every training image that is in none
-of its lists is used without its label.
+A split file is JSON with lists of image ids, which `split.rule = "file"` reads: those that keep their labels, those
+that are held out, and those that are left out. Every training image that is in none is used without its label.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ import numpy as np
 
 from mmctl.data.draws import generator
 from mmctl.data.split import class_of, make_split, natural
-from mmctl.errors import DataError, UserError, os_error
-from mmctl.filesystem import write_atomic
+from mmctl.errors import DataError, UserError
 from mmctl.plugin import Images
 from mmctl.recipe.settings import Split as SplitSettings
 from mmctl.text import to_json
 
-PARTS = ("labeled", "val")
+PARTS = ("labeled", "val", "left_out")
 COLUMNS = ("id", "part")
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """Training images that keep their labels, and those that are held out: ids, or row numbers."""
+    """Training images that keep their labels, those that are held out, and those not used: ids, or row numbers."""
 
     labeled: Sequence[str | int]
     val: Sequence[str | int]
     made: Mapping[str, object]  # how: seed, groups, fold
+    left_out: Sequence[str | int] = ()  # such as unlabelled images of a held-out group
+
+    def counts(self) -> str:
+        """The sizes of its lists in words."""
+        left = f", {len(self.left_out)} left out" if self.left_out else ""
+        return f"{len(self.labeled)} labelled, {len(self.val)} held out for validation{left}"
 
 
 def make_splits(
@@ -45,7 +50,8 @@ def make_splits(
 
     labels: number of labelled images, class-proportional, at least one of each class; None = all that are left. val:
     share of the labelled images that is held out, or their number. groups: id -> group; images of one group are on
-    the same side. UserError for numbers that the data does not allow.
+    the same side, and those without a label are left out where their group is held out. UserError for numbers that
+    the data does not allow.
     """
     label_N = class_of(part)
     rows = np.flatnonzero(label_N >= 0)
@@ -61,8 +67,9 @@ def make_splits(
         kept = _labelled(left, label_N, labels, seed, len(part.classes))
         how: dict[str, object] = {"seed": seed, "by_groups": bool(groups)}
         how |= {"fold": fold, "folds": folds} if folds else {}
-        ids = [[part.ids[row] for row in chosen.tolist()] for chosen in (kept, out)]
-        made.append(SplitFile(ids[0], ids[1], how))
+        left_out = np.flatnonzero((label_N < 0) & np.isin(group_N, group_N[out]))
+        ids = [[part.ids[row] for row in chosen.tolist()] for chosen in (kept, out, left_out)]
+        made.append(SplitFile(ids[0], ids[1], how, ids[2]))
     return made
 
 
@@ -139,16 +146,20 @@ def _labelled(left: np.ndarray, label_N: np.ndarray, labels: int | None, seed: i
     return np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts.tolist(), strict=True)]))
 
 
-def write_split(path: Path, split: SplitFile, force: bool) -> None:
-    """Write a split file as JSON or, for a name that ends in .csv, as a table; UserError if it is there already."""
-    if path.exists() and not force:
-        raise UserError(f"{path}: is there already. --force replaces it.")
-    if path.suffix == ".csv" and any(isinstance(id, int) for id in (*split.labeled, *split.val)):
+def split_bytes(split: SplitFile, path: Path) -> bytes:
+    """What the split file `path` contains: JSON or, if its name ends in .csv, a table; UserError if it cannot."""
+    lists = {part: list(getattr(split, part)) for part in PARTS if part != "left_out" or split.left_out}
+    if path.suffix != ".csv":
+        text = to_json({"made": dict(split.made)} | lists, indent=1) + "\n"
+    elif any(isinstance(id, int) for ids in lists.values() for id in ids):
         raise UserError(f"{path}: not written: the split has row numbers, and a table has image ids alone.")
-    try:
-        write_atomic(path, (_csv(split) if path.suffix == ".csv" else _json(split)).encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise os_error(error, path) from None
+    else:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(
+            [COLUMNS, *((id, part) for part, ids in lists.items() for id in ids)]
+        )
+        text = out.getvalue()
+    return text.encode("utf-8", "surrogateescape")
 
 
 def read_split(path: Path) -> SplitFile:
@@ -168,19 +179,7 @@ def read_split(path: Path) -> SplitFile:
     for part, ids in lists.items():
         if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
             raise DataError(f'{path}: "{part}" must be a list of image ids or row numbers.')
-    return SplitFile(lists["labeled"], lists["val"], made if isinstance(made, dict) else {})
-
-
-def _json(split: SplitFile) -> str:
-    lists = {"labeled": list(split.labeled), "val": list(split.val)}
-    return to_json({"made": dict(split.made)} | lists, indent=1) + "\n"
-
-
-def _csv(split: SplitFile) -> str:
-    out = io.StringIO()
-    rows = [(id, part) for part in PARTS for id in getattr(split, part)]
-    csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
-    return out.getvalue()
+    return SplitFile(lists["labeled"], lists["val"], made if isinstance(made, dict) else {}, lists["left_out"])
 
 
 def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
@@ -194,7 +193,7 @@ def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
             if not cells:
                 continue
             if len(cells) != len(COLUMNS) or cells[1].strip() not in PARTS:
-                raise DataError(f"{path}:{reader.line_num}: a row is an image id, and labeled or val.")
+                raise DataError(f"{path}:{reader.line_num}: a row is an image id, and labeled, val or left_out.")
             lists[cells[1].strip()].append(cells[0])
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not a CSV file ({error}).") from None
@@ -202,13 +201,13 @@ def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
 
 
 def describe(part: Images, split: SplitFile, path: Path) -> dict[str, list[int]]:
-    """How many images of each class a split has in each part; DataError if a recipe could not use it.
+    """How many images of each class have a label and are held out; DataError if a recipe could not use the split.
 
     path: where it was read, for messages.
     """
     with TemporaryDirectory() as folder:  # checked as training does, which reads a JSON file
         file = Path(folder) / "split.json"
-        write_split(file, split, False)
+        file.write_bytes(split_bytes(split, file))
         try:
             rows = make_split(part, SplitSettings.model_validate({"rule": "file", "file": str(file)}), 0)
         except DataError as error:

@@ -77,7 +77,11 @@ class Split(Table):
         0,
         description="Training images (number or fraction) held out for validation, if the data set has no val split.",
     )
-    file: str | None = Field(None, description='Split file to read, for rule = "file".')
+    file: str | None = Field(
+        None,
+        description='Split file to read, for rule = "file": JSON with lists of image ids or row numbers, "labeled", '
+        'and if you like "val" and "left_out".',
+    )
 
 
 class Centroids(Table):

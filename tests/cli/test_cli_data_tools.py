@@ -80,18 +80,27 @@ def test_what_must_be_mended_is_exit_2(tmp_path: Path, mm: Mm) -> None:
 
 def test_splits_by_person(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "recipes").mkdir()
-    photos(tmp_path / "photos")
+    with (photos(tmp_path / "photos") / "labels.csv").open("a") as out:
+        out.writelines(f"r01{n}.png,,train,person{n}\n" for n in range(4))
+    (tmp_path / "photos" / "r012.png").write_bytes(b"no image is opened")
     done = mm("data", "split", "make", "photos", "-o", "splits/a.json", "--group", "person", "--val", "0.25")
     assert done.code == 0, done.err
     body = json.loads((tmp_path / "splits/a.json").read_text())
     assert not {int(name[1:4]) // 2 for name in body["labeled"]} & {int(name[1:4]) // 2 for name in body["val"]}
     assert "\n  --set split.rule=file --set split.file=splits/a.json\n" in done.out
     shown = mm("data", "split", "show", "photos", "splits/a.json")
-    assert f"{len(body['labeled'])} labelled, {len(body['val'])} held out (seed 0, by groups True)" in shown.out
+    left_out = body["left_out"]
+    assert {int(name[3]) for name in left_out} == {int(name[1:4]) // 2 for name in body["val"]}
+    assert f", {len(left_out)} left out\n" in done.out
+    assert f", {len(left_out)} left out (seed 0, by groups True)" in shown.out
+    assert f"{len(body['labeled'])} labelled, {len(body['val'])} held out for validation, " in shown.out
     assert mm("data", "split", "export", "splits/a.json", "-o", "a.csv").code == 0
     assert mm("data", "split", "import", "a.csv", "-o", "b.json", "--check", "photos").code == 0
-    assert json.loads((tmp_path / "b.json").read_text())["labeled"] == body["labeled"]
-    assert "is there already" in mm("data", "split", "make", "photos", "-o", "splits/a.json").err
+    again = json.loads((tmp_path / "b.json").read_text())
+    assert {key: again[key] for key in ("labeled", "val", "left_out")} == {
+        key: body[key] for key in ("labeled", "val", "left_out")
+    }
+    assert "exists already" in mm("data", "split", "make", "photos", "-o", "splits/a.json").err
     assert "must end in .csv" in mm("data", "split", "export", "splits/a.json", "-o", "a.json").err
     assert "is a .csv file already" in mm("data", "split", "export", "a.csv").err
     (tmp_path / "both.csv").write_text("id,part\nr000.png,labeled\nr000.png,val\n")

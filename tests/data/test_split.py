@@ -186,6 +186,32 @@ def test_from_file_by_row_and_by_id(tmp_path: Path) -> None:
     assert split.counts == tuple(np.bincount(images.targets[[1, 3, 7]], minlength=2))
 
 
+def test_images_that_a_file_leaves_out_are_used_nowhere(tmp_path: Path) -> None:
+    images = pictures([6, 6], bare=4)
+    bare = np.flatnonzero(images.targets < 0)[:2].tolist()
+    labelled = int(np.flatnonzero(images.targets >= 0)[-1])
+    body = {"labeled": ["p0" if images.targets[0] >= 0 else "p1"], "left_out": [*bare, f"p{labelled}"]}
+    (tmp_path / "s.json").write_text(json.dumps(body))
+    for unlabeled in ("rest", "all", "without_label"):
+        for val in (0, 9):
+            table = Table(labels="all", rule="file", file="s.json", unlabeled=unlabeled, val=val)
+            split = make_split(images, table, 0)
+            used = {*split.labeled.tolist(), *split.unlabeled.tolist(), *split.val.tolist()}
+            assert not used & {*bare, labelled}
+            assert len(split.val) == val
+    assert len(make_split(images, Table(labels="all", rule="file", file="s.json"), 0).unlabeled) == 16 - 3 - 1
+
+
+def test_a_file_may_name_damaged_images_that_the_data_set_skipped(tmp_path: Path) -> None:
+    images = dataclasses.replace(pictures([6, 6]), skipped=("bad: 1.png: truncated",))
+    (tmp_path / "s.json").write_text('{"labeled": ["p0", "bad: 1.png", "p3"], "val": ["p1"]}')
+    split = make_split(images, Table(labels="all", rule="file", file="s.json"), 0)
+    assert split.labeled.tolist() == [0, 3]
+    (tmp_path / "s.json").write_text('{"labeled": ["p0", "1.png"]}')
+    with pytest.raises(DataError, match=r"entry 2 .* '1\.png'"):
+        make_split(images, Table(labels="all", rule="file", file="s.json"), 0)
+
+
 def test_a_saved_split_can_be_the_file(tmp_path: Path) -> None:
     images = pictures([6, 6])
     split = make_split(images, Table(labels=4, val=2), 0)
@@ -208,6 +234,8 @@ def test_a_saved_split_can_be_the_file(tmp_path: Path) -> None:
         ('{"labeled": [1.5]}', "1.5"),
         ('{"labeled": [1, "p1"]}', "more than once"),
         ('{"labeled": [1, 2], "val": [2]}', 'in "labeled" and in "val"'),
+        ('{"labeled": [1, 2], "left_out": [2]}', 'in "labeled" and in "left_out"'),
+        ('{"labeled": [1], "val": [2], "left_out": [2]}', 'in "val" and in "left_out"'),
         ('{"labeled": [1, 2, 3, 4]}', "labels 4 images, split.labels says 3"),
     ],
 )

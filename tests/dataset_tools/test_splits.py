@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmctl.dataset_tools.splits import SplitFile, describe, make_splits, read_split, write_split
+from mmctl.data.split import make_split
+from mmctl.dataset_tools.splits import SplitFile, describe, make_splits, read_split, split_bytes
 from mmctl.errors import DataError, MmctlError, UserError
 from mmctl.plugin import Images
+from mmctl.recipe.settings import Split
 
 SIZES = (60, 30, 10)
 HERE = Path("here.csv")
@@ -20,6 +22,10 @@ def data(unlabelled: int = 20) -> Images:
     targets = np.concatenate([np.repeat(np.arange(3), SIZES), np.full(unlabelled, -1)])
     pixels = np.zeros((len(targets), 1, 2, 2), np.uint8)
     return Images.of(pixels, targets, ("a", "b", "c"), [f"{n}.png" for n in range(len(targets))])
+
+
+def write_split(path: Path, split: SplitFile) -> None:
+    path.write_bytes(split_bytes(split, path))
 
 
 def test_each_class_is_divided_in_proportion() -> None:
@@ -52,6 +58,20 @@ def test_a_group_stands_on_one_side(folds: int) -> None:
         assert out
         assert not kept & out
     assert 15 <= len(made[0].val) <= 35
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_training_sees_no_image_of_a_held_out_group(tmp_path: Path, folds: int) -> None:
+    images = data(unlabelled=40)
+    groups = {id: f"person {n % 50}" for n, id in enumerate(images.ids)}
+    for split in make_splits(images, labels=20, val=0.25, seed=1, groups=groups, folds=folds):
+        write_split(tmp_path / "s.json", split)
+        made = make_split(images, Split(rule="file", file=str(tmp_path / "s.json"), unlabeled="rest"), 0)
+        held, seen = ({groups[images.ids[row]] for row in rows} for rows in (made.val, made.unlabeled))
+        assert held
+        assert not held & seen
+        assert split.left_out
+        assert len(made.labeled) + len(made.unlabeled) + len(made.val) + len(split.left_out) == 140
 
 
 @pytest.mark.parametrize("val", [3, 0.25, 0.8, 0.99])
@@ -109,12 +129,12 @@ def test_nothing_to_split() -> None:
 @pytest.mark.parametrize("name", ["split.json", "split.csv"])
 def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
     made = {"seed": 3} if name.endswith("json") else {}
-    split = SplitFile(["a,b.png", 'c"d.png', "e\nf.png"], ["\u00fc/g.png"], made)
-    write_split(tmp_path / name, split, False)
+    split = SplitFile(["a,b.png", 'c"d.png', "e\nf.png"], ["\u00fc/g.png"], made, [])
+    write_split(tmp_path / name, split)
     assert read_split(tmp_path / name) == split
-    with pytest.raises(UserError, match="is there already"):
-        write_split(tmp_path / name, split, False)
-    write_split(tmp_path / name, SplitFile([], [], {}), True)
+    split = SplitFile(["a.png"], ["b.png"], made, left_out=["c.png"])
+    write_split(tmp_path / name, split)
+    assert read_split(tmp_path / name) == split
 
 
 @pytest.mark.parametrize(("name", "text"), [
@@ -152,18 +172,15 @@ def test_row_numbers_stay_row_numbers(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('{"labeled": [0, 60, "90.png"], "val": [99]}')
     split = read_split(tmp_path / "rows.json")
     assert describe(data(), split, HERE) == {"labeled": [1, 1, 1], "val": [0, 0, 1]}
-    write_split(tmp_path / "again.json", split, False)
+    write_split(tmp_path / "again.json", split)
     assert read_split(tmp_path / "again.json") == split
     with pytest.raises(UserError, match="has row numbers, and a table has image ids alone"):
-        write_split(tmp_path / "rows.csv", split, False)
+        write_split(tmp_path / "rows.csv", split)
 
 
 def test_a_recipe_reads_it(tmp_path: Path) -> None:
-    from mmctl.data.split import make_split
-    from mmctl.recipe.settings import Split
-
     (made,) = make_splits(data(), labels=20, val=0.2, seed=3)
-    write_split(tmp_path / "s.json", made, False)
+    write_split(tmp_path / "s.json", made)
     split = make_split(data(), Split(rule="file", file=str(tmp_path / "s.json")), 0)
     ids = data().ids
     assert sorted(ids[row] for row in split.labeled) == sorted(made.labeled)
