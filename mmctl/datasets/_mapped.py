@@ -5,20 +5,19 @@ It is built once, under another name, and renamed when it is complete: kill -9 l
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmctl.image_files.packs import cache_folder
+from mmctl.image_files.stamps import alone
 from mmctl.plugin import DataError
 
 DAY = 86_400
@@ -39,11 +38,14 @@ def mapped(
     path = cache_folder() / f"{name}-{place}-{key.hexdigest()[:24]}.npy"
     if (found := _load(path, shape)) is not None:
         return found
-    with _alone(path.with_name(f"{name}-{place}.lock")):
-        if (found := _load(path, shape)) is None:  # else another process has built it meanwhile
-            told = _build(path, shape, fill)
-            found = np.load(path, mmap_mode="r", allow_pickle=False), told
-    return found
+    try:
+        with alone(path.with_name(f"{name}-{place}.lock")):
+            if (found := _load(path, shape)) is None:  # else another process has built it meanwhile
+                told = _build(path, shape, fill)
+                found = np.load(path, mmap_mode="r", allow_pickle=False), told
+        return found
+    except OSError as error:
+        raise DataError(f"{path.parent}: cannot write decoded images ({error.strerror}).") from None
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | None:
@@ -54,20 +56,6 @@ def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | N
         return None
     good = isinstance(made, np.memmap) and made.shape == shape and made.dtype == np.uint8 and isinstance(told, list)
     return (made, told) if good else None
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process builds this map: each would need the disk and the memory for it."""
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("ab")
-    except OSError as error:
-        raise DataError(f"{lock.parent}: cannot write decoded images ({error.strerror}).") from None
-    with file:
-        with suppress(OSError):  # a file system without locks: both build, and the last one stays
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list[str]]) -> list[str]:
@@ -96,8 +84,6 @@ def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list
                 old.unlink(missing_ok=True)
                 old.with_suffix(".json").unlink(missing_ok=True)
         return told
-    except OSError as error:
-        raise DataError(f"{path.parent}: cannot write decoded images ({error.strerror}).") from None
     finally:
         if part is not None:
             Path(part).unlink(missing_ok=True)

@@ -70,7 +70,7 @@ def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files
         array[len(known) :] = pixels
         return [hashlib.sha256(array.data).hexdigest(), "".join(map(str, labels.tolist()))]
 
-    n = COUNT["extra"] if files == "official" else len(_read(folder, EXTRA, files)[1])
+    n = COUNT["extra"] if files == "official" else _count(path)
     shape = (len(known) + n, 3, SIDE, SIDE)
     pixels, (digest, digits) = mapped(f"svhn-{files}", [folder / TRAIN.name, path], shape, fill)
     labels = np.frombuffer(digits.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
@@ -79,6 +79,16 @@ def _with_extra(folder: Path, known: np.ndarray, known_labels: np.ndarray, files
     fingerprint = hashlib.sha256(f"{digest} {CLASSES} {ids[-1]}".encode() + targets.tobytes()).hexdigest()
     kept: Any = np.array(pixels) if memory == "load" else pixels
     return Images(kept, targets, CLASSES, ids, fingerprint)
+
+
+def _count(path: Path) -> int:
+    """The number of images by the headers of the file, without reading its gigabytes."""
+    from scipy.io import whosmat
+
+    try:
+        return int(next(shape[3] for name, shape, _ in whosmat(path) if name == "X"))
+    except Exception as error:  # a damaged file makes scipy raise any error
+        raise DataError(f"{path}: not a MATLAB file with X and y, or damaged ({error}). {SOURCE}") from None
 
 
 def _read(folder: Path, file: PublishedFile, files: Files) -> tuple[np.ndarray, np.ndarray]:

@@ -179,6 +179,23 @@ def test_svhn(tmp_path: Path) -> None:
     assert loaded.fingerprint == more.fingerprint != parts["train"].fingerprint
 
 
+def test_the_extra_images_of_svhn_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.svhn(tmp_path, extra=33)
+    read, names = svhn_module._read, []
+
+    def counted(folder: Path, file: Any, files: Any) -> tuple[np.ndarray, np.ndarray]:
+        names.append(file.name)
+        return read(folder, file, files)
+
+    monkeypatch.setattr(svhn_module, "_read", counted)
+    for _ in range(2):
+        assert len(svhn(tmp_path, files="any", extra=True)["train"].ids) == 93
+    assert names.count("extra_32x32.mat") == 1
+    (tmp_path / "extra_32x32.mat").write_bytes(b"no MATLAB file")
+    with pytest.raises(DataError, match=r"extra_32x32.mat: not a MATLAB file"):
+        svhn(tmp_path, files="any", extra=True)
+
+
 def test_stl10(tmp_path: Path) -> None:
     root = made.stl10(tmp_path / "stl")
     parts = stl10(root, files="any")
