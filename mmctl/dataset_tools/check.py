@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 
 from mmctl.data.split import class_of
-from mmctl.dataset_tools.duplicates import Place, constant_images, equal_images, grey
+from mmctl.dataset_tools.counts import evenly_spread, uneven
+from mmctl.dataset_tools.duplicates import Place, look_at_pixels
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.image_files.files import ImageFile
 from mmctl.image_files.found import Found
 from mmctl.image_files.pixels import BadImage, facts
+from mmctl.image_files.words import images as images_said
 from mmctl.plugin import Images
 
 Level = Literal["error", "warning", "note"]
@@ -24,8 +26,6 @@ NAMES = 3
 """Images that a finding names; --json has all."""
 LOOKED = 5000
 """So many files, evenly spread, are looked at for formats and sizes."""
-SKEWED = 3.0
-"""A larger ratio of the largest class to the smallest is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,14 @@ def check_data(
         tuple(int(n) for n in first.pixels.shape[1:]),
     )  # fmt: skip
     made.findings += _damaged(images, allow)
-    made.findings += _equal(images, first.classes, allow)
+    seen = look_at_pixels(images)
+    made.findings += _equal(seen.equal, "val" in images, first.classes, allow)
     made.findings += _balance(first.classes, made.per_class)
-    for part, one in images.items():
-        if flat := constant_images(one):
-            text = f"{_images(len(flat))} of {part} {'has' if len(flat) == 1 else 'have'} one colour only"
+    for part, flat in seen.constant.items():
+        if flat:
+            text = f"{images_said(len(flat))} of {part} {'has' if len(flat) == 1 else 'have'} one colour only"
             made.findings.append(Finding("warning", "constant", text, "Look at them, and remove them.", tuple(flat)))
-    if grey(first):
+    if seen.grey:
         text = "all images are grey"
         remedy = "Set dataset.channels = 1: it needs a third of the memory. A pretrained network needs 3."
         made.findings.append(Finding("note", "grey", text, remedy))
@@ -100,7 +101,7 @@ def add_files(made: Checked, found: Found, resize: str = "crop") -> None:
     resize: as in the recipe; "fit" enlarges images that are smaller in both directions, the others in one.
     """
     made.layout = found.kind
-    looked = [found.files[row] for row in _spread(len(found.files), LOOKED)]
+    looked = [found.files[row] for row in evenly_spread(len(found.files), LOOKED)]
     formats, modes, sizes = Counter[str](), Counter[str](), []
     for file in looked:
         try:
@@ -143,12 +144,13 @@ def _damaged(images: Mapping[str, Images], allow: Collection[str]) -> list[Findi
     if not lines:
         return []
     remedy = 'Restore or remove them, or set dataset.on_bad = "skip".'
-    text = f"{_images(len(lines))} cannot be decoded"
+    text = f"{images_said(len(lines))} cannot be decoded"
     return [Finding(_level("damaged", allow), "damaged", text, remedy, lines)]
 
 
-def _equal(images: Mapping[str, Images], classes: Sequence[str], allow: Collection[str]) -> list[Finding]:
-    groups = equal_images(images)
+def _equal(
+    groups: Iterable[Sequence[Place]], has_val: bool, classes: Sequence[str], allow: Collection[str]
+) -> list[Finding]:
     leaks: dict[tuple[str, str], list[str]] = {}
     twice: dict[str, list[str]] = {}
     conflicts: list[str] = []
@@ -168,17 +170,20 @@ def _equal(images: Mapping[str, Images], classes: Sequence[str], allow: Collecti
     for (part, held_out), found in leaks.items():
         words = "unlabelled training" if part == "unlabeled" else "training" if part == "train" else part
         verb = "is" if len(found) == 1 else "are"
-        text = f"leakage: {_images(len(found))} of {held_out} {verb} among the {words} images too"
+        text = f"leakage: {images_said(len(found))} of {held_out} {verb} among the {words} images too"
         remedy = f"Remove them from one side: figures on {held_out} would be too good."
         made.append(Finding(_level("leakage", allow), "leakage", text, remedy, tuple(found)))
     if conflicts:
-        text = f"{len(conflicts)} times equal images have different labels"
+        several = (
+            "1 group of equal images has" if len(conflicts) == 1 else f"{len(conflicts)} groups of equal images have"
+        )
+        text = f"{several} different labels"
         remedy = "Correct the labels, or remove these images."
         made.append(Finding(_level("conflicts", allow), "conflicts", text, remedy, tuple(conflicts)))
     for part, found in twice.items():
-        text = f"{_images(len(found))} of {part} {'is' if len(found) == 1 else 'are'} there more than once"
+        text = f"{images_said(len(found))} of {part} {'is' if len(found) == 1 else 'are'} there more than once"
         remedy = "Keep one of each, unless they are meant to count more."
-        if part == "train" and "val" not in images:
+        if part == "train" and not has_val:
             remedy = "Keep one of each: images that split.val holds out would have copies in training."
         made.append(Finding("warning", "duplicates", text, remedy, tuple(found)))
     return made
@@ -190,10 +195,10 @@ def _balance(classes: Sequence[str], per_class: Mapping[str, Sequence[int]]) -> 
     if missing := [name for name, n in zip(classes, counts, strict=True) if not n]:
         text = f"{len(missing)} of {len(classes)} classes have no labelled training image: {_some(missing)}"
         made.append(Finding("warning", "missing", text, "Label some, or leave these classes out."))
-    some = [n for n in counts if n]
-    if some and max(some) / min(some) > SKEWED:
-        large, small = classes[int(np.argmax(counts))], classes[counts.index(min(some))]
-        text = f"classes are uneven: {max(some)} labelled images of {large}, {min(some)} of {small}"
+    if uneven(counts):
+        most, fewest = max(counts), min(n for n in counts if n)
+        large, small = classes[counts.index(most)], classes[counts.index(fewest)]
+        text = f"classes are uneven: {most} labelled images of {large}, {fewest} of {small}"
         remedy = 'Set train.sampling = "balanced", and compare balanced accuracy.'
         made.append(Finding("warning", "imbalance", text, remedy))
     for part, held in per_class.items():
@@ -232,18 +237,5 @@ def _shown(group: Sequence[Place]) -> str:
     return " = ".join(place.id for place in group[:NAMES]) + (" = ..." if len(group) > NAMES else "")
 
 
-def _images(n: int) -> str:
-    return "1 image" if n == 1 else f"{n:,} images"
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
-
-
-def _spread(n: int, most: int) -> list[int]:
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist() if n else []
-
-
-def cache_bytes(images: Mapping[str, Images]) -> int:
-    """Bytes of all decoded pixels."""
-    return sum(int(np.prod(part.pixels.shape)) for part in images.values())

@@ -1,8 +1,8 @@
-"""Equal images: within a part, in two parts (which makes test figures too good), and with different labels."""
+"""What only the pixels say: equal images, images of one colour, and colour images that are grey."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -22,38 +22,27 @@ class Place(NamedTuple):
     label: int
 
 
-def equal_images(images: Mapping[str, Images]) -> list[list[Place]]:
-    """Groups of two or more images with the same pixels, in the order of the data set."""
+class Pixels(NamedTuple):
+    """What the pixels of a data set say."""
+
+    equal: list[list[Place]]  # groups of two or more images with the same pixels, in the order of the data set
+    constant: dict[str, list[str]]  # part -> ids of images of one colour: nothing can be learnt from them
+    grey: bool  # all images have three equal channels
+
+
+def look_at_pixels(images: Mapping[str, Images]) -> Pixels:
+    """All of it in one pass: the pixels may be gigabytes on a disk."""
     groups: dict[bytes, list[Place]] = {}
+    constant: dict[str, list[str]] = {name: [] for name in images}
+    grey = all(part.pixels.shape[1] == 3 for part in images.values())
     for name, part in images.items():
-        labels = class_of(part)
-        for row, key in enumerate(_keys(part)):
-            groups.setdefault(key, []).append(Place(name, part.ids[row], int(labels[row])))
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def constant_images(part: Images) -> list[str]:
-    """Ids of images in which every pixel of a channel has the same value: nothing can be learnt from them."""
-    found: list[str] = []
-    for start in range(0, len(part.ids), CHUNK):
-        pixels = np.asarray(part.pixels[start : start + CHUNK])
-        flat = (pixels == pixels[:, :, :1, :1]).all((1, 2, 3))
-        found += [part.ids[start + row] for row in np.flatnonzero(flat).tolist()]
-    return found
-
-
-def grey(part: Images) -> bool:
-    """Whether all images have three equal channels."""
-    if part.pixels.shape[1] != 3:
-        return False
-    for start in range(0, len(part.ids), CHUNK):
-        pixels = np.asarray(part.pixels[start : start + CHUNK])
-        if (pixels[:, 0] != pixels[:, 1]).any() or (pixels[:, 0] != pixels[:, 2]).any():
-            return False
-    return True
-
-
-def _keys(part: Images) -> Iterator[bytes]:
-    for start in range(0, len(part.ids), CHUNK):  # of a memory map, only so much is in memory at once
-        for row in np.asarray(part.pixels[start : start + CHUNK]):
-            yield blake2b(row.tobytes(), digest_size=16).digest()
+        labels = class_of(part).tolist()
+        for start in range(0, len(part.ids), CHUNK):  # of a memory map, only so much is in memory at once
+            pixels = np.asarray(part.pixels[start : start + CHUNK])
+            for row, image in enumerate(pixels, start):
+                key = blake2b(image.tobytes(), digest_size=16).digest()
+                groups.setdefault(key, []).append(Place(name, part.ids[row], labels[row]))
+            flat = (pixels == pixels[:, :, :1, :1]).all((1, 2, 3))
+            constant[name] += [part.ids[start + row] for row in np.flatnonzero(flat).tolist()]
+            grey = grey and bool((pixels == pixels[:, :1]).all())
+    return Pixels([group for group in groups.values() if len(group) > 1], constant, grey)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 
 from mmctl.dataset_tools.new_recipe import Machine
-from mmctl.registry.index import Index
-from mmctl.registry.parameters import check_table, values
+from mmctl.dataset_tools.read import PICTURES, bare_recipe
 
 IMAGES = 32
 """Images of a measured step."""
@@ -32,12 +31,8 @@ def seconds_of_a_step(backbone: Mapping[str, object], size: int, channels: int, 
     """Measured seconds of a training step of a semi-supervised method with this network; evaluations not included."""
     import torch
 
-    index = Index()
-    entry = index.find("backbone", str(backbone["name"]))
-    checked, _ = check_table(index.shape(entry).model, {key: v for key, v in backbone.items() if key != "name"})
-    if checked is None:
-        raise ValueError(f"{backbone}: not the parameters of the backbone")
-    net = index.load(entry)(in_channels=channels, image_size=size, **values(checked)).to(device)
+    recipe = bare_recipe("measured", {"name": PICTURES}, backbone)
+    net = recipe.build("backbone", known={"in_channels": channels, "image_size": size}).to(device)
     x = torch.rand(IMAGES, channels, size, size, device=device).to(memory_format=torch.channels_last)
     times = []
     for _ in range(BEST_OF):

@@ -16,6 +16,7 @@ from statistics import median
 from typing import TypeAlias
 
 from mmctl import project
+from mmctl.dataset_tools.counts import evenly_spread, uneven
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.errors import UserError
 from mmctl.image_files.found import Found
@@ -26,7 +27,6 @@ SIZES = (8, 96)
 """Smallest and largest side of the images in a recipe."""
 SOME = 25
 """Labels a class: with fewer, the thresholds of pseudo-labels adapt to the classes; with more, they are fixed."""
-SKEWED = 3.0
 STEPS = {"cpu": (300, 4_000), "cuda": (2_000, 200_000)}
 """Fewest and most steps."""
 
@@ -132,7 +132,7 @@ def make_plan(
                 "Label 3 images of each class or more, or name test images (a folder test, or a column split)."
             )
         val = min(max(len(used), round(0.2 * labelled)), labelled // 3)
-    skewed = bool(used) and max(used) / min(used) > SKEWED
+    skewed = uneven(used)
     metric = "balanced_accuracy" if skewed else "accuracy"
     batch = max(8, min(64, folder.train - val) // 8 * 8)
     backbone = choose_backbone(size, machine.device)
@@ -262,13 +262,11 @@ def look_at(found: Found, root: Path) -> Folder:
     """What a folder holds; looks into 64 of its images. UserError if none of them can be read."""
     import time
 
-    import numpy as np
-
     from mmctl.image_files.pixels import BadImage, Decoding, decode, facts
 
     parts = Counter(file.part for file in found.files)
     labels = Counter(file.label for file in found.files if file.part == "train" and file.label is not None)
-    rows = np.unique(np.linspace(0, len(found.files) - 1, min(64, len(found.files))).round().astype(int)).tolist()
+    rows = evenly_spread(len(found.files), 64)
     sizes: list[tuple[int, int]] = []
     grey, times = True, []
     for row in rows:

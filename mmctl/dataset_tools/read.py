@@ -42,14 +42,18 @@ def load_target(target: str, sets: Sequence[str] = ()) -> Recipe:
     """The recipe with this name or path; of a folder, one that reads it as the data set `pictures`."""
     if not is_folder(target):
         return load(target, sets)
-    folder = Path(target)
+    folder = Path(target).absolute()
+    made = bare_recipe(folder.name, {"name": PICTURES, "root": str(folder)}, {"name": "small"})
+    return made.with_sets(sets) if sets else made
+
+
+def bare_recipe(name: str, dataset: Mapping[str, object], backbone: Mapping[str, object]) -> Recipe:
+    """A recipe that builds a data set or a backbone; the rest is what is cheapest."""
     data: dict[str, Any] = {
-        "dataset": {"name": PICTURES, "root": str(folder.absolute())},
-        "backbone": {"name": "small"}, "method": {"name": "supervised"},
+        "dataset": dict(dataset), "backbone": dict(backbone), "method": {"name": "supervised"},
         "augment": {"weak": {"name": "flip_crop"}},
     }  # fmt: skip
-    made = from_data(data, folder.absolute().name)
-    return made.with_sets(sets) if sets else made
+    return from_data(data, name)
 
 
 def read_target(target: str, sets: Sequence[str] = ()) -> Target:

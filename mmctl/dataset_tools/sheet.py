@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmctl.data.split import class_of
+from mmctl.dataset_tools.counts import evenly_spread
 from mmctl.plugin import Images
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def contact_sheet(part: Images) -> Image:
         top = LEFT + place * step[1]
         words = "".join(c if c.isprintable() else "?" for c in name)
         draw.text((LEFT, top), f"{words}  {len(rows):,}", INK, font)
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).round().astype(int))]
+        chosen = rows[evenly_spread(len(rows), COLUMNS)]
         for column, row in enumerate(chosen.tolist()):
             sheet.paste(_image(np.asarray(part.pixels[row]), side), (LEFT + column * step[0], top + LINE))
     return sheet

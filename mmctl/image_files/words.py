@@ -72,7 +72,7 @@ def quoted(text: str) -> str:
 
 def images(count: int) -> str:
     """A number of images in words."""
-    return f"{count} image{'s' * (count != 1)}"
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 class Problems:

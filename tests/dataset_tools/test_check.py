@@ -56,7 +56,7 @@ def test_leakage_is_an_error_unless_allowed(held_out: str, label: int, words: st
 def test_equal_images_with_different_labels() -> None:
     train = part([0, 1, 0, 1], "a")
     made = check_data("x", {"train": changed(train, {3: train.pixels[0]}), "test": part([0, 1], "t")})
-    assert of("conflicts", made) == ["error: 1 times equal images have different labels"]
+    assert of("conflicts", made) == ["error: 1 group of equal images has different labels"]
     assert [one.examples for one in made.findings if one.kind == "conflicts"] == [("a0 = a3 (cat or dog)",)]
     assert of("duplicates", made) == ["warning: 1 image of train is there more than once"]
 
