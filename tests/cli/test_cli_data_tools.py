@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +173,61 @@ def test_wrong_options(tmp_path: Path, mm: Mm, words: tuple[str, ...], says: str
     photos(tmp_path / "photos", each=5, labels=2, test=1)
     done = mm("recipe", "new", *words, "--yes")
     assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "recipes").exists()
+
+
+class Typed(io.StringIO):
+    """What a person types into a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Answers to the next questions, one a line; each step of training takes a second on this machine."""
+    monkeypatch.setattr("mmctl.dataset_tools.measure.seconds_of_a_step", lambda *args: 1.0)
+
+    def answer(text: str) -> None:
+        monkeypatch.setattr(sys, "stdin", Typed(text))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    return answer
+
+
+def test_questions_of_recipe_new(tmp_path: Path, mm: Mm, answers: Callable[[str], None]) -> None:
+    photos(tmp_path / "photos", each=5, labels=2, test=1)
+    recipes = tmp_path / "recipes"
+    answers("birds\n10\nn\n")
+    done = mm("recipe", "new", "--from", "photos")
+    assert done.code == 0, done.err
+    for question in ("name of the recipe [photos]:", "minutes that a run may take", "belong to the same class [Y/n]:"):
+        assert question in done.err
+        assert question not in done.out
+    made = tomllib.loads((recipes / "base/birds.toml").read_text())
+    assert made["train"]["steps"] == 600
+    assert made["augment"]["weak"]["flip"] == 0.0
+    assert "you said that mirrored images are of another class" in (recipes / "base/birds.toml").read_text()
+    answers("\n\n\n")
+    assert mm("recipe", "new", "--from", "photos", "--minutes", "6").code == 0
+    made = tomllib.loads((recipes / "base/photos.toml").read_text())
+    assert (made["train"]["steps"], made["augment"]["weak"]["flip"]) == (300, 0.5), "Enter takes what is offered"
+    answers("others\n\n")
+    assert "mirrored" not in mm("recipe", "new", "--from", "photos", "--no-mirror").err, "that is answered already"
+
+
+@pytest.mark.parametrize(("typed", "says"), [
+    ("a b\n", "must be at most 80 letters"), ("birds\n-3\n", "give a number of minutes"),
+    ("birds\nfive\n\nx\n", "Aborted"), ("", "Aborted"),
+])  # fmt: skip
+def test_wrong_answers_write_nothing(
+    tmp_path: Path, mm: Mm, answers: Callable[[str], None], typed: str, says: str
+) -> None:
+    photos(tmp_path / "photos", each=5, labels=2, test=1)
+    answers(typed)
+    done = mm("recipe", "new", "--from", "photos")
+    assert done.code != 0
     assert says in done.err
     assert not (tmp_path / "recipes").exists()
 
