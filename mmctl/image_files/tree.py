@@ -84,7 +84,8 @@ def walk(root: Path) -> Tree:
             raise DataError(f"{display_path(root)}: is {what}.")
     except OSError as error:
         said = "there is no such folder" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
-        raise DataError(f"{display_path(root)}: {said}. Give the folder with the images.") from None
+        more = "Give the folder with the images (in a recipe: dataset.root)."
+        raise DataError(f"{display_path(root)}: {said}. {more}") from None
     tree = Tree(Path(real), Problems(root))
     walker = _Walker(tree, real)
     waiting = [_Folder("", "")]

@@ -177,6 +177,37 @@ def test_wrong_options(tmp_path: Path, mm: Mm, words: tuple[str, ...], says: str
     assert not (tmp_path / "recipes").exists()
 
 
+def test_the_example_for_own_images(tmp_path: Path, mm: Mm) -> None:
+    assert any(
+        line.split()[:4] == ["my-pictures", "all", "1000", "missing"] for line in mm("recipe", "list").out.splitlines()
+    )
+    done = mm("run", "my-pictures")
+    assert done.code == 2
+    assert done.err.endswith(
+        "photos: there is no such folder. Give the folder with the images (in a recipe: dataset.root).\n"
+    )
+
+
+@pytest.mark.slow
+def test_the_example_trains_on_class_folders(tmp_path: Path, mm: Mm) -> None:
+    for file in photos(tmp_path / "photos").glob("*.png"):
+        folder = {"r": "red", "g": "green", "b": "unlabeled"}[file.name[0]]
+        (tmp_path / "photos" / folder).mkdir(exist_ok=True)
+        file.rename(tmp_path / "photos" / folder / file.name)
+    (tmp_path / "photos" / "labels.csv").unlink()
+    few = (
+        "dataset.size=16",
+        "train.batch=4",
+        "train.unlabeled_batch=4",
+        "train.steps=2",
+        "train.save_every=2",
+        "eval.every=2",
+    )
+    done = mm("run", "my-pictures", "--quiet", *(word for one in few for word in ("--set", one)))
+    assert done.code == 0, done.err
+    assert "32 labelled" in mm("show", "@last").out
+
+
 class Typed(io.StringIO):
     """What a person types into a terminal."""
 
