@@ -52,6 +52,8 @@ def get(
             if (left := beside(folder / file.name)).exists():  # of a process that was killed when it had unpacked
                 with _alone(folder):
                     shutil.rmtree(left, ignore_errors=True)
+                    if not keep:
+                        (folder / file.name).unlink(missing_ok=True)
         return Got(folder, {file.name: "unpacked already" for file in found.files}, [])
     try:
         with _alone(folder):

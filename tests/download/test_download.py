@@ -377,7 +377,10 @@ def test_half_a_copy_is_said_before_the_download(offered: PublishedSet, server: 
         get("tiny", tmp_path)
     assert server.asked == []
     (tmp_path / "tiny" / "one.bin").write_bytes(bytes(1000))
-    (tmp_path / ".tiny.tar.gz.unpacking" / "tiny").mkdir(parents=True)
+    (tmp_path / "tiny.tar.gz").write_bytes(b"kept by the user")
+    assert get("tiny", tmp_path).files == {"tiny.tar.gz": "unpacked already"}
+    assert names(tmp_path) == ["tiny", "tiny.tar.gz"]
+    (tmp_path / ".tiny.tar.gz.unpacking" / "tiny").mkdir(parents=True)  # of a process that was killed after it
     assert get("tiny", tmp_path).files == {"tiny.tar.gz": "unpacked already"}
     assert names(tmp_path) == ["tiny"]
     assert all(one.at_least for one in SETS.values() if one.kind != "files")
