@@ -67,7 +67,7 @@ def make_splits(
         kept = _labelled(left, label_N, labels, seed, len(part.classes))
         how: dict[str, object] = {"seed": seed, "by_groups": bool(groups)}
         how |= {"fold": fold, "folds": folds} if folds else {}
-        left_out = np.flatnonzero((label_N < 0) & np.isin(group_N, group_N[out]))
+        left_out = np.flatnonzero((label_N < 0) & np.isin(group_N, group_N[out])) if groups else rows[:0]
         ids = [[part.ids[row] for row in chosen.tolist()] for chosen in (kept, out, left_out)]
         made.append(SplitFile(ids[0], ids[1], how, ids[2]))
     return made
