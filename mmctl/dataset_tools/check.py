@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmctl.data.split import class_of
+from mmctl.data.images import class_of
 from mmctl.dataset_tools.duplicates import Place, constant_images, equal_images, grey
 from mmctl.dataset_tools.flips import unsafe_flip
 from mmctl.image_files.files import ImageFile

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmctl.data.split import class_of
+from mmctl.data.images import class_of
 from mmctl.plugin import Images
 
 if TYPE_CHECKING:
