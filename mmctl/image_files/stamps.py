@@ -70,8 +70,11 @@ class Stamps:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is in a block with this lock file, and hold the others off."""
+def alone(lock: Path) -> Iterator[bool]:
+    """Wait until no other process is in a block with this lock file, and hold the others off.
+
+    False where the file system has no locks: then others may be in such a block, too.
+    """
     with naming(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("ab")
@@ -81,6 +84,7 @@ def alone(lock: Path) -> Iterator[None]:
         except BlockingIOError:
             say("waiting for another process, which decodes the same images ...")
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks: both decode, and the faster one publishes
-        yield
+        except OSError:  # both decode, and the faster one publishes
+            yield False
+            return
+        yield True
