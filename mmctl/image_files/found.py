@@ -37,6 +37,11 @@ class Found:
     ignored: Counter[str]  # what was left out: reason -> number of files
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
 
+    def said(self) -> list[str]:
+        """The notes, and one about all files that were left out."""
+        left = ", ".join(f"{count} {why}" for why, count in self.ignored.most_common())
+        return [*self.notes, *([f"left out: {left}"] if left else [])]
+
 
 def find_images(
     root: Path,
