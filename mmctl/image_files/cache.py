@@ -37,6 +37,7 @@ from mmctl.image_files.packs import (
     open_pack,
     packs,
     publish,
+    used,
 )
 from mmctl.image_files.pixels import RULES, Decoding
 from mmctl.image_files.progress import Progress, shown
@@ -137,6 +138,7 @@ def read_pixels(
         ) from None
     if pack is None:
         raise _bad_images(found)
+    used(pack.folder)
     kept, notes = _judge(found, {sha: (row, said) for sha, row, said in pack.rows()})
     if found.bad and (on_bad == "stop" or not len(kept)):
         raise _bad_images(found)

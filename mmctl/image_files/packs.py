@@ -78,6 +78,12 @@ def open_pack(folder: Path) -> Pack | None:
     return Pack(folder, header, content, source, said) if whole else None
 
 
+def used(path: Path) -> None:
+    """Note that a map or another cache file is used now; see unused.py."""
+    with suppress(OSError):
+        os.utime(path)
+
+
 def packs(cache: Path) -> Iterator[Pack]:
     """All packs of a folder; those that a killed process did not finish are deleted after a day."""
     with suppress(FileNotFoundError):

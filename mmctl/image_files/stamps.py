@@ -15,6 +15,7 @@ import numpy as np
 
 from mmctl.filesystem import naming, write_atomic
 from mmctl.image_files.files import Stamp
+from mmctl.image_files.packs import used
 from mmctl.image_files.progress import say
 
 RECENT = 2 * 10**9
@@ -38,6 +39,7 @@ class Stamps:
         with suppress(Exception), self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             paths = file["paths"].tobytes().decode(errors="surrogateescape").split("\0")
             numbers, sha = file["numbers"].tolist(), file["sha"]
+            used(self.path)
             if len(paths) == len(numbers) == len(sha):
                 for path, (place, size, mtime, changed), digest in zip(paths, numbers, sha, strict=True):
                     self.known[path, place] = size, mtime, changed, digest.tobytes()
