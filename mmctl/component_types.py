@@ -77,6 +77,7 @@ class Images:
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
     skipped: Sequence[str] = ()  # "FILE: what is wrong" for each image that was left out; shown and kept in the run
     official: Sequence[np.ndarray] = ()  # rows of published choices of labelled images: split.rule = "official"
+    notes: Sequence[str] = ()  # what a user should know about the images, such as how they were converted; shown once
 
     @staticmethod
     def of(pixels_NCHW: np.ndarray, targets: np.ndarray, classes: Sequence[str], ids: Sequence[str]) -> Images:

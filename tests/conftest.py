@@ -44,10 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test runs in an empty project of its own, so that no run or plugin of the developer's leaks in."""
+    """Each test runs in an empty project of its own, so that no run, plugin or cache of the developer's leaks in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMCTL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMCTL_PLUGINS_DIR", str(tmp_path / "plugins"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))  # of all tests of this process
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("MMCTL_DEBUG", raising=False)

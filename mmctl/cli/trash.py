@@ -161,22 +161,29 @@ def gc(
     older: int = typer.Option(
         "0s", "--older", parser=_age, metavar="AGE", help="Only what was thrown away so long ago, such as 30d."
     ),
+    unused: int = typer.Option(
+        "30d", "--unused", parser=_age, metavar="AGE", help="Decoded images that nobody has used for so long."
+    ),
     dry_run: DryRun = False,
     yes: bool = typer.Option(False, YES, "-y", help="Do not ask."),
     as_json: Json = False,
 ) -> None:
     """Delete the runs in the trash for good.
 
-    Shows what is deleted and asks. Also deletes what killed commands left in the folder of runs, and gives free pages
-    of the database back.
+    Shows what is deleted and asks. Also deletes what killed commands left in the folder of runs, and decoded images in
+    the cache of the user that nobody has used for 30 days: who needs them again decodes them again. Gives free pages of
+    the database back.
 
     \b
     Examples:
       mmctl gc --dry-run
       mmctl gc --older 30d --yes
+      mmctl gc --older 30d --unused 7d
     """
     from mmctl import project
     from mmctl.errors import MmctlError, UserError
+    from mmctl.image_files.unused import forget
+    from mmctl.image_files.unused import unused as unused_images
     from mmctl.report.console import file_size
     from mmctl.run_folder import lease, trash
     from mmctl.text import printable
@@ -185,6 +192,8 @@ def gc(
     old = [one for one in trash.thrown(folder) if lease.now() - one.t >= 1000 * older]
     doomed = [(one.uid, one.path) for one in old]
     doomed += [(f"{path.name} (left by a killed command)", path) for path in trash.leftovers(folder)]
+    images = {one.path: f"{one.path.name} ({one.what})" for one in unused_images(unused)}
+    doomed += [(what, path) for path, what in images.items()]
     sizes = [trash.size(path) for _, path in doomed]
     if not as_json:
         for (what, _), count in zip(doomed, sizes, strict=True):
@@ -200,9 +209,9 @@ def gc(
     gone = dict(zip([path for _, path in doomed], sizes, strict=True))
     for what, path in doomed if not dry_run else ():
         try:
-            if not trash.delete(path):
+            if not (forget(path, unused) if path in images else trash.delete(path)):
                 del gone[path]
-                typer.echo(f"{printable(what)}: is no longer there", err=True)
+                typer.echo(f"{printable(what)}: is no longer there, or is used again", err=True)
         except MmctlError as error:
             del gone[path]
             left[path.name] = error  # unlike its id, it is there once
@@ -210,8 +219,9 @@ def gc(
         _shrink()
     if as_json:
         uids = [one.uid for one in old if one.path in gone]
-        made = {"deleted": uids, "entries": len(gone), "bytes": sum(gone.values()), "left": _texts(left)}
-        print_json({**made, "dry_run": dry_run})
+        decoded = [str(path) for path in images if path in gone]
+        made = {"deleted": uids, "decoded": decoded, "entries": len(gone), "bytes": sum(gone.values())}
+        print_json({**made, "left": _texts(left), "dry_run": dry_run})
     _raise(left, some_done=bool(gone))
 
 

@@ -5,9 +5,13 @@ B batch, C channels, H height, W width, K classes, N images.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +19,9 @@ import torch
 from torch import Tensor
 
 from mmctl.data.gather import gather
-from mmctl.errors import DataError
+from mmctl.errors import DataError, EnvironmentFault
+from mmctl.filesystem import write_atomic
+from mmctl.image_files.packs import cache_folder
 from mmctl.plugin import Images
 
 
@@ -94,6 +100,14 @@ def _check_names(part: Images, where: str) -> None:
         )
 
 
+def class_of(images: Images) -> np.ndarray:
+    """Class of each image, the most probable one where the target is a distribution; -1 = no label."""
+    targets = images.targets
+    if targets.ndim == 1:
+        return targets.astype(np.int64)
+    return np.where(targets.any(1), targets.argmax(1), -1).astype(np.int64)
+
+
 def one_hot(images: Images, rows: np.ndarray | None = None) -> np.ndarray:
     """Targets of some rows as distributions, float32 NK; a row of zeros has no label. None = of all rows."""
     targets = images.targets if rows is None else images.targets[rows]
@@ -105,8 +119,11 @@ def one_hot(images: Images, rows: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-COUNTED = 2**22
-"""Pixels that are counted at once for the normalisation; counting takes eight bytes for each."""
+COUNTED = 2**20
+"""Pixels that are counted at once for the normalisation; counting takes eight bytes for each, and more would not fit
+into the caches of a processor."""
+KEPT = 1000
+"""Memory maps whose normalisation is remembered on the disk; a line of 200 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -121,24 +138,24 @@ class Normalization:
         """The mean and std that the backbone's pretrained weights expect; without them, those of the train pixels."""
         if getattr(backbone, "mean", None) is not None:
             return Normalization(tuple(map(float, backbone.mean)), tuple(map(float, backbone.std)))
-        name = images.fingerprint, tuple(images.pixels.shape)
-        mapped = isinstance(images.pixels, np.memmap)
-        if mapped and name in _moments:
-            return _moments[name]
-        n, channels = images.pixels.shape[:2]
+        if isinstance(images.pixels, np.memmap):
+            return _remembered(images)
+        return Normalization.counted(images.pixels)
+
+    @staticmethod
+    def counted(pixels: Any) -> Normalization:
+        """The mean and std of these pixels, uint8 NCHW: an array, tensor or memory map."""
+        n, channels = pixels.shape[:2]
         counts = np.zeros((channels, 256))
-        step = max(1, COUNTED // max(1, math.prod(images.pixels.shape[1:])))
+        step = max(1, COUNTED // max(1, math.prod(pixels.shape[1:])))
         for start in range(0, n, step):
-            chunk = np.asarray(images.pixels[start : start + step])
+            chunk = np.asarray(pixels[start : start + step])
             for c in range(channels):
                 counts[c] += np.bincount(chunk[:, c].ravel(), minlength=256)
         share = counts / counts.sum(1, keepdims=True)
         mean = share @ np.arange(256)
         std = np.sqrt(np.maximum(share @ np.arange(256) ** 2 - mean**2, 1e-6))
-        norm = Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
-        if mapped:
-            _moments[name] = norm
-        return norm
+        return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
 
     def on(self, device: torch.device) -> Normalize:
         """This normalisation as an operation on a device. Make it once: making it copies numbers to the device."""
@@ -147,8 +164,44 @@ class Normalization:
         return Normalize(torch.tensor([scale, shift], device=device)[..., None, None])
 
 
-_moments: dict[tuple[str, tuple[int, ...]], Normalization] = {}
-"""Of memory maps by fingerprint and shape: counting reads all of one, and a process may build several runs on it."""
+_known: dict[str, Normalization] = {}
+"""Of memory maps, in this process: it may build several runs on one."""
+
+
+def _remembered(images: Images) -> Normalization:
+    """The normalisation of a memory map: counting reads all of it, and each resume and evaluation would do so again.
+
+    It is kept in the cache of the user, by fingerprint, shape and file: not every plugin's fingerprint keeps its word.
+    """
+    facts: list[object] = [images.fingerprint, images.pixels.shape]
+    try:
+        file = Path(images.pixels.filename)
+        facts += [str(file), file.stat().st_size, file.stat().st_mtime_ns]
+        path = cache_folder() / "normalization.json"
+    except (TypeError, OSError, EnvironmentFault):  # it has no file any more, or there is no home folder
+        return Normalization.counted(images.pixels)
+    name = sha256(json.dumps(facts).encode()).hexdigest()
+    if name in _known:
+        return _known[name]
+    kept: dict[str, Any] = {}
+    with suppress(OSError, ValueError, RecursionError):  # none yet, or damaged
+        found = json.loads(path.read_bytes())
+        kept = found if isinstance(found, dict) else {}
+    try:
+        mean, std = (tuple(map(float, numbers)) for numbers in kept[name])
+        good = len(mean) == len(std) == images.pixels.shape[1] and all(map(math.isfinite, mean + std)) and min(std) > 0
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if good:
+        norm = Normalization(mean, std)
+    else:
+        norm = Normalization.counted(images.pixels)
+        entries = [*kept.items(), (name, [norm.mean, norm.std])]
+        with suppress(OSError):  # it is counted again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(dict(entries[-KEPT:])).encode())
+    _known[name] = norm
+    return norm
 
 
 class Normalize(NamedTuple):
@@ -200,7 +253,8 @@ class Pictures:
 
     def labels(self) -> list[int]:
         """The most probable class of each image."""
-        return [int(k) for rows in self._batches() for k in one_hot(self.images, rows).argmax(-1)]
+        labels: list[int] = class_of(self.images)[self.rows].tolist()
+        return labels
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in self._batches():

@@ -19,8 +19,7 @@ from torch import Tensor
 from mmctl import ops
 from mmctl.data.draws import generator, rekey_global_generators
 from mmctl.data.gather import gather
-from mmctl.data.images import Normalization, one_hot
-from mmctl.data.split import class_of
+from mmctl.data.images import Normalization, class_of, one_hot
 from mmctl.data.transfer import DevicePlan, Plan
 from mmctl.plugin import Batch, Images, Split
 from mmctl.recipe.resolved import policy_chain

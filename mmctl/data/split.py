@@ -13,6 +13,7 @@ import numpy as np
 
 from mmctl import project
 from mmctl.data.draws import generator
+from mmctl.data.images import class_of
 from mmctl.errors import DataError, EnvironmentFault
 from mmctl.filesystem import write_atomic
 from mmctl.plugin import Images, Split
@@ -54,14 +55,6 @@ def make_split(images: Images, settings: SplitSettings, seed: int) -> Split:
     elif settings.unlabeled == "without_label":
         unlabeled[label_N >= 0] = False
     return _split(labeled, np.flatnonzero(unlabeled), val, settings.rule, seed, label_N, len(images.classes))
-
-
-def class_of(images: Images) -> np.ndarray:
-    """Class of each image, the most probable one where the target is a distribution; -1 = no label."""
-    targets = images.targets
-    if targets.ndim == 1:
-        return targets.astype(np.int64)
-    return np.where(targets.any(1), targets.argmax(1), -1).astype(np.int64)
 
 
 def balanced(labels: int, sizes: np.ndarray, first: np.ndarray, fill: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmctl.data.split import class_of
+from mmctl.data.images import class_of
 from mmctl.dataset_tools.counts import evenly_spread, uneven
 from mmctl.dataset_tools.duplicates import Place, look_at_pixels
 from mmctl.dataset_tools.flips import unsafe_flip
@@ -86,6 +86,8 @@ def check_data(
         level: Level = "warning" if flips else "note"
         text = f"horizontal flips look unsafe: {why}"
         made.findings.append(Finding(level, "flips", text, "Set flip = 0.0 in [augment.weak], or name the classes."))
+    notes = dict.fromkeys(line for part in images.values() for line in part.notes)
+    made.findings += [Finding("note", "images", line) for line in notes]
     _sort(made)
     return made
 
@@ -96,7 +98,7 @@ def _sort(made: Checked) -> None:
 
 
 def add_files(made: Checked, found: Found, resize: str = "crop") -> None:
-    """What the files of own images say: layout, formats, sizes, what was ignored, groups that are torn apart.
+    """What the files of own images say: layout, formats, sizes, groups that are torn apart.
 
     resize: as in the recipe; "fit" enlarges images that are smaller in both directions, the others in one.
     """
@@ -123,8 +125,6 @@ def add_files(made: Checked, found: Found, resize: str = "crop") -> None:
         if (small := int(both(widths < width, heights < height).sum())) * 2 > len(sizes):
             text = f"{small} of {len(sizes)} images are smaller than {width} x {height} px and are enlarged"
             made.findings.append(Finding("note", "enlarged", text, "Lower dataset.size: training is faster."))
-    made.findings += [Finding("note", "ignored", f"{n} ignored: {why}") for why, n in found.ignored.items()]
-    made.findings += [Finding("note", "files", line) for line in found.notes]
     made.findings += _groups(found.files)
     _sort(made)
 

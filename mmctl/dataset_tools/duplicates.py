@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmctl.data.split import class_of
+from mmctl.data.images import class_of
 from mmctl.plugin import Images
 
 CHUNK = 1024

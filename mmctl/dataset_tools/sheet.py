@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmctl.data.split import class_of
+from mmctl.data.images import class_of
 from mmctl.dataset_tools.counts import evenly_spread
 from mmctl.plugin import Images
 

@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mmctl.data.draws import generator
-from mmctl.data.split import class_of, make_split, natural
+from mmctl.data.images import class_of
+from mmctl.data.split import make_split, natural
 from mmctl.errors import DataError, UserError
 from mmctl.plugin import Images
 from mmctl.recipe.settings import Split as SplitSettings

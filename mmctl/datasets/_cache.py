@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmctl.image_files.packs import cache_folder
+from mmctl.image_files.packs import cache_folder, used
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,6 +30,7 @@ def _load(path: Path) -> Arrays | None:
     """The cached arrays, or None if there is no file or it is damaged (zip archives contain checksums)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            used(path)
             return {name: archive[name] for name in archive.files}
     except Exception:  # a damaged file may raise any error; decoding again is always right
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmctl.image_files.packs import cache_folder
+from mmctl.image_files.packs import cache_folder, used
 from mmctl.image_files.stamps import alone
 from mmctl.plugin import DataError
 
@@ -55,6 +55,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | N
     except (OSError, ValueError, EOFError):
         return None
     good = isinstance(made, np.memmap) and made.shape == shape and made.dtype == np.uint8 and isinstance(told, list)
+    used(path.with_suffix(".json"))
     return (made, told) if good else None
 
 

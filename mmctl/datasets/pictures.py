@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from mmctl.image_files.cache import Decoded, read_pixels
 from mmctl.image_files.files import ImageFile
 from mmctl.image_files.found import find_images
 from mmctl.image_files.pixels import Decoding
+from mmctl.image_files.words import images as count_of
 from mmctl.plugin import DataError, Images, dataset
 
 PLACE = {"train": 0, "unlabeled": 0, "val": 1, "test": 2}
@@ -92,13 +94,16 @@ def pictures(
                 f"{root}: none of the {count:,} images of {part} can be read ({why}). Repair them, or "
                 "delete them if you do not need them."
             )
-    return images_of(files, found.classes, decoded)
+    return images_of(files, found.classes, decoded, found.said())
 
 
-def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded) -> dict[str, Images]:
+def images_of(
+    files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded, notes: Sequence[str] = ()
+) -> dict[str, Images]:
     """The parts of a data set from its decoded files. The files of a part stand together, in the order of the rows.
 
-    The unlabelled images are rows of train, without a label.
+    The unlabelled images are rows of train, without a label. notes: about the files; with those about their pixels,
+    which hold for all parts, they go to the first part.
     """
     number = {name: k for k, name in enumerate(classes)}
     names = {"unlabeled": "train"}
@@ -124,7 +129,9 @@ def images_of(files: Sequence[ImageFile], classes: Sequence[str], decoded: Decod
         parts[part] = Images(
             decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(), skipped=skipped
         )
-    return parts
+    said = [f"{count_of(n)}: {what}" for what, n in decoded.notes.most_common()]
+    part = next(iter(parts))
+    return {**parts, part: replace(parts[part], notes=(*notes, *said))}
 
 
 def _skipped(files: Sequence[ImageFile], decoded: Decoded, part: str) -> tuple[str, ...]:

@@ -86,6 +86,7 @@ def _shard(tree: Tree, name: str, path: Path) -> Iterator[ImageFile]:
         if label is None and part in ("val", "test"):
             tree.ignored[UNLABELED_TEST] += 1
             continue
+        tree.used.add(name)
         yield ImageFile(id_, source, "unlabeled" if label is None else part, label, name)
 
 

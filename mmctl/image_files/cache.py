@@ -10,10 +10,9 @@ N image files, M of them good, C channels, H height, W width.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Container, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -31,11 +30,14 @@ from mmctl.image_files.packs import (
     Pack,
     Said,
     cache_folder,
+    check_space,
     clear,
     delete,
+    lock_of,
     open_pack,
     packs,
     publish,
+    used,
 )
 from mmctl.image_files.pixels import RULES, Decoding
 from mmctl.image_files.progress import Progress, shown
@@ -47,6 +49,8 @@ LOADED = 2**30
 LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
 """Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard; not less than
 16 images, unless these are large."""
+LOOKED = 16
+"""Files that tell whether all are copies of decoded ones."""
 SAVE_EVERY = 10.0
 """Seconds between two savings of the index, so that a killed process need not read all files again."""
 NAMES = {
@@ -134,6 +138,7 @@ def read_pixels(
         ) from None
     if pack is None:
         raise _bad_images(found)
+    used(pack.folder)
     kept, notes = _judge(found, {sha: (row, said) for sha, row, said in pack.rows()})
     if found.bad and (on_bad == "stop" or not len(kept)):
         raise _bad_images(found)
@@ -173,7 +178,7 @@ def _decode(
     todo = [i for i in found.stamps if found.sha.get(i) not in have]
     readable = len(found.stamps)
     each = decoding.channels * decoding.size[0] * decoding.size[1]
-    _check_space(packs_at, (len(todo) + readable) * each)
+    check_space(packs_at, len(todo) * each, readable * each, unless=lambda: _are_copies(found, todo, have))
     with ExitStack() as stack:
         tell = progress or stack.enter_context(shown())
         done, saved = readable - len(todo), monotonic()
@@ -205,8 +210,9 @@ def _decode(
     kept, _ = _judge(found, {sha: (row, said) for sha, (_, row, said) in have.items()})
     if not len(kept) or (found.bad and on_bad == "stop"):
         return None
-    with alone(packs_at.with_suffix(".lock")):  # a copy of the folder has another index, but the same map
-        made = open_pack(packs_at / found.name()) or _gather(found, have, packs_at)
+    name = found.name()
+    with alone(lock_of(packs_at / name)) as locked:  # a copy of the folder has another index, but the same map
+        made = open_pack(packs_at / name) or _gather(found, have, packs_at, locked)
     here = {sha for sha, _, _ in made.rows()}
     for pack in parts:
         if pack.folder.name.startswith(SHARD) and all(sha in here for sha, _, _ in pack.rows()):
@@ -229,13 +235,23 @@ def _tasks(found: _Work, todo: Sequence[int], each: int, sizes: dict[int, int]) 
     return tasks
 
 
-def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: Path) -> Pack:
-    """The map of all images, made of the packs that have them."""
+def _are_copies(found: _Work, todo: Sequence[int], have: Container[bytes]) -> bool:
+    """Whether files that nobody read yet seem to be copies of decoded ones, by a look at some of them."""
+    some = todo[:: max(1, len(todo) // LOOKED)]
+    with suppress(Exception):  # a source may be a member of any kind of archive
+        return all(sha256(found.files[i].source.read()).digest() in have for i in some)
+    return False
+
+
+def _gather(found: _Work, have: dict[bytes, tuple[Pack, int, Said]], packs_at: Path, locked: bool) -> Pack:
+    """The map of all images, made of the packs that have them; locked: no other process makes it now."""
     all_sha = [found.sha[i] for i in range(len(found.files)) if i in found.sha]
     rows = [have[sha] for sha in all_sha]
     good = [(pack, row) for pack, row, said in rows if not said.bad]
     name = found.name()
-    clear(packs_at, name)
+    check_space(packs_at, 0, len(good) * good[0][0].pixels[0].nbytes)
+    if locked:
+        clear(packs_at, name)
     delete(packs_at / name)  # if there is one, it is damaged: a good one may be in use by others
     final = publish(
         packs_at, name, (len(good), *good[0][0].pixels.shape[1:]), (pack.pixels[row] for pack, row in good),
@@ -280,14 +296,3 @@ def _bad_images(found: _Work) -> DataError:
 
 def _gone(pack: Path) -> EnvironmentFault:
     return EnvironmentFault(f"{pack}: was deleted or damaged just now. Run the command again.")
-
-
-def _check_space(packs_at: Path, needed: int) -> None:
-    """Better now than after an hour."""
-    packs_at.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(packs_at).free
-    if free < needed:
-        raise EnvironmentFault(
-            f"{packs_at}: decoding needs {needed / 1e9:,.2f} GB for a while and half of it to stay, but only "
-            f"{free / 1e9:,.2f} GB are free. Free some, or set XDG_CACHE_HOME to a folder on another disk."
-        )

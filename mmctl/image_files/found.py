@@ -37,6 +37,11 @@ class Found:
     ignored: Counter[str]  # what was left out: reason -> number of files
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
 
+    def said(self) -> list[str]:
+        """The notes, and one about all files that were left out."""
+        left = ", ".join(f"{count} {why}" for why, count in self.ignored.most_common())
+        return [*self.notes, *([f"left out: {left}"] if left else [])]
+
 
 def find_images(
     root: Path,
@@ -81,7 +86,8 @@ def _find(root: Path, labels: Path | None, asked: Asked, delimiter: str | None, 
     else:
         _check_asked(tree, asked, delimiter)
         files, kind, more = _without_labels(tree, asked, classes)
-    tree.count_others({one.id for one in given} | _archives(files))
+    tree.used.update(one.id for one in given)
+    tree.count_others()
     tree.problems.check()
     if not files:
         left = ", ".join(f"{n} {what}" for what, n in tree.ignored.most_common(5))
@@ -153,11 +159,6 @@ def _check_asked(tree: Tree, asked: Asked, delimiter: str | None) -> None:
             f"{display_path(tree.root)}: {' and '.join(f'`{one}`' for one in wrong)} set, but no label file was found; "
             f"{name} (`labels`), or leave the setting out."
         )
-
-
-def _archives(files: list[ImageFile]) -> set[str]:
-    """The archives that images come from."""
-    return {one.where.partition(": row ")[0] for one in files if one.where.endswith(".tar") or ": row " in one.where}
 
 
 def _classes(tree: Tree, files: list[ImageFile], classes: Sequence[str] | None, kind: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,12 @@ def open_pack(folder: Path) -> Pack | None:
         return None
     whole = len(header) == len(content) == sum(not s.bad for s in said) and len(source) == len(said)
     return Pack(folder, header, content, source, said) if whole else None
+
+
+def used(path: Path) -> None:
+    """Note that a map or another cache file is used now; see unused.py."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def packs(cache: Path) -> Iterator[Pack]:
@@ -143,6 +149,23 @@ def delete(pack: Path) -> None:
     with suppress(OSError):
         (pack / ABOUT).unlink()  # first: without it, it is no pack
     shutil.rmtree(pack, ignore_errors=True)
+
+
+def check_space(cache: Path, shards: int, stays: int, unless: Callable[[], bool] = lambda: False) -> None:
+    """Better now than after an hour; shards and stays: bytes that are needed while images are decoded, and for good."""
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if free < shards + stays and not unless():
+        more = f" and {shards / 1e9:,.2f} GB more while they are decoded" if shards else ""
+        raise EnvironmentFault(
+            f"{cache}: the decoded images need {stays / 1e9:,.2f} GB{more}, but only {free / 1e9:,.2f} GB are free. "
+            "Free some (`mmctl gc` names old ones), or set XDG_CACHE_HOME to a folder on another disk."
+        )
+
+
+def lock_of(pack: Path) -> Path:
+    """The lock file of those who make this map."""
+    return pack.parent.with_name(f"{pack.parent.name}.{pack.name}.lock")
 
 
 def clear(cache: Path, name: str) -> None:

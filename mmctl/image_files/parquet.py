@@ -127,6 +127,7 @@ def _images(tree: Tree, places: Places, name: str, path: Path, file: Any, asked:
                 continue
             kept: Part = part if said is not None else "unlabeled"
             person = tables.cell(groups[row]).strip() or None
+            tree.used.add(name)
             yield ImageFile(f"{name}/{number:06d}", source, kept, said, where, person)
 
 

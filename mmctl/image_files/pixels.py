@@ -89,7 +89,7 @@ class Picture(NamedTuple):
     """A decoded image."""
 
     pixels: np.ndarray  # uint8 CHW
-    notes: tuple[str, ...]  # what a person may want to know, such as "first of 12 frames"
+    notes: tuple[str, ...]  # what a person may want to know, such as "transparent pixels"
     format: str  # as Pillow names it
 
 
@@ -125,7 +125,7 @@ def decode(data: bytes, decoding: Decoding) -> Picture:
                 raise BadImage(_too_large(f"{image.width} x {image.height}", decoding.max_pixels))
             kind, frames = str(image.format), int(getattr(image, "n_frames", 1))
             if frames > 1:
-                notes.append(f"first of {frames} frames")
+                notes.append("the first of several frames")  # without their number, so that notes can be counted
             stored = " ".join(str(tile[3]) for tile in image.tile)  # gone once it is loaded
             if kind in ("JPEG", "MPO"):  # the orientation decides how much smaller it may be decoded
                 turn = _orientation(image, notes)
@@ -137,7 +137,7 @@ def decode(data: bytes, decoding: Decoding) -> Picture:
             flat = _in_8_bit(image, stored, decoding, notes)
             if turn in TURNS:
                 flat = flat.transpose(TURNS[turn])
-                notes.append("turned upright by its EXIF data")
+                notes.append("turned upright by EXIF data")
             pixels = _resized(flat, decoding)
     # Not that of large images: the limit is ours.
     if any(not issubclass(w.category, Image.DecompressionBombWarning) for w in warned):

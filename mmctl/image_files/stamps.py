@@ -15,6 +15,7 @@ import numpy as np
 
 from mmctl.filesystem import naming, write_atomic
 from mmctl.image_files.files import Stamp
+from mmctl.image_files.packs import used
 from mmctl.image_files.progress import say
 
 RECENT = 2 * 10**9
@@ -38,6 +39,7 @@ class Stamps:
         with suppress(Exception), self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             paths = file["paths"].tobytes().decode(errors="surrogateescape").split("\0")
             numbers, sha = file["numbers"].tolist(), file["sha"]
+            used(self.path)
             if len(paths) == len(numbers) == len(sha):
                 for path, (place, size, mtime, changed), digest in zip(paths, numbers, sha, strict=True):
                     self.known[path, place] = size, mtime, changed, digest.tobytes()
@@ -70,8 +72,11 @@ class Stamps:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is in a block with this lock file, and hold the others off."""
+def alone(lock: Path) -> Iterator[bool]:
+    """Wait until no other process is in a block with this lock file, and hold the others off.
+
+    False where the file system has no locks: then others may be in such a block, too.
+    """
     with naming(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("ab")
@@ -81,6 +86,7 @@ def alone(lock: Path) -> Iterator[None]:
         except BlockingIOError:
             say("waiting for another process, which decodes the same images ...")
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks: both decode, and the faster one publishes
-        yield
+        except OSError:  # both decode, and the faster one publishes
+            yield False
+            return
+        yield True

@@ -35,6 +35,7 @@ class Tree:
     others: dict[str, str] = field(default_factory=dict)  # the same of files that may hold labels, or images inside
     folders: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
+    used: set[str] = field(default_factory=set)  # those of `others` that say something about images, or hold some
 
     def __post_init__(self) -> None:
         self.root_text = str(self.root)
@@ -47,9 +48,9 @@ class Tree:
         """Where the bytes of an image are."""
         return InFolder(self.root_text, self.files[id_])
 
-    def count_others(self, used: set[str]) -> None:
+    def count_others(self) -> None:
         """Count the files that turned out to hold nothing as ignored."""
-        for one in self.others.keys() - used:
+        for one in self.others.keys() - self.used:
             self.ignored[_by_suffix(one)] += 1
 
 

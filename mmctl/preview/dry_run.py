@@ -15,7 +15,7 @@ from mmctl.preview.explain import describe, explanation_lines
 from mmctl.preview.trace_step import trace_step
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import build_training, read_data
-from mmctl.runs.check import check_before_start
+from mmctl.runs.check import check_before_start, notes_of
 from mmctl.runs.hardware import use_hardware
 from mmctl.runs.progress import doing
 from mmctl.text import duration, hardware_line
@@ -62,6 +62,8 @@ def print_plan(recipe: Recipe, quiet: bool = False) -> None:
         print("            note: more validation images than labels; model selection on them is unrealistic")
     for line in warnings:
         print(f"            warning: {line}")
+    for line in notes_of(data.images):
+        print(f"            note: {line}")
     parameters = sum(p.numel() for p in run.params)
     backbone, size = recipe.data["backbone"]["name"], run.model.embed_dim
     print(f"network     {backbone}, {parameters:,} parameters, embedding size {size}")

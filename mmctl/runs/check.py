@@ -12,6 +12,7 @@ from mmctl.plugin import KINDS, Images
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data
 from mmctl.store.metrics import PEEKED
+from mmctl.text import printable
 
 THREADS_PER_CORE = 4
 """More threads than this per core only wait for each other."""
@@ -39,6 +40,11 @@ def listed_skipped(images: Mapping[str, Images]) -> list[str]:
     """The images that a data set left out, each with the reason; a run keeps so many, and the number of the others."""
     lines = [line for part in images.values() for line in part.skipped]
     return lines[:SKIPPED] + ([f"and {len(lines) - SKIPPED} more"] if len(lines) > SKIPPED else [])
+
+
+def notes_of(images: Mapping[str, Images]) -> list[str]:
+    """What a user should know about the images of a data set, once each."""
+    return [printable(line) for line in dict.fromkeys(line for part in images.values() for line in part.notes)]
 
 
 def _skipped(images: Mapping[str, Images]) -> list[str]:

@@ -9,7 +9,7 @@ from mmctl.errors import MmctlError, PluginError
 from mmctl.image_files.progress import no_progress
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Data, Shared, read_data, try_one_step
-from mmctl.runs.check import check_before_start
+from mmctl.runs.check import check_before_start, notes_of
 from mmctl.runs.hardware import device_of
 from mmctl.runs.progress import doing, tell
 from mmctl.runs.recorder import out_of_memory, plugin_line
@@ -26,12 +26,14 @@ def preflight(
     """
     read: dict[str, Data] = {}
     shared = {} if shared is None else shared
-    warnings: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for recipe in recipes:
         device_of(recipe.settings.train.device)
         with no_progress(quiet), doing(f"reading {recipe.dataset_name} ...", quiet):
             data = read[recipe.config_id] = read_data(recipe, shared=shared)
-        warnings |= dict.fromkeys(f"warning: {line}" for line in check_before_start(recipe, data))
+        lines |= dict.fromkeys(f"warning: {line}" for line in check_before_start(recipe, data))
+        if not quiet:
+            lines |= dict.fromkeys(f"note: {line}" for line in notes_of(data.images))
         try:
             with doing(f"checking {recipe.name} with one step ...", quiet):
                 try_one_step(recipe, data)
@@ -47,7 +49,7 @@ def preflight(
             place = plugin_line(error, components) or f"one of {', '.join(plugins)} does not work here"
             raise PluginError(f"{place}: {type(error).__name__}: {error} (in a test step on a few images).") from error
 
-    for line in warnings:
+    for line in lines:
         tell(line)
 
     def hashes(recipe: Recipe) -> tuple[str, str]:

@@ -18,6 +18,8 @@ from PIL import Image
 
 from helpers.command import Result
 from helpers.paths import REPO
+from mmctl.recipe.recipe import load
+from mmctl.runs.preflight import preflight
 
 Mm = Callable[..., Result]
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -119,9 +121,11 @@ def test_splits_by_person(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatc
     assert "at least 2" in mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "1").err
 
 
-def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm) -> None:
+def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm, capfd: pytest.CaptureFixture[str]) -> None:
     folder = photos(tmp_path / "photos")
     (folder / "b010.png").write_bytes(b"no image")
+    with Image.open(folder / "b011.png") as image:
+        image.save(folder / "b011.png", "BMP")
     done = mm("recipe", "new", "--from", "photos", "--name", "colours", "--yes")
     assert done.code == 0, done.err
     assert "labels.csv: 48 training images, 12 test; 12 x 12 to 12 x 12 px, colour" in done.out
@@ -130,11 +134,18 @@ def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm) -> None:
         "mmctl data check colours", "mmctl run colours-supervised colours --seeds 0-2",
         "mmctl compare -b colours-supervised -m test/accuracy",
     ]  # fmt: skip
-    assert mm(*commands[0].split()[1:]).code == 0, "the recipe leaves damaged images out"
+    checked = mm(*commands[0].split()[1:])
+    assert checked.code == 0, "the recipe leaves damaged images out"
+    notes = ("unlabelled, since labels.csv has no row for them: 24 images", "1 image: BMP in a file that ends in .png")
+    assert [checked.out.count(note) for note in notes] == [1, 1]
     few = [word for key in ("train.steps=6", "train.save_every=6", "eval.every=6") for word in ("--set", key)]
     ran = mm("run", "colours-supervised", *few, "--quiet")
     assert ran.code == 0, ran.err
     assert "1 of 60 images are damaged and were left out: b010.png" in ran.err
+    assert "note: " not in ran.err, "--quiet leaves notes out"
+    preflight([load("colours-supervised", ["dataset.size=12", f"seed={seed}"]) for seed in (1, 2)])
+    said = capfd.readouterr().err
+    assert [said.count(f"note: {note}\n") for note in notes] == [1, 1], "of two recipes with the same images"
     shown = mm("show", "@last").out
     assert "left out" in shown
     assert "47 train, 24 labelled" in shown

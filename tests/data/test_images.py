@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,15 +32,41 @@ def test_norm_is_the_moments_of_the_pixels() -> None:
 
 
 def test_the_pixels_of_a_memory_map_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     loaded = images()
     np.save(tmp_path / "pixels.npy", loaded.pixels)
     data = replace(loaded, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"), fingerprint="counted once")
     norm = Normalization.of(data, object())
     assert norm == Normalization.of(loaded, object())
+    count = np.bincount
     monkeypatch.setattr(np, "bincount", None)
+    assert Normalization.of(replace(data), object()) == norm
+    monkeypatch.setattr("mmctl.data.images._known", {})  # another process
     assert Normalization.of(replace(data), object()) == norm
     with pytest.raises(TypeError):
         Normalization.of(replace(data, fingerprint="other pixels"), object())
+    os.utime(tmp_path / "pixels.npy", ns=(1, 1))  # written again by a plugin whose fingerprint stays
+    with pytest.raises(TypeError):
+        Normalization.of(data, object())
+    monkeypatch.setattr(np, "bincount", count)
+    Normalization.of(data, object())
+    (kept,) = (tmp_path / "cache" / "mmctl").glob("*.json")
+    whole = kept.read_text()
+    assert whole.count("[[") == 2
+    for damage in ("{", "[]", "{}", whole.replace("[[", "[[NaN, "), whole.replace("[[", "[0, [")):
+        kept.write_text(damage)
+        monkeypatch.setattr("mmctl.data.images._known", {})
+        assert Normalization.of(data, object()) == norm, damage
+
+
+def test_without_a_cache_a_memory_map_is_counted_in_each_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = images()
+    np.save(tmp_path / "pixels.npy", loaded.pixels)
+    data = replace(loaded, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"), fingerprint="no cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "pixels.npy"))  # cannot be a folder
+    assert Normalization.of(data, object()) == Normalization.of(loaded, object())
 
 
 def test_norm_of_pretrained_weights_is_theirs() -> None:

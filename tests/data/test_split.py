@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmctl.data.images import check_images
-from mmctl.data.split import balanced, class_of, load_split, make_split, natural, save_split
+from mmctl.data.images import check_images, class_of
+from mmctl.data.split import balanced, load_split, make_split, natural, save_split
 from mmctl.plugin import DataError, Images, Split
 
 FERPLUS = np.array([8740, 7287, 3149, 3014, 2100, 119, 532, 119])  # majority of fer2013new.csv

@@ -87,6 +87,29 @@ def test_what_is_left_out_is_listed_and_changes_the_fingerprint(tmp_path: Path) 
     assert data["train"].fingerprint != pictures(root, size=6)["train"].fingerprint
 
 
+def test_what_a_user_should_know_is_said_once(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos")
+    before = pictures(root, size=6)["train"]
+    assert before.notes == ()
+    for name in ("train/cat/1", "test/cat/5"):
+        Image.open(root / f"{name}.png").save(root / f"{name}.gif")
+        (root / f"{name}.gif").replace(root / f"{name}.png")
+    draw(root / "loose.png", 99)
+    (root / "test/README.md").touch()
+    (root / "unlabeled/.hidden").touch()
+    data = pictures(root, size=6)
+    assert data["train"].notes == (
+        "unlabelled, since they lie beside the class folders: 1 image",
+        "left out: 1 hidden (the name begins with a dot), 1 no image: .md",
+        "2 images: GIF in a file that ends in .png",
+    )
+    assert data["test"].notes == ()
+    (root / "test/README.md").unlink()
+    again = pictures(root, size=6)
+    assert again["train"].notes != data["train"].notes
+    assert again["train"].fingerprint == data["train"].fingerprint, "notes are no part of the data"
+
+
 def test_the_limit_counts_millions_and_is_named_as_in_the_recipe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"6 x 6 px are more than 30 \(max_megapixels\)"):
         pictures(photos(tmp_path / "photos"), size=6, max_megapixels=0.00003)

@@ -144,6 +144,12 @@ def test_changed_shards_are_read_or_refused(tmp_path: Path) -> None:
         assert said.replace("\n", "").isprintable()
 
 
+def test_a_shard_is_used_whatever_its_name(tmp_path: Path) -> None:
+    shard(tmp_path / "part: row 1.tar", a__jpg=b"A", a__cls="0", b__jpg=b"B", b__cls="1")
+    shard(tmp_path / "empty.tar", c__bin=b"")
+    assert find_images(tmp_path).ignored == {"no image: .bin": 1, "no image: .tar": 1}
+
+
 def test_shards_beside_images_are_left_out(tmp_path: Path) -> None:
     shard(make(tmp_path, "cat/1.jpg", "dog/1.jpg") / "s.tar", a__jpg=b"")
     assert find_images(tmp_path).ignored == {"no image: .tar": 1}

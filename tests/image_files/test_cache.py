@@ -341,6 +341,13 @@ def test_too_little_space_is_seen_at_the_start(tmp_path: Path, monkeypatch: pyte
         read_pixels(files, SMALL)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * 3 * 64))
     read_pixels(files, SMALL)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copies = files_of(tmp_path / "b")
+    assert len(read_pixels(copies, SMALL).kept) == 3, "needs no space: their map is there"
+    with pytest.raises(EnvironmentFault, match=r"images need .* GB, but only 0.00 GB are free") as error:
+        read_pixels(copies[:2], SMALL)
+    assert "while they are decoded" not in str(error.value), "only a map is missing"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,6 +399,37 @@ def test_two_copies_of_a_folder_at_once_make_one_map(tmp_path: Path, monkeypatch
     first.join()
     assert found.pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_a_living_process_writes_is_not_deleted(
+    tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lock nobody else writes this map, so that a killed process left a half one; else one may be at it."""
+    files = folder_of_images(tmp_path / "a", 3)
+    read_pixels(files, SMALL)
+    (pack,) = (cache_folder() / "images").glob("*/all-*")
+    half = pack.with_name(f".{pack.name}.9{packs.PART}")
+    half.mkdir()
+    (pack / "about.npz").unlink()
+
+    def flock(*args: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if not locks:
+        monkeypatch.setattr(stamps.fcntl, "flock", flock)
+    read_pixels(files, SMALL)
+    assert (pack / "about.npz").exists()
+    assert half.exists() == (not locks)
+
+
+def test_maps_of_other_images_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = folder_of_images(tmp_path / "a", 3)
+    read_pixels(one, SMALL)
+    (pack,) = (cache_folder() / "images").glob("*/all-*")
+    monkeypatch.setattr(stamps, "say", lambda text: pytest.fail("waits"))
+    with stamps.alone(packs.lock_of(pack)):
+        assert len(read_pixels(folder_of_images(tmp_path / "b", 2), SMALL).kept) == 2
 
 
 def test_a_pack_that_two_publish(tmp_path: Path) -> None:
