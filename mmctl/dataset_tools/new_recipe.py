@@ -134,7 +134,7 @@ def make_plan(
         val = min(max(len(used), round(0.2 * labelled)), labelled // 3)
     skewed = uneven(used)
     metric = "balanced_accuracy" if skewed else "accuracy"
-    batch = max(8, min(64, folder.train - val) // 8 * 8)
+    batch = max(8, min(64, (folder.train - val) * 7 // 8) // 8 * 8)  # an eighth may be damaged and left out
     backbone = choose_backbone(size, machine.device)
     seconds = seconds_of(backbone, size, channels, batch, machine.device)
     steps = choose_steps(seconds, minutes, machine.device)

@@ -69,9 +69,10 @@ def test_few_labels_are_not_all_held_out() -> None:
             plan(folder(counts, test=0))
 
 
-def test_the_batch_is_that_of_all_training_images() -> None:
+def test_the_batch_leaves_room_for_damaged_images() -> None:
     assert plan(folder((500, 500), train=1003)).batch == 64
-    assert plan(folder((25, 25), train=53, test=0)).batch == 40
+    assert plan(folder((25, 25), train=53, test=0)).batch == 32, "of 43, since 10 are held out"
+    assert plan(folder((12, 12), train=48)).batch == 40, "47 of 48 can be read, so 48 would be too many"
 
 
 def test_uneven_classes() -> None:
