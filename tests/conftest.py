@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +44,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[test] % mark.args[0] and not item.get_closest_marker("exhaustive"):
                 item.add_marker("slow")
             seen[test] += 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_is_read_once() -> Iterator[None]:
+    """What is installed is the same in all tests, but for those that add a folder to the import path."""
+    known = set(sys.path)
+
+    def once(read: Callable[..., Any]) -> Callable[..., Any]:
+        kept = cache(read)
+        return lambda *words, **more: (kept if known.issuperset(sys.path) else read)(*words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("version", "entry_points"):
+            patch.setattr(metadata, name, once(getattr(metadata, name)))
+        yield
 
 
 @pytest.fixture(autouse=True)
