@@ -36,13 +36,17 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`sampled(n)`: of the cases of a test, each n-th is in the default tier and the others are in the slow one."""
+    """`sampled(n)`: of the cases of a test, each n-th is in the default tier and the others are in the slow one.
+
+    `sampled(n, m)`: of the others each m-th is in the slow tier, and what is left is exhaustive.
+    """
     seen: Counter[str] = Counter()
     for item in items:
         if mark := item.get_closest_marker("sampled"):
             test = item.nodeid.partition("[")[0]
-            if seen[test] % mark.args[0] and not item.get_closest_marker("exhaustive"):
-                item.add_marker("slow")
+            n, m = mark.args if len(mark.args) == 2 else (*mark.args, 1)
+            if seen[test] % n and not item.get_closest_marker("exhaustive"):
+                item.add_marker("exhaustive" if seen[test] % m else "slow")
             seen[test] += 1
 
 
