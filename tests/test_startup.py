@@ -59,7 +59,7 @@ READING = (
 )  # fmt: skip
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_what_reads_runs_imports_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     finished_run(tmp_path / "runs", "20261125-080000-x-s0-abcd")
