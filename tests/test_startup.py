@@ -39,6 +39,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         assert not loaded(*words) & (HEAVY | {"importlib.metadata"})
 
 
+@pytest.mark.slow
 def test_reading_commands_do_without_torch(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     loaded("ls")  # makes the database, by sqlite-utils, which takes numpy where it finds it

@@ -203,6 +203,7 @@ def test_reading_goes_on_on_a_full_disk(mm: Mm, runs: Path, monkeypatch: pytest.
     assert mm("db", "check").code == 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["folder", "loop"])
 def test_reading_goes_on_where_the_lock_is_no_file(mm: Mm, runs: Path, kind: str) -> None:
     lock = runs / connection.LOCK

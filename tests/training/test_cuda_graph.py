@@ -36,6 +36,7 @@ def test_a_step_replayed_is_a_step_taken(method: str, sets: tuple[str, ...]) -> 
     assert_replayed_is_taken(method, sets)
 
 
+@pytest.mark.sampled(3)
 @every_method
 def test_state_stays_where_it_is(method: str) -> None:
     run = training(method, *SOFT.get(method, ()))
