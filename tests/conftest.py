@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,14 +36,33 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`sampled(n)`: of the cases of a test, each n-th is in the default tier and the others are in the slow one."""
+    """`sampled(n)`: of the cases of a test, each n-th is in the default tier and the others are in the slow one.
+
+    `sampled(n, m)`: of the others each m-th is in the slow tier, and what is left is exhaustive.
+    """
     seen: Counter[str] = Counter()
     for item in items:
         if mark := item.get_closest_marker("sampled"):
             test = item.nodeid.partition("[")[0]
-            if seen[test] % mark.args[0] and not item.get_closest_marker("exhaustive"):
-                item.add_marker("slow")
+            n, m = mark.args if len(mark.args) == 2 else (*mark.args, 1)
+            if seen[test] % n and not item.get_closest_marker("exhaustive"):
+                item.add_marker("exhaustive" if seen[test] % m else "slow")
             seen[test] += 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_is_read_once() -> Iterator[None]:
+    """What is installed is the same in all tests, but for those that add a folder to the import path."""
+    known = set(sys.path)
+
+    def once(read: Callable[..., Any]) -> Callable[..., Any]:
+        kept = cache(read)
+        return lambda *words, **more: (kept if known.issuperset(sys.path) else read)(*words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("version", "entry_points"):
+            patch.setattr(metadata, name, once(getattr(metadata, name)))
+        yield
 
 
 @pytest.fixture(autouse=True)

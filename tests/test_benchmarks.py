@@ -34,10 +34,7 @@ LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "flo
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.exhaustive if name in ("memory", "step") else pytest.mark.slow)
-        for name in KEYS
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name == "checkpoint" else pytest.mark.exhaustive) for name in KEYS],
 )
 def test_quick(name: str) -> None:
     done = subprocess.run(

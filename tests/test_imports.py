@@ -86,26 +86,46 @@ THIRD_PARTY = {
 
 
 @cache
-def imports(path: Path, for_types: bool = True) -> tuple[str, ...]:
-    """Modules that a file imports, dotted; those inside functions count too, and those for types unless told not to."""
-    return tuple(_imports(path, for_types))
+def statements(path: Path) -> tuple[dict[str, bool], set[str]]:
+    """Modules that a file imports, dotted, each with whether more than types need it; the functions that it calls.
 
-
-def _imports(path: Path, for_types: bool) -> Iterator[str]:
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    guards = [n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
-    skipped = set() if for_types else {id(inner) for guard in guards for inner in ast.walk(guard)}
+    Imports inside functions count too. Each file is parsed once for all tests.
+    """
+    text = path.read_text()
+    nodes = list(ast.walk(ast.parse(text)))
+    guards = [n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in text and _for_types(n.test)]
+    guarded = {id(inner) for guard in guards for inner in ast.walk(guard)}
+    found: dict[str, bool] = {}
     for node in nodes:
-        if id(node) in skipped or not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: a relative import"
-            for name in node.names:
-                inner = f"{node.module}.{name.name}"
-                file = REPO.joinpath(*inner.split("."))
-                yield inner if file.with_suffix(".py").is_file() or file.is_dir() else node.module
+        for name in _imported(node, path):
+            found[name] = found.get(name, False) or id(node) not in guarded
+    calls = {n.func for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+    return found, {ast.unparse(func) for func in calls if func.attr in ("print_exc", "print_exception", "excepthook")}
+
+
+def _for_types(test: ast.expr) -> bool:
+    return any("TYPE_CHECKING" in (getattr(n, "id", ""), getattr(n, "attr", "")) for n in ast.walk(test))
+
+
+def _imported(node: ast.AST, path: Path) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (name.name for name in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        assert node.level == 0, f"{path}: a relative import"
+        for name in node.names:
+            inner = f"{node.module}.{name.name}"
+            yield inner if is_module(inner) else node.module
+
+
+@cache
+def is_module(name: str) -> bool:
+    file = REPO.joinpath(*name.split("."))
+    return file.with_suffix(".py").is_file() or file.is_dir()
+
+
+def imports(path: Path, for_types: bool = True) -> list[str]:
+    """Modules that a file imports, dotted; those for types unless told not to."""
+    return [name for name, needed in statements(path)[0].items() if needed or for_types]
 
 
 def ours(path: Path) -> set[str]:
@@ -121,27 +141,30 @@ def dotted(path: Path) -> str:
     return ".".join(("mmctl", *path.relative_to(PACKAGE).with_suffix("").parts))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_file_imports_what_its_room_may(path: Path) -> None:
-    here, used = room(dotted(path)), {room(name) for name in ours(path)}
-    needed = {room(name) for name in imports(path, for_types=False) if name.startswith("mmctl.")}
-    theirs = {name.split(".")[0] for name in imports(path, for_types=False)} & HEAVY
-    if here in KINDS:
-        assert used <= {"plugin", "ops", "image_files", here}, "a component sees what a third party's sees"
-    elif here in ROOMS:
-        plugins = {"local"} if here == "registry" else set()  # the import path of the project's plugins/
-        assert used <= {here} | ROOMS[here] | GROUND | plugins
-        if here in THIRD_PARTY:
-            assert theirs <= THIRD_PARTY[here]
-            assert "torch" in THIRD_PARTY[here] or "ops" not in needed, "mmctl.ops imports torch"
-    else:
-        assert here in GROUND | {"local"}, f"{here} is in no room: the map in CONTRIBUTING.md says where files belong"
-        assert used <= GROUND | {"local"}
-        if here in STANDARD_ALONE:
-            assert not theirs, "the standard library alone"
-            assert "ops" not in needed, "mmctl.ops imports torch"
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda p: p.name)
+def test_a_file_imports_what_its_room_may(folder: Path) -> None:
+    for path in (path for path in MODULES if path.parent == folder):
+        here, used = room(dotted(path)), {room(name) for name in ours(path)}
+        needed = {room(name) for name in imports(path, for_types=False) if name.startswith("mmctl.")}
+        theirs = {name.split(".")[0] for name in imports(path, for_types=False)} & HEAVY
+        if here in KINDS:
+            assert used <= {"plugin", "ops", "image_files", here}, f"{path}: a component sees what a third party's sees"
+        elif here in ROOMS:
+            plugins = {"local"} if here == "registry" else set()  # the import path of the project's plugins/
+            assert used <= {here} | ROOMS[here] | GROUND | plugins, path
+            if here in THIRD_PARTY:
+                assert theirs <= THIRD_PARTY[here], path
+                assert "torch" in THIRD_PARTY[here] or "ops" not in needed, f"{path}: mmctl.ops imports torch"
         else:
-            assert theirs <= THIRD_PARTY.get(here, HEAVY)
+            assert here in GROUND | {"local"}, (
+                f"{here} is in no room: the map in CONTRIBUTING.md says where files belong"
+            )
+            assert used <= GROUND | {"local"}, path
+            if here in STANDARD_ALONE:
+                assert not theirs, f"{path}: the standard library alone"
+                assert "ops" not in needed, f"{path}: mmctl.ops imports torch"
+            else:
+                assert theirs <= THIRD_PARTY.get(here, HEAVY), path
 
 
 def test_the_map_is_in_order_and_whole() -> None:
@@ -201,10 +224,8 @@ def test_a_room_says_what_it_is_for() -> None:
 
 def test_no_traceback_is_ever_printed() -> None:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                name = ast.unparse(node.func)
-                assert name not in ("traceback.print_exc", "traceback.print_exception", "sys.excepthook"), path
+        called = statements(path)[1]
+        assert not called & {"traceback.print_exc", "traceback.print_exception", "sys.excepthook"}, path
 
 
 def test_no_module_is_too_long() -> None:

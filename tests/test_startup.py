@@ -39,6 +39,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         assert not loaded(*words) & (HEAVY | {"importlib.metadata"})
 
 
+@pytest.mark.slow
 def test_reading_commands_do_without_torch(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     loaded("ls")  # makes the database, by sqlite-utils, which takes numpy where it finds it
@@ -59,7 +60,7 @@ READING = (
 )  # fmt: skip
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_what_reads_runs_imports_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     finished_run(tmp_path / "runs", "20261125-080000-x-s0-abcd")

@@ -84,8 +84,13 @@ def test_real_streams_that_are_closed_or_full(runs: Path) -> None:
     assert done.stderr == "mmctl: standard output: No space left on device. Part of the output is lost.\n"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("redirect", [">&- 2>&- <&-", "2>/dev/full", "2>&1 | true"])
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        pytest.param(">&- 2>&- <&-", marks=pytest.mark.slow),
+        *(pytest.param(word, marks=pytest.mark.exhaustive) for word in ("2>/dev/full", "2>&1 | true")),
+    ],
+)
 def test_a_run_trains_without_its_streams(redirect: str, tmp_path: Path) -> None:
     done = shell(f"mm run digits --set train.steps=2 --set train.threads=1 {redirect}; echo ${{PIPESTATUS[0]}}")
     folder = only(tmp_path / "runs")

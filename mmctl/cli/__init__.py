@@ -8,6 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import typer
 
@@ -70,6 +72,14 @@ def _main(
     pass
 
 
+@cache
+def _commands() -> Any:
+    """All commands, made once: typer reads the signatures of all of them, which takes longer than a short command."""
+    command = typer.main.get_command(app)
+    use_plain_values(command)
+    return command
+
+
 @safe_output()
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command. Every error ends in one message, `mmctl: ...`, and in the exit code that errors.py lists."""
@@ -80,9 +90,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     try:
         check_words(sys.argv[1:] if args is None else args)
-        command = typer.main.get_command(app)
-        use_plain_values(command)
-        command(args=list(args) if args is not None else None)
+        _commands()(args=list(args) if args is not None else None)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except Exception as error:

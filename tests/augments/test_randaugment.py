@@ -189,6 +189,7 @@ class Chosen(FixMatchRandAugment):
         return {**super().draw(rng, n), **changes}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_every_level_of_fixmatch_ra(name: str) -> None:
     x = pictures(3, 32, 32, n=8)

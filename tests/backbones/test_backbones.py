@@ -76,6 +76,7 @@ def reference(net: wrn.WideResNet, x: Tensor, raw: bool) -> Tensor:
     return active(y, net.bn).mean((2, 3))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("residual", ["activated", "raw"])
 @pytest.mark.parametrize("net", [wrn.WRN10x1, wrn.WRN16x2, wrn.WRN37x2])
 def test_forms_equal_the_published_code(net: type[wrn.WideResNet], residual: Any) -> None:

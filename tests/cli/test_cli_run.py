@@ -46,7 +46,7 @@ def test_a_run_from_start_to_evaluation(mm: Callable[..., Result], tmp_path: Pat
     assert "completed" in shown
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(4, 2)
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 @pytest.mark.parametrize("predictor", ["head", "centroid"])
 def test_evaluate_gives_the_logged_figures_to_the_last_digit(
@@ -60,6 +60,7 @@ def test_evaluate_gives_the_logged_figures_to_the_last_digit(
     assert sum(map(sum, found["confusion"])) == found["n"] == 500
 
 
+@pytest.mark.slow
 def test_evaluate_other_splits_and_gates(mm: Callable[..., Result], tmp_path: Path) -> None:
     assert mm("run", DIGITS, *SHORT, "--quiet").code == 0
     train = json.loads(mm("evaluate", "1", "--split", "train", "--json").out)

@@ -141,9 +141,9 @@ def copies(real: Path, runs: Path, every: int) -> dict[str, str]:
 
 
 def every_or(n: int) -> pytest.MarkDecorator:
-    """All changes are tried in the exhaustive tier, every n-th one in the default tier."""
+    """All changes are tried in the exhaustive tier, every n-th one in the slow tier, every 3n-th one in the default."""
     whole = pytest.param(1, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])
-    return pytest.mark.parametrize("every", [whole, n])
+    return pytest.mark.parametrize("every", [whole, pytest.param(n, marks=pytest.mark.slow), 3 * n])
 
 
 LISTING = (

@@ -47,6 +47,7 @@ def test_they_give_what_typers_own_give() -> None:
     assert seen > 1000
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("words", [["ls"], ["show", "1"], ["compare"]], ids=lambda words: words[0])
 def test_a_reading_command_does_without_pydantic(words: list[str], tmp_path: Path) -> None:
     family(tmp_path / "runs", 2)

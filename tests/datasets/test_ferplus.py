@@ -152,7 +152,7 @@ def test_counts_by_probability(real_votes: tuple[np.ndarray, np.ndarray]) -> Non
 # The real files
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_folders_of_png(unpack: Callable[..., Path]) -> None:
     root = unpack("png")
     data = ferplus(root)

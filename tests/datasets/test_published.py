@@ -542,7 +542,7 @@ def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_cifar10_from_real_jpg_files(real_cifar10: Path) -> None:
     parts = cifar10(real_cifar10, files="any")
     check_images(parts, "cifar10")

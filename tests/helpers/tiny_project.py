@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from mmctl import project
 from mmctl.recipe.recipe import Recipe, load
 from mmctl.registry.index import Index
 from mmctl.runs.build import build_training, read_data
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
 from mmctl.training.state import Training
 
 # The first backward pass of a process counts the devices. After a FakeTensorMode it would count one that is not there,
@@ -121,3 +124,13 @@ def training(method: str, *sets: str, precision: torch.dtype | None = None) -> T
     torch.set_num_threads(1)
     made = recipe(method, *sets)
     return build_training(made, read_data(made), torch.device("cpu"), precision)
+
+
+def trained(method: str, sets: tuple[str, ...], project: Path) -> Path:
+    """The folder of a run that was trained to its end in a project of its own; each test copies it into its project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.setenv("MMCTL_PLUGINS_DIR", str(project / "plugins"))
+        folder = create_run(recipe(method, *sets), project / "runs")
+        assert execute(folder, lambda: False).state == "completed"
+    return folder

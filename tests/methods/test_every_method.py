@@ -48,7 +48,7 @@ def test_there_are_methods() -> None:
     assert set(VARIANTS) | set(SOFT) | set(ALONE) | set(FORWARDS) <= set(METHODS)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6, 2)
 @every_method
 def test_the_labelled_loss_falls(method: str) -> None:
     run = training(method, "train.steps=40", *SOFT.get(method, ()))
@@ -58,7 +58,7 @@ def test_the_labelled_loss_falls(method: str) -> None:
     assert last < first - 0.1
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -78,7 +78,7 @@ def test_every_slot_is_a_finite_number(method: str, sets: tuple[str, ...]) -> No
             assert not target.requires_grad
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6, 2)
 @every_method
 def test_each_term_pulls_at_the_student_and_not_at_its_average(method: str) -> None:
     run = training(method, *SOFT.get(method, ()))
@@ -96,7 +96,7 @@ def test_each_term_pulls_at_the_student_and_not_at_its_average(method: str) -> N
     assert all(p.grad is None for p in run.ema.parameters())
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_batch_norm_changes_on_the_declared_forwards_alone(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -128,7 +128,7 @@ class Reading(nn.Module):
         return PseudoLabels(target, torch.full((len(target),), target.amax().item()))
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_a_step_never_waits_for_the_device(method: str, sets: tuple[str, ...]) -> None:
     pretend(training(method, *sets))
@@ -141,13 +141,13 @@ def test_waiting_for_the_device_is_seen() -> None:
         pretend(run)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], tmp_path: Path) -> None:
     assert_resumed_is_unbroken(method, sets, tmp_path)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6, 2)
 @every_method
 def test_a_term_of_weight_zero_adds_no_gradient(method: str) -> None:
     run = training(method)
@@ -183,7 +183,7 @@ def test_without_its_other_terms_it_is_supervised_to_the_last_bit(method: str) -
     assert [k for k in names if not torch.equal(ours[k], theirs[k])] == []
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6, 2)
 @pytest.mark.parametrize("method", SEMI)
 def test_unlabelled_images_teach_something(method: str) -> None:
     """A consistency loss that compares a thing with itself is 0 for ever, and every run still looks well."""
@@ -234,7 +234,7 @@ class Order:
         return moved
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]) -> None:
     sets = (*sets, "train.unlabeled_batch=10")
@@ -255,7 +255,7 @@ def test_the_order_of_a_batch_does_not_matter(method: str, sets: tuple[str, ...]
     assert torch.allclose(moved_grad, grad, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_extreme_logits_are_finite(method: str, sets: tuple[str, ...]) -> None:
     run = training(method, *sets)
@@ -272,7 +272,7 @@ def test_extreme_logits_are_finite(method: str, sets: tuple[str, ...]) -> None:
     assert all(torch.isfinite(p.grad).all() for p in run.params if p.grad is not None)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12, 3)
 @every_case
 def test_half_precision_is_near(method: str, sets: tuple[str, ...]) -> None:
     whole, half = training(method, *sets), training(method, *sets, precision=torch.bfloat16)

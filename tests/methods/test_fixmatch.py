@@ -356,6 +356,7 @@ def test_a_policy_that_learns_is_told_its_scores(method: str, average: str, lear
     assert "augment.probe.rate" in run.tensors()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["fixmatch", "remixmatch"])
 def test_a_probe_does_not_change_what_the_network_learns_from(method: str, learner: None) -> None:
     plain, probed = training(method), training(method, *PROBED)

@@ -52,7 +52,7 @@ def test_all_are_found() -> None:
     assert {kind for kind, _, _ in COMPONENTS} >= {"dataset", "backbone", "augment", "labeler", "method", "launcher"}
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8, 2)
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_of_any_size_runs_or_is_one_message(mm: Callable[..., Result], key: str) -> None:
     tiny_project.written("supervised")
@@ -67,7 +67,7 @@ def test_a_setting_of_any_size_runs_or_is_one_message(mm: Callable[..., Result],
             assert done.code == 2, (key, value)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6, 2)
 @pytest.mark.parametrize(("kind", "name", "key"), COMPONENTS)
 def test_a_parameter_of_any_size_is_built_or_is_one_message(kind: str, name: str, key: str) -> None:
     method = {"labeler": "fixmatch", "method": name}.get(kind, "supervised")

@@ -472,6 +472,7 @@ def test_a_recipe_that_is_not_there() -> None:
 LINES = tuple((BASE + "[split]\nlabels = 5\nval = 0.1\n[loss.unlabeled]\nweight = 2\nrampup = 5\n").splitlines())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_text_brings_more_than_a_message(data: st.DataObject) -> None:

@@ -55,6 +55,7 @@ def forget_hashes(folder: Path) -> None:
         file.write_text("".join(json.dumps({k: v for k, v in one.items() if k != "identity"}) + "\n" for one in lines))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", ["supervised", "marginmix", "mixmatch", "fixmatch", "temporal_ensembling"])
 def test_a_run_that_nobody_edited_has_no_alterations(tmp_path: Path, method: str) -> None:
     for sets in (SETS, SETS[:-1], ("eval.primary=test/raw/centroid/macro_f1",)):

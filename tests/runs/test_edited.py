@@ -80,7 +80,7 @@ def ends_as(whole: Path, folder: Path, mm: Mm, option: str) -> list[tuple[int, b
     return [(e["from"], e["exact"]) for e in events(folder, "attempt")]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9, 3)
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edited_run(name: str, mm: Mm, folder: Path) -> None:
     EDITS[name](folder)

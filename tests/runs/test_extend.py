@@ -43,8 +43,13 @@ def newest(folder: Path) -> checkpoint.Checkpoint:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["mixmatch", "marginmix", "freematch"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("mixmatch", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("marginmix", "freematch")),
+    ],
+)
 def test_without_a_schedule_it_is_the_longer_run(method: str, tmp_path: Path) -> None:
     """Constant schedules do not know the number of steps: 12 steps and 12 more are 24 steps, to the last bit."""
     more = ("train.steps=24", "train.log_every=24")
@@ -75,7 +80,7 @@ def test_schedules_are_those_of_all_steps(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize(
-    "stride", [pytest.param(9, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+    "stride", [pytest.param(13, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
 )
 def test_it_resumes_to_the_last_bit(stride: int, tmp_path: Path) -> None:
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ def leftovers(runs: Path) -> list[str]:
 
 
 FAULTS = [
-    pytest.param(0, 13, marks=pytest.mark.slow),
+    pytest.param(0, 19, marks=pytest.mark.slow),
     *(pytest.param(n, 1, marks=pytest.mark.exhaustive) for n in (1, 3)),
 ]
 """Shift of the errors and stride over the calls."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,10 @@ import pytest
 from helpers import tiny_project
 from helpers.command import Result
 from helpers.processes import dies_at
-from helpers.run_helpers import never, tree
+from helpers.run_helpers import tree
 from mmctl.errors import EnvironmentFault, ResumeRefused, UserError
 from mmctl.run_folder.lease import Lease
 from mmctl.runs.create import create_run
-from mmctl.runs.execute import execute
 from mmctl.runs.kept import copy, prune, verify
 from mmctl.training import checkpoint
 
@@ -26,12 +26,17 @@ Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=3", "train.keep=4", "eval.every=3")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = create_run(tiny_project.recipe("supervised", *SETS), tmp_path / "runs")
-    assert execute(made, never).state == "completed"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tiny_project.trained("supervised", SETS, tmp_path_factory.mktemp("trained"))
     assert checkpoint.steps(made) == [3, 6, 9, 12]
     return made
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    tiny_project.written("supervised")
+    return Path(shutil.copytree(trained, tmp_path / "runs" / trained.name))
 
 
 def test_prune_keeps_the_newest_and_what_is_asked_for(folder: Path) -> None:

@@ -37,6 +37,7 @@ def three(tmp_path: Path) -> list[Path]:
     return [started(tmp_path, *one.get("sets", ()), method=one["method"]) for one in MIX]
 
 
+@pytest.mark.slow
 def test_packed_runs_are_solo_runs_to_the_last_bit(tmp_path: Path) -> None:
     solo, packed = three(tmp_path), three(tmp_path)
     for folder in solo:

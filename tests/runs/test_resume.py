@@ -69,7 +69,6 @@ def test_a_stop_in_the_last_evaluation_is_made_good(whole: dict[str, Path], tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_what_is_looked_at_does_not_change_what_is_trained(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path, "eval.every=5", "train.log_every=3", "train.save_every=100")
     execute(folder, lambda: False)
@@ -114,21 +113,23 @@ def test_kill_9(whole: dict[str, Path], tmp_path: Path) -> None:
     assert not list((folder / "checkpoints").glob(".tmp-*"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("anytime", "seed"),
     [
-        pytest.param(True, 0, marks=pytest.mark.slow),
-        *(pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in ((False, 0), (True, 1), (False, 1))),
+        (True, 0), (False, 0), (True, 1), (False, 1),
     ],
-)
+)  # fmt: skip
 def test_kill_9_again_and_again(seed: int, anytime: bool, whole: dict[str, Path], tmp_path: Path) -> None:
     folder = killed_until_done(tmp_path / "runs", 6, random.Random(seed + 10), anytime)
     assert_same(folder, whole["digits.toml"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+)
 def test_signals_stop_at_a_checkpoint(number: int, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = spawn(runs, "run", "recipes/digits.toml", "--quiet", "--set", "train.save_every=5")
@@ -219,6 +220,7 @@ def test_refusals(mm: Callable[..., Result], tmp_path: Path) -> None:
     assert "already finished" in finished.err
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = started("digits.toml", tmp_path)
     execute(folder, After(12))

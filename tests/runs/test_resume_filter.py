@@ -72,6 +72,7 @@ def test_without_a_filter_it_lists_what_can_be_continued(mm: Mm, tmp_path: Path)
     assert "no run is interrupted, crashed or queued" in mm("resume").err
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("words", [["1"], ["@last"], ["runs/tiny"], ["tag:a"], ["2026", "not:tag:b"]])
 def test_every_way_to_name_one(words: list[str], mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path)

@@ -54,8 +54,9 @@ def test_each_copy_can_be_imported_and_has_the_same_parameters(mm: Any, tmp_path
         assert private <= ({"mmctl.backbones._timm_wrn"} if name == "timm" else set()), file
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("package", [False, True])
+@pytest.mark.parametrize(
+    "package", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.exhaustive)]
+)
 def test_all_copies_are_clean(tmp_path: Path, package: bool) -> None:
     import subprocess
     import sys
@@ -101,7 +102,7 @@ def steps(recipe: Recipe) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(8, 2)
 @pytest.mark.parametrize(("kind", "name"), SAME)
 def test_a_copy_gives_the_same_bits(mm: Any, tmp_path: Path, kind: str, name: str) -> None:
     recipe = copied(mm, kind, name)

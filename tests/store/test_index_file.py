@@ -123,8 +123,10 @@ def killed_at(n: int, work: Callable[[], None]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.slow
-def test_kill_9_at_each_statement_while_the_database_is_created(runs: Path) -> None:
+@pytest.mark.parametrize(
+    "stride", [pytest.param(5, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+)
+def test_kill_9_at_each_statement_while_the_database_is_created(stride: int, runs: Path) -> None:
     n = 1
     while killed_at(n, lambda: Store(runs).close()):
         with Store(runs) as store:
@@ -132,7 +134,7 @@ def test_kill_9_at_each_statement_while_the_database_is_created(runs: Path) -> N
             assert [run["state"] for run in store.runs()] == ["completed"] * 2, n
         for file in runs.glob("mmctl.db*"):
             file.unlink()
-        n += 1
+        n += stride
     assert n > 20, "the sweep came to its end"
 
 
@@ -201,6 +203,7 @@ def test_reading_goes_on_on_a_full_disk(mm: Mm, runs: Path, monkeypatch: pytest.
     assert mm("db", "check").code == 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["folder", "loop"])
 def test_reading_goes_on_where_the_lock_is_no_file(mm: Mm, runs: Path, kind: str) -> None:
     lock = runs / connection.LOCK

@@ -30,12 +30,13 @@ ADAM = [(m, ("optimizer.name=adamw", "optimizer.lr=0.01", "optimizer.clip=1.0"))
 TAPED = [(m, sets) for m, sets in CASES if "centroids.estimator=exact" not in sets] + ADAM
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16, 4)
 @pytest.mark.parametrize(("method", "sets"), TAPED, ids=named)
 def test_a_step_replayed_is_a_step_taken(method: str, sets: tuple[str, ...]) -> None:
     assert_replayed_is_taken(method, sets)
 
 
+@pytest.mark.sampled(3)
 @every_method
 def test_state_stays_where_it_is(method: str) -> None:
     run = training(method, *SOFT.get(method, ()))

@@ -113,6 +113,7 @@ def test_an_order_that_cannot_be_shown_is_taken_back(three: Path) -> None:
     assert View(sort="name", reverse=True).ordered("") == View()
 
 
+@pytest.mark.slow
 def test_esc_takes_back_what_was_typed_just_before(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def look(app: UiApp, hands: Driver) -> None:
         monkeypatch.setattr(live_app, "PAUSE", 0.08)
