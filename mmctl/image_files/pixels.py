@@ -153,7 +153,7 @@ def _plainly() -> Iterator[None]:
     except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        size = next((word for word in str(error).replace("(", " ").split() if word.isdigit()), "too many")
+        size = next((f"{int(word):,}" for word in str(error).replace("(", " ").split() if word.isdigit()), "too many")
         raise BadImage(_too_large(size, None)) from error
     except Exception as error:
         text = " ".join(str(error).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import sys
@@ -159,6 +160,61 @@ def test_the_recipe_is_meant_where_a_folder_has_its_name(tmp_path: Path, mm: Mm)
     assert "  mmctl data check photos\n" in done.out
     assert mm("data", "check", "photos").code == 0, "the recipe leaves damaged images out"
     assert mm("data", "check", "photos/").code == 2, "the folder itself"
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """Damage ten unlabelled images in the ten ways of docs/own-pictures.md; file -> what mmctl must say of it."""
+    names = [f"{colour}{n:03d}.png" for colour in "rgb" for n in range(10, 14)]
+    good = (folder / names[0]).read_bytes()
+    large = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(large, "png")
+    jpeg = io.BytesIO()
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(jpeg, "jpeg")
+    contents = {
+        "the file is truncated: its end is missing": good[: len(good) // 2],
+        "its header is damaged or cut off (JPEG)": jpeg.getvalue()[:2] + bytes(38) + jpeg.getvalue()[40:],
+        "it is not an image, or none of JPEG, PNG, WebP, BMP, GIF or TIFF": good[20:],
+        "it is an HTML page: the download failed": b"<html>404 not found</html>",
+        "it is not an image, or none of JPEG, PNG, WebP, BMP, GIF or TIFF ": np.random.default_rng(0).bytes(3000),
+        "the file is empty (0 bytes)": b"",
+        "400,000,000 px are more than Pillow decodes": large.getvalue(),
+    }
+    said = {}
+    for name, (words, content) in zip(names, contents.items(), strict=False):
+        (folder / name).write_bytes(content)
+        said[name] = words.strip()
+    for name in names[7:10]:
+        (folder / name).unlink()
+    os.mkfifo(folder / names[7])
+    (folder / names[8]).symlink_to("nowhere.png")
+    (folder / names[9]).symlink_to(names[9])
+    said[names[7]] = "is a named pipe (FIFO), not an image. Remove it."
+    said[names[8]] = "is a link that leads to nothing. Remove it, or restore its target."
+    said[names[9]] = "is a link that leads to itself. Remove it, or restore its target."
+    return said
+
+
+def test_ten_images_damaged_in_ten_ways(tmp_path: Path, mm: Mm) -> None:
+    folder = photos(tmp_path / "photos")
+    said = damage(folder)
+    document = (REPO / "docs" / "own-pictures.md").read_text()
+    assert [words for words in said.values() if f"| {words} |" not in document] == []
+    done = mm("data", "check", "photos", "--set", "dataset.size=12")
+    assert done.code == 2
+    links = {name: words for name, words in said.items() if words.startswith("is a ")}
+    assert sorted(line.strip() for line in done.err.splitlines()[1:]) == sorted(
+        f'"{name}": {words}' for name, words in links.items()
+    )
+    for name in links:
+        (folder / name).unlink()
+    done = mm("data", "check", "photos", "--set", "dataset.size=12", "--json")
+    assert done.code == 2
+    (found,) = (f for f in json.loads(done.out)["findings"] if f["kind"] == "damaged")
+    assert found["level"] == "error"
+    assert sorted(found["examples"]) == sorted(f"{n}: {words}" for n, words in said.items() if n not in links)
+    done = mm("data", "check", "photos", "--set", "dataset.size=12", "--set", 'dataset.on_bad="skip"', "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["counts"]["train"]["images"] == 48 - 10
 
 
 def test_a_folder_without_labels_gets_a_table_to_fill_in(tmp_path: Path, mm: Mm) -> None:
