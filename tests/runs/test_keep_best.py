@@ -86,7 +86,7 @@ def test_kill_9_leaves_the_best_of_an_unbroken_run(stride: int, tmp_path: Path) 
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
-    "calls", [1, 22, 43, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 15, 29, 36, 50, 57))]
+    "calls", [1, 22, 43, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (8, 15, 29, 36, 50, 57))]
 )
 def test_a_stop_anywhere_leaves_the_best_of_an_unbroken_run(calls: int, tmp_path: Path) -> None:
     """Also in an evaluation that would be the best one: it is repeated, and its checkpoint is there already."""
