@@ -62,6 +62,7 @@ def play(test: Test, size: tuple[int, int] = (160, 40), view: View | None = None
 
     async def go() -> UiApp:
         app = UiApp(Path(folder), view or View())
+        app.NOTIFICATION_TIMEOUT = 600  # on a busy machine, a key may take longer than a notification stays
         async with app.run_test(size=size) as pilot:
             driver = Driver(app, pilot)
             await driver.settle()
