@@ -11,18 +11,15 @@ from typing import Annotated
 import typer
 
 from mmctl.cli.options import Json, Quiet
-
-
-def complete_set(incomplete: str) -> list[str]:
-    """Names of published data sets."""
-    from mmctl.download.published import SETS
-
-    return [name for name in SETS if name.startswith(incomplete)]
+from mmctl.completion.values import complete_published
 
 
 def get(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the data set, such as cifar10.", autocompletion=complete_set)
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the data set, such as cifar10.", autocompletion=complete_published
+        ),
     ],
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder. Default: data/NAME in the project.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archive after it was unpacked.")] = False,

@@ -83,6 +83,13 @@ def complete_component(incomplete: str) -> Found:
         return []
 
 
+def complete_published(incomplete: str) -> Found:
+    """Names of the data sets that `mmctl data get` knows."""
+    from mmctl.download.published import SETS
+
+    return [(name, "") for name in SETS if name.startswith(incomplete)]
+
+
 def setting_keys() -> list[str]:
     """The dotted keys of the fixed tables, read from the source of recipe/settings.py, since pydantic is slow."""
     source = (Path(__file__).parent.parent / "recipe" / "settings.py").read_text("utf-8")

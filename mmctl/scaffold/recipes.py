@@ -20,6 +20,7 @@ REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "timm"): {"model": "resnet18"},
     ("backbone", "torchvision"): {"model": "resnet18"},
     ("augment", "torchvision"): {"policy": "RandAugment"},
+    ("dataset", "eurosat"): {"split": "usb"},
 }
 """Values of parameters without a default, for components that no shipped recipe uses."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.paths import REPO
+from helpers.semi_aves_files import write as write_semi_aves
 
 EXAMPLES = sorted((REPO / "examples").glob("*.toml"))
 SHORT = ("train.steps=2", "eval.every=2", "train.batch=8", "train.unlabeled_batch=8")
@@ -26,6 +27,10 @@ def test_it_trains(mm: Any, tmp_path: Path, path: Path) -> None:
     if path.stem == "medmnist":
         sets += ["split.labels=16"]
         write_archive(tmp_path / "data" / "medmnist" / "bloodmnist.npz")
+    if path.stem == "semi-aves":
+        write_semi_aves(tmp_path / "data" / "semi_aves")
+        sets += ["backbone.model=resnet10t", "dataset.size=32", "augment.weak.pad=4"]
+        sets += ["train.batch=2", "train.unlabeled_batch=2", "train.save_every=2"]
     done = mm("run", path, *(word for part in sets for word in ("--set", part)))
     assert done.code == 0, done.err
     assert "completed, 2 steps" in done.out
