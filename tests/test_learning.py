@@ -42,11 +42,7 @@ def test_unlabelled_digits_help(method: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "method",
-    [
-        pytest.param("pseudo_label", marks=pytest.mark.slow),
-        pytest.param("flexmatch", marks=pytest.mark.exhaustive),
-        pytest.param("remixmatch", marks=pytest.mark.exhaustive),
-    ],
+    [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("pseudo_label", "flexmatch", "remixmatch")],
 )
 def test_pseudo_labels_on_digits_help(method: str) -> None:
     torch.set_num_threads(1)
