@@ -122,6 +122,7 @@ def test_splits_by_person(tmp_path: Path, mm: Mm, monkeypatch: pytest.MonkeyPatc
     assert "at least 2" in mm("data", "split", "make", "photos", "-o", "cv.json", "--folds", "1").err
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_comparison(tmp_path: Path, mm: Mm, capfd: pytest.CaptureFixture[str]) -> None:
     folder = photos(tmp_path / "photos")
     (folder / "b010.png").write_bytes(b"no image")

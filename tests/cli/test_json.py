@@ -150,6 +150,7 @@ def test_every_command_with_json_is_tried() -> None:
     )
 
 
+@pytest.mark.slow
 def test_json_is_json_whatever_the_metrics(runs: Path, mm: Mm) -> None:
     for words in COMMANDS:
         done = mm(*words, "--json")

@@ -48,7 +48,7 @@ def test_there_is_one_for_each_column_of_the_papers_tables() -> None:
     assert {path.stem for path in RECIPES} == {f"{column.dataset}-{column.labels}" for column in columns}
 
 
-@pytest.mark.sampled(6, 2)
+@pytest.mark.sampled(13, 2)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains_and_evaluates(path: Path, tmp_path: Path, mm: Mm) -> None:
     name, _, labels = path.stem.partition("-")

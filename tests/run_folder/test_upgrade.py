@@ -43,6 +43,7 @@ def as_format_1(folder: Path) -> None:
     (folder / "recipe.toml").write_text(tomli_w.dumps(config))
 
 
+@pytest.mark.slow
 def test_an_old_run_is_listed_compared_resumed_and_evaluated(mm: Callable[..., Result], tmp_path: Path) -> None:
     recipe = tiny_project.recipe("marginmix", *SETS, "centroids.normalize_centroids=false")
     whole, old = (create_run(recipe, tmp_path / "runs") for _ in range(2))

@@ -76,6 +76,7 @@ def test_other_code_is_not_the_same(mm: Mm, tmp_path: Path, monkeypatch: pytest.
     assert count(tmp_path) == 3
 
 
+@pytest.mark.slow
 def test_other_images_under_the_same_settings_are_not_the_same(mm: Mm, tmp_path: Path) -> None:
     mm(*RUN)
     folder = next((tmp_path / "runs").glob("2*"))
@@ -207,6 +208,7 @@ def test_the_code_is_of_the_package_and_stands_in_run_json(mm: Mm, tmp_path: Pat
     assert len(about["code"]) == 64
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_exact_is_not_the_run(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = started(tmp_path)
     execute(folder, After(3))
