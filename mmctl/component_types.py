@@ -6,7 +6,7 @@ B labelled batch, U unlabelled batch, C channels, H height, W width, D embedding
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -75,7 +75,7 @@ class Images:
     classes: tuple[str, ...]  # K names, the same in each split
     ids: Sequence[str]  # file name or row number of each image
     fingerprint: str  # changes when a pixel, a label, an id or a class name changes
-    skipped: Sequence[str] = ()  # "FILE: what is wrong" for each image that was left out; shown and kept in the run
+    skipped: Mapping[str, str] = field(default_factory=dict)  # id of each image that was left out -> what is wrong
     official: Sequence[np.ndarray] = ()  # rows of published choices of labelled images: split.rule = "official"
     notes: Sequence[str] = ()  # what a user should know about the images, such as how they were converted; shown once
 

@@ -12,15 +12,14 @@ has lines `trainval_images/56/0.jpg 56`. N images, C channels, H height, W width
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.files import ImageFile, OnDisk, Part
+from mmctl.image_files.parts import images_of
 from mmctl.image_files.pixels import Decoding
 from mmctl.plugin import DataError, Images, dataset
 
@@ -56,20 +55,7 @@ def semi_aves(
     ]
     classes = tuple(str(k) for k in sorted({int(file.label) for file in files if file.label is not None}))
     decoded = read_pixels(files, Decoding(size=(size, size)), on_bad="stop", memory=memory)
-
-    number = {name: k for k, name in enumerate(classes)}
-    targets = np.array([-1 if file.label is None else number[file.label] for file in files], np.int64)
-    parts: dict[str, Images] = {}
-    for part in ("train", "val", "test"):
-        rows = [n for n, file in enumerate(files) if {"unlabeled": "train"}.get(file.part, file.part) == part]
-        if not rows:
-            continue
-        at = slice(rows[0], rows[-1] + 1)  # the files of a part stand together, so this copies no pixel
-        ids = [file.id for file in files[at]]
-        # Hashing the hashes of the decoded images is enough, and does not read gigabytes again.
-        digest = hashlib.sha256(b"".join(decoded.content[at]) + targets[at].tobytes() + "\0".join(ids).encode())
-        parts[part] = Images(decoded.pixels[at], targets[at], classes, ids, digest.hexdigest())
-    return parts
+    return images_of(files, classes, decoded)
 
 
 def _listed(root: Path, name: str, part: Part, known: bool) -> list[ImageFile]:

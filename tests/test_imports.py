@@ -74,7 +74,7 @@ THIRD_PARTY = {
     "image_files": {"numpy", "rich"},  # rich for its progress bar, inside a function
     "data": {"torch", "numpy"},
     "training": {"torch", "numpy", "pydantic"},
-    "completion": {"download"},
+    "completion": set(),
     "run_folder": set(),
     "store": {"sqlite_utils"},
     "exchange": set(),

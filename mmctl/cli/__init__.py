@@ -74,7 +74,7 @@ def _main(
 
 @cache
 def _commands() -> Any:
-    """All commands, made once: typer reads the signatures of all of them, which takes longer than a short command."""
+    """All commands, made once: who calls `main` often in one process, as tests do, waits for it once."""
     command = typer.main.get_command(app)
     use_plain_values(command)
     return command

@@ -251,7 +251,7 @@ def _rows(path: Path, name: str, entries: Any, images: Images) -> np.ndarray:
     rows: list[int] = []
     for place, entry in enumerate(entries, 1):
         row = known.get(entry, -1) if isinstance(entry, str) else entry
-        if row == -1 and any(line.startswith(f"{entry}: ") for line in images.skipped):
+        if row == -1 and entry in images.skipped:
             continue  # a damaged image, which the run names: the others are split as they were before
         if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < len(images.ids):
             raise DataError(

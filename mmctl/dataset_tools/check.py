@@ -140,7 +140,7 @@ def _count(part: Images) -> dict[str, int]:
 
 
 def _damaged(images: Mapping[str, Images], allow: Collection[str]) -> list[Finding]:
-    lines = tuple(line for part in images.values() for line in part.skipped)
+    lines = tuple(f"{name}: {why}" for part in images.values() for name, why in part.skipped.items())
     if not lines:
         return []
     remedy = 'Restore or remove them, or set dataset.on_bad = "skip".'

@@ -12,6 +12,7 @@ import numpy as np
 from mmctl import project
 from mmctl.data.images import check_images
 from mmctl.image_files.found import Found, find_images
+from mmctl.image_files.parts import in_rows, targets_of
 from mmctl.plugin import Images
 from mmctl.recipe.find import is_file, recipe_folders
 from mmctl.recipe.recipe import Recipe, from_data, load
@@ -84,9 +85,7 @@ def find_files(root: Path, table: Mapping[str, Any]) -> Found:
 
 
 def unopened(found: Found) -> Images:
-    """The training images in the order in which `pictures` has them, with labels but black pixels: none is opened."""
-    number = {name: k for k, name in enumerate(found.classes)}
-    files = sorted((one for one in found.files if one.part in ("train", "unlabeled")), key=lambda one: one.id)
-    labels = [number.get(one.label or "", -1) if one.part == "train" else -1 for one in files]
+    """The training images as `pictures` has them, but with black pixels: no file is opened."""
+    files = in_rows(one for one in found.files if one.part in ("train", "unlabeled"))
     pixels = np.broadcast_to(np.uint8(0), (len(files), 1, 1, 1))
-    return Images(pixels, np.array(labels, np.int64), found.classes, [one.id for one in files], "")
+    return Images(pixels, targets_of(files, found.classes), found.classes, [one.id for one in files], "")

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from mmctl.datasets.pictures import images_of
 from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.files import ImageFile, OnDisk, Part
+from mmctl.image_files.parts import images_of
 from mmctl.image_files.pixels import Decoding
 from mmctl.plugin import DataError, Images
 

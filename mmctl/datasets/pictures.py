@@ -6,26 +6,18 @@ decoded once, into a cache of the user.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from mmctl.image_files.cache import Decoded, read_pixels
-from mmctl.image_files.files import ImageFile
+from mmctl.image_files.cache import read_pixels
 from mmctl.image_files.found import find_images
+from mmctl.image_files.parts import PLACE, images_of, in_rows
 from mmctl.image_files.pixels import Decoding
-from mmctl.image_files.words import images as count_of
 from mmctl.plugin import DataError, Images, dataset
 
-PLACE = {"train": 0, "unlabeled": 0, "val": 1, "test": 2}
-"""Labelled and unlabelled images of training stand together by id, so that a new label moves none: the decoded images
-stay as they are on the disk."""
 Side = Annotated[int, Field(ge=4, le=4096)]
 Level = Annotated[int, Field(ge=0, le=255)]
 
@@ -79,7 +71,7 @@ def pictures(
         size=(size, size) if isinstance(size, int) else size, resize=resize, interpolation=interpolation,
         background=background, channels=channels, range=range, max_pixels=round(max_megapixels * 10**6),
     )  # fmt: skip
-    files = sorted(found.files, key=lambda file: (PLACE[file.part], file.id))
+    files = in_rows(found.files)
     if not any(PLACE[file.part] == 0 for file in files):
         raise DataError(
             f"{root}: all images are for val or test, none for training. Put some into train/ or unlabeled/."
@@ -95,49 +87,3 @@ def pictures(
                 "delete them if you do not need them."
             )
     return images_of(files, found.classes, decoded, found.said())
-
-
-def images_of(
-    files: Sequence[ImageFile], classes: Sequence[str], decoded: Decoded, notes: Sequence[str] = ()
-) -> dict[str, Images]:
-    """The parts of a data set from its decoded files. The files of a part stand together, in the order of the rows.
-
-    The unlabelled images are rows of train, without a label. notes: about the files; with those about their pixels,
-    which hold for all parts, they go to the first part.
-    """
-    number = {name: k for k, name in enumerate(classes)}
-    names = {"unlabeled": "train"}
-    part_N = np.array([names.get(files[row].part, files[row].part) for row in decoded.kept])
-    shown = [files[row].label if files[row].part != "unlabeled" else None for row in decoded.kept]
-    target_N = np.array([number.get(label or "", -1) for label in shown], np.int64)
-    parts: dict[str, Images] = {}
-    for part in ("train", "val", "test"):
-        rows = np.flatnonzero(part_N == part)
-        if not len(rows):
-            continue
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        if last - first != len(rows):
-            raise ValueError(f"the files of {part} do not stand together")
-        ids = [files[row].id for row in decoded.kept[first:last]]
-        digest = hashlib.sha256(f"{list(classes)}".encode())
-        for one, target, content in zip(ids, target_N[first:last].tolist(), decoded.content[first:last], strict=True):
-            digest.update(f"{one}\0{target}\0".encode("utf-8", "surrogateescape"))
-            digest.update(content)
-        skipped = _skipped(files, decoded, part)
-        if skipped:  # another list is another data set, also if the images that are left are the same
-            digest.update("\0".join(("skipped", *skipped)).encode("utf-8", "surrogateescape"))
-        parts[part] = Images(
-            decoded.pixels[first:last], target_N[first:last], tuple(classes), ids, digest.hexdigest(), skipped=skipped
-        )
-    said = [f"{count_of(n)}: {what}" for what, n in decoded.notes.most_common()]
-    part = next(iter(parts))
-    return {**parts, part: replace(parts[part], notes=(*notes, *said))}
-
-
-def _skipped(files: Sequence[ImageFile], decoded: Decoded, part: str) -> tuple[str, ...]:
-    bad = dict(decoded.bad)
-    return tuple(
-        f"{file.id}: {bad[file.id]}"
-        for file in files
-        if file.id in bad and ("train" if file.part == "unlabeled" else file.part) == part
-    )

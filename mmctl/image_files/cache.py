@@ -49,8 +49,6 @@ LOADED = 2**30
 LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
 """Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard; not less than
 16 images, unless these are large."""
-LOOKED = 16
-"""Files that tell whether all are copies of decoded ones."""
 SAVE_EVERY = 10.0
 """Seconds between two savings of the index, so that a killed process need not read all files again."""
 NAMES = {
@@ -178,7 +176,11 @@ def _decode(
     todo = [i for i in found.stamps if found.sha.get(i) not in have]
     readable = len(found.stamps)
     each = decoding.channels * decoding.size[0] * decoding.size[1]
-    check_space(packs_at, len(todo) * each, readable * each, unless=lambda: _are_copies(found, todo, have))
+    try:
+        check_space(packs_at, len(todo) * each, readable * each)
+    except EnvironmentFault:
+        if not _are_copies(found, todo, have):  # which need no space
+            raise
     with ExitStack() as stack:
         tell = progress or stack.enter_context(shown())
         done, saved = readable - len(todo), monotonic()
@@ -236,8 +238,8 @@ def _tasks(found: _Work, todo: Sequence[int], each: int, sizes: dict[int, int]) 
 
 
 def _are_copies(found: _Work, todo: Sequence[int], have: Container[bytes]) -> bool:
-    """Whether files that nobody read yet seem to be copies of decoded ones, by a look at some of them."""
-    some = todo[:: max(1, len(todo) // LOOKED)]
+    """Whether files that nobody read yet seem to be copies of decoded ones, by a look at sixteen or more."""
+    some = todo[:: max(1, len(todo) // 16)]
     with suppress(Exception):  # a source may be a member of any kind of archive
         return all(sha256(found.files[i].source.read()).digest() in have for i in some)
     return False

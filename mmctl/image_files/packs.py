@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,11 +151,11 @@ def delete(pack: Path) -> None:
     shutil.rmtree(pack, ignore_errors=True)
 
 
-def check_space(cache: Path, shards: int, stays: int, unless: Callable[[], bool] = lambda: False) -> None:
+def check_space(cache: Path, shards: int, stays: int) -> None:
     """Better now than after an hour; shards and stays: bytes that are needed while images are decoded, and for good."""
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
-    if free < shards + stays and not unless():
+    if free < shards + stays:
         more = f" and {shards / 1e9:,.2f} GB more while they are decoded" if shards else ""
         raise EnvironmentFault(
             f"{cache}: the decoded images need {stays / 1e9:,.2f} GB{more}, but only {free / 1e9:,.2f} GB are free. "

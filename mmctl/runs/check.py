@@ -38,7 +38,7 @@ def check_before_start(recipe: Recipe, data: Data) -> list[str]:
 
 def listed_skipped(images: Mapping[str, Images]) -> list[str]:
     """The images that a data set left out, each with the reason; a run keeps so many, and the number of the others."""
-    lines = [line for part in images.values() for line in part.skipped]
+    lines = [f"{name}: {why}" for part in images.values() for name, why in part.skipped.items()]
     return lines[:SKIPPED] + ([f"and {len(lines) - SKIPPED} more"] if len(lines) > SKIPPED else [])
 
 

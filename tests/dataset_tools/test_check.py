@@ -76,7 +76,7 @@ def test_uneven_and_missing_classes() -> None:
 
 def test_damaged_images() -> None:
     train = part([0, 1], "a")
-    bad = Images(train.pixels, train.targets, train.classes, train.ids, "x", skipped=("b.jpg: is empty",))
+    bad = Images(train.pixels, train.targets, train.classes, train.ids, "x", skipped={"b.jpg": "is empty"})
     assert of("damaged", check_data("x", {"train": bad})) == ["error: 1 image cannot be decoded"]
     assert not check_data("x", {"train": bad}, allow=["damaged"]).errors()
 

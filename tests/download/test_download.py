@@ -267,7 +267,7 @@ def test_an_archive_is_unpacked(tmp_path: Path, kind: Any) -> None:
         unpack(archive, kind, tmp_path, 2 * len(DATA))
 
 
-BAD_NAMES = ("../evil", "/tmp/evil", "set/../../evil", "..\\evil", "C:evil")
+BAD_NAMES = ("../evil", "/evil", "set/../../evil", "..\\evil", "C:evil")
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
