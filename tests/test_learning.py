@@ -22,27 +22,37 @@ def accuracy(recipe: str, seed: int, *sets: str) -> float:
     return ends[-1].scores["head"].metrics["accuracy"]
 
 
+@pytest.fixture(scope="module")
+def baseline() -> list[float]:
+    torch.set_num_threads(1)
+    return [accuracy("digits-supervised.toml", seed) for seed in SEEDS]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "method",
     [
+        pytest.param("digits.toml", marks=pytest.mark.slow),
         pytest.param("digits-mixmatch.toml", marks=pytest.mark.slow),
-        pytest.param("digits.toml", marks=pytest.mark.exhaustive),
         pytest.param("digits/vat.toml", marks=pytest.mark.exhaustive),
     ],
 )
-def test_unlabelled_digits_help(method: str) -> None:
+def test_unlabelled_digits_help(method: str, baseline: list[float]) -> None:
     torch.set_num_threads(1)
-    gains = [accuracy(method, seed) - accuracy("digits-supervised.toml", seed) for seed in SEEDS]
-    # The trials over ten seeds had +4.3 and +4.2 points for the first two, the lowest seed +1.2; VAT had +5.3 over six
+    gains = [accuracy(method, seed) - b for seed, b in zip(SEEDS, baseline, strict=True)]
+    # The trials over ten seeds had +4.2 and +4.3 points for the first two, the lowest seed +1.2; VAT had +5.3 over six
     # seeds, the lowest +3.4. Other consistency methods gain less over a baseline that mixes its images.
-    assert mean(gains) > 0.02, gains
+    assert mean(gains) > 0.02, (baseline, gains)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("pseudo_label", "flexmatch", "remixmatch")],
+    [
+        pytest.param("pseudo_label", marks=pytest.mark.slow),
+        pytest.param("flexmatch", marks=pytest.mark.exhaustive),
+        pytest.param("remixmatch", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_pseudo_labels_on_digits_help(method: str) -> None:
     torch.set_num_threads(1)

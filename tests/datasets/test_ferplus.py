@@ -170,7 +170,7 @@ def test_folders_of_png(unpack: Callable[..., Path]) -> None:
     assert soft["train"].fingerprint != data["train"].fingerprint
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_two_csv_files(unpack: Callable[..., Path]) -> None:
     started = time.process_time()
     data = ferplus(unpack("csv"))

@@ -141,7 +141,7 @@ def test_waiting_for_the_device_is_seen() -> None:
         pretend(run)
 
 
-@pytest.mark.sampled(12, 3)
+@pytest.mark.sampled(12)
 @every_case
 def test_a_resumed_run_is_the_unbroken_one(method: str, sets: tuple[str, ...], tmp_path: Path) -> None:
     assert_resumed_is_unbroken(method, sets, tmp_path)

@@ -75,7 +75,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(12, 3)
+@pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore::mmctl.testing.ContractNote")
 @pytest.mark.parametrize(("entry", "name"), CASES)
 def test_promise(entry: Entry, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

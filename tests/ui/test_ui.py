@@ -523,7 +523,7 @@ def test_no_key_needs_a_run(tmp_path: Path) -> None:
     play(look)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_ten_thousand_runs(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for n in range(10_000):
