@@ -3,8 +3,8 @@
 Decoding: images per CPU second of one core, from the file to uint8 pixels. Ours includes all that keeps them: hashes of
 file and pixels, processes, shards and the map. Numbers: random images as fer2013.csv has them. Training: 100,000 random
 images of 96 px; anonymous memory (RssAnon), since pages of a map are the system's to take back.
-Last line: one JSON object: our time over Pillow's and over ImageFolder's for small and large JPEGs, and over Python's for
-fer2013.csv; time of a step from the map over one in memory, and its memory over theirs.
+Last line: one JSON object: our time over Pillow's and over ImageFolder's for small and large JPEGs, and over Python's
+for fer2013.csv; time of a step from the map over one in memory, and its memory over theirs.
 """
 
 from __future__ import annotations
