@@ -1,9 +1,10 @@
 """Image files: decoding beside Pillow and torchvision's ImageFolder, and training from a memory map beside in memory.
 
 Decoding: images per CPU second of one core, from the file to uint8 pixels. Ours includes all that keeps them: hashes of
-file and pixels, processes, shards and the map. Training: 100,000 random images of 96 px; anonymous memory (RssAnon),
-since pages of a map are the system's to take back. Last line: one JSON object: our time over Pillow's and over
-ImageFolder's for small and large JPEGs, time of a step from the map over one in memory, and its memory over theirs.
+file and pixels, processes, shards and the map. Numbers: random images as fer2013.csv has them. Training: 100,000 random
+images of 96 px; anonymous memory (RssAnon), since pages of a map are the system's to take back.
+Last line: one JSON object: our time over Pillow's and over ImageFolder's for small and large JPEGs, and over Python's
+for fer2013.csv; time of a step from the map over one in memory, and its memory over theirs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from memory import resident
 ROUNDS, QUICK = 7, 2
 SMALL, LARGE, QUICK_SMALL, QUICK_LARGE = 6000, 16, 200, 4
 """Files of each kind."""
+ROWS, QUICK_ROWS = 3000, 100
+"""Images in fer2013.csv; the real one has 35,887."""
 IMAGES, QUICK_IMAGES = 100_000, 2000
 SIDE, STEPS, BATCH = 96, 6, 16
 GATHERED = 512
@@ -34,7 +37,7 @@ GATHERED = 512
 
 
 def main() -> None:
-    """Decoding, then training in child processes, then steps in turn."""
+    """Decoding, then numbers in text, then training in child processes, then steps in turn."""
     args = arguments(
         __doc__ or "",
         folder={"type": Path, "help": "class folders of small JPEGs, such as CIFAR-10; default: random ones"},
@@ -47,6 +50,7 @@ def main() -> None:
     count = args.rounds or (QUICK if args.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as scratch:
         found = decoding(Path(scratch), args.folder, count, args.quick)
+        found |= numbers(Path(scratch), count, args.quick)
         found |= training(Path(scratch), count, args.quick)
     finish(found)
 
@@ -140,6 +144,40 @@ def encoded(image: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=90)
     return out.getvalue()
+
+
+def numbers(scratch: Path, count: int, quick: bool) -> dict[str, float | None]:
+    """A table: fer2013.csv, in which each image is a row of 2,304 numbers."""
+    import csv
+
+    import numpy as np
+
+    from mmctl.datasets._ferplus_files import SIDE as FER_SIDE
+    from mmctl.datasets._ferplus_files import read_fer2013
+
+    n, path = QUICK_ROWS if quick else ROWS, scratch / "fer2013.csv"
+    rng = np.random.default_rng(0)
+    with path.open("w") as file:
+        file.write("emotion,pixels,Usage\n")
+        for row in rng.integers(0, 256, (n, FER_SIDE * FER_SIDE)):
+            file.write(f"6,{' '.join(map(str, row.tolist()))},Training\n")
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory(dir=scratch) as cache:
+            os.environ["XDG_CACHE_HOME"] = cache
+            read_fer2013(path)
+
+    def python() -> None:
+        with path.open() as file:
+            np.array([[int(word) for word in row["pixels"].split()] for row in csv.DictReader(file)], np.uint8)
+
+    times = rounds({"ours": lambda: cpu_timed(ours), "csv and int()": lambda: cpu_timed(python)}, count)
+    rows = [
+        (what, f"{n / median(seconds):,.0f}", spread(seconds), f"{ratio(times, what, 'ours'):.2f}")
+        for what, seconds in times.items()
+    ]
+    table(f"fer2013.csv, {n:,} images", ("reader", "images per CPU s", "+- %", "times ours"), rows)
+    return {"numbers_python": ratio(times, "ours", "csv and int()")}
 
 
 def training(scratch: Path, count: int, quick: bool) -> dict[str, float | None]:

@@ -23,7 +23,8 @@ KEYS = {
     "memory": {"rss_fp32", "rss_bf16"},
     "startup": {"help_ms", "ls_ms", "show_ms"},
     "data": {
-        "small_pillow", "small_imagefolder", "large_pillow", "large_imagefolder", "map_step", "map_memory"
+        "small_pillow", "small_imagefolder", "large_pillow", "large_imagefolder", "numbers_python", "map_step",
+        "map_memory",
     },
     "checkpoint": {"blocking_ms", "saving_ms"},
 }  # fmt: skip

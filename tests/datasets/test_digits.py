@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmctl.datasets import digits as digits_module
 from mmctl.datasets.digits import digits
 from mmctl.plugin import DataError
 
@@ -21,9 +22,13 @@ def test_what_it_holds() -> None:
     assert not set(data["train"].ids) & set(data["test"].ids)
 
 
-def test_pixels_are_sixteenths_of_white() -> None:
+@pytest.mark.parametrize("found", [True, False])
+def test_pixels_are_sixteenths_of_white(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if scikit-learn keeps its file elsewhere."""
     from sklearn.datasets import load_digits
 
+    if not found:
+        monkeypatch.setattr(digits_module, "find_spec", lambda name: None)
     values, targets = load_digits(return_X_y=True)
     data = digits()
     for images in data.values():
