@@ -126,13 +126,13 @@ def run(
                 ]
             train_run(stopped[0], stop, quiet, shared=shared)
     else:
-        from mmctl.runs.launch import launch
+        from mmctl.sweep.launch import Labels, launch
 
         del hashes, shared  # frees the images; each process reads its own
+        labels = Labels(name, tags, note or None)
         launch(
-            planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, name=name, tags=tags,
-            note=note or None, provenance=provenance,
-        )  # fmt: skip
+            planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, labels=labels, provenance=provenance
+        )
 
 
 def _extend(
@@ -212,7 +212,7 @@ def resume(
         if accept_changes or from_start:
             option = "--accept-changes" if accept_changes else "--from-start"
             raise UserError(f"{option}: give one run at a time.")
-        from mmctl.runs.launch import launch
+        from mmctl.sweep.launch import launch
 
         launch([], project.runs_dir(), stopped=folders, jobs=jobs, quiet=quiet)
     elif folders:

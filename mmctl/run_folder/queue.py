@@ -28,6 +28,10 @@ GROUP_SIZE = 10**7
 """A larger group is not read, in bytes."""
 
 
+VARIABLES = ("MMCTL_PLUGINS_DIR", "MMCTL_PLUGINS", "CUDA_VISIBLE_DEVICES")
+"""Environment variables on which it depends how a run is trained."""
+
+
 class Entry(NamedTuple):
     """The place of a run in the queue."""
 
@@ -35,6 +39,14 @@ class Entry(NamedTuple):
     order: int  # among the runs of its group, from 0
     id: str = ""  # of the engine; "" while it was not handed over
     tries: int = 0  # how often it was started again after its process was killed
+    stop: bool = False  # somebody wants it to stop, or not to start
+
+
+class Ended(NamedTuple):
+    """How a run of a group ended, for the command that waits for it."""
+
+    state: str
+    reason: str = ""
 
 
 class Group(NamedTuple):
@@ -46,7 +58,11 @@ class Group(NamedTuple):
     sweep: str = ""
     lasting: bool = False  # whether the launcher's engine keeps them without mmctl
     host: str = ""  # the machine that starts them, if not lasting
+    folder: str = ""  # the working folder of their processes: the project
+    variables: Mapping[str, str] = {}  # the environment variables VARIABLES where they were submitted
     created: int = 0  # milliseconds since 1970
+    problem: str = ""  # why the launcher cannot start or watch them
+    ended: Mapping[str, Sequence[str]] = {}  # name of a run that has ended -> Ended
 
     @property
     def jobs(self) -> str:
@@ -59,20 +75,28 @@ def new_name() -> str:
     return os.urandom(4).hex()
 
 
+def group_file(runs: Path, name: str) -> Path:
+    """The file of a group."""
+    return runs / FOLDER / f"{name}.json"
+
+
 def write_group(runs: Path, group: Group) -> None:
     """Write a group: from now on its runs are in the queue, if their entries are there."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     share(folder)
     about = {key: value for key, value in group._asdict().items() if key != "name"}
-    write_atomic(folder / f"{group.name}.json", to_json(about | {"runs": list(group.runs)}).encode())
+    write_atomic(group_file(runs, group.name), to_json(about | {"runs": list(group.runs)}).encode())
 
 
 def new_group(
     runs: Path, launcher: Mapping[str, Any], folders: Sequence[Path], name: str, *, sweep: str = "", lasting: bool
 ) -> Group:
     """Put runs that have an entry with this group's name in the queue, in this order."""
-    made = Group(name, dict(launcher), [f.name for f in folders], sweep, lasting, lease.host(), lease.now())
+    uids, variables = [folder.name for folder in folders], {k: os.environ[k] for k in VARIABLES if k in os.environ}
+    made = Group(
+        name, dict(launcher), uids, sweep, lasting, lease.host(), str(Path.cwd()), variables, lease.now()
+    )  # fmt: skip
     write_group(runs, made)
     return made
 
@@ -82,11 +106,12 @@ def read_group(runs: Path, name: str) -> Group | None:
     if not name.isalnum():
         return None
     try:
-        said = json.loads(read_file(runs / FOLDER / f"{name}.json", GROUP_SIZE))
+        said = json.loads(read_file(group_file(runs, name), GROUP_SIZE))
         group = Group(**(said | {"name": name}))
-        texts = [group.sweep, group.host, group.launcher["name"], *group.runs]
+        texts = [group.sweep, group.host, group.folder, group.problem, group.launcher["name"], *group.runs]
+        texts += [*group.variables.values(), *(text for ended in group.ended.values() for text in Ended(*ended))]
         good = all(isinstance(text, str) for text in texts) and isinstance(group.created, int)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return group if good and type(group.lasting) is bool else None
 
@@ -106,7 +131,7 @@ def groups(runs: Path) -> list[Group]:
 def remove_group(runs: Path, name: str) -> None:
     """Forget a group, whose runs are all over."""
     with suppress(OSError):
-        (runs / FOLDER / f"{name}.json").unlink(missing_ok=True)
+        group_file(runs, name).unlink(missing_ok=True)
 
 
 def put(folder: Path, entry: Entry) -> None:
@@ -120,7 +145,7 @@ def read(folder: Path) -> Entry | None:
         entry = Entry(**json.loads(read_file(folder / FILE, SIZE)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    kinds = [str, int, str, int]
+    kinds = [str, int, str, int, bool]
     return entry if [type(value) for value in entry] == kinds else None
 
 
