@@ -105,7 +105,7 @@ def run(
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, stopped, lines = skip_done(planned, hashes, project.runs_dir(), tags)
+        planned, stopped, lines, _ = skip_done(planned, hashes, project.runs_dir(), tags)
         for line in lines:
             tell(line, out=True)
     if not planned and not stopped:
@@ -160,7 +160,7 @@ def _extend(
     if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
         from mmctl.runs.skip_done import skip_done
 
-        left, stopped, lines = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
+        left, stopped, lines, _ = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
         for line in lines:
             tell(line, out=True)
         if not left and not stopped:

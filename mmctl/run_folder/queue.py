@@ -63,6 +63,7 @@ class Group(NamedTuple):
     created: int = 0  # milliseconds since 1970
     problem: str = ""  # why the launcher cannot start or watch them
     ended: Mapping[str, Sequence[str]] = {}  # name of a run that has ended -> Ended
+    handed: Sequence[str] = ()  # of a lasting launcher: the runs that are being given to it, or were
 
     @property
     def jobs(self) -> str:
@@ -86,7 +87,7 @@ def write_group(runs: Path, group: Group) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     share(folder)
     about = {key: value for key, value in group._asdict().items() if key != "name"}
-    write_atomic(group_file(runs, group.name), to_json(about | {"runs": list(group.runs)}).encode())
+    write_atomic(group_file(runs, group.name), to_json(about).encode())
 
 
 def new_group(
@@ -108,7 +109,15 @@ def read_group(runs: Path, name: str) -> Group | None:
     try:
         said = json.loads(read_file(group_file(runs, name), GROUP_SIZE))
         group = Group(**(said | {"name": name}))
-        texts = [group.sweep, group.host, group.folder, group.problem, group.launcher["name"], *group.runs]
+        texts = [
+            group.sweep,
+            group.host,
+            group.folder,
+            group.problem,
+            group.launcher["name"],
+            *group.runs,
+            *group.handed,
+        ]
         texts += [*group.variables.values(), *(text for ended in group.ended.values() for text in Ended(*ended))]
         good = all(isinstance(text, str) for text in texts) and isinstance(group.created, int)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -168,6 +177,28 @@ def group_of(folder: Path) -> tuple[Group, Entry] | None:
     return (group, entry) if entry and group and folder.name in group.runs else None
 
 
+class Said(NamedTuple):
+    """What the engines of lasting launchers said last, and when in milliseconds since 1970."""
+
+    t: int = 0
+    states: Mapping[str, tuple[str, str]] = {}  # id -> word and reason
+
+
+def said_file(runs: Path) -> Path:
+    """The file of what the engines said; without the end of a group's file."""
+    return runs / FOLDER / "said"
+
+
+def read_said(runs: Path) -> Said:
+    """What the engines said last; nothing if there is no readable file."""
+    try:
+        found = json.loads(read_file(said_file(runs), GROUP_SIZE))
+        states = {str(job): (str(word), str(reason)) for job, (word, reason) in found["states"].items()}
+        return Said(int(found["t"]), states)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Said()
+
+
 def waits_for(folder: Path) -> str | None:
     """Who will start the run, for people: "waits in the queue of this machine"; None if nobody will.
 
@@ -178,7 +209,9 @@ def waits_for(folder: Path) -> str | None:
     group, entry = found
     if group.lasting:
         name = str(group.launcher["name"]).rpartition(":")[2]
-        return f"is job {entry.id} of {name}" if entry.id else f"waits to be handed to {name}"
+        word, reason = read_said(folder.parent).states.get(entry.id, ("", ""))
+        more = ", ".join(part for part in (word, reason) if part)
+        return f"is job {entry.id} of {name}{more and f' ({more})'}" if entry.id else f"waits to be handed to {name}"
     if group.host != lease.host():
         return f"waits in the queue of {group.host}"
     return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None

@@ -22,11 +22,13 @@ from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of, threads_of
 from mmctl.runs.launcher import is_lasting, launcher_of
+from mmctl.runs.progress import tell
 from mmctl.runs.provenance import Provenance
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.sweep.background import ensure_supervisor
 from mmctl.sweep.ending import NOT_BEGUN, note_ending
+from mmctl.sweep.engines import submit_lasting
 from mmctl.sweep.watch import Watch
 
 STOPPING = "stopping all runs, each after its current step"
@@ -37,6 +39,11 @@ class Chosen(NamedTuple):
 
     table: Mapping[str, Any]
     launcher: Launcher
+
+    @property
+    def name(self) -> str:
+        """The short name of the launcher."""
+        return str(self.table["name"]).rpartition(":")[2]
 
 
 class Labels(NamedTuple):
@@ -68,7 +75,9 @@ def launch(
         folders = [*stopped, *create_all(recipes, runs, labels, provenance)]
         if stop():
             raise not_started(folders, labels.tags)
-        group = submit(runs, folders, chosen)
+        if (group := submit(runs, folders, chosen)) is None:
+            tell(f"{len(folders)} runs are in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
+            return
         view = BatchView(chosen.launcher.limits().slots, quiet)
         Watch(runs, group, view, labels.tags).until_they_end(stop)
 
@@ -86,12 +95,18 @@ def create_all(
     ]  # fmt: skip
 
 
-def submit(runs: Path, folders: Sequence[Path], chosen: Chosen, sweep: str = "") -> Group:
-    """Put runs in the queue, in this order, and see that somebody starts them."""
-    name, lasting = queue.new_name(), is_lasting(chosen.launcher)
+def submit(runs: Path, folders: Sequence[Path], chosen: Chosen, sweep: str = "") -> Group | None:
+    """Put runs in the queue, in this order, and see that somebody starts them.
+
+    Returns their group in the queue of this machine; None if the launcher's engine keeps them.
+    """
+    if is_lasting(chosen.launcher):
+        submit_lasting(runs, folders, chosen.table, chosen.launcher, sweep)
+        return None
+    name = queue.new_name()
     for order, folder in enumerate(folders):
         queue.put(folder, Entry(name, order))
-    group = queue.new_group(runs, chosen.table, folders, name, sweep=sweep, lasting=lasting)
+    group = queue.new_group(runs, chosen.table, folders, name, sweep=sweep, lasting=False)
     ensure_supervisor(runs)
     return group
 
