@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmctl import redact
 from mmctl.data.split import save_split
+from mmctl.environment import on_cluster
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
@@ -106,7 +107,7 @@ def attempt(
             checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
         since = saved.step if saved else 0
         opened.training.best = best_so_far(folder, opened.recipe, since, checkpoint.steps(folder))
-        with Journal(folder, number, live_index(folder)) as log:
+        with Journal(folder, number, None if on_cluster() else live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
         # Again, if it failed during training.
         checkpoint.retain(folder, opened.recipe.settings.train.keep, opened.training.best.step)
