@@ -40,7 +40,7 @@ from mmctl.testing.contract import Contract
 DOCS = Path(__file__).parent
 MADE = "<!-- Made from the code by `make docs`: do not edit. -->"
 PUBLIC = {name: getattr(plugin, name) for name in (
-    "Output", "Batch", "PseudoLabels", "StepOutput", "LossTerm", "Images", "Limits", "Network", "Centroids",
+    "Output", "Batch", "PseudoLabels", "StepOutput", "LossTerm", "Images", "JobState", "Limits", "Network", "Centroids",
 )}  # fmt: skip
 """Types that the interfaces of kinds name, in the order in which a page explains them."""
 ONE = {

@@ -105,8 +105,19 @@ class Split:
     sha256: str
 
 
+JOB_WORDS = ("queued", "running", "completed", "failed", "interrupted", "held", "gone")
+
+
+class JobState(NamedTuple):
+    """What a launcher says of a run that it was given."""
+
+    word: str  # queued, running, completed, failed, interrupted, held (until somebody acts) or gone (not known)
+    reason: str = ""  # for people: "Priority", "out of memory", "exit code 1"; of a held one what to do
+
+
 class Limits(NamedTuple):
     """How much a launcher can run."""
 
-    slots: int  # parallel runs
-    minutes: int | None = None  # longest time of one run; None = no limit
+    slots: int  # runs in parallel, at least 1
+    chunk: int | None = None  # most runs in one call of start; None = any number
+    submitted: int | None = None  # how many more runs may be handed over now; None = any number

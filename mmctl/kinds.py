@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from torch import Tensor
 
-    from mmctl.component_types import Batch, Images, Limits, LossTerm, Output, PseudoLabels, StepOutput
+    from mmctl.component_types import Batch, Images, JobState, Limits, LossTerm, Output, PseudoLabels, StepOutput
 
 
 ARGUMENTS: dict[str, str] = {
@@ -253,26 +253,48 @@ class Method(Protocol):
 class Launcher(Protocol):
     """Starts runs as processes `mmctl exec RUN_DIR`, here or in the queue of a cluster: class(*, parameters).
 
-    `--jobs N` sets its parameter `slots`; without such a parameter, --jobs is refused. mmctl asks `states` a few
-    times a second until every run has ended; how a run ended is read from its folder, not from what it answers.
+    How a run ended is read from its folder, not from what a launcher answers. Exit codes of the command:
+    0 = completed, 75 = stopped at a checkpoint, 2 = wrong recipe or data, 3 = training failed, 4 = disk or machine.
+
+    `--jobs N` sets its parameter `slots`; without such a parameter, --jobs is refused.
     """
 
-    def start(self, run_dirs: list[Path]) -> list[str]:
-        """Start the runs; returns one id, a string, for each, in the same order."""
+    lasting: bool
+    """Whether runs outlive mmctl, as on a cluster. Optional, False without it.
+
+    False: processes of this machine. A process of mmctl in the background keeps the launcher and asks `states` a few
+    times a second. True: mmctl hands the runs over and returns; each later command builds the launcher and asks once.
+    """
+
+    def start(self, run_dirs: list[Path], name: str) -> list[str]:
+        """Start the runs; returns one id, a string, for each, in the same order. At most `limits().chunk` of them.
+
+        name: short and unique, of letters, digits and `-`; the jobs of an engine must be found by it.
+        """
         ...
 
-    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """id -> queued, running, completed, failed or interrupted; exit code 0 = completed, 75 = interrupted."""
+    def find(self, name: str) -> list[str]:
+        """Only of a lasting launcher: the ids that `start` gave to the runs of this name, or would have given.
+
+        mmctl asks if a command was killed between `start` and noting the ids. [] if none was handed over.
+        """
+        ...
+
+    def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        """The state of each id, with one question to the engine for all of them.
+
+        The words: queued, running, completed (exit code 0), interrupted (75, or cancelled), failed (any other code),
+        held (waits until somebody acts; the reason says what to do), gone (the engine does not know the id any more).
+        """
         ...
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop the runs at a checkpoint: send SIGTERM. Runs that wait are never started, and interrupted."""
-        ...
+        """Stop the runs at a checkpoint: send SIGTERM. Runs that wait are never started, and interrupted.
 
-    def requeue(self, ids: Sequence[str]) -> None:
-        """Optional: start stopped runs again; they continue from their checkpoints. mmctl does not call it yet."""
+        Ids of runs that have ended, and unknown ones, change nothing.
+        """
         ...
 
     def limits(self) -> Limits:
-        """How many runs can run in parallel, at least 1, and for how long."""
+        """How many runs can run in parallel, and how many can be handed over."""
         ...

@@ -23,7 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mmctl.component_types import Batch, Images, Limits, LossTerm, Output, PseudoLabels, Split, StepOutput
+from mmctl.component_types import (
+    Batch,
+    Images,
+    JobState,
+    Limits,
+    LossTerm,
+    Output,
+    PseudoLabels,
+    Split,
+    StepOutput,
+)
 from mmctl.cores import available_cores
 from mmctl.errors import DataError, PluginError
 from mmctl.kinds import (
@@ -51,6 +61,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Images",
+    "JobState",
     "Labeler",
     "Launcher",
     "Limits",

@@ -322,7 +322,7 @@ def test_a_launcher_that_cannot_start(mm: Callable[..., Result], tmp_path: Path)
         "from mmctl.plugin import Limits, launcher\n\n\n"
         '@launcher("boomer")\nclass Boomer:\n    """Fails."""\n\n'
         "    def limits(self):\n        return Limits(1)\n\n"
-        '    def start(self, run_dirs):\n        raise ValueError("no queue here")\n\n'
+        '    def start(self, run_dirs, name):\n        raise ValueError("no queue here")\n\n'
         "    def states(self, ids):\n        return {}\n\n    def cancel(self, ids):\n        pass\n"
     )
     path = tmp_path / "recipe.toml"

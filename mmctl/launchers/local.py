@@ -13,11 +13,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from mmctl.plugin import Limits, available_cores, launcher
+from mmctl.plugin import JobState, Limits, available_cores, launcher
 
 PACK = 8
 """One run leaves most of a large GPU idle. More than eight gain little speed and cost memory."""
-_STATES = {0: "completed", 75: "interrupted", 130: "interrupted", -signal.SIGTERM: "interrupted"}
+_STOPPED = (75, 130, -signal.SIGTERM)
+"""Exit codes of a run that was stopped and can be continued."""
 
 
 @launcher("local")
@@ -42,42 +43,38 @@ class Local:
         self._waiting: list[str] = []
         self._folders: dict[str, Path] = {}
         self._running: list[_Process] = []
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, JobState] = {}
 
-    def start(self, run_dirs: list[Path]) -> list[str]:
-        """Put the runs in the queue. The id of a run is the name of its folder."""
-        for folder in run_dirs:
-            self._folders[folder.name] = folder
-            self._waiting.append(folder.name)
+    def start(self, run_dirs: list[Path], name: str) -> list[str]:
+        """Put the runs in the queue, also those that have ended. The id of a run is the name of its folder."""
+        ids = [folder.name for folder in run_dirs]
+        self._folders |= dict(zip(ids, run_dirs, strict=True))
+        for one in ids:
+            self._ended.pop(one, None)
+        self._waiting += ids
         self._fill()
-        return [folder.name for folder in run_dirs]
+        return ids
 
-    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
+    def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
         """The state of each run, from the exit code of its process. This call also starts the next runs."""
         for process in list(self._running):
             if (code := process.popen.poll()) is not None:
-                self._ended |= dict.fromkeys(process.names, _STATES.get(code, "failed"))
+                self._ended |= dict.fromkeys(process.names, _end(code))
                 self._running.remove(process)
         self._fill()
-        running = {name for process in self._running for name in process.names}
-        return {i: "running" if i in running else self._ended.get(i, "queued") for i in ids}
+        now = {name: JobState("running") for process in self._running for name in process.names}
+        known = self._ended | now | dict.fromkeys(self._waiting, JobState("queued"))
+        return {i: known.get(i, JobState("gone")) for i in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop the runs at a checkpoint, with the other runs of their processes; waiting runs are never started."""
         for name in ids:
             if name in self._waiting:
                 self._waiting.remove(name)
-                self._ended[name] = "interrupted"
+                self._ended[name] = JobState("interrupted", "cancelled before its start")
         for process in self._running:
             if set(ids) & set(process.names):
                 process.popen.terminate()
-
-    def requeue(self, ids: Sequence[str]) -> None:
-        """Put stopped runs in the queue again; they continue from their checkpoints."""
-        for name in ids:
-            self._ended.pop(name, None)
-            self._waiting.append(name)
-        self._fill()
 
     def limits(self) -> Limits:
         """Number of parallel runs."""
@@ -115,6 +112,15 @@ class _Process(NamedTuple):
     popen: subprocess.Popen[bytes]
     names: list[str]
     gpu: str
+
+
+def _end(code: int) -> JobState:
+    """The state of the runs of a process that ended with this exit code, or by the signal -code."""
+    if code == 0:
+        return JobState("completed")
+    if code in _STOPPED:
+        return JobState("interrupted")
+    return JobState("failed", f"killed by signal {-code}" if code < 0 else f"exit code {code}")
 
 
 def _gpus() -> list[str]:

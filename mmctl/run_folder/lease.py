@@ -10,8 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import struct
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +19,7 @@ from types import TracebackType
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
 from mmctl.filesystem import read_file, share
+from mmctl.run_folder.file_lock import lock_holder
 from mmctl.text import to_json
 
 FILE = "lease"
@@ -28,8 +27,6 @@ PAUSE = 2.0
 """Seconds between two beats."""
 SIZE = 1024
 """The content is padded to this, so that one write replaces all of it."""
-FLOCK = "hhqqi4x"
-"""struct flock on 64-bit Linux: type, whence, start, length, pid."""
 
 _held: dict[Path, Lease] = {}
 
@@ -149,7 +146,7 @@ def holder_pid(folder: Path) -> int | None:
         except OSError:
             return None
     try:
-        return _locked(fd)
+        return lock_holder(fd)
     finally:
         os.close(fd)
 
@@ -179,23 +176,6 @@ def busy(folder: Path) -> str | None:
     if owner is None or (_held[_key(folder)].train if mine else owner <= 0 or owner == (read(folder) or {}).get("pid")):
         return None
     return f"{folder.name}: is being worked on by process {owner}. Try again when it is done."
-
-
-def _locked(fd: int) -> int | None:
-    """The process that holds the lock of a lease, 0 where the system does not tell; None if nobody holds it."""
-    if sys.platform == "linux":
-        # Asks without taking, so that a run that starts at this moment is not refused.
-        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        try:
-            kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-        except OSError:
-            return None
-        return None if kind == fcntl.F_UNLCK else int(pid)
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return 0
-    return None
 
 
 def _key(folder: Path) -> Path:

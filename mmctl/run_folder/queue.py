@@ -1,43 +1,159 @@
-"""Who will start a waiting run: a command with several runs writes this into the folder of each of them.
+"""The queue: which runs wait to be started, and by whom.
 
-So no other command starts such a run too. When the process has gone, however it ended, the entry does not count.
+runs/.queue/GROUP.json  the runs of one submission, in the order of their start, and the launcher that starts them
+runs/RUN/queue.json     in the folder of each of them until it is over: its group, and its id in the launcher's engine
+
+A run is in the queue if both files say so. The group is written last, so that a command that is killed while it makes
+many runs leaves queued runs that no one starts by surprise. To take a run out of the queue, remove its file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from mmctl.filesystem import read_file
-from mmctl.run_folder.lease import boot, start_ticks
+from mmctl.filesystem import read_file, share, write_atomic
+from mmctl.run_folder import lease, supervisor
+from mmctl.run_folder.supervisor import FOLDER
 from mmctl.text import to_json
 
 FILE = "queue.json"
 SIZE = 1000
-"""A larger file is not read, in bytes."""
+"""A larger entry is not read, in bytes."""
+GROUP_SIZE = 10**7
+"""A larger group is not read, in bytes."""
 
 
-def enter(folder: Path) -> None:
-    """Say that this process will start the run."""
-    with suppress(OSError):  # a full disk: two commands may then start the run, and the lease lets one of them train
-        said = {"boot": boot(), "pid": os.getpid(), "started": start_ticks(os.getpid())}
-        (folder / FILE).write_text(to_json(said))
+class Entry(NamedTuple):
+    """The place of a run in the queue."""
+
+    group: str
+    order: int  # among the runs of its group, from 0
+    id: str = ""  # of the engine; "" while it was not handed over
+    tries: int = 0  # how often it was started again after its process was killed
+
+
+class Group(NamedTuple):
+    """The runs of one submission."""
+
+    name: str
+    launcher: Mapping[str, Any]  # the table [launcher] of their recipes
+    runs: Sequence[str]  # names of their folders, in the order of their start
+    sweep: str = ""
+    lasting: bool = False  # whether the launcher's engine keeps them without mmctl
+    host: str = ""  # the machine that starts them, if not lasting
+    created: int = 0  # milliseconds since 1970
+
+    @property
+    def jobs(self) -> str:
+        """The name under which the engine knows the runs."""
+        return f"mmctl-{self.name}"
+
+
+def new_name() -> str:
+    """A name for a new group."""
+    return os.urandom(4).hex()
+
+
+def write_group(runs: Path, group: Group) -> None:
+    """Write a group: from now on its runs are in the queue, if their entries are there."""
+    folder = runs / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    share(folder)
+    about = {key: value for key, value in group._asdict().items() if key != "name"}
+    write_atomic(folder / f"{group.name}.json", to_json(about | {"runs": list(group.runs)}).encode())
+
+
+def new_group(
+    runs: Path, launcher: Mapping[str, Any], folders: Sequence[Path], name: str, *, sweep: str = "", lasting: bool
+) -> Group:
+    """Put runs that have an entry with this group's name in the queue, in this order."""
+    made = Group(name, dict(launcher), [f.name for f in folders], sweep, lasting, lease.host(), lease.now())
+    write_group(runs, made)
+    return made
+
+
+def read_group(runs: Path, name: str) -> Group | None:
+    """A group by its name; None if there is no readable one."""
+    if not name.isalnum():
+        return None
+    try:
+        said = json.loads(read_file(runs / FOLDER / f"{name}.json", GROUP_SIZE))
+        group = Group(**(said | {"name": name}))
+        texts = [group.sweep, group.host, group.launcher["name"], *group.runs]
+        good = all(isinstance(text, str) for text in texts) and isinstance(group.created, int)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return group if good and type(group.lasting) is bool else None
+
+
+def groups(runs: Path) -> list[Group]:
+    """All groups, the oldest first."""
+    try:
+        names = [
+            entry.name.removesuffix(".json") for entry in os.scandir(runs / FOLDER) if entry.name.endswith(".json")
+        ]
+    except OSError:
+        return []
+    found = [group for name in names if (group := read_group(runs, name))]
+    return sorted(found, key=lambda group: (group.created, group.name))
+
+
+def remove_group(runs: Path, name: str) -> None:
+    """Forget a group, whose runs are all over."""
+    with suppress(OSError):
+        (runs / FOLDER / f"{name}.json").unlink(missing_ok=True)
+
+
+def put(folder: Path, entry: Entry) -> None:
+    """Write the entry of a run, or change it."""
+    write_atomic(folder / FILE, to_json(entry._asdict()).encode())
+
+
+def read(folder: Path) -> Entry | None:
+    """The entry of a run; None if there is no readable one."""
+    try:
+        entry = Entry(**json.loads(read_file(folder / FILE, SIZE)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    kinds = [str, int, str, int]
+    return entry if [type(value) for value in entry] == kinds else None
 
 
 def leave(folder: Path) -> None:
-    """Say that this process will not start the run any more."""
+    """Take a run out of the queue."""
     with suppress(OSError):
         (folder / FILE).unlink(missing_ok=True)
 
 
-def waits_for(folder: Path) -> int | None:
-    """The process id of the living process on this machine that will start the run, or None."""
-    try:
-        said = json.loads(read_file(folder / FILE, SIZE))
-        pid = said["pid"]
-        alive = isinstance(pid, int) and said["boot"] == boot() and start_ticks(pid) == said["started"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+def members(runs: Path, group: Group) -> dict[Path, Entry]:
+    """The runs of a group that are in the queue still, in the order of their start."""
+    found = ((runs / uid, read(runs / uid)) for uid in group.runs if Path(uid).name == uid)
+    return {folder: entry for folder, entry in found if entry and entry.group == group.name}
+
+
+def group_of(folder: Path) -> tuple[Group, Entry] | None:
+    """The group and the entry of a run; None if it is not in the queue."""
+    entry = read(folder)
+    group = read_group(folder.parent, entry.group) if entry else None
+    return (group, entry) if entry and group and folder.name in group.runs else None
+
+
+def waits_for(folder: Path) -> str | None:
+    """Who will start the run, for people: "waits in the queue of this machine"; None if nobody will.
+
+    Without a living process that works on the queue of this machine, nobody will.
+    """
+    if (found := group_of(folder)) is None:
         return None
-    return pid if alive else None
+    group, entry = found
+    if group.lasting:
+        name = str(group.launcher["name"]).rpartition(":")[2]
+        return f"is job {entry.id} of {name}" if entry.id else f"waits to be handed to {name}"
+    if group.host != lease.host():
+        return f"waits in the queue of {group.host}"
+    return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None

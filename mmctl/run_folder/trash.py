@@ -64,8 +64,8 @@ def check_free(folder: Path) -> None:
         raise UserError(
             f"{folder.name}: is running (process {found.get('pid', '?')}). Stop it first: mmctl stop {folder.name}"
         )
-    if pid := queue.waits_for(folder):
-        raise UserError(f"{folder.name}: waits for process {pid}, which will start it. Stop that first: kill {pid}")
+    if waits := queue.waits_for(folder):
+        raise UserError(f"{folder.name}: {waits}. Take it out of the queue first: mmctl stop {folder.name}")
 
 
 def throw(runs: Path, uid: str) -> Thrown:

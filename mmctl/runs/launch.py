@@ -12,26 +12,26 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from mmctl.component_types import JOB_WORDS
 from mmctl.cores import available_cores
 from mmctl.errors import MmctlError, PartFailed, PluginError, Stopped, UserError
-from mmctl.plugin import Launcher
+from mmctl.plugin import JobState, Launcher
 from mmctl.recipe.recipe import Recipe, load_stored
 from mmctl.registry.parameters import parameters
 from mmctl.run_folder import journal, lease, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_scores, last_state, states
+from mmctl.run_folder.supervisor import Supervising
 from mmctl.run_folder.upgrade import upgrade_recipe
-from mmctl.runs import promises
 from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.hardware import device_of, threads_of
+from mmctl.runs.launcher import check_launcher, wrong_state
 from mmctl.runs.provenance import Provenance
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS, StopSignal
 
 PAUSE = 0.2
-WORDS = ("queued", "running", "completed", "failed", "interrupted")
-"""What a launcher may say of a run."""
 STOPPING = "stopping all runs, each after its current step"
 
 
@@ -82,7 +82,7 @@ def build_launcher(recipes: Sequence[Recipe], jobs: int) -> Launcher:
         sets += ["launcher.pack=1"] if "pack" not in own else []
         sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []
     launcher = recipes[0].with_sets(sets).build("launcher")
-    promises.check_launcher(who, launcher)
+    check_launcher(who, launcher)
     return launcher  # type: ignore[no-any-return]
 
 
@@ -106,6 +106,7 @@ class Batch:
     def __init__(self, launcher: Launcher, name: str, tags: Sequence[str] = ()) -> None:
         """name: of the launcher, for messages; tags: those that all runs have."""
         self.launcher, self.said, self.tags = launcher, f"launcher {name}", tags
+        self.group = queue.new_name()
         self.before: dict[Path, int] = {}  # run -> number of states in its journals before this command
         self.by_id: dict[str, Path] = {}
         self.ended: dict[Path, str] = {}
@@ -114,10 +115,12 @@ class Batch:
         """Start all runs, wait for their ends and print them; raises as `launch`."""
         view = BatchView(self.launcher.limits().slots, quiet)
         try:
-            for folder in folders:
+            for order, folder in enumerate(folders):
                 self.before[folder] = len(states(folder))
-                queue.enter(folder)
-            with view:
+                queue.put(folder, queue.Entry(self.group, order))
+            made = list(self.before)
+            queue.new_group(made[0].parent, {"name": self.said}, made, self.group, lasting=False)
+            with view, Supervising(made[0].parent):
                 self._train(stop, view)
         except KeyboardInterrupt:
             self._cancel()
@@ -128,6 +131,7 @@ class Batch:
         finally:
             for folder in self.before:
                 queue.leave(folder)
+                queue.remove_group(folder.parent, self.group)
         counts = Counter(self.ended.values())
         if bad := len(self.before) - counts["completed"]:
             if stop():
@@ -142,14 +146,14 @@ class Batch:
         while not cancelled or self.by_id:
             words = self._states(list(self.by_id), view)
             for run, folder in self.by_id.items():
-                if folder not in self.ended and words[run] not in ("queued", "running"):
-                    self._look(folder, words[run], view)
+                if folder not in self.ended and words[run].word not in ("queued", "running"):
+                    self._look(folder, words[run].word, view)
             if not self._open():
                 break
             if stop() and not cancelled:
                 cancelled = True
                 self._cancel()
-            view.update([f for run, f in self.by_id.items() if f not in self.ended and words[run] == "running"])
+            view.update([f for run, f in self.by_id.items() if f not in self.ended and words[run].word == "running"])
             time.sleep(PAUSE)
         self._settle(view)  # a batch that was stopped before its start
 
@@ -164,7 +168,7 @@ class Batch:
     def _start(self) -> None:
         folders = list(self.before)
         try:
-            self.by_id = dict(zip(self.launcher.start(folders), folders, strict=True))
+            self.by_id = dict(zip(self.launcher.start(folders, f"mmctl-{self.group}"), folders, strict=True))
             if len(self.by_id) < len(folders):
                 raise ValueError("start gave one id to two runs")
         except Exception as error:
@@ -173,11 +177,11 @@ class Batch:
                 journal.append(folder, State(state="failed", reason=reason, code=2, step=0))
             raise PluginError(f"{self.said} cannot start the runs: {error}") from error
 
-    def _states(self, ids: Sequence[str], view: BatchView) -> Mapping[str, str]:
+    def _states(self, ids: Sequence[str], view: BatchView) -> Mapping[str, JobState]:
         """What the launcher says of each run; PluginError for anything but the known words."""
         try:
             words = self.launcher.states(ids)
-            wrong = next((f'{i}: "{words.get(i)}"' for i in ids if words.get(i) not in WORDS), None)
+            wrong = wrong_state(words, ids)
         except Exception as error:
             wrong = f"{type(error).__name__}: {error}"
         if wrong is None:
@@ -185,8 +189,8 @@ class Batch:
         self._cancel()
         self._settle(view)
         raise PluginError(
-            f"{self.said}: states() answers {wrong}; it must answer {', '.join(WORDS)} for each run. All runs were "
-            f"asked to stop, `mmctl ls` shows them: {self._summary()}"
+            f"{self.said}: states() answers {wrong}; it must answer a JobState for each run, its word one "
+            f"of {', '.join(JOB_WORDS)}. All runs were asked to stop, `mmctl ls` shows them: {self._summary()}"
         )
 
     def _cancel(self) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmctl.errors import PluginError
-from mmctl.plugin import Limits, LossTerm, Output, PseudoLabels, StepOutput
+from mmctl.plugin import LossTerm, Output, PseudoLabels, StepOutput
 from mmctl.registry.parameters import check_declarations
 
 ROWS = 1e-3  # largest difference of a row's sum from 1; float32 over 1,000 classes is below it
@@ -25,7 +25,6 @@ NEEDED = {
     "augment": ("draw", "apply"),
     "labeler": ("forward",),
     "method": ("step",),
-    "launcher": ("start", "states", "cancel", "limits"),
 }
 """Methods that a component of each kind must have; a loss may be a plain function."""
 
@@ -178,17 +177,6 @@ def check_method(who: str, method: Any) -> None:
         check_declarations(method)
     except PluginError as error:
         raise PluginError(f"{who} {error}") from error
-
-
-def check_launcher(who: str, launcher: Any) -> None:
-    """Every method of its interface; `limits` gives Limits of at least one run."""
-    has_methods(who, "launcher", launcher)
-    try:
-        limits = launcher.limits()
-    except Exception as error:
-        raise broken(who, f"raises {type(error).__name__} in limits: {error}", "It must always give Limits.") from error
-    if not isinstance(limits, Limits) or not isinstance(limits.slots, int) or limits.slots < 1:
-        raise broken(who, f"returns {limits!r} from limits", "Return mmctl.plugin.Limits(slots), slots at least 1.")
 
 
 def watched(who: str, kind: str, part: Any, num_classes: int) -> Any:

@@ -81,7 +81,7 @@ def split_up(
         if run["id"] in foreign:
             left.setdefault("imported from another program", []).append(run["uid"])
         elif waits or run["state"] not in wanted:
-            left.setdefault(f"waiting for process {waits}" if waits else run["state"], []).append(run["uid"])
+            left.setdefault(waits or run["state"], []).append(run["uid"])
         else:
             go_on.append(run)
     return go_on, left

@@ -73,7 +73,7 @@ def skip_done(
                     at = f"which stopped at step {twin['step']} of {twin['total_steps']}"
                     messages.append(f"{what}: continues run {folder.name}, {at}; --force starts a new run")
                 elif state in STOPPED:
-                    messages.append(f"{what}: run {folder.name} waits for process {waits}; --force starts another run")
+                    messages.append(f"{what}: run {folder.name} {waits}; --force starts another run")
                 elif state == "running":
                     messages.append(f"{what}: run {folder.name} is computing it; --force starts another run")
                 else:

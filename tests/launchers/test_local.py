@@ -37,9 +37,13 @@ def folders(tmp_path: Path, *scripts: str) -> list[Path]:
     return made
 
 
+def words(local: Local, ids: list[str]) -> dict[str, str]:
+    return {run: state.word for run, state in local.states(ids).items()}
+
+
 def settled(local: Local, ids: list[str]) -> dict[str, str]:
     deadline = time.monotonic() + 30
-    while {"queued", "running"} & set((states := dict(local.states(ids))).values()):
+    while {"queued", "running"} & set((states := words(local, ids)).values()):
         assert time.monotonic() < deadline, states
         time.sleep(0.01)
     return states
@@ -48,22 +52,25 @@ def settled(local: Local, ids: list[str]) -> dict[str, str]:
 def test_how_a_run_ended(tmp_path: Path) -> None:
     runs = folders(tmp_path, "exit 0", "exit 3", "exit 75", "exit 130", "kill -9 $$", "kill -15 $$", "exit 2")
     local = Local(slots=3)
-    ids = local.start(runs)
+    ids = local.start(runs, "mmctl-1")
     assert ids == [run.name for run in runs]
     ended = ["completed", "failed", "interrupted", "interrupted", "failed", "interrupted", "failed"]
     assert list(settled(local, ids).values()) == ended
+    reasons = ["", "exit code 3", "", "", "killed by signal 9", "", "exit code 2"]
+    assert [state.reason for state in local.states(ids).values()] == reasons
+    assert local.states(["another"])["another"].word == "gone"
 
 
 def test_no_more_at_a_time_than_there_are_slots(tmp_path: Path) -> None:
     wait = "while [ ! -e go ]; do sleep 0.02; done"
     runs = folders(tmp_path, *[wait] * 4)
     local = Local(slots=2)
-    ids = local.start(runs)
+    ids = local.start(runs, "mmctl-1")
     assert local.limits().slots == 2
-    assert list(local.states(ids).values()) == ["running", "running", "queued", "queued"]
+    assert list(words(local, ids).values()) == ["running", "running", "queued", "queued"]
     (runs[1] / "go").touch()
     deadline = time.monotonic() + 30
-    while (states := list(local.states(ids).values())) != ["running", "completed", "running", "queued"]:
+    while (states := list(words(local, ids).values())) != ["running", "completed", "running", "queued"]:
         assert time.monotonic() < deadline, states
         time.sleep(0.01)
     for run in runs:
@@ -75,7 +82,7 @@ def test_cancel_stops_what_runs_and_drops_what_waits(tmp_path: Path) -> None:
     trap = "trap 'echo asked; exit 75' TERM; touch ready; while :; do sleep 0.02; done"
     runs = folders(tmp_path, trap, "exit 0")
     local = Local(slots=1)
-    ids = local.start(runs)
+    ids = local.start(runs, "mmctl-1")
     while not (runs[0] / "ready").exists():
         time.sleep(0.01)
     local.cancel(ids)
@@ -83,7 +90,7 @@ def test_cancel_stops_what_runs_and_drops_what_waits(tmp_path: Path) -> None:
     assert (runs[0] / "log.txt").read_text() == "asked\n"
     assert not (runs[1] / "started").exists()
     (runs[0] / "do").write_text("echo again")
-    local.requeue(ids)
+    local.start(runs, "mmctl-2")
     assert set(settled(local, ids).values()) == {"completed"}
     assert (runs[0] / "log.txt").read_text() == "asked\nagain\n", "the log of the attempt before is kept"
     local.cancel(ids)
@@ -93,7 +100,7 @@ def test_cancel_stops_what_runs_and_drops_what_waits(tmp_path: Path) -> None:
 def test_ctrl_c_does_not_reach_the_runs(tmp_path: Path) -> None:
     (run,) = folders(tmp_path, "cut -d' ' -f6 /proc/$$/stat > session")
     local = Local(slots=1)
-    settled(local, local.start([run]))
+    settled(local, local.start([run], "mmctl-1"))
     assert int((run / "session").read_text()) != os.getsid(0)
 
 
@@ -102,11 +109,11 @@ def test_each_run_gets_the_gpu_that_is_used_least(tmp_path: Path, monkeypatch: p
     wait = "while [ ! -e go ]; do sleep 0.02; done"
     runs = folders(tmp_path, wait, wait, "exit 0")
     local = Local(pack=1)
-    ids = local.start(runs)
+    ids = local.start(runs, "mmctl-1")
     assert local.limits().slots == 2
     (runs[0] / "go").touch()
     deadline = time.monotonic() + 30
-    while local.states(ids)[ids[2]] != "completed":
+    while words(local, ids)[ids[2]] != "completed":
         assert time.monotonic() < deadline
         time.sleep(0.01)
     (runs[1] / "go").touch()
@@ -133,9 +140,9 @@ def test_runs_share_a_process_where_they_share_a_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     made = folders(tmp_path, *["while [ ! -e ../go ]; do sleep 0.02; done"] * runs)
     local = Local(**keys)
-    ids = local.start(made)
+    ids = local.start(made, "mmctl-1")
     assert [len(process.names) for process in local._running] == shared
-    assert list(local.states(ids).values()).count("running") == sum(shared)
+    assert list(words(local, ids).values()).count("running") == sum(shared)
     (tmp_path / "go").touch()
     assert set(settled(local, ids).values()) == {"completed"}
 
@@ -143,7 +150,7 @@ def test_runs_share_a_process_where_they_share_a_gpu(
 def test_the_runs_of_a_process_end_as_it_ends_and_stop_together(tmp_path: Path) -> None:
     made = folders(tmp_path, "trap 'exit 75' TERM; touch up; while :; do sleep 0.02; done", "exit 0", "exit 0")
     local = Local(slots=2, pack=2)
-    ids = local.start(made)
+    ids = local.start(made, "mmctl-1")
     deadline = time.monotonic() + 30
     while not (made[0] / "up").exists():
         assert time.monotonic() < deadline

@@ -27,7 +27,7 @@ LAUNCHER = '''
 import os
 import signal
 
-from mmctl.plugin import Limits, launcher
+from mmctl.plugin import JobState, Limits, launcher
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
 
@@ -52,7 +52,7 @@ class Scripted:
         self.ends, self.slots, self.says, self.deaf, self.terms = ends, slots, says, deaf, terms
         self.asked, self.empty = 0, empty
 
-    def start(self, run_dirs):
+    def start(self, run_dirs, name):
         ids = [f"job-{n}" for n, _ in enumerate(run_dirs)]
         self.folders = dict(zip(ids, run_dirs))
         self.states_ = dict(zip(ids, self.ends, strict=True))
@@ -66,14 +66,14 @@ class Scripted:
     def states(self, ids):
         self.asked += 1
         if self.asked == 1:
-            return dict.fromkeys(ids, "queued")
+            return dict.fromkeys(ids, JobState("queued"))
         if self.terms:
             self.terms -= 1
             os.kill(os.getpid(), signal.SIGTERM)
         if "raise" in self.says:
             raise OSError("the queue does not answer")
         said = dict(zip(self.states_, self.says))
-        return {i: said.get(i, self.states_[i]) for i in ids if said.get(i) != "none"}
+        return {i: JobState(said.get(i, self.states_[i])) for i in ids if said.get(i) != "none"}
 
     def cancel(self, ids):
         (next(iter(self.folders.values())) / "cancelled").write_text(" ".join(ids))
@@ -81,8 +81,6 @@ class Scripted:
             if self.states_[i] == "running":
                 journal.append(self.folders[i], State(state="interrupted", step=1))
             self.states_[i] = "interrupted"
-
-    def requeue(self, ids): ...
 
     def limits(self):
         return Limits(self.slots)
@@ -184,7 +182,7 @@ def test_a_second_sigterm_does_not_wait_for_a_launcher_that_cannot_stop_its_runs
 
 @pytest.mark.parametrize(
     ("says", "words_"),
-    [('"completed", "PENDING"', '"PENDING"'), ('"none"', '"None"'), ('"raise"', "the queue does not answer")],
+    [('"completed", "PENDING"', "word='PENDING'"), ('"none"', "None"), ('"raise"', "the queue does not answer")],
 )
 def test_a_launcher_that_gives_no_state_is_one_error(says: str, words_: str, mm: Mm, tmp_path: Path) -> None:
     done = mm(*words("completed", "running", more=f", says=[{says}]"))

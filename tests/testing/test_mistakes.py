@@ -14,11 +14,13 @@ import torch
 from helpers import tiny_project
 from mmctl import project
 from mmctl.errors import DataError, PluginError, UserError
+from mmctl.plugin import JobState
 from mmctl.recipe.recipe import load
 from mmctl.registry.index import Index
 from mmctl.runs.build import read_data, try_one_step
 from mmctl.runs.launch import build_launcher
 from mmctl.testing.check import contract_of, promises
+from mmctl.testing.contract import Broken
 
 HEAD = """
 import numpy as np
@@ -327,11 +329,11 @@ LAUNCHER = (
 class Mine:
     """Mine."""
 
-    def start(self, run_dirs):
+    def start(self, run_dirs, name):
         return [folder.name for folder in run_dirs]
 
     def states(self, ids):
-        return dict.fromkeys(ids, "completed")
+        return {{one: JobState("gone" if one == "no-such-job" else "completed") for one in ids}}
 
     def cancel(self, ids): ...
 
@@ -344,18 +346,29 @@ class Mine:
 LAUNCHERS = [
     ("no limits", "limits = None", "has no method limits", True),
     ("number", "limits = lambda self: 2", "returns 2 from limits", True),
-    ("no slots", "limits = lambda self: Limits(0)", "returns Limits(slots=0, minutes=None) from limits", True),
+    (
+        "no slots",
+        "limits = lambda self: Limits(0)",
+        "returns Limits(slots=0, chunk=None, submitted=None) from limits",
+        True,
+    ),
     ("raises", "limits = lambda self: 1 / 0", "raises ZeroDivisionError in limits", True),
-    ("fewer ids", "start = lambda self, run_dirs: ['a']", "returns the ids ['a'] for 2 runs", False),
-    ("one id", "start = lambda self, run_dirs: ['a', 'a']", "returns the ids ['a', 'a'] for 2 runs", False),
+    ("fewer ids", "start = lambda self, run_dirs, name: ['a']", "returns the ids ['a'] for 2 runs", False),
+    ("one id", "start = lambda self, run_dirs, name: ['a', 'a']", "returns the ids ['a', 'a'] for 2 runs", False),
     ("unknown state", "states = lambda self, ids: dict.fromkeys(ids, 'PENDING')", "returns the states {", False),
     ("no state", "states = lambda self, ids: {}", "returns the states {}", False),
+    ("knows all", "states = lambda self, ids: dict.fromkeys(ids, JobState('queued'))", "for an unknown id", False),
+    ("no find", "lasting = True", "has no method find", True),
+    ("finds nothing", "lasting = True; find = lambda self, name: []", "finds [] by the name of the runs", False),
+    ("finds all", "lasting = True; find = lambda self, name: ['a']", "a name that was never used", False),
+    ("starts nothing", "", "has started no run in 1 s", False),
+    ("chunk", "limits = lambda self: Limits(1, chunk=0)", "Limits(slots=1, chunk=0", False),
     ("other than the folder", "", "says completed of a run whose folder says", False),
     ("cancelled", "", "says ['completed', 'completed'] of cancelled runs", False),
     (
         "no end",
-        "states = lambda self, ids: dict.fromkeys(ids, 'running')",
-        "has not ended two short runs in 1 s",
+        "states = lambda self, ids: dict.fromkeys(ids, JobState('running'))",
+        "has not ended 2 short runs in 1 s",
         False,
     ),
 ]
@@ -503,6 +516,15 @@ def test_launcher(name: str, body: str, words: str, before: bool) -> None:
         with pytest.raises(PluginError) as error:
             build_launcher([recipe], 0)
         assert words in str(error.value)
+
+
+@pytest.mark.slow
+def test_launcher_that_calls_a_killed_run_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmctl.launchers.local._end", lambda code: JobState("completed"))
+    index = Index(sources="off")
+    contract: Any = contract_of(index.find("launcher", "local"), index, {})
+    with pytest.raises(Broken, match="of a run that was killed"):
+        contract().test_kill()
 
 
 @pytest.mark.parametrize(("name", "old", "new", "words"), SIGNATURES, ids=ids(SIGNATURES))

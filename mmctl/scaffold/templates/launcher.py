@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mmctl.plugin import Limits, launcher
+from mmctl.plugin import JobState, Limits, launcher
 
 ENDS = {0: "completed", 75: "interrupted", 130: "interrupted", -signal.SIGTERM: "interrupted"}
 """Exit code of `mmctl exec` -> state of the run; all other codes mean "failed"."""
@@ -32,40 +32,37 @@ class MyComponent:
         self._folders: dict[str, Path] = {}
         self._waiting: list[str] = []
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, JobState] = {}
 
-    def start(self, run_dirs: list[Path]) -> list[str]:
-        """Put the runs in the queue; returns one id for each."""
+    def start(self, run_dirs: list[Path], name: str) -> list[str]:
+        """Put the runs in the queue, also those that have ended; returns one id for each."""
         ids = [folder.name for folder in run_dirs]
+        for run in ids:
+            self._ended.pop(run, None)
         self._folders |= dict(zip(ids, run_dirs, strict=True))
         self._waiting += ids
         self._fill()
         return ids
 
-    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """queued, running, completed, failed or interrupted for each id; mmctl asks several times a second."""
+    def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        """The state of each id; mmctl asks several times a second."""
         for name, process in list(self._running.items()):
             if (code := process.poll()) is not None:
-                self._ended[name] = ENDS.get(code, "failed")
+                self._ended[name] = JobState(ENDS.get(code, "failed"), f"exit code {code}" if code else "")
                 del self._running[name]
         self._fill()
-        return {name: "running" if name in self._running else self._ended.get(name, "queued") for name in ids}
+        known = self._ended | dict.fromkeys(self._running, JobState("running"))
+        known |= dict.fromkeys(self._waiting, JobState("queued"))
+        return {name: known.get(name, JobState("gone")) for name in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop the runs: at SIGTERM a run saves a checkpoint and ends with code 75."""
         for name in ids:
             if name in self._waiting:
                 self._waiting.remove(name)
-                self._ended[name] = "interrupted"
+                self._ended[name] = JobState("interrupted")
             elif name in self._running:
                 self._running[name].terminate()
-
-    def requeue(self, ids: Sequence[str]) -> None:
-        """Start stopped runs again; they continue from their checkpoints."""
-        for name in ids:
-            self._ended.pop(name, None)
-            self._waiting.append(name)
-        self._fill()
 
     def limits(self) -> Limits:
         """The number of parallel runs."""

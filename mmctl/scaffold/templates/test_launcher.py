@@ -18,8 +18,8 @@ def test_the_prefix_stands_before_the_command(tmp_path: Path) -> None:
     launcher = MyComponent(prefix=("echo",))
     folder = tmp_path / "run"
     folder.mkdir()
-    launcher.start([folder])
-    while launcher.states(["run"])["run"] == "running":
+    launcher.start([folder], "mmctl-1")
+    while launcher.states(["run"])["run"].word == "running":
         time.sleep(0.01)
-    assert launcher.states(["run"]) == {"run": "completed"}
+    assert launcher.states(["run"])["run"].word == "completed"
     assert (folder / "log.txt").read_text().rstrip().endswith(f"-m mmctl exec {folder}")
