@@ -1,7 +1,7 @@
 """The job array that trains runs: its script, which submitit writes and submits.
 
-Its pickled functions are not used: a job is `mmctl exec FOLDER` and nothing else, so that its exit code is the run's and
-no submission that was cut off leaves a job that waits for a file.
+Its pickled functions are not used: a job is `mmctl exec FOLDER` and nothing else. So its exit code is the run's, and no
+job waits for a file of a submission that was cut off.
 """
 
 from __future__ import annotations

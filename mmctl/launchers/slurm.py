@@ -5,6 +5,7 @@ What is asked of Slurm is in _slurm_tools.py, what its answers mean in _slurm_st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -106,8 +107,8 @@ class Slurm:
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Remove waiting jobs, and send TERM to running ones: they save a checkpoint and do not come back."""
-        if ids:
-            ask("scancel", *ids, fine=("Invalid job id", "already completing or completed"))
+        if real := [one for one in ids if re.fullmatch(r"\d+_\d+", one)]:
+            ask("scancel", *real, fine=("Invalid job id", "already completing or completed"))
 
     def limits(self) -> Limits:
         """The size of an array is the site's; how many jobs are still welcome, `most_queued` says."""
