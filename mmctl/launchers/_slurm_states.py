@@ -21,8 +21,8 @@ ENDS = {
     "DEADLINE": "deadline reached",
 }  # fmt: skip
 """State of a job that has ended -> why."""
-STOPPED = (75, 130)
-"""Exit codes of a run that was stopped and can be continued."""
+STOPPED = (75, 130, 143)
+"""Exit codes of a run that was stopped and can be continued; the last is that of SIGTERM before a run handles it."""
 RELEASE = "release it with: scontrol release {id}"
 REMEDIES = {
     "JobHeldUser": RELEASE,
@@ -54,6 +54,7 @@ def meaning(job: SlurmJob) -> JobState:
     if job.state != "FAILED":
         return JobState(word, ENDS.get(job.state, "" if word == "completed" else reason or job.state))
     code, signal = divmod(job.exit_code, 256)
+    signal = signal or max(0, code - 128)  # srun's exit code for a process that a signal ended
     if code in STOPPED:
         return JobState("interrupted", f"exit code {code}")
     return JobState("failed", f"killed by signal {signal}" if signal else f"exit code {code}" if code else reason)
