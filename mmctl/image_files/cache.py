@@ -48,7 +48,7 @@ from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 LOADED = 2**30
 """Bytes of pixels: less is loaded into memory, unless the caller says otherwise."""
 LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
-"""Images, bytes of their files and of their pixels in one task, and so in a shard; 16 images, unless these are large."""
+"""Images, bytes of their files and of their pixels in a task, and so in a shard; 16 images, unless these are large."""
 SAVE_EVERY = 10.0
 """Seconds between two savings of the index, so that a killed process need not read all files again."""
 NAMES = {
