@@ -17,7 +17,7 @@ from torch import Tensor
 import mmctl
 from mmctl import project, redact
 from mmctl.data.images import Pictures
-from mmctl.errors import MmctlError, Superseded, TrainingFailed, os_error
+from mmctl.errors import MmctlError, TrainingFailed, os_error
 from mmctl.run_folder.events import (
     Alert,
     Attempt,
@@ -87,8 +87,7 @@ class RunRecorder:
         except BaseException as error:
             if self.saver is not None:
                 self.saver.settle()  # keep the lease until no thread writes any more
-            if isinstance(error, Superseded):
-                raise
+            self.log.check_newest()  # a newer attempt, which clears away unfinished files, is no failure of this run
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"

@@ -218,6 +218,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ("25 1 8:1 / / rw - ext4 /dev/sda rw\n30 25 0:40 / {here} rw shared:1 - nfs4 host:/x rw", True),
         ("25 1 8:1 / / rw - nfs4 host:/x rw\n30 25 0:40 / {here} rw - ext4 /dev/sdb rw", False),
         ("25 1 8:1 / / rw - fuse.sshfs host rw", True),
+        ("25 1 8:1 / / rw - fuse /disk rw", True),
         ("25 1 8:1 / / rw - fuse.fuse-overlayfs x rw", False),
         ("25 1 8:1 / / rw - lustre x rw\ngarbled line", True),
         ("25 1 8:1 / / rw - ext4 x rw\n30 25 0:40 / /elsewhere rw - nfs4 host:/x rw", False),
