@@ -16,7 +16,7 @@ from mmctl.cores import available_cores
 
 NO_RESULT = {
     "cli", "completion", "dataset_tools", "download", "exchange", "notebook", "page", "preview", "report", "scaffold",
-    "store", "tables", "testing", "ui",
+    "store", "sweep", "tables", "testing", "ui",
 }  # fmt: skip
 """Folders that cannot change a result; a change in one does not make the code another one. Training imports only the
 index of all runs (store) and the printing (report) of them."""

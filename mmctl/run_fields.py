@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FIELDS = {
-    "state": "state", "tag": "tags", "name": "name", "recipe": "recipe", "method": "method",
+    "state": "state", "tag": "tags", "sweep": "sweeps", "name": "name", "recipe": "recipe", "method": "method",
     "labeler": "labeler", "seed": "seed", "labels": "labeled", "config": "config_id", "host": "host", "uid": "uid",
     "attempt": "attempt", "step": "step", "star": "starred", "archived": "archived",
     "device": "device", "precision": "precision", "threads": "threads",

@@ -32,6 +32,7 @@ from mmctl.cli import (
     report,
     run,
     runs,
+    sweep,
     table,
     trash,
     ui,
@@ -51,7 +52,7 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, trash, checkpoints, table, recipe,
+    run, sweep, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, trash, checkpoints, table, recipe,
     plugins, query, data, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)

@@ -105,7 +105,7 @@ def run(
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, stopped, lines = skip_done(planned, hashes, project.runs_dir(), tags)
+        planned, stopped, lines, _ = skip_done(planned, hashes, project.runs_dir(), tags)
         for line in lines:
             tell(line, out=True)
     if not planned and not stopped:
@@ -126,13 +126,13 @@ def run(
                 ]
             train_run(stopped[0], stop, quiet, shared=shared)
     else:
-        from mmctl.runs.launch import launch
+        from mmctl.sweep.launch import Labels, launch
 
         del hashes, shared  # frees the images; each process reads its own
+        labels = Labels(name, tags, note or None)
         launch(
-            planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, name=name, tags=tags,
-            note=note or None, provenance=provenance,
-        )  # fmt: skip
+            planned, project.runs_dir(), stopped=stopped, jobs=jobs, quiet=quiet, labels=labels, provenance=provenance
+        )
 
 
 def _extend(
@@ -160,7 +160,7 @@ def _extend(
     if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
         from mmctl.runs.skip_done import skip_done
 
-        left, stopped, lines = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
+        left, stopped, lines, _ = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
         for line in lines:
             tell(line, out=True)
         if not left and not stopped:
@@ -212,7 +212,7 @@ def resume(
         if accept_changes or from_start:
             option = "--accept-changes" if accept_changes else "--from-start"
             raise UserError(f"{option}: give one run at a time.")
-        from mmctl.runs.launch import launch
+        from mmctl.sweep.launch import launch
 
         launch([], project.runs_dir(), stopped=folders, jobs=jobs, quiet=quiet)
     elif folders:

@@ -44,6 +44,8 @@ def complete_filter(incomplete: str) -> Found:
             values = ["true", "false"]
         elif field == "tag":
             values = [row[0] for row in _rows("SELECT DISTINCT tag, '' FROM tags")]
+        elif field == "sweep":
+            values = [row[0] for row in _rows("SELECT DISTINCT name, '' FROM sweeps")]
         else:
             column = FIELDS[field]
             values = [row[0] for row in _rows(f"SELECT DISTINCT {column}, '' FROM runs WHERE {column} IS NOT NULL")]

@@ -136,6 +136,7 @@ COLUMNS: Mapping[str, ListColumn] = {
         ),
         _plain("marks", "marks", marks_of),
         _plain("tags", "tags", lambda row: list(row["tags"])),
+        _plain("sweeps", "sweeps", lambda row: list(row["sweeps"])),
         _plain("reason", "reason", lambda row: row["reason"]),
         _plain("recipe", "recipe", lambda row: row["recipe"]),
         _plain("labeler", "labeler", lambda row: row["labeler"]),

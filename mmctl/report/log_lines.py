@@ -22,6 +22,7 @@ from mmctl.run_folder.events import (
     Notice,
     Points,
     State,
+    Sweep,
     Tag,
 )  # fmt: skip
 from mmctl.run_folder.values import Json, number
@@ -121,6 +122,8 @@ def event_text(event: Event, attempt: int, everything: bool = False) -> str:
             return f"step {event.step}  note: {printable(event.text)}"
         case Tag():
             return "tags: " + printable(" ".join([*(f"+{one}" for one in event.add), *(f"-{o}" for o in event.remove)]))
+        case Sweep(name=name):
+            return f"sweep: {printable(name)}"
         case Note():
             return f"note: {printable(event.text)}"
     return ""

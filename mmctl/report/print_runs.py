@@ -187,6 +187,7 @@ def _facts(run: RunDetails, out: Console) -> list[tuple[str, str]]:
         facts.append(("published", f"{given} ({source}){away}"))
     facts.append(("marks", " ".join(map(str, marks_of(run)))))
     facts.append(("tags", printable(" ".join(run["tags"]))))
+    facts.append(("sweeps", printable(" ".join(run["sweeps"]))))
     facts += [("note", f"{printable(note['text'])} ({local_time(note['t'])})") for note in run["notes"]]
     return facts
 

@@ -13,7 +13,7 @@ from mmctl.report.provenance import flat_provenance
 from mmctl.report.published import published_value
 from mmctl.report.results import Best, Checkpoint, Difference, Evaluation, ListingRow, Note, RunDetails
 from mmctl.report.settings import versions
-from mmctl.run_folder import lease
+from mmctl.run_folder import lease, queue
 from mmctl.run_folder.provenance import read_provenance
 from mmctl.run_folder.record import best_metric
 from mmctl.run_folder.upgrade import Config, Setting
@@ -21,6 +21,9 @@ from mmctl.run_folder.values import flatten
 from mmctl.store.metrics import LOWER, headline
 from mmctl.store.rows import AttemptRow, CurveSummary, RunRow
 from mmctl.store.store import Store
+
+WAITING = ("queued", "interrupted", "crashed", "failed")
+"""States of runs that may wait to be started; the reason is then who will start them."""
 
 
 def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
@@ -41,14 +44,16 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "created": run["created"], "started": run["started"], "ended": run["ended"], "host": run["host"],
             "device": run["device"], "precision": run["precision"], "threads": run["threads"],
             "data_hash": run["data_hash"], "split_hash": run["split_hash"], "tags": run["tags"],
-            "starred": run["starred"], "archived": run["archived"],
+            "sweeps": run["sweeps"], "starred": run["starred"], "archived": run["archived"],
             "exact": bool(run["exact"]), "metric": run["primary_metric"], "value": value,
             "balanced_accuracy": headline(second)[0] if second else None,
             "reducer": reducer or (headline(second)[1] if second else None), "rate": None, "eta": None,
             "silent": run["silent"], "unreadable": run["unreadable"], "altered": run["altered"],
             "parent": parents.get(run["id"]),
         }  # fmt: skip
-        if run["state"] == "running":
+        if run["state"] in WAITING:
+            row["reason"] = queue.waits_for(store.runs_dir / run["uid"]) or row["reason"]
+        elif run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
         rows.append(row)
     return rows

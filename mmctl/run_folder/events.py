@@ -174,6 +174,16 @@ class Tag(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep(Event):
+    """The run is one of this sweep."""
+
+    kind: ClassVar[str] = "sweep"
+    needs: ClassVar[Sequence[str]] = ("name",)
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Note(Event):
     """A person's note on a run."""
 
@@ -195,7 +205,7 @@ class Mark(Event):
 
 KINDS: dict[str, type[Event]] = {
     one.kind: one
-    for one in (State, Attempt, Data, Points, Evaluation, Checkpoint, Pace, Alert, Notice, Tag, Note, Mark)
+    for one in (State, Attempt, Data, Points, Evaluation, Checkpoint, Pace, Alert, Notice, Tag, Sweep, Note, Mark)
 }  # fmt: skip
 
 

@@ -28,6 +28,10 @@ GROUP_SIZE = 10**7
 """A larger group is not read, in bytes."""
 
 
+VARIABLES = ("MMCTL_PLUGINS_DIR", "MMCTL_PLUGINS", "CUDA_VISIBLE_DEVICES")
+"""Environment variables on which it depends how a run is trained."""
+
+
 class Entry(NamedTuple):
     """The place of a run in the queue."""
 
@@ -35,6 +39,14 @@ class Entry(NamedTuple):
     order: int  # among the runs of its group, from 0
     id: str = ""  # of the engine; "" while it was not handed over
     tries: int = 0  # how often it was started again after its process was killed
+    stop: bool = False  # somebody wants it to stop, or not to start
+
+
+class Ended(NamedTuple):
+    """How a run of a group ended, for the command that waits for it."""
+
+    state: str
+    reason: str = ""
 
 
 class Group(NamedTuple):
@@ -46,7 +58,12 @@ class Group(NamedTuple):
     sweep: str = ""
     lasting: bool = False  # whether the launcher's engine keeps them without mmctl
     host: str = ""  # the machine that starts them, if not lasting
+    folder: str = ""  # the working folder of their processes: the project
+    variables: Mapping[str, str] = {}  # the environment variables VARIABLES where they were submitted
     created: int = 0  # milliseconds since 1970
+    problem: str = ""  # why the launcher cannot start or watch them
+    ended: Mapping[str, Sequence[str]] = {}  # name of a run that has ended -> Ended
+    handed: Sequence[str] = ()  # of a lasting launcher: the runs that are being given to it, or were
 
     @property
     def jobs(self) -> str:
@@ -59,20 +76,28 @@ def new_name() -> str:
     return os.urandom(4).hex()
 
 
+def group_file(runs: Path, name: str) -> Path:
+    """The file of a group."""
+    return runs / FOLDER / f"{name}.json"
+
+
 def write_group(runs: Path, group: Group) -> None:
     """Write a group: from now on its runs are in the queue, if their entries are there."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     share(folder)
     about = {key: value for key, value in group._asdict().items() if key != "name"}
-    write_atomic(folder / f"{group.name}.json", to_json(about | {"runs": list(group.runs)}).encode())
+    write_atomic(group_file(runs, group.name), to_json(about).encode())
 
 
 def new_group(
     runs: Path, launcher: Mapping[str, Any], folders: Sequence[Path], name: str, *, sweep: str = "", lasting: bool
 ) -> Group:
     """Put runs that have an entry with this group's name in the queue, in this order."""
-    made = Group(name, dict(launcher), [f.name for f in folders], sweep, lasting, lease.host(), lease.now())
+    uids, variables = [folder.name for folder in folders], {k: os.environ[k] for k in VARIABLES if k in os.environ}
+    made = Group(
+        name, dict(launcher), uids, sweep, lasting, lease.host(), str(Path.cwd()), variables, lease.now()
+    )  # fmt: skip
     write_group(runs, made)
     return made
 
@@ -82,11 +107,20 @@ def read_group(runs: Path, name: str) -> Group | None:
     if not name.isalnum():
         return None
     try:
-        said = json.loads(read_file(runs / FOLDER / f"{name}.json", GROUP_SIZE))
+        said = json.loads(read_file(group_file(runs, name), GROUP_SIZE))
         group = Group(**(said | {"name": name}))
-        texts = [group.sweep, group.host, group.launcher["name"], *group.runs]
+        texts = [
+            group.sweep,
+            group.host,
+            group.folder,
+            group.problem,
+            group.launcher["name"],
+            *group.runs,
+            *group.handed,
+        ]
+        texts += [*group.variables.values(), *(text for ended in group.ended.values() for text in Ended(*ended))]
         good = all(isinstance(text, str) for text in texts) and isinstance(group.created, int)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return group if good and type(group.lasting) is bool else None
 
@@ -106,7 +140,7 @@ def groups(runs: Path) -> list[Group]:
 def remove_group(runs: Path, name: str) -> None:
     """Forget a group, whose runs are all over."""
     with suppress(OSError):
-        (runs / FOLDER / f"{name}.json").unlink(missing_ok=True)
+        group_file(runs, name).unlink(missing_ok=True)
 
 
 def put(folder: Path, entry: Entry) -> None:
@@ -120,7 +154,7 @@ def read(folder: Path) -> Entry | None:
         entry = Entry(**json.loads(read_file(folder / FILE, SIZE)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    kinds = [str, int, str, int]
+    kinds = [str, int, str, int, bool]
     return entry if [type(value) for value in entry] == kinds else None
 
 
@@ -143,6 +177,28 @@ def group_of(folder: Path) -> tuple[Group, Entry] | None:
     return (group, entry) if entry and group and folder.name in group.runs else None
 
 
+class Said(NamedTuple):
+    """What the engines of lasting launchers said last, and when in milliseconds since 1970."""
+
+    t: int = 0
+    states: Mapping[str, tuple[str, str]] = {}  # id -> word and reason
+
+
+def said_file(runs: Path) -> Path:
+    """The file of what the engines said; without the end of a group's file."""
+    return runs / FOLDER / "said"
+
+
+def read_said(runs: Path) -> Said:
+    """What the engines said last; nothing if there is no readable file."""
+    try:
+        found = json.loads(read_file(said_file(runs), GROUP_SIZE))
+        states = {str(job): (str(word), str(reason)) for job, (word, reason) in found["states"].items()}
+        return Said(int(found["t"]), states)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Said()
+
+
 def waits_for(folder: Path) -> str | None:
     """Who will start the run, for people: "waits in the queue of this machine"; None if nobody will.
 
@@ -153,7 +209,9 @@ def waits_for(folder: Path) -> str | None:
     group, entry = found
     if group.lasting:
         name = str(group.launcher["name"]).rpartition(":")[2]
-        return f"is job {entry.id} of {name}" if entry.id else f"waits to be handed to {name}"
+        word, reason = read_said(folder.parent).states.get(entry.id, ("", ""))
+        more = ", ".join(part for part in (word, reason) if part)
+        return f"is job {entry.id} of {name}{more and f' ({more})'}" if entry.id else f"waits to be handed to {name}"
     if group.host != lease.host():
         return f"waits in the queue of {group.host}"
     return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None

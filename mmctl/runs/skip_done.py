@@ -28,21 +28,28 @@ class Remaining(NamedTuple):
     left: list[Recipe]
     stopped: list[Path]
     messages: list[str]
+    held: dict[Path, str]  # runs that have computed, compute or will compute a recipe -> their states
 
 
 def skip_done(
-    planned: Sequence[Recipe], hashes: Hashes, runs: Path, tags: Sequence[str] = (), parent: Parent | None = None
+    planned: Sequence[Recipe],
+    hashes: Hashes,
+    runs: Path,
+    tags: Sequence[str] = (),
+    parent: Parent | None = None,
+    failed: bool = False,
 ) -> Remaining:
     """Skip recipes that a run in folder `runs` has completed or is computing; find the stopped runs of others.
 
-    A run that was found gets the tags, so that the user finds it by them. parent: the run that they extend. If the
-    database cannot be read, everything is new.
+    A run that was found gets the tags, so that the user finds it by them. parent: the run that they extend; failed:
+    skip recipes whose run has failed, too. If the database cannot be read, everything is new.
     """
     left: list[Recipe] = []
     stopped: list[Path] = []
     messages: list[str] = []
+    held: dict[Path, str] = {}
     taken: set[tuple[str, int]] = set()
-    code = environment.code()
+    code, order = environment.code(), ORDER | ({"failed": 3} if failed else {})
     try:
         with open_for_reading(runs) as store:
             tagged = {run["uid"]: run["tags"] for run in store.runs()} if tags else {}
@@ -54,14 +61,15 @@ def skip_done(
                     continue
                 taken.add(key)
                 found = store.twins(*key, (*hashes(recipe), code))
-                counts = [t for t in found if t["state"] in ORDER and (t["exact"] or t["state"] == "running")]
+                counts = [t for t in found if t["state"] in order and (t["exact"] or t["state"] == "running")]
                 # Of the stopped ones, the one that got furthest.
-                twin = min(counts, key=lambda t: (ORDER[t["state"]], -t["step"]), default=None)
+                twin = min(counts, key=lambda t: (order[t["state"]], -t["step"]), default=None)
                 if twin is None:
                     left.append(recipe)
                     continue
                 folder, state = runs / twin["uid"], twin["state"]
-                if state in STOPPED and not (waits := queue.waits_for(folder)):
+                waits = queue.waits_for(folder) if state in STOPPED else None
+                if state in STOPPED and not waits:
                     if changed := _changed(folder):
                         messages.append(
                             f"{what}: note: {folder.name} stopped at step {twin['step']}; a new run starts, because "
@@ -76,15 +84,19 @@ def skip_done(
                     messages.append(f"{what}: run {folder.name} {waits}; --force starts another run")
                 elif state == "running":
                     messages.append(f"{what}: run {folder.name} is computing it; --force starts another run")
+                elif state == "failed":
+                    messages.append(f"{what}: run {folder.name} has failed; `mmctl retry {folder.name}` tries it again")
                 else:
                     words = "not converged" if state == "nc" else f"completed{last_scores(folder)}"
                     messages.append(f"{what}: already done in run {folder.name} ({words}); --force runs it again")
+                if folder not in stopped:
+                    held[folder] = state
                 if state != "running" and (new := [t for t in tags if t not in tagged.get(folder.name, ())]):
                     journal.append(folder, Tag(add=new))
     except MmctlError as error:
         # Training must be possible without the database.
-        return Remaining(list(planned), [], [f"warning: cannot check for finished runs: {error}"])
-    return Remaining(left, stopped, messages)
+        return Remaining(list(planned), [], [f"warning: cannot check for finished runs: {error}"], {})
+    return Remaining(left, stopped, messages, held)
 
 
 def _changed(folder: Path) -> str:

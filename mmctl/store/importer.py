@@ -26,6 +26,7 @@ from mmctl.run_folder.events import (
     Pace,
     Points,
     State,
+    Sweep,
     Tag,
     decode,
 )  # fmt: skip
@@ -188,12 +189,14 @@ class _Import:
             case Pace(step=step):
                 row = [self.run_id, n, step, event.seconds, event.cpu]
                 self.conn.execute("REPLACE INTO pace VALUES (?, ?, ?, ?, ?)", row)
-            case State() | Attempt() | Data() | Alert() | Tag() | Note() | Mark():
+            case State() | Attempt() | Data() | Alert() | Tag() | Sweep() | Note() | Mark():
                 body, t = line.raw.decode("utf-8", "replace"), event.t or 0
                 if isinstance(event, Attempt) and n > 0:
                     self._attempt(n, t, event.start or 0, body)
                 elif isinstance(event, Tag):
                     self._tag(event)
+                elif isinstance(event, Sweep):
+                    self.conn.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?)", [self.run_id, event.name])
                 self.check = self.check or isinstance(event, (Attempt, Data))
                 at, after = getattr(event, "step", None), self._after(n, event.after, t)
                 row = [self.run_id, n, line.offset, after, t, event.kind, at, body]

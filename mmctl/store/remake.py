@@ -12,7 +12,7 @@ from mmctl.store import connection, schema
 from mmctl.store.connection import IndexOutdated, Waiting, explained_errors, transaction
 from mmctl.store.sync import Sync
 
-OF_A_RUN = ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags")
+OF_A_RUN = ("files", "attempts", "events", "checkpoints", "evaluations", "pace", "tags", "sweeps")
 """Tables whose rows belong to a run by the column `run`; points belong to one by their series."""
 
 

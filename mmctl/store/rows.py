@@ -51,6 +51,7 @@ class RunFacts(TypedDict):
     split_hash: str | None
     labeled: int | None
     tags: list[str]
+    sweeps: list[str]
     starred: bool
     archived: bool  # hidden from listings and comparisons
     silent: int | None  # seconds without a heartbeat, of a run on another machine
@@ -153,7 +154,7 @@ class EvaluationRow(TypedDict):
 
 
 class EventRow(TypedDict):
-    """A line of a journal: state, attempt, data, alert, tag, note or mark; `body` is the line as it was written."""
+    """A line of a journal (state, attempt, data, alert, tag, sweep, note or mark); `body` is the line as written."""
 
     run: int
     attempt: int

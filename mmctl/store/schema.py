@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x6D6D6374
 """`mmct`, in the header of the file: tells our databases from others."""
-MIGRATIONS = ("m001_first", "m002_config_id", "m003_unreadable", "m004_marks")
+MIGRATIONS = ("m001_first", "m002_config_id", "m003_unreadable", "m004_marks", "m005_sweeps")
 """In order; sqlite-utils records the applied ones in a table of the database."""
 
 TABLES = """
@@ -47,7 +47,7 @@ CREATE TABLE attempts (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, n INTEGER NOT NULL, t INTEGER NOT NULL,
     from_step INTEGER NOT NULL, dropped INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run, n)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE events (                   -- state, attempt, data, alert, tag, note, mark
+CREATE TABLE events (                   -- state, attempt, data, alert, tag, sweep, note, mark
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, attempt INTEGER NOT NULL, offset INTEGER NOT NULL,
     after INTEGER NOT NULL,             -- the last attempt when it was written
     t INTEGER NOT NULL, kind TEXT NOT NULL, step INTEGER, body TEXT NOT NULL, PRIMARY KEY (run, attempt, offset)
@@ -79,6 +79,9 @@ CREATE TABLE pace (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE tags (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, tag TEXT NOT NULL, PRIMARY KEY (run, tag)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sweeps (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL, PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -120,6 +123,13 @@ def migrate(conn: sqlite3.Connection) -> None:
             db.execute(f"ALTER TABLE runs ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
         # An older mmctl may have read past marks that it did not know: read every folder again that can be read.
         db.execute("UPDATE runs SET signature = '', folder_ns = 0")
+
+    @migrations()
+    def m005_sweeps(db: Database) -> None:
+        if "sweeps" not in db.table_names():
+            (statement,) = (one for one in TABLES.split(";") if "CREATE TABLE sweeps" in one)
+            db.execute(statement)
+        db.execute("UPDATE runs SET signature = '', folder_ns = 0")  # as for marks
 
     # Plugins of sqlite-utils are code that somebody installed for something else.
     conn.execute("BEGIN IMMEDIATE")  # all or nothing: kill -9 leaves no half-made database

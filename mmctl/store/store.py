@@ -145,18 +145,23 @@ class Store:
         else:
             sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) WHERE uid IN"
             rows = self._rows(f"{sql} (SELECT value FROM json_each(?)) ORDER BY number", [json.dumps(list(only))])
-        tags: dict[int, list[str]] = {}
-        among = within("run", cast(list[RunRow], rows))
-        for row in self._rows(f"SELECT run, tag FROM tags WHERE {among} ORDER BY tag"):
-            tags.setdefault(row["run"], []).append(row["tag"])
+        found = cast(list[RunRow], rows)
+        tags, sweeps = self._words("tags", "tag", found), self._words("sweeps", "name", found)
         now = lease.now()
         for row in rows:
-            row["tags"] = tags.get(row["id"], [])
+            row["tags"], row["sweeps"] = tags.get(row["id"], []), sweeps.get(row["id"], [])
             row["altered"] = json.loads(row["altered"])
             row["starred"], row["archived"] = bool(row["starred"]), bool(row["archived"])
             seen = row.pop("beat_seen")
             row["silent"] = (now - seen) // 1000 if seen and now - seen > STALE and row["state"] == "running" else None
-        return cast(list[RunRow], rows)
+        return found
+
+    def _words(self, table: str, column: str, runs: Sequence[RunRow]) -> dict[int, list[str]]:
+        """The words that a table holds for each of these runs, by id, sorted."""
+        found: dict[int, list[str]] = {}
+        for row in self._rows(f"SELECT run, {column} AS word FROM {table} WHERE {within('run', runs)} ORDER BY 2"):
+            found.setdefault(row["run"], []).append(row["word"])
+        return found
 
     def count_runs(self) -> int:
         """The number of runs."""

@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from helpers.queued import TABLE, enqueue
 from mmctl.run_folder import lease, queue, supervisor
 from mmctl.run_folder.supervisor import Supervising
 
-TABLE = {"name": "mmctl:local", "slots": 2}
 MINE = "waits in the queue of this machine"
 
 
 def waiting(runs: Path, *uids: str, lasting: bool = False, job: str = "", sweep: str = "") -> list[Path]:
-    """Run folders in the queue, in this order."""
-    folders, name = [runs / uid for uid in uids], queue.new_name()
-    for order, folder in enumerate(folders):
+    """New run folders in the queue, in this order."""
+    folders = [runs / uid for uid in uids]
+    for folder in folders:
         folder.mkdir()
-        queue.put(folder, queue.Entry(name, order, job))
-    queue.new_group(runs, TABLE, folders, name, sweep=sweep, lasting=lasting)
+    enqueue(*folders, lasting=lasting, job=job, sweep=sweep)
     return folders
 
 

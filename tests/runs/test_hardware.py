@@ -86,7 +86,7 @@ def test_the_last_run_of_several_gets_the_threads_of_one_of_several(mm: Mm, monk
     words = ("run", "tiny.toml", "--quiet", "--set", "train.steps=4", "--set", "train.device=cpu")
     assert mm(*words, "--set", "train.threads=1", "--seeds", "0").code == 0
     launched: list[tuple[int, int]] = []
-    monkeypatch.setattr("mmctl.runs.launch.launch", lambda runs, folder, jobs, **_: launched.append((len(runs), jobs)))
+    monkeypatch.setattr("mmctl.sweep.launch.launch", lambda runs, folder, jobs, **_: launched.append((len(runs), jobs)))
     assert mm(*words, "--seeds", "0-1", "--jobs", "2").code == 0
     assert launched == [(1, 2)]
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from helpers.command import Result
+from helpers.queued import enqueue
 from helpers.run_helpers import After, assert_same, events, never, started
-from mmctl.run_folder import journal, queue
+from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
-from mmctl.run_folder.lease import Lease, boot
+from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state
+from mmctl.run_folder.supervisor import Supervising
 from mmctl.runs.execute import execute
 
 Mm = Callable[..., Result]
@@ -83,27 +81,14 @@ def test_every_way_to_name_one(words: list[str], mm: Mm, tmp_path: Path) -> None
     assert last_state(folder) == "completed"
 
 
-def test_a_run_that_waits_for_a_living_process_is_left(mm: Mm, tmp_path: Path) -> None:
+def test_a_run_that_a_living_supervisor_will_start_is_left(mm: Mm, tmp_path: Path) -> None:
     first, second = started(tmp_path), started(tmp_path, "seed=1")
-    queue.enter(first)
-    left = mm("resume", "state:queued", "--quiet")
-    assert left.code == 0
-    assert f"left as they are, waiting for process {os.getpid()}: {first.name}" in left.err
+    enqueue(first)
+    with Supervising(tmp_path / "runs"):
+        left = mm("resume", "state:queued", "--quiet")
+        assert left.code == 0
+        assert f"left as they are, waits in the queue of this machine: {first.name}" in left.err
     assert [last_state(folder) for folder in (first, second)] == [None, "completed"]
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    said = json.loads((first / queue.FILE).read_text())
-    for other in (
-        said | {"pid": gone.pid},
-        said | {"boot": "another"},
-        said | {"started": "1"},
-        {},
-        [],
-        said | {"pid": {}},
-    ):
-        (first / queue.FILE).write_text(json.dumps(other))
-        assert queue.waits_for(first) is None, other
-    assert said == {"boot": boot(), "pid": os.getpid(), "started": said["started"]}
     assert mm("resume", "state:queued", "--quiet").code == 0
     assert last_state(first) == "completed"
 

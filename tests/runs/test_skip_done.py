@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
+from helpers.queued import enqueue
 from helpers.run_helpers import After, events, never, started
 from mmctl import environment
 from mmctl.run_folder import journal, queue
@@ -18,6 +18,7 @@ from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import append
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import last_state
+from mmctl.run_folder.supervisor import Supervising
 from mmctl.runs.execute import execute
 
 Mm = Callable[..., Result]
@@ -128,8 +129,9 @@ def test_a_stopped_run_is_continued_and_one_that_lives_is_left_to_live(mm: Mm, t
         done = mm(*LONG)
         assert (done.code, count(tmp_path)) == (0, 1)
         assert f"run {folder.name} is computing it" in done.out
-    queue.enter(folder)
-    assert f"run {folder.name} waits for process {os.getpid()}; --force" in mm(*LONG).out
+    enqueue(folder)
+    with Supervising(tmp_path / "runs"):
+        assert f"run {folder.name} waits in the queue of this machine; --force" in mm(*LONG).out
     queue.leave(folder)
     done = mm(*LONG, "--tag", "mine")
     assert done.code == 0

@@ -18,7 +18,7 @@ from mmctl.plugin import JobState
 from mmctl.recipe.recipe import load
 from mmctl.registry.index import Index
 from mmctl.runs.build import read_data, try_one_step
-from mmctl.runs.launch import build_launcher
+from mmctl.sweep.launch import choose_launcher
 from mmctl.testing.check import contract_of, promises
 from mmctl.testing.contract import Broken
 
@@ -514,7 +514,7 @@ def test_launcher(name: str, body: str, words: str, before: bool) -> None:
     if before:
         recipe = tiny_project.recipe("supervised", "launcher.name=plugins:mine")
         with pytest.raises(PluginError) as error:
-            build_launcher([recipe], 0)
+            choose_launcher([recipe], 0)
         assert words in str(error.value)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,13 +12,16 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
-from mmctl.plugin import available_cores
-from mmctl.run_folder import journal, lease
+from mmctl.plugin import JobState, available_cores
+from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
+from mmctl.run_folder.lease import Lease
+from mmctl.run_folder.queue import Ended
 from mmctl.run_folder.record import last_state, read_record
-from mmctl.runs.launch import build_launcher
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS
+from mmctl.sweep.ending import ending, how_it_ended
+from mmctl.sweep.launch import choose_launcher
 
 Mm = Callable[..., Result]
 
@@ -50,7 +52,7 @@ class Scripted:
         empty: bool = False,
     ):
         self.ends, self.slots, self.says, self.deaf, self.terms = ends, slots, says, deaf, terms
-        self.asked, self.empty = 0, empty
+        self.asked, self.empty, self.command = 0, empty, int(os.environ["COMMAND"])
 
     def start(self, run_dirs, name):
         ids = [f"job-{n}" for n, _ in enumerate(run_dirs)]
@@ -69,7 +71,7 @@ class Scripted:
             return dict.fromkeys(ids, JobState("queued"))
         if self.terms:
             self.terms -= 1
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(self.command, signal.SIGTERM)
         if "raise" in self.says:
             raise OSError("the queue does not answer")
         said = dict(zip(self.states_, self.says))
@@ -88,10 +90,11 @@ class Scripted:
 
 
 @pytest.fixture(autouse=True)
-def _recipe(tmp_path: Path) -> Iterator[None]:
+def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "scripted.py").write_text(LAUNCHER)
     tiny_project.recipe("supervised")
+    monkeypatch.setenv("COMMAND", str(os.getpid()))
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
@@ -141,9 +144,7 @@ def test_a_failure_without_a_log_names_the_place(mm: Mm, tmp_path: Path, monkeyp
     done = mm(*words("interrupted", "failed"))
     failed = folders(tmp_path)[1]
     (failed / "log.txt").unlink()
-    from mmctl.runs.launch import _ending
-
-    assert _ending(failed, "failed", "") == f"failed  (see {failed}/log.txt)"
+    assert ending(failed, Ended("failed")) == f"failed  (see {failed}/log.txt)"
     assert done.code == 6
 
 
@@ -196,7 +197,7 @@ def test_a_launcher_that_gives_no_state_is_one_error(says: str, words_: str, mm:
 
 def test_jobs_are_the_slots_of_any_launcher_or_refused(mm: Mm, tmp_path: Path) -> None:
     recipe = tiny_project.recipe("supervised", 'launcher={name="scripted", ends=[], slots=2}')
-    assert [build_launcher([recipe], jobs).limits().slots for jobs in (0, 1, 3)] == [2, 1, 3]
+    assert [choose_launcher([recipe], jobs).launcher.limits().slots for jobs in (0, 1, 3)] == [2, 1, 3]
     text = LAUNCHER.replace("slots", "places")
     (tmp_path / "plugins" / "placed.py").write_text(text.replace('"scripted"', '"placed"'))
     done = mm("run", "tiny.toml", "--seeds", "0-1", "--jobs", "3", "--set", 'launcher={name="placed", ends=[]}')
@@ -222,17 +223,11 @@ def test_a_run_that_never_began_is_not_completed_and_not_queued(mm: Mm, tmp_path
     assert [last_state(folder) for folder in folders(tmp_path)] == ["failed", "failed"]
 
 
-def test_a_run_whose_process_lives_has_not_ended(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = lease.holder, Counter[str]()
-
-    def holder(folder: Path) -> dict[str, object] | None:
-        asked[folder.name] += 1
-        return {} if asked[folder.name] <= 3 else real(folder)
-
-    monkeypatch.setattr(lease, "holder", holder)
-    monkeypatch.setattr("mmctl.runs.launch.PAUSE", 0.0)
-    assert mm(*words("completed", "completed")).code == 0
-    assert set(asked.values()) == {4}
+def test_a_run_whose_process_lives_has_not_ended(tmp_path: Path) -> None:
+    journal.append(tmp_path, State(state="running", step=0))
+    with Lease(tmp_path):
+        assert how_it_ended(tmp_path, 0, JobState("failed"), "launcher") is None
+    assert how_it_ended(tmp_path, 0, JobState("completed"), "launcher") == Ended("crashed")
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:
