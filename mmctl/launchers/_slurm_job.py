@@ -85,7 +85,8 @@ def _setup(folders: Sequence[Path]) -> list[str]:
 
 def _command() -> str:
     # With srun, the signals of Slurm reach the run; when one process of several ends badly, the others end too.
-    return f'exec srun --unbuffered --kill-on-bad-exit=1 {shlex.quote(sys.executable)} -m mmctl exec "$run"'
+    srun = "exec srun --unbuffered --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}"
+    return f'{srun} {shlex.quote(sys.executable)} -m mmctl exec "$run"'
 
 
 def _executor(folder: Path) -> SlurmExecutor:

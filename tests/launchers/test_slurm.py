@@ -108,9 +108,18 @@ def test_a_job_trains_its_run_and_logs_there(tmp_path: Path, monkeypatch: pytest
     Slurm().start(folders, "mmctl-1a")
     srun = tmp_path / "bin" / "srun"
     srun.write_text('#!/bin/sh\nfor word; do echo "<$word>"; done; echo "$SITE $MMCTL_ENGINE" >&2; exit 75\n')
-    env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
+    env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "3"}
     assert subprocess.run(["bash", tmp_path / "bin" / "script"], env=env, cwd="/").returncode == 75
-    words = ["--unbuffered", "--kill-on-bad-exit=1", sys.executable, "-m", "mmctl", "exec", str(folders[1])]
+    words = [
+        "--unbuffered",
+        "--kill-on-bad-exit=1",
+        "--cpus-per-task=3",
+        sys.executable,
+        "-m",
+        "mmctl",
+        "exec",
+        str(folders[1]),
+    ]
     lines = ["before", "setup", *(f"<{word}>" for word in words), "loaded slurm"]
     assert (folders[1] / "log.txt").read_text().splitlines() == lines
 
