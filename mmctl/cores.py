@@ -11,7 +11,7 @@ CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def available_cores() -> int:
-    """Number of CPU cores that this process may use, also by the limit of its container (`docker run --cpus 4`).
+    """Number of CPU cores that this process may use, also by the limit of its container (`docker run --cpus 4`) or job.
 
     A launcher's default number of parallel runs on a CPU.
     """
@@ -19,4 +19,8 @@ def available_cores() -> int:
     with suppress(OSError, ValueError):  # no container, or one without a limit: "max 100000"
         quota, period = map(int, CPU_LIMIT.read_text().split())
         cores = min(cores, max(1, -(-quota // period)))
+    # Where Slurm does not bind its jobs to cores, only this says how many are theirs.
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        if (allotted := os.environ.get(name, "")).isdigit():
+            return min(cores, max(1, int(allotted)))
     return cores

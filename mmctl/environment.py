@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
 from functools import cache
@@ -19,7 +20,14 @@ NO_RESULT = {
 }  # fmt: skip
 """Folders that cannot change a result; a change in one does not make the code another one. Training imports only the
 index of all runs (store) and the printing (report) of them."""
+ENGINE = "MMCTL_ENGINE"
+"""Environment variable of a process that a cluster started: the name of the launcher."""
 PACKAGES = ("mmctl", "torch", "timm", "numpy", "safetensors", "scikit-learn")
+
+
+def on_cluster() -> bool:
+    """Whether a cluster started this process: it then writes files alone, and never opens the database."""
+    return bool(os.environ.get(ENGINE))
 
 
 def versions() -> dict[str, str]:

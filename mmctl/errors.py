@@ -13,6 +13,7 @@
       PartFailed                 6   some runs of a batch failed, or `compare --strict` misses a seed
       EnvironmentFault           4   disk full, read-only folder, database locked or damaged
       Stopped                    75  a signal stopped the run at a checkpoint; it can be resumed
+        Superseded               75  another process has started a newer attempt of the run
 
 A message says where the problem is, what it is, and what to do. `mmctl` prints it as `mmctl: MESSAGE`, without a
 traceback (set MMCTL_DEBUG=1 to see it).
@@ -117,6 +118,10 @@ class Stopped(MmctlError):
     """A signal stopped the run at a checkpoint, and `mmctl resume` continues from there."""
 
     exit_code = 75
+
+
+class Superseded(Stopped):
+    """A newer attempt of the run has started in another process; this one ends without writing."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
-from mmctl.cli.train import train_pack, train_run
+from mmctl.cli.train import train_job, train_pack, train_run
 
 if TYPE_CHECKING:
     from mmctl.recipe.layers import Layers
@@ -230,6 +230,11 @@ def exec_(
 
     Launchers start this command. All runs share one process, and each continues from its newest checkpoint.
     """
+    from mmctl.environment import on_cluster
+
+    if len(folders) == 1 and on_cluster():
+        train_job(folders[0].resolve())
+        return
     import mmctl.runs.execute  # noqa: F401 - takes seconds; until then a signal ends the process at once
     from mmctl.runs.signals import StopSignal
 

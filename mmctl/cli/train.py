@@ -58,6 +58,28 @@ def train_run(
         raise Stopped(f"{where}. Continue with:  mmctl resume {folder.name}")
 
 
+def train_job(folder: Path) -> None:
+    """Train a run as the job of a cluster: if the cluster is about to end it, save and put it back into the queue."""
+    import signal
+
+    from mmctl.errors import Stopped, Superseded
+    from mmctl.runs.signals import SIGNALS, StopSignal
+
+    hint = "a second signal ends it at once"
+    with StopSignal("saving a checkpoint after this step", at_once=SIGNALS, hint=hint) as stop:
+        # Imports torch for seconds or minutes: a signal meanwhile must put the job back into the queue too.
+        from mmctl.runs.requeue import end_ghost, queue_again
+
+        try:
+            end_ghost(folder)
+            train_run(folder, stop, quiet=False)
+        except (Stopped, SystemExit) as end:
+            stop.over = True  # putting it back makes the cluster send more signals
+            if stop.signal != signal.SIGUSR2 or isinstance(end, Superseded):
+                raise
+            raise Stopped(queue_again(folder)) from None
+
+
 def train_pack(folders: list[Path]) -> None:
     """Train several runs in this process; the messages of each go to log.txt in its folder."""
     from mmctl.errors import MmctlError, PartFailed, Stopped

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mmctl.image_files.packs import cache_folder, used
+from mmctl.image_files.scratch import open_near
 from mmctl.image_files.stamps import alone
 from mmctl.plugin import DataError
 
@@ -36,19 +37,18 @@ def mapped(
     place = hashlib.sha256(json.dumps([name, *(p for p, _ in stats)]).encode()).hexdigest()[:8]
     key = hashlib.sha256(json.dumps([name, shape, *((p, s.st_size, s.st_mtime_ns) for p, s in stats)]).encode())
     path = cache_folder() / f"{name}-{place}-{key.hexdigest()[:24]}.npy"
-    if (found := _load(path, shape)) is not None:
-        return found
     try:
-        with alone(path.with_name(f"{name}-{place}.lock")):
-            if (found := _load(path, shape)) is None:  # else another process has built it meanwhile
-                told = _build(path, shape, fill)
-                found = np.load(path, mmap_mode="r", allow_pickle=False), told
-        return found
+        if (told := _told(path, shape)) is None:
+            with alone(path.with_name(f"{name}-{place}.lock")):
+                if (told := _told(path, shape)) is None:  # else another process has built it meanwhile
+                    told = _build(path, shape, fill)
+        return open_near(path), told
     except OSError as error:
         raise DataError(f"{path.parent}: cannot write decoded images ({error.strerror}).") from None
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | None:
+def _told(path: Path, shape: tuple[int, ...]) -> list[str] | None:
+    """What was said about the map when it was filled; None if there is no whole map of this shape."""
     try:
         told = json.loads(path.with_suffix(".json").read_text())
         made = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -56,7 +56,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> tuple[np.memmap, list[str]] | N
         return None
     good = isinstance(made, np.memmap) and made.shape == shape and made.dtype == np.uint8 and isinstance(told, list)
     used(path.with_suffix(".json"))
-    return (made, told) if good else None
+    return told if good else None
 
 
 def _build(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], list[str]]) -> list[str]:

@@ -41,14 +41,14 @@ from mmctl.image_files.packs import (
 )
 from mmctl.image_files.pixels import RULES, Decoding
 from mmctl.image_files.progress import Progress, shown
+from mmctl.image_files.scratch import open_near
 from mmctl.image_files.stamps import Stamps, alone
 from mmctl.image_files.workers import Ended, Setting, Task, unreadable, work_all
 
 LOADED = 2**30
 """Bytes of pixels: less is loaded into memory, unless the caller says otherwise."""
 LEAST, MOST_OF_A_TASK = 16, (256, 32 * 2**20, 64 * 2**20)
-"""Images, bytes of their files and bytes of their pixels that a process decodes before it writes a shard; not less than
-16 images, unless these are large."""
+"""Images, bytes of their files and of their pixels in a task, and so in a shard; 16 images, unless these are large."""
 SAVE_EVERY = 10.0
 """Seconds between two savings of the index, so that a killed process need not read all files again."""
 NAMES = {
@@ -142,7 +142,7 @@ def read_pixels(
         raise _bad_images(found)
     load = memory == "load" or (memory == "auto" and pack.pixels.nbytes < LOADED)
     bad = tuple((files[i].id, found.bad[i]) for i in sorted(found.bad))
-    return Decoded(np.array(pack.pixels) if load else pack.pixels, kept, pack.content, bad, notes)
+    return Decoded(np.array(pack.pixels) if load else open_near(pack.path), kept, pack.content, bad, notes)
 
 
 def _settings(decoding: Decoding) -> str:

@@ -56,6 +56,11 @@ class Pack:
     source: np.ndarray  # uint8 N x 32: SHA-256 of the file
     said: Sequence[Said]  # N
 
+    @property
+    def path(self) -> Path:
+        """The file of the pixels."""
+        return self.folder / PIXELS
+
     def rows(self) -> Iterator[tuple[bytes, int, Said]]:
         """SHA-256 of each file, its row of pixels (-1 if it is bad), and what was said about it."""
         row = 0

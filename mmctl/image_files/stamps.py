@@ -72,9 +72,10 @@ class Stamps:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[bool]:
+def alone(lock: Path, what: str = "which decodes the same images") -> Iterator[bool]:
     """Wait until no other process is in a block with this lock file, and hold the others off.
 
+    what: the other process does, for people.
     False where the file system has no locks: then others may be in such a block, too.
     """
     with naming(lock):
@@ -84,7 +85,7 @@ def alone(lock: Path) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another process, which decodes the same images ...")
+            say(f"waiting for another process, {what} ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # both decode, and the faster one publishes
             yield False

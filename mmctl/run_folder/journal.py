@@ -2,6 +2,9 @@
 
 journal.1.jsonl, journal.2.jsonl, ... are written by training; journal.0.jsonl holds what came from
 outside of it (evaluate, tag, note). The journal is the truth: the database is made from it and from nothing else.
+
+The file of an attempt is also its claim: only one process can create it, and a process that finds a newer one ends.
+So no two processes write into a run, even on machines that do not see each other's locks.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
-from mmctl.errors import EnvironmentFault
+from mmctl.errors import EnvironmentFault, Superseded
 from mmctl.filesystem import open_file, share
 from mmctl.run_folder.events import Event, encode, parse
 from mmctl.run_folder.lease import now
@@ -41,11 +44,12 @@ class Journal:
 
     def __init__(self, folder: Path, attempt: int, on_flush: Callable[[], None] | None = None) -> None:
         """on_flush: called by the writing thread once new lines are in the file, to bring the index up to date."""
-        self.folder = folder
+        self.folder, self.attempt = folder, attempt
         self.path = path_of(folder, attempt)
         self._events: list[tuple[Event, int]] = []
         self._rest = b""
         self._fault: OSError | None = None
+        self._newer = 0  # the attempt that takes the place of this one
         self._on_flush = on_flush
         self._warned = False
         self._closing = False
@@ -71,6 +75,9 @@ class Journal:
             if error is None:
                 raise
             self._warn(str(fault))
+        except Superseded:
+            if error is None:
+                raise
 
     def write(self, event: Event) -> None:
         """Add an event; it is written to the file within half a second. Nothing in it may be changed afterwards."""
@@ -80,8 +87,21 @@ class Journal:
             if len(self._events) >= EVENTS:
                 self._wake.notify()
 
+    def check_newest(self, look: bool = True) -> None:
+        """Raise Superseded if there is a newer attempt; without `look`, only if the writing thread has seen one."""
+        if look and not self._newer:
+            with suppress(OSError):  # the folder was renamed: this process still holds it
+                newest = max(attempts(self.folder), default=0)
+                self._newer = newest if newest > self.attempt else 0
+        if self._newer:
+            raise Superseded(
+                f"{self.folder.name}: attempt {self._newer} of this run has started, so this one (attempt "
+                f"{self.attempt}) ends and writes nothing more."
+            )
+
     def flush(self, sync: bool = False) -> None:
-        """Write all waiting events; with `sync`, wait until they are on disk."""
+        """Write all waiting events; with `sync`, wait until they are on disk. Raises Superseded or EnvironmentFault."""
+        self.check_newest()
         self._put()
         self._raise()
         if sync:
@@ -120,14 +140,19 @@ class Journal:
                 events, self._events = self._events, []
             self._rest += b"".join(encode(event, t) for event, t in events)
             try:
+                if self._rest:
+                    self.check_newest()
                 while self._rest:
                     # A full disk may take half a line; the other half follows when there is room.
                     self._rest = self._rest[os.write(self._fd, self._rest) :]
                 self._fault = None
+            except Superseded:
+                self._rest = b""
             except OSError as error:
                 self._fault = error
 
     def _raise(self) -> None:
+        self.check_newest(look=False)
         if self._fault is not None:
             raise EnvironmentFault(f"{self.path}: cannot write the journal ({self._fault.strerror}).")
 
@@ -157,9 +182,19 @@ def attempts(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def next_attempt(folder: Path) -> int:
-    """The number of the next attempt: 1 in a new run folder."""
-    return max(attempts(folder), default=0) + 1
+def claim(folder: Path) -> int:
+    """Make the journal of the next attempt, which no other process can do then; returns its number, 1 at first."""
+    while True:
+        number = max(attempts(folder), default=0) + 1
+        path = path_of(folder, number)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            share(path)
+        except FileExistsError:
+            continue  # another process was faster
+        except OSError as error:
+            raise EnvironmentFault(f"{path}: cannot write the journal ({error.strerror}).") from None
+        return number
 
 
 def append(folder: Path, event: Event) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmctl import redact
 from mmctl.data.split import save_split
+from mmctl.environment import on_cluster
 from mmctl.errors import MmctlError, ResumeRefused, UserError
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import State
@@ -41,7 +42,7 @@ def execute(
 
     watch: called with every event of the loop; accept_changes: resume although a plugin or a file of the run changed;
     from_start: begin at step 0 again; shared: data sets that were read already. Raises ResumeRefused if it cannot be
-    resumed, and TrainingFailed if training fails.
+    resumed, TrainingFailed if training fails, and Superseded if a newer attempt starts.
     """
     steps = attempt(folder, stop, watch, accept_changes=accept_changes, from_start=from_start, shared=shared)
     while True:
@@ -77,6 +78,8 @@ def attempt(
                 )
             if not parent["exact"]:
                 changes = [*changes, f"the run that it extends ({parent['uid']}) is not exact"]
+        # Before the checkpoint is read: afterwards, no older attempt publishes one.
+        number = journal.claim(folder)
         saved = None
         if not from_start:
             saved = _newest_checkpoint(folder, about, past)
@@ -104,8 +107,7 @@ def attempt(
             checkpoint.set_aside(checkpoint.folder_of(folder, step), "old")
         since = saved.step if saved else 0
         opened.training.best = best_so_far(folder, opened.recipe, since, checkpoint.steps(folder))
-        number = journal.next_attempt(folder)
-        with Journal(folder, number, live_index(folder)) as log:
+        with Journal(folder, number, None if on_cluster() else live_index(folder)) as log:
             outcome = yield from RunRecorder(opened, number, log, lease, watch).run(stop, accept_changes)
         # Again, if it failed during training.
         checkpoint.retain(folder, opened.recipe.settings.train.keep, opened.training.best.step)

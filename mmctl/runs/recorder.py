@@ -68,7 +68,8 @@ class RunRecorder:
     def run(self, stop: Callable[[], bool], accept_changes: bool) -> Generator[None, None, Outcome]:
         """Run the training loop, yield after each step, and log how it ended, also after an error.
 
-        Raises TrainingFailed for errors of plugins and out of memory, and MmctlError for a bug of mmctl.
+        Raises TrainingFailed for errors of plugins and out of memory, Superseded if a newer attempt has started, and
+        MmctlError for a bug of mmctl.
         """
         t = self.o.training
         try:
@@ -78,6 +79,7 @@ class RunRecorder:
                 self.keep(event)
                 self.watch(event, t)
                 if event is None:
+                    self.log.check_newest(look=False)
                     yield
                     if torch.get_num_threads() != self.o.facts["threads"]:  # changed by another run in this process
                         torch.set_num_threads(self.o.facts["threads"])
@@ -85,6 +87,7 @@ class RunRecorder:
         except BaseException as error:
             if self.saver is not None:
                 self.saver.settle()  # keep the lease until no thread writes any more
+            self.log.check_newest()  # a newer attempt, which clears away unfinished files, is no failure of this run
             failure = self.failure(error)
             code = failure.exit_code if isinstance(failure, MmctlError) else 130
             state = "interrupted" if code == 130 else "failed"
@@ -177,7 +180,7 @@ class RunRecorder:
         def publish(tensors: dict[str, Tensor]) -> None:
             # First the journal, so that a checkpoint on disk always has its log entries.
             self.log.flush(sync=True)
-            about = checkpoint.publish(o.folder, step, tensors, facts)
+            about = checkpoint.publish(o.folder, step, tensors, facts, self.log.check_newest)
             self.log.write(Checkpoint(step=step, reason=reason, **about))
             if problem := checkpoint.retain(o.folder, o.recipe.settings.train.keep, best):
                 self.warn(f"{o.folder.name}: {problem}")

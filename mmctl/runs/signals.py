@@ -36,8 +36,13 @@ class StopSignal:
     Raises KeyboardInterrupt at a second signal if it is one of `at_once`, by default Ctrl-C.
     """
 
-    def __init__(self, doing: str = "stopping after this step", at_once: Collection[int] = (signal.SIGINT,)) -> None:
-        self.doing, self.at_once = doing, at_once
+    def __init__(
+        self,
+        doing: str = "stopping after this step",
+        at_once: Collection[int] = (signal.SIGINT,),
+        hint: str = "press Ctrl-C again to end at once",
+    ) -> None:
+        self.doing, self.at_once, self.hint = doing, at_once, hint
         self.signal: int | None = None
         self.over = False
         self._before: dict[int, Any] = {}
@@ -66,4 +71,4 @@ class StopSignal:
         if self.signal is not None and number in self.at_once:
             raise KeyboardInterrupt
         self.signal = number
-        say(f"\n{self.doing} (press Ctrl-C again to end at once) ...\n")
+        say(f"\n{self.doing} ({self.hint}) ...\n")

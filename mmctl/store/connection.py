@@ -1,7 +1,8 @@
 """Opens runs/mmctl.db with locks and waiting, and explains why it cannot be opened.
 
 Whoever has the database open holds a shared lock on the file beside it; whoever makes, changes or removes it
-holds the lock alone. (SQLite itself would let a file be removed while another process writes to it.)
+holds the lock alone. (SQLite itself would let a file be removed while another process writes to it.) On a disk that
+several machines share, one machine at a time has it open (owner.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import is_network, share
-from mmctl.store import schema
+from mmctl.store import owner, schema
 
 FILE = "mmctl.db"
 LOCK = "mmctl.lock"
@@ -69,7 +70,7 @@ def explained_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def locked(folder: Path, how: int, waiting: Waiting) -> Iterator[None]:
     """Hold the lock file beside the database, shared or exclusive; IndexUnusable if it cannot be held."""
-    path = folder / LOCK
+    path, several = folder / LOCK, is_network(folder)
     try:
         fd = _open_lock(path)
     except OSError as error:
@@ -93,9 +94,46 @@ def locked(folder: Path, how: int, waiting: Waiting) -> Iterator[None]:
                 time.sleep(random.uniform(0.002, 0.02))
             except OSError as error:
                 raise IndexUnusable(f"{path}: cannot be locked ({error.strerror}).") from None
+        if several:
+            _own(folder, waiting)
         yield
     finally:
+        if several:
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else of this machine has the database open
+                owner.leave(folder)
         os.close(fd)
+
+
+def _own(folder: Path, waiting: Waiting) -> None:
+    """Make this machine the only one that has the database open; IndexUnusable if another one has it."""
+    begin = time.monotonic()
+
+    def waits() -> None:
+        if time.monotonic() - begin > 1:
+            waiting.tell(folder / FILE)
+
+    try:
+        other = owner.take(folder, waiting.seconds, waits)
+    except OSError as error:
+        raise IndexUnusable(f"{folder / owner.FILE}: cannot be written ({error.strerror}).") from None
+    if other:
+        raise IndexUnusable(
+            f"{folder / FILE}: {other} has the database open, and this disk is shared: one machine at a time may. Run "
+            f"the command there, or end what runs there (if nothing does, wait {owner.STALE:.0f} s)."
+        )
+
+
+def keep_own(folder: Path) -> None:
+    """Before each import: IndexUnusable if another machine has taken over the database of a shared disk."""
+    if not is_network(folder):
+        return
+    try:
+        other = owner.beat(folder)
+    except OSError as error:
+        raise IndexUnusable(f"{folder / owner.FILE}: cannot be written ({error.strerror}).") from None
+    if other:
+        raise IndexUnusable(f"{folder / FILE}: {other} has taken over the database. Run the command again.")
 
 
 def _open_lock(path: Path) -> int:
@@ -143,10 +181,11 @@ def in_memory(folder: Path | None = None) -> Iterator[sqlite3.Connection]:
 
 def _copy(path: Path, conn: sqlite3.Connection) -> None:
     """Copy a database without writing anything beside it; nothing if that does not work."""
-    # Where nobody is writing, `immutable` opens the file even in a read-only folder or on a full disk.
+    # Where nobody can be writing, `immutable` opens the file even in a read-only folder or on a full disk.
     logs = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
     with suppress(sqlite3.Error, OSError, EnvironmentFault, IndexOutdated):
-        mode = "mode=ro" if any(log.exists() and log.stat().st_size for log in logs) else "mode=ro&immutable=1"
+        changes = is_network(path.parent) or any(log.exists() and log.stat().st_size for log in logs)
+        mode = "mode=ro" if changes else "mode=ro&immutable=1"
         disk = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=1)
         with closing(disk):
             if not _pending(disk, path):

@@ -75,10 +75,8 @@ class Store:
         self.memory = memory or not os.access(runs_dir, os.W_OK)
         self._waiting = connection.Waiting(patience, say)
         self._stack = ExitStack()
-        if self.memory:
-            opened = connection.in_memory(runs_dir if copy else None)
-        else:
-            opened = open_or_remake(runs_dir, self._waiting)
+        beside = runs_dir if copy else None
+        opened = connection.in_memory(beside) if self.memory else open_or_remake(runs_dir, self._waiting)
         self._conn: sqlite3.Connection = self._stack.enter_context(opened)
 
     def __enter__(self) -> Store:
@@ -111,6 +109,8 @@ class Store:
         newest: int | None = None,
     ) -> None:
         """Import what is new in the run folders (of known runs only the `newest`); remove runs without a folder."""
+        if not self.memory:
+            connection.keep_own(self.runs_dir)
         with explained_errors(self.path):
             Sync(self._conn, self.runs_dir, self._waiting).run(only, progress, newest)
 

@@ -108,8 +108,8 @@ def _settle_all(runs: Path, groups: Sequence[Group], launcher: Launcher, said: s
         action = settle(folder, states[job], said, group.created)
         if action == "cancel":
             surplus.append(job)
-        if action == "again":
-            _enqueue(runs, [folder], group.launcher, group.sweep, entry.tries + 1)
+        if action in ("again", "go on"):
+            _enqueue(runs, [folder], group.launcher, group.sweep, entry.tries + (action == "again"))
         elif action != "wait":
             queue.leave(folder)
     if surplus:

@@ -70,7 +70,7 @@ def launch(
     PartFailed if some runs do not complete, and Stopped after a signal.
     """
     chosen = choose_launcher([*recipes, *_stored_recipes(stopped)], jobs)
-    recipes = with_threads(recipes, chosen.launcher.limits().slots)
+    recipes = with_threads(recipes, chosen)
     with StopSignal(STOPPING, at_once=SIGNALS) as stop:
         folders = [*stopped, *create_all(recipes, runs, labels, provenance)]
         if stop():
@@ -136,11 +136,13 @@ def choose_launcher(recipes: Sequence[Recipe], jobs: int) -> Chosen:
     return Chosen(recipe.data["launcher"], launcher_of(recipe.data["launcher"], recipe.index))
 
 
-def with_threads(recipes: Sequence[Recipe], slots: int) -> Sequence[Recipe]:
-    """The recipes with a share of the cores for each of so many parallel runs, so that any part of them gets the same.
+def with_threads(recipes: Sequence[Recipe], chosen: Chosen) -> Sequence[Recipe]:
+    """The recipes with a share of the cores for each of the parallel runs, so that any part of them gets the same.
 
-    A recipe that says how many threads it uses, or that trains on a GPU, stays as it is.
+    A recipe that says how many threads it uses, or that trains on a GPU, stays as it is; so do all if other machines
+    train them, whose cores nobody knows here.
     """
+    slots = 1 if is_lasting(chosen.launcher) else chosen.launcher.limits().slots
     share = [f"train.threads={threads_of(None, slots)}"]
     return [
         r if slots == 1 or r.settings.train.threads or r.settings.train.device == "cuda" else r.with_sets(share)

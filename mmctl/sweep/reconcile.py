@@ -9,24 +9,26 @@ from mmctl.plugin import JobState
 from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.queue import Ended
+from mmctl.run_folder.restart import to_resubmit
 from mmctl.sweep.ending import NOT_BEGUN, last_line, note_ending
 
-Folder = Literal["new", "begun", "stopped", "over"]
-"""No attempt since the submission; one that has not ended; one that was stopped; completed, nc or failed."""
-Action = Literal["wait", "leave", "cancel", "fail", "interrupt", "again"]
+Folder = Literal["new", "begun", "stopped", "asks", "over"]
+"""No attempt since the submission; one that has not ended; one that was stopped; one that asks for another job;
+completed, nc or failed."""
+Action = Literal["wait", "leave", "cancel", "fail", "interrupt", "again", "go on"]
 """Wait; take it out of the queue; that, and cancel the job; note in the journal how it ended, and take it out; hand it
-over again."""
+over again, since it never began; hand it over again, to continue."""
 TRIES = 3
 """How often a run is handed over that the engine loses before it starts."""
 
 TABLE: dict[str, dict[Folder, Action]] = {
-    "queued": {"new": "wait", "begun": "wait", "stopped": "wait", "over": "cancel"},
-    "held": {"new": "wait", "begun": "wait", "stopped": "wait", "over": "cancel"},
-    "running": {"new": "wait", "begun": "wait", "stopped": "wait", "over": "wait"},
-    "completed": {"new": "fail", "begun": "leave", "stopped": "leave", "over": "leave"},
-    "failed": {"new": "fail", "begun": "leave", "stopped": "leave", "over": "leave"},
-    "interrupted": {"new": "interrupt", "begun": "leave", "stopped": "leave", "over": "leave"},
-    "gone": {"new": "again", "begun": "leave", "stopped": "leave", "over": "leave"},
+    "queued": {"new": "wait", "begun": "wait", "stopped": "wait", "asks": "wait", "over": "cancel"},
+    "held": {"new": "wait", "begun": "wait", "stopped": "wait", "asks": "wait", "over": "cancel"},
+    "running": {"new": "wait", "begun": "wait", "stopped": "wait", "asks": "wait", "over": "wait"},
+    "completed": {"new": "fail", "begun": "leave", "stopped": "leave", "asks": "go on", "over": "leave"},
+    "failed": {"new": "fail", "begun": "leave", "stopped": "leave", "asks": "go on", "over": "leave"},
+    "interrupted": {"new": "interrupt", "begun": "leave", "stopped": "leave", "asks": "go on", "over": "leave"},
+    "gone": {"new": "again", "begun": "leave", "stopped": "leave", "asks": "go on", "over": "leave"},
 }
 """Word of the launcher -> state of the folder -> what to do.
 
@@ -63,4 +65,6 @@ def folder_state(folder: Path, since: int) -> Folder:
         return "over"
     if (last.t or 0) < since:
         return "new"
-    return "begun" if last.state == "running" else "stopped" if last.state == "interrupted" else "over"
+    if last.state == "interrupted":
+        return "asks" if to_resubmit(last.reason) else "stopped"
+    return "begun" if last.state == "running" else "over"

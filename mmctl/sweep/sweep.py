@@ -55,7 +55,7 @@ def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
     for line in [*grid.notes, f"sweep {wish.name}: {summary(plan)}"]:
         tell(line, out=True)
     compare(list(plan.new), plan.hashes, runs, provenance)
-    new = with_threads(plan.new, chosen.launcher.limits().slots)
+    new = with_threads(plan.new, chosen)
     with StopSignal(LEAVING, at_once=SIGNALS) as stop:
         folders = [*plan.stopped, *(_create(recipe, wish, runs, provenance) for recipe in new)]
         _join(wish.name, [*plan.stopped, *plan.held], runs)

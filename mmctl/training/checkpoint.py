@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mmctl.errors import EnvironmentFault, ResumeRefused
+from mmctl.errors import EnvironmentFault, MmctlError, ResumeRefused
 from mmctl.filesystem import read_file, sync_folder, write_synced
 from mmctl.training.manifest import Identity, check_manifest
 
@@ -50,8 +50,17 @@ def folder_of(run: Path, step: int) -> Path:
     return run / path_of(step)
 
 
-def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a checkpoint atomically, even under kill -9 or a power cut; gives its fields for the journal."""
+def publish(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Write a checkpoint atomically, even under kill -9 or a power cut; gives its fields for the journal.
+
+    check: called before the checkpoint appears; if it raises an error, the checkpoint does not appear.
+    """
     final = folder_of(run, step)
     new, old = final.with_name(f".tmp-{step}-{os.getpid()}"), final.with_name(f".old-{final.name}")
     try:
@@ -66,6 +75,7 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         own = _digest(manifest)
         write_synced(new / MANIFEST, json.dumps({**manifest, "own_sha256": own}, indent=1).encode())
         sync_folder(new)
+        check()
         if final.exists():  # left by an attempt that was killed after publishing it
             final.rename(old)
         new.rename(final)
@@ -79,6 +89,9 @@ def publish(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
             f"{final}: cannot write the checkpoint ({error.strerror or error}). Earlier checkpoints are not affected. "
             "Free disk space or make the folder writable, then resume the run."
         ) from error
+    except MmctlError:  # of check
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     return {"path": path_of(step), "bytes": len(data), "sha256": digest, "manifest": own}
 
 

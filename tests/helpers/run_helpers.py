@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from helpers import tiny_project
@@ -16,7 +18,7 @@ from mmctl.run_folder import journal
 from mmctl.run_folder.record import last_state
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
-from mmctl.training import checkpoint
+from mmctl.training import checkpoint, loop
 
 
 class After:
@@ -78,6 +80,21 @@ def survives_kills(folder: Path, n: int) -> bool:
     if last_state(folder) != "completed":
         assert execute(folder, never).state == "completed"
     return True
+
+
+def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int) -> None:
+    """Send this process signals at a call of a function of the train loop."""
+    real, calls = getattr(loop, name), 0
+
+    def struck(*args: Any, **keys: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return real(*args, **keys)
+
+    monkeypatch.setattr(loop, name, struck)
 
 
 def only(runs: Path) -> Path | None:

@@ -192,3 +192,23 @@ def test_the_limit_of_a_container_counts(
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
     assert available_cores() == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot restrict a process to some cores")
+@pytest.mark.parametrize(
+    ("env", "cores"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "3", "SLURM_CPUS_ON_NODE": "6"}, 3),
+        ({"SLURM_CPUS_ON_NODE": "6"}, 6),
+        ({"SLURM_CPUS_PER_TASK": "64"}, 8),
+        ({"SLURM_CPUS_PER_TASK": ""}, 8),
+    ],
+)
+def test_the_cores_of_a_job_count(
+    env: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr("mmctl.cores.CPU_LIMIT", tmp_path / "cpu.max")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert available_cores() == cores

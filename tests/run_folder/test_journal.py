@@ -7,16 +7,17 @@ import math
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from helpers.processes import child, finish
 from mmctl import filesystem
-from mmctl.errors import EnvironmentFault
+from mmctl.errors import EnvironmentFault, Superseded
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Event, Note, Points, decode, encode
-from mmctl.run_folder.journal import Journal, append, next_attempt, path_of, read_lines
+from mmctl.run_folder.journal import Journal, append, attempts, claim, path_of, read_lines
 
 
 def texts(path: Path, offset: int = 0) -> list[str | None]:
@@ -99,13 +100,50 @@ def test_a_journal_opened_again_goes_on_after_a_torn_line(tmp_path: Path) -> Non
     assert texts(path_of(tmp_path, 1)) == ["a", "b"]
 
 
-def test_next_attempt(tmp_path: Path) -> None:
-    assert next_attempt(tmp_path) == 1
+def test_claims_are_numbered(tmp_path: Path) -> None:
     append(tmp_path, Note())
-    assert next_attempt(tmp_path) == 1
-    for name in ("journal.1.jsonl", "journal.10.jsonl", "journal.x.jsonl", "journal.99.jsonl.bak"):
+    assert claim(tmp_path) == 1
+    assert claim(tmp_path) == 2
+    for name in ("journal.10.jsonl", "journal.x.jsonl", "journal.99.jsonl.bak"):
         (tmp_path / name).touch()
-    assert next_attempt(tmp_path) == 11
+    assert claim(tmp_path) == 11
+
+
+def test_two_processes_never_claim_the_same_attempt(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(claim, [tmp_path] * 40))
+    assert sorted(numbers) == list(range(1, 41)) == attempts(tmp_path)
+
+
+def test_a_newer_attempt_ends_the_writing_of_an_older_one(tmp_path: Path) -> None:
+    book = Journal(tmp_path, claim(tmp_path))
+    book.write(Note(text="a"))
+    book.flush()
+    claim(tmp_path)
+    book.check_newest(look=False)  # nobody has looked yet
+    book.write(Note(text="b"))
+    said = r"attempt 2 of this run has started, so this one \(attempt 1\) ends"
+    with pytest.raises(Superseded, match=said):
+        book.flush(sync=True)
+    with pytest.raises(Superseded):
+        book.check_newest(look=False)
+    book.write(Note(text="c"))
+    with pytest.raises(Superseded):
+        book.close()
+    assert texts(path_of(tmp_path, 1)) == ["a"]
+
+
+def test_the_thread_that_writes_sees_a_newer_attempt(tmp_path: Path) -> None:
+    book = Journal(tmp_path, claim(tmp_path))
+    claim(tmp_path)
+    book.write(Note(text="a"))
+    while not book._newer:
+        time.sleep(0.01)
+    with pytest.raises(Superseded):
+        book.check_newest(look=False)
+    with pytest.raises(Superseded):
+        book.close()
+    assert texts(path_of(tmp_path, 1)) == []
 
 
 def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
@@ -126,7 +164,7 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     steps = [line.event.step for line in read_lines(path_of(tmp_path, 1)) if isinstance(line.event, Points)]
     assert len(steps) >= 3000
     assert steps == list(range(len(steps)))
-    assert next_attempt(tmp_path) == 2
+    assert claim(tmp_path) == 2
 
 
 def test_a_full_disk_is_told_at_a_flush_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +219,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ("25 1 8:1 / / rw - ext4 /dev/sda rw\n30 25 0:40 / {here} rw shared:1 - nfs4 host:/x rw", True),
         ("25 1 8:1 / / rw - nfs4 host:/x rw\n30 25 0:40 / {here} rw - ext4 /dev/sdb rw", False),
         ("25 1 8:1 / / rw - fuse.sshfs host rw", True),
+        ("25 1 8:1 / / rw - fuse /disk rw", True),
         ("25 1 8:1 / / rw - fuse.fuse-overlayfs x rw", False),
         ("25 1 8:1 / / rw - lustre x rw\ngarbled line", True),
         ("25 1 8:1 / / rw - ext4 x rw\n30 25 0:40 / /elsewhere rw - nfs4 host:/x rw", False),

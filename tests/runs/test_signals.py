@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,11 +17,11 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.paths import REPO
 from helpers.processes import spawn
-from helpers.run_helpers import assert_same, events, never
+from helpers.run_helpers import assert_same, events, never, strike
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
 from mmctl.runs.signals import SIGNALS, StopSignal
-from mmctl.training import checkpoint, loop
+from mmctl.training import checkpoint
 
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_every=4", "eval.every=6", "eval.batch=9")
@@ -42,21 +41,6 @@ def whole(tmp_path: Path) -> Path:
     folder = create_run(tiny_project.recipe("mixmatch", *SETS), tmp_path / "elsewhere")
     assert execute(folder, never).state == "completed"
     return folder
-
-
-def strike(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *numbers: int) -> None:
-    """Send this process signals at a call of a function of the train loop."""
-    real, calls = getattr(loop, name), 0
-
-    def struck(*args: Any, **keys: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            for number in numbers:
-                os.kill(os.getpid(), number)
-        return real(*args, **keys)
-
-    monkeypatch.setattr(loop, name, struck)
 
 
 @pytest.mark.sampled(3)

@@ -538,6 +538,16 @@ def test_a_torn_line_stays_torn_without_costing_anything(runs: Path) -> None:
     assert curve(runs) == [(1, 1.0), (3, 3.0)]
 
 
+def test_what_an_older_attempt_writes_late_does_not_count(runs: Path) -> None:
+    folder = make_run(runs, UID)
+    write(folder, 1, attempt(), *(points(step, train__loss=1.0) for step in range(1, 7)))
+    write(folder, 2, here(2, 4), points(5, train__loss=2.0), state("interrupted", 5))
+    assert curve(runs) == [*((step, 1.0) for step in range(1, 5)), (5, 2.0)]
+    write(folder, 1, points(7, train__loss=1.0), state("completed", 7))
+    assert curve(runs) == [*((step, 1.0) for step in range(1, 5)), (5, 2.0)]
+    assert only(runs)["state"] == "interrupted"
+
+
 def test_data_event_is_kept_whole(runs: Path) -> None:
     folder = make_run(runs, UID)
     write(folder, 1, attempt(), data(labeled=80))

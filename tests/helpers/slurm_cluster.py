@@ -1,0 +1,70 @@
+"""A real Slurm of two pretended nodes on this machine, for the tests with the mark `slurm`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import REPO
+from mmctl.launchers.slurm import Slurm
+from mmctl.plugin import JobState
+
+SECONDS = 90.0
+"""How long a job may take, with its wait in the queue."""
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Path]:
+    """Start a cluster, and stop it at the end; gives its folder. Skips the test where that is not possible."""
+    up = Path(os.environ.get("MMCTL_SLURM", REPO.parent / "shared")) / "slurm-up"
+    if not up.is_file():
+        pytest.skip(f"there is no {up}; MMCTL_SLURM names the folder of slurm-up and slurm-down")
+    env = {**os.environ, "MMCTL_SLURM_DIR": str(folder)}
+    started = subprocess.run(
+        [up, "--nodes", "2", "--cpus", "4", "--gpus", "0"], env=env, capture_output=True, text=True
+    )
+    try:
+        if started.returncode:
+            pytest.skip(started.stderr.strip())
+        yield folder
+    finally:
+        subprocess.run([up.with_name("slurm-down"), "--purge"], env=env, capture_output=True, check=False)
+
+
+def lose_node(folder: Path, node: str) -> None:
+    """A node stops answering, and Slurm is told that it is lost; what runs there runs on."""
+    os.kill(int((folder / "pid" / f"slurmd-{node}").read_text()), signal.SIGKILL)
+    slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
+
+def bring_back(folder: Path, node: str) -> None:
+    """A lost node works again."""
+    start = f"setsid slurmd -D -N {node} </dev/null >>{folder}/log/slurmd-{node}.out 2>&1 & echo $!"
+    (folder / "pid" / f"slurmd-{node}").write_text(slurm("sh", "-c", start))
+    slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
+def slurm(program: str, *words: object) -> str:
+    """The output of a program of Slurm."""
+    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=True).stdout
+
+
+def until(what: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, slurm("squeue", "-r", "-t", "all")
+        time.sleep(0.2)
+
+
+def ended(launcher: Slurm, ids: Sequence[str]) -> list[JobState]:
+    """The last states of jobs."""
+    until(lambda: not {"queued", "running"} & {state.word for state in launcher.states(ids).values()})
+    return list(launcher.states(ids).values())

@@ -1,0 +1,128 @@
+"""Runs on a real Slurm of two nodes: preempted, cancelled, killed, lost with their node, and never twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import tiny_project
+from helpers.paths import REPO
+from helpers.run_helpers import assert_same, events, never, points
+from helpers.slurm_cluster import bring_back, cluster, ended, lose_node, slurm, until
+from mmctl.launchers.slurm import Slurm
+from mmctl.run_folder import lease
+from mmctl.run_folder.record import last_state
+from mmctl.run_folder.restart import WAITS, to_resubmit
+from mmctl.runs.create import create_run
+from mmctl.runs.execute import execute
+from mmctl.store.store import Store
+from mmctl.training import checkpoint
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+LONG = ("train.steps=1000000", "train.save_every=100000", "eval.every=1000000")
+
+
+@pytest.fixture(scope="module")
+def folder_of_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with cluster(tmp_path_factory.mktemp("slurm")) as folder:
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _environment(folder_of_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(folder_of_cluster / "slurm.conf"))
+    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def made(tmp_path: Path, *sets: str) -> Path:
+    recipe = tiny_project.recipe("supervised", "train.threads=1", "train.log_every=50", "eval.every=1000", *sets)
+    return create_run(recipe, tmp_path / "runs")
+
+
+def step(folder: Path) -> int:
+    """The last step that the journals name."""
+    return max((at for _, at in points(folder)), default=0)
+
+
+def reasons(folder: Path) -> list[str]:
+    return [event["reason"] for event in events(folder, "state") if event["reason"]]
+
+
+def test_preempted_runs_go_on_elsewhere_to_the_same_result(tmp_path: Path) -> None:
+    sets = ("train.steps=1600", "train.save_every=700")
+    whole = made(tmp_path / "whole", *sets)
+    folders = [made(tmp_path, *sets), made(tmp_path, *sets, "seed=1")]
+    launcher = Slurm(partition="scavenge", minutes=10)
+    ids = launcher.start(folders, "mmctl-preempted")
+    until(lambda: all(step(folder) > 100 for folder in folders))
+    slurm("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    until(lambda: all(WAITS in reasons(folder) for folder in folders))
+    assert execute(whole, never).state == "completed"
+    assert [state.word for state in ended(launcher, ids)] == ["completed", "completed"]
+    assert_same(folders[0], whole)
+    for folder in folders:
+        attempts = events(folder, "attempt")
+        assert [event["n"] for event in attempts] == [1, 2]
+        assert 100 < attempts[1]["from"] < 1600
+    assert not (tmp_path / "runs" / "mmctl.db").exists(), "nodes write files alone"
+    with Store(tmp_path / "runs") as store:
+        store.sync()
+        assert [(run["state"], run["step"]) for run in store.runs()] == [("completed", 1600)] * 2
+    assert launcher.find("mmctl-preempted") == ids
+
+
+def test_how_a_job_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled, killed, hidden = (made(tmp_path, *LONG) for _ in range(3))
+    fails = made(tmp_path, "optimizer.lr=1e30", "optimizer.nesterov=false")
+    setup = tmp_path / "setup.sh"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").symlink_to(slurm("which", "srun").strip())
+    setup.write_text(f'[ "$run" = {hidden} ] && PATH={tmp_path}/bin; true\n')
+    monkeypatch.setenv("MMCTL_SLURM_SETUP", str(setup))
+    launcher = Slurm(minutes=10)
+    ids = launcher.start([cancelled, killed, hidden, fails], "mmctl-ends")
+    until(lambda: all(step(folder) > 100 for folder in (cancelled, killed, hidden)))
+    launcher.cancel([ids[0], "no-such-job"])
+    os.kill(lease.process(killed) or 0, signal.SIGKILL)
+    slurm("scancel", "--signal=USR2", ids[2])
+    states = ended(launcher, ids)
+    assert [state.word for state in states] == ["interrupted", "failed", "interrupted", "failed"]
+    assert [state.reason for state in states] == ["cancelled", "killed by signal 9", "exit code 75", "exit code 3"]
+    assert last_state(cancelled) == "interrupted"
+    assert step(cancelled) - 100 < checkpoint.steps(cancelled)[-1]
+    assert WAITS not in reasons(cancelled)
+    assert last_state(killed) == "running", "nobody could say otherwise"
+    assert any(map(to_resubmit, reasons(hidden)))
+    assert last_state(fails) == "failed"
+    assert "became NaN or infinite" in (fails / "log.txt").read_text()
+    assert not any(f" {part} " in slurm("squeue", "-h", "-r", "-o", " %i ") for part in ids), "none comes back"
+    monkeypatch.delenv("MMCTL_SLURM_SETUP")
+    again = launcher.start([hidden], "mmctl-again")
+    until(lambda: len(events(hidden, "attempt")) == 2)
+    launcher.cancel(again)
+    ended(launcher, again)
+    assert events(hidden, "attempt")[1]["from"] == checkpoint.steps(hidden)[0] > 200
+
+
+def test_a_ghost_on_a_lost_node_ends(folder_of_cluster: Path, tmp_path: Path) -> None:
+    folder, launcher = made(tmp_path, *LONG), Slurm(minutes=10, extra={"nodelist": "n2"})
+    ids = launcher.start([folder], "mmctl-ghost")
+    until(lambda: step(folder) > 200)
+    ghost = lease.process(folder)
+    assert ghost is not None
+    lose_node(folder_of_cluster, "n2")
+    try:
+        assert Path(f"/proc/{ghost}").exists(), "it trains on"
+        slurm("scontrol", "update", f"JobId={ids[0]}", "ReqNodeList=n1")
+        until(lambda: len(events(folder, "attempt")) == 2)
+        until(lambda: not Path(f"/proc/{ghost}").exists())
+        launcher.cancel(ids)
+        assert [state.word for state in ended(launcher, ids)] == ["interrupted"]
+        assert [event["s"] for event in events(folder, "state")] == ["running", "running", "interrupted"]
+    finally:
+        bring_back(folder_of_cluster, "n2")
