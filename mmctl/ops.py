@@ -67,9 +67,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> Tensor:
-        grad_B = grad_B.contiguous()
-        dist.all_reduce(grad_B)
-        return local_rows(grad_B)  # type: ignore[no-any-return]
+        return local_rows(all_reduce_sum(grad_B))  # type: ignore[no-any-return]
 
 
 class _Total(torch.autograd.Function):
@@ -77,15 +75,13 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, t: Tensor) -> Tensor:
-        t = t.clone()
+        t = t.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(t)
         return t
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone()
-        dist.all_reduce(grad)
-        return grad
+        return all_reduce_sum(grad)  # itself differentiable, for gradients of gradients
 
 
 def gather(t_B: Tensor) -> Tensor:

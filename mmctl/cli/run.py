@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
+from mmctl.cli.ranks import Gpus, check_gpus, check_recipe, stored_recipe, train_as_rank, train_shared
 from mmctl.cli.train import train_job, train_pack, train_run
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def run(
     profile: int = typer.Option(
         0, "--profile", parser=whole, metavar="N", help="Show what the time of N training steps is spent on, then stop."
     ),
+    gpus: Gpus = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train the models that recipes describe.
@@ -52,6 +55,7 @@ def run(
       mmctl run digits
       mmctl run digits --seeds 0-4 --set train.steps=300
       mmctl run ferplus-2000 --dry-run
+      mmctl run ferplus-2000 --gpus 2
       mmctl run --extend 3 --set train.steps=4000
     """
     from mmctl.runs.progress import tell
@@ -60,6 +64,8 @@ def run(
     # First what needs no torch, which takes seconds to import.
     checked_tags(tags)
     numbers = parse_seeds(seeds)
+    several = {"several recipes": len(recipes or []) > 1, "--seeds": len(numbers) > 1, "--jobs": jobs}
+    check_gpus(gpus, {**several, "--extend": extend, "--dry-run": dry_run, "--profile": profile})
     if extend or not recipes:
         extra = {
             "a recipe": recipes, "--seeds": seeds, "--jobs": jobs, "--dry-run": dry_run, "--profile": profile
@@ -97,6 +103,9 @@ def run(
     from mmctl.runs.provenance import Provenance
 
     provenance = Provenance()  # before torch is imported and the data are read, which takes longer
+    if gpus > 1:
+        check_gpus(gpus, {"a launcher other than local": not alone})
+        check_recipe(wanted[0], gpus)
     from mmctl.runs.preflight import preflight
 
     shared: Shared = {}
@@ -124,7 +133,11 @@ def run(
                         recipe, project.runs_dir(), name=name, tags=tags, note=note or None, provenance=provenance
                     )
                 ]
-            train_run(stopped[0], stop, quiet, shared=shared)
+            if gpus <= 1:
+                train_run(stopped[0], stop, quiet, shared=shared)
+        if gpus > 1:
+            del hashes, shared  # frees the images; each process reads its own
+            train_shared(stopped[0], gpus, {"--quiet": quiet})
     else:
         from mmctl.sweep.launch import Labels, launch
 
@@ -184,6 +197,7 @@ def resume(
     from_start: bool = typer.Option(
         False, "--from-start", help="Train again from step 0; checkpoints that are there are renamed."
     ),
+    gpus: Gpus = 0,
     quiet: Quiet = False,
 ) -> None:
     """Continue stopped or crashed runs.
@@ -199,6 +213,7 @@ def resume(
       mmctl resume @last
       mmctl resume 3 5 --quiet
       mmctl resume tag:demo --jobs 2
+      mmctl resume 3 --gpus 2
     """
     from mmctl import project
     from mmctl.errors import UserError
@@ -208,7 +223,12 @@ def resume(
     folders, lines = choose(terms or [])
     for line in lines:
         tell(line)
-    if len(folders) > 1:
+    check_gpus(gpus, {"several runs": len(folders) > 1, "--jobs": jobs})
+    if gpus > 1 and folders:
+        check_recipe(stored_recipe(folders[0]), gpus)
+        options = {"--quiet": quiet, "--accept-changes": accept_changes, "--from-start": from_start}
+        train_shared(folders[0], gpus, options)
+    elif len(folders) > 1:
         if accept_changes or from_start:
             option = "--accept-changes" if accept_changes else "--from-start"
             raise UserError(f"{option}: give one run at a time.")
@@ -225,10 +245,14 @@ def resume(
 
 def exec_(
     folders: list[Path] = typer.Argument(metavar="FOLDER", help="Run folders."),
+    accept_changes: bool = typer.Option(False, "--accept-changes", hidden=True),
+    from_start: bool = typer.Option(False, "--from-start", hidden=True),
+    quiet: Quiet = False,
 ) -> None:
     """Train the runs in these folders.
 
-    Launchers start this command. All runs share one process, and each continues from its newest checkpoint.
+    Launchers start this command. All runs share one process, and each continues from its newest checkpoint. Started
+    several times by `--gpus`, torchrun or srun, the processes share one run.
     """
     from mmctl.environment import on_cluster
 
@@ -236,10 +260,13 @@ def exec_(
         train_job(folders[0].resolve())
         return
     import mmctl.runs.execute  # noqa: F401 - takes seconds; until then a signal ends the process at once
+    from mmctl.runs.ranks import place_of
     from mmctl.runs.signals import StopSignal
 
-    if len(folders) == 1:
+    if place := place_of(os.environ):
+        train_as_rank(folders, place, quiet, accept_changes, from_start)
+    elif len(folders) == 1:
         with StopSignal() as stop:
-            train_run(folders[0].resolve(), stop, quiet=False)
+            train_run(folders[0].resolve(), stop, quiet, accept_changes, from_start)
     else:
         train_pack([folder.resolve() for folder in folders])

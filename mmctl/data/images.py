@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmctl import ops
 from mmctl.data.gather import gather
 from mmctl.errors import DataError, EnvironmentFault
 from mmctl.filesystem import write_atomic
@@ -242,7 +243,7 @@ class Pictures:
         if not unlabeled:
             known = images.targets >= 0 if images.targets.ndim == 1 else images.targets.sum(-1) > 0
             self.rows = self.rows[known[self.rows]]
-        self.images = images
+        self.images, self.longest = images, len(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -262,7 +263,7 @@ class Pictures:
             yield self.normalize(x), torch.from_numpy(one_hot(self.images, rows)).to(self.device)
 
     def _batches(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.rows), self.batch):
+        for start in range(0, self.longest, self.batch):
             yield self.rows[start : start + self.batch]
 
     def subset(self, most: int) -> Pictures:
@@ -270,6 +271,14 @@ class Pictures:
         if len(self) <= most:
             return self
         return self._select(np.linspace(0, len(self) - 1, most).round().astype(int))
+
+    def dealt(self) -> Pictures:
+        """The images of this process: every W-th, in as many batches as all others have; the last may be empty."""
+        if ops.world_size() == 1:
+            return self
+        mine = self._select(np.arange(ops.rank(), len(self), ops.world_size()))
+        mine.longest = -(-len(self) // ops.world_size())
+        return mine
 
     def interleaved(self) -> Pictures:
         """The same images in n batches of nearly equal size; batch i has rows i, i + n, i + 2n, ...
@@ -283,5 +292,5 @@ class Pictures:
 
     def _select(self, chosen: np.ndarray) -> Pictures:
         selected = object.__new__(Pictures)
-        selected.__dict__.update(self.__dict__, rows=self.rows[chosen])
+        selected.__dict__.update(self.__dict__, rows=self.rows[chosen], longest=len(chosen))
         return selected

@@ -20,6 +20,7 @@ from mmctl.run_folder.events import State
 from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.record import RunRecord, check_own, read_record
+from mmctl.runs import ranks
 from mmctl.runs.build import Shared
 from mmctl.runs.open import open_run
 from mmctl.runs.past import Past, accepted_changes, best_so_far, check_nothing_lost, past_of, start_again
@@ -62,6 +63,7 @@ def attempt(
     shared: Shared | None = None,
 ) -> Generator[None, None, Outcome]:
     """`execute` as a generator that yields after each step."""
+    stop = ranks.agreed(stop)
     with Lease(folder) as lease:
         checkpoint.tidy(folder)
         about = read_record(folder)
@@ -84,6 +86,7 @@ def attempt(
         if not from_start:
             saved = _newest_checkpoint(folder, about, past)
             check_nothing_lost(folder, about, past, saved.step if saved else None, accept_changes)
+        ranks.from_rank_0(saved.step if saved else 0)
         try:
             opened = open_run(folder, about, saved, accept_changes, shared, None if from_start else past.identity)
             opened.changes[:0] = changes

@@ -6,12 +6,14 @@ same command gives the same bits on the same machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from mmctl import ops
 from mmctl.cores import available_cores
 from mmctl.errors import UserError
 from mmctl.recipe.settings import Train
@@ -52,9 +54,13 @@ def use_hardware(wanted: Train, recorded: Mapping[str, Any] | None = None) -> Ha
     recorded: precision and threads of the run's first attempt. A resumed run keeps them, since results depend on them.
     """
     recorded = recorded or {}
-    threads = recorded.get("threads") or threads_of(wanted.threads)
+    # Processes that share a run share the cores of their machine.
+    beside = int(os.environ["LOCAL_WORLD_SIZE"]) if ops.world_size() > 1 else 1
+    threads = recorded.get("threads") or threads_of(wanted.threads, beside)
     torch.set_num_threads(threads)
     device = device_of(wanted.device)
+    if device.type == "cuda" and ops.world_size() > 1:
+        device = torch.device("cuda", torch.cuda.current_device())
     return Hardware(device, recorded.get("precision") or precision_of(wanted.precision, device), threads)
 
 

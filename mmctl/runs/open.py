@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mmctl import environment
+from mmctl import environment, ops
 from mmctl.data.split import load_split
 from mmctl.errors import PluginError, RecipeError, ResumeRefused
 from mmctl.recipe.recipe import Recipe, load_stored
@@ -19,6 +19,7 @@ from mmctl.runs.build import Data, Shared, build_training, read_data
 from mmctl.runs.hardware import use_hardware
 from mmctl.text import display_path
 from mmctl.training import checkpoint
+from mmctl.training.cuda_graph import uses_device_rng
 from mmctl.training.manifest import Identity
 from mmctl.training.state import Training
 
@@ -81,8 +82,16 @@ def open_run(
         check_data(folder, data, identity.data, identity.split)
     training = build_training(recipe, data, hardware.device, hardware.dtype)
     facts = {**hardware.facts(), "versions": environment.versions(), "code": environment.code()}
+    if (world := ops.world_size()) > 1:
+        facts["processes"] = world
+        if random := uses_device_rng(training.parts):
+            changes.append(f"{random}, which depend on the number of processes")
     if before is not None:
-        changes += [f"{FACTS[k]} changed since the last attempt" for k, v in facts.items() if before.get(k) != v]
+        if before.get("processes", 1) != world:
+            changes.append("the number of processes changed since the last attempt")
+        changes += [
+            f"{FACTS[k]} changed since the last attempt" for k, v in facts.items() if k in FACTS and before.get(k) != v
+        ]
     if saved:
         if unsaved := saved.manifest["training"].get("unsaved"):
             changes.append(f"{', '.join(unsaved)} changes in training, but no checkpoint saves it")

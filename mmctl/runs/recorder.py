@@ -33,6 +33,7 @@ from mmctl.run_folder.journal import Journal
 from mmctl.run_folder.lease import Lease, boot, host
 from mmctl.run_folder.predictions import write_predictions
 from mmctl.run_folder.verify import identity_hash
+from mmctl.runs import ranks
 from mmctl.runs.check import listed_skipped
 from mmctl.runs.open import OpenRun
 from mmctl.runs.progress import StepRate, tell
@@ -208,6 +209,8 @@ class RunRecorder:
             return error
         if full := out_of_memory(error, f"in step {self.o.training.step + 1}"):
             return full
+        if ended := ranks.lost(error, self.o.folder, self.o.training.step):
+            return ended
         place = plugin_line(error, self.o.about["components"])
         if place:
             return TrainingFailed(

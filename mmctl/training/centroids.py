@@ -108,7 +108,7 @@ class Centroids(nn.Module):
             ops.remember(self.target_NK, index_B, target_BK)  # type: ignore[arg-type]
             n_K, sum_KD = self.target_NK.sum(0), self.target_NK.T @ self.memory_ND  # type: ignore[operator]
         else:
-            n_K, sum_KD = _sums(self.normalized(emb_BD), target_BK)
+            n_K, sum_KD = map(ops.all_reduce_sum, _sums(self.normalized(emb_BD), target_BK))
         mean_KD = sum_KD / n_K.clamp_min(1e-12)[:, None]
         if self.estimator == "running":
             rate_K = self.rate * n_K / (1 + n_K)
@@ -124,13 +124,14 @@ class Centroids(nn.Module):
     def refit(self, net: Model, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Recompute the centroids in place: exact means of the embeddings by `net` in eval mode.
 
-        batches: normalised images BCHW and targets BK.
+        batches: normalised images BCHW and targets BK; on several processes, those of each.
         """
         n_K = torch.zeros_like(self.seen_K, dtype=self.mean_KD.dtype)
         sum_KD = torch.zeros_like(self.mean_KD)
         for x_BCHW, target_BK in batches:
             n, s = _sums(self.normalized(net(x_BCHW, bn="running").emb), target_BK)
             n_K, sum_KD = n_K + n, sum_KD + s
+        n_K, sum_KD = ops.all_reduce_sum(n_K), ops.all_reduce_sum(sum_KD)
         self.mean_KD.copy_(torch.where((n_K > 0)[:, None], sum_KD / n_K.clamp_min(1e-12)[:, None], self.mean_KD))
         self.seen_K.logical_or_(n_K > 0)
 
@@ -150,6 +151,6 @@ class Centroids(nn.Module):
 
 
 def _sums(emb_BD: Tensor, target_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Number of images and sum of embeddings per class, over all ranks: with sums, all ranks get the same means."""
+    """Number of images and sum of embeddings per class: summed over all ranks, they give all ranks the same means."""
     target_BK = target_BK.to(emb_BD.dtype)
-    return ops.all_reduce_sum(target_BK.sum(0)), ops.all_reduce_sum(target_BK.T @ emb_BD)
+    return target_BK.sum(0), target_BK.T @ emb_BD

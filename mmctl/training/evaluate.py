@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmctl import ops
 from mmctl.data.images import Pictures
+from mmctl.errors import UserError
 from mmctl.training.centroids import Centroids
 from mmctl.training.model import Average, Model
 
@@ -50,13 +52,14 @@ def evaluate(
     Raises EvaluationStopped as soon as `stop()` is true.
     """
     logits, distances, targets = [], [], []
-    for x_BCHW, target_BK in _watched(pictures, stop):
+    for x_BCHW, target_BK in _watched(pictures.dealt(), stop):
         out = net(x_BCHW, bn="running")
         logits.append(out.logits.cpu())
         distances.append(centroids.squared(out.emb).masked_fill(~centroids.seen_K, torch.inf).cpu())
         targets.append(target_BK.argmax(-1).cpu())
-    target_N = torch.cat(targets)
-    head_NK, near_NK = torch.cat(logits).log_softmax(-1), -torch.cat(distances)
+    n = len(pictures)
+    target_N = _of_all(targets, n)
+    head_NK, near_NK = _of_all(logits, n).log_softmax(-1), -_of_all(distances, n)
     agreement = (head_NK.argmax(-1) == near_NK.argmax(-1)).double().mean().item()
     scores = {"head": score(head_NK, target_N), "centroid": score(near_NK, target_N, probabilities=False)}
     return scores, agreement
@@ -68,7 +71,7 @@ def refit_centroids(
 ) -> Centroids:
     """A copy of the centroids, recomputed with `net` in eval mode: those of training come from other weights."""
     own = copy.deepcopy(centroids).requires_grad_(False)
-    own.refit(net, _watched(labeled.subset(centroids.images), stop))
+    own.refit(net, _watched(labeled.subset(centroids.images).dealt(), stop))
     return own
 
 
@@ -93,7 +96,17 @@ def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-u
     for batch in pictures:
         if stop():
             raise EvaluationStopped
-        yield batch
+        if len(batch[0]):
+            yield batch
+
+
+def _of_all(parts: list[Tensor], n: int) -> Tensor:
+    """The rows of all n images in order, from what each process computed for its own."""
+    if n < ops.world_size():
+        raise UserError(f"a split of {n} images cannot be evaluated on {ops.world_size()} processes: use fewer.")
+    own = torch.cat(parts)
+    missing = -(-n // ops.world_size()) - len(own)  # at most one row
+    return ops.gather(torch.cat([own, own[:missing]]) if missing else own)[:n]
 
 
 def score(score_NK: Tensor, target_N: Tensor, bins: int = 15, *, probabilities: bool = True) -> Scores:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmctl import ops
@@ -174,11 +173,12 @@ def average_gradients(params: list[nn.Parameter]) -> None:
     """
     if ops.world_size() == 1:
         return
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
-    flat = torch.cat([g.flatten() for g in grads]) / ops.world_size()
-    dist.all_reduce(flat)
-    for p, part in zip(params, torch.split(flat, [g.numel() for g in grads]), strict=True):
-        p.grad = part.view_as(p)
+    # A parameter without gradient has none on any rank, and the optimizer leaves it alone, as on one process.
+    grads = [p.grad for p in params if p.grad is not None]
+    with torch.no_grad():
+        flat = ops.all_reduce_sum(torch.cat([g.flatten() for g in grads])) / ops.world_size()
+        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
 
 def check_weights(run: Training) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmctl import ops
 from mmctl.errors import PluginError, UserError
 from mmctl.plugin import Output
+from mmctl.training.global_batch_norm import GlobalBatchNorm
 
 BatchNormMode = Literal["update", "batch", "running"]
 """Which batch norm statistics a forward uses: "update" = those of the batch, and update the running statistics;
@@ -56,7 +57,8 @@ class Model(nn.Module):
             self.train(bn != "running")
         for norm in self._norms:
             norm.track_running_stats = bn != "batch"
-        with torch.autocast(x_BCHW.device.type, self.precision, enabled=self.precision is not None):
+        across = GlobalBatchNorm() if bn != "running" and ops.world_size() > 1 else nullcontext()
+        with torch.autocast(x_BCHW.device.type, self.precision, enabled=self.precision is not None), across:
             emb = self.backbone(x_BCHW)
             if emb.shape != (len(x_BCHW), self.embed_dim):
                 raise PluginError(

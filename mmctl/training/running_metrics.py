@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mmctl import ops
 from mmctl.errors import Diverged
 from mmctl.plugin import PseudoLabels, StepOutput
 
@@ -34,10 +35,13 @@ class RunningMetrics:
         values = {"loss": loss, **output.losses, **output.metrics}
         if output.pseudo_labels is not None:
             values |= score_pseudo_labels(output.pseudo_labels, hidden_U)
-            self.labels_K += (output.pseudo_labels.target * output.pseudo_labels.weight[:, None]).sum(0)
+            labels_K = (output.pseudo_labels.target * output.pseudo_labels.weight[:, None]).sum(0)
+            self.labels_K += ops.all_reduce_sum(labels_K)
         if not self.names:
             self.open(list(values))
         now = torch.stack([v.detach() for v in values.values()]).double()
+        if ops.world_size() > 1:  # each has equally many images: the mean over processes is that over the global batch
+            now = ops.global_mean(now[None])
         not_finite = now - now != 0  # NaN - NaN and inf - inf are NaN; isfinite takes four operations on a GPU
         self.bad.copy_(torch.where((self.bad < 0) & not_finite, step, self.bad))
         self.sums += now

@@ -103,7 +103,7 @@ class Training:
         c = self.centroids
         if c.estimator == "exact" and self.step % c.every == 0:
             net = self.ema if c.network == "ema" and self.ema is not None else self.model
-            c.refit(net, self.labeled.subset(c.images))
+            c.refit(net, self.labeled.subset(c.images).dealt())
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that a checkpoint saves, by the name of its part."""
