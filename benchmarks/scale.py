@@ -1,9 +1,8 @@
-"""Many runs: the index of 10,000, their submission, the queue of this machine beside a shell loop, and Slurm's arrays.
+"""Many runs: the index of 10,000, their submission, and the queue of this machine beside a shell loop.
 
 Index: fake run folders, read by the commands as new processes. Submission: `mmctl sweep` with a launcher that starts
-nothing. Queue: `mmctl sweep` of runs of one step beside a shell loop over `mmctl run`; both with one run at a time, and
-both start Python and torch for each run. Slurm: runs that end at once, on the cluster that SLURM_CONF names; without
-one it is left out. Last line: one JSON object: seconds, MiB, and the queue's time over the loop's.
+nothing. Queue: `mmctl sweep` of runs of one step, one at a time, beside a loop over `mmctl run`; both start Python
+and torch for each run. Last line: one JSON object: seconds, MiB, and the queue's time over the loop's.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from common import REPO, arguments, finish, machine, spread, table, tell
+from common import REPO, arguments, finish, machine, ratio, rounds, spread, table, tell
 
 sys.path.insert(0, str(REPO / "tests"))
 from helpers.fake_runs import T0, attempt, data, make_run, points, state, write
@@ -29,7 +28,30 @@ SEEDS = 5
 LIVE = 800
 """Runs that write a line between two looks at the index."""
 ROUNDS, QUICK = 7, 2
-PARTS = ("index",)
+SUBMITTED, QUICK_SUBMITTED = 10_000, 20
+"""Runs of the sweep that nobody starts."""
+QUEUED, QUICK_QUEUED = 10, 2
+"""Runs of the queue and of the loop, a round."""
+RECIPE = """
+[dataset]
+name = "digits"
+[split]
+labels = 40
+[backbone]
+name = "small"
+[augment.weak]
+name = "flip_crop"
+pad = 1
+[method]
+name = "supervised"
+[train]
+steps = 1
+device = "cpu"
+precision = "fp32"
+threads = 1
+[eval]
+every = 1
+"""
 
 
 class Cost(NamedTuple):
@@ -42,13 +64,15 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """The parts that are asked for, one after the other."""
-    args = arguments(__doc__ or "", part={"choices": PARTS, "help": "only this part"})
+    parts = {"index": index, "submission": submission, "queue": queue}
+    args = arguments(__doc__ or "", part={"choices": tuple(parts), "help": "only this part"})
     count = args.rounds or (QUICK if args.quick else ROUNDS)
     print(f"{machine()}; {count} rounds")
     found: dict[str, float | None] = {}
-    for part in [args.part] if args.part else PARTS:
-        with tempfile.TemporaryDirectory() as folder:
-            found |= globals()[part](Path(folder), count, args.quick)
+    for name, part in parts.items():
+        if args.part in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                found |= part(Path(folder), count, args.quick)
     finish(found)
 
 
@@ -104,6 +128,54 @@ def index(project: Path, count: int, quick: bool) -> dict[str, float | None]:
         "compare_s": median(c.wall for c in costs["compare"]), "changed_s": median(c.wall for c in changed),
         "rebuild_s": costs["db rebuild"][0].wall, "database_mib": database,
     }  # fmt: skip
+
+
+def submission(project: Path, count: int, quick: bool) -> dict[str, float | None]:
+    """A sweep that nobody starts, the same command again, and one look at the runs."""
+    number = QUICK_SUBMITTED if quick else SUBMITTED
+    recipe = written(project)
+    words = ("sweep", recipe, "--seeds", f"0-{number - 1}", "--launcher", "manual", "--name", "many")
+    mmctl(project, "ls")  # compiles
+    costs = {
+        "sweep": [mmctl(project, *words, "--quiet")],
+        "sweep --dry-run": [mmctl(project, *words, "--dry-run")],
+        "the same sweep again: nothing is missing": [mmctl(project, *words, "--quiet")],
+        "ls --sweep": [mmctl(project, "ls", "--sweep", "many") for _ in range(count)],
+    }
+    rows = [(what, *shown(seen)) for what, seen in costs.items()]
+    table(f"A sweep of {number:,} runs", ("command", "wall s", "CPU s", "+- %", "MiB"), rows)
+    first, again = costs["sweep"][0], costs["the same sweep again: nothing is missing"][0]
+    return {"sweep_s": first.wall, "sweep_mib": first.memory, "again_s": again.wall}
+
+
+def queue(project: Path, count: int, quick: bool) -> dict[str, float | None]:
+    """Runs of one step: one after the other by the queue, and by a loop of a shell."""
+    number = QUICK_QUEUED if quick else QUEUED
+    recipe, used = written(project), iter(range(10**6))
+
+    def seeds() -> list[int]:
+        return [next(used) for _ in range(number)]
+
+    def queued() -> float:
+        return mmctl(project, "sweep", recipe, "--seeds", ",".join(map(str, seeds())), "--jobs", "1", "--quiet").wall
+
+    def looped() -> float:
+        return sum(mmctl(project, "run", recipe, "--seeds", str(seed), "--quiet").wall for seed in seeds())
+
+    times = rounds({"mmctl sweep --jobs 1": queued, "a loop over mmctl run": looped}, count)
+    rows = [(what, f"{median(seen) / number:.2f}", spread(seen)) for what, seen in times.items()]
+    table(f"{number} runs of one step", ("program", "wall s a run", "+- %"), rows)
+    return {
+        "queue_loop": ratio(times, "mmctl sweep --jobs 1", "a loop over mmctl run"),
+        "queue_s": median(times["mmctl sweep --jobs 1"]) / number,
+    }
+
+
+def written(project: Path) -> str:
+    """A recipe of one step on the digits."""
+    path = project / "short.toml"
+    path.write_text(RECIPE)
+    return path.name
 
 
 def shown(seen: list[Cost]) -> tuple[str, str, str, str]:
