@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny_project
 from helpers.paths import REPO
+from helpers.run_helpers import points
 from mmctl.launchers.slurm import Slurm
 from mmctl.plugin import JobState
+from mmctl.runs.create import create_run
 
 SECONDS = 90.0
 """How long a job may take, with its wait in the queue."""
@@ -62,6 +65,26 @@ def until(what: Callable[[], bool], seconds: float = SECONDS) -> None:
     while not what():
         assert time.monotonic() < deadline, slurm("squeue", "-r", "-t", "all")
         time.sleep(0.2)
+
+
+def launched_run(tmp_path: Path, *sets: str) -> Path:
+    """A run in tmp_path/runs that jobs train."""
+    recipe = tiny_project.recipe("supervised", "train.threads=1", "train.log_every=50", "eval.every=1000", *sets)
+    return create_run(recipe, tmp_path / "runs")
+
+
+def step(folder: Path) -> int:
+    """The last step that the journals of a run name."""
+    return max((at for _, at in points(folder)), default=0)
+
+
+def hide_scontrol(tmp_path: Path, run: Path) -> Path:
+    """A shell file for MMCTL_SLURM_SETUP that hides scontrol from the jobs of one run."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").symlink_to(slurm("which", "srun").strip())
+    setup = tmp_path / "setup.sh"
+    setup.write_text(f'[ "$run" = {run} ] && PATH={tmp_path}/bin; true\n')
+    return setup
 
 
 def ended(launcher: Slurm, ids: Sequence[str]) -> list[JobState]:
