@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
+from mmctl.cli.options import (
+    Filter,
+    InSweep,
+    Jobs,
+    Name,
+    Quiet,
+    RecipesOrNone,
+    Seeds,
+    Sets,
+    parse_seeds,
+    whole,
+    with_sweep,
+)
 from mmctl.cli.train import train_job, train_pack, train_run
 
 if TYPE_CHECKING:
@@ -175,6 +187,7 @@ def _extend(
 
 def resume(
     terms: Filter = None,
+    sweep: InSweep = None,
     jobs: Jobs = 0,
     accept_changes: bool = typer.Option(
         False,
@@ -199,13 +212,14 @@ def resume(
       mmctl resume @last
       mmctl resume 3 5 --quiet
       mmctl resume tag:demo --jobs 2
+      mmctl resume --sweep digits
     """
     from mmctl import project
     from mmctl.errors import UserError
     from mmctl.runs.progress import tell
     from mmctl.runs.resume import choose
 
-    folders, lines = choose(terms or [])
+    folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)
     if len(folders) > 1:

@@ -14,7 +14,6 @@ from helpers.run_helpers import events
 from helpers.slurm_cluster import ended, hide_scontrol, launched_run, slurm, step, until
 from mmctl.launchers import slurm as launcher
 from mmctl.launchers.slurm import Slurm
-from mmctl.plugin import JobState
 from mmctl.run_folder import queue
 from mmctl.run_folder.queue import Entry
 from mmctl.run_folder.record import last_state
@@ -81,12 +80,12 @@ def test_a_job_that_could_not_queue_itself_and_one_that_is_forgotten(
     first = queue.read(folder)
     assert first
     slurm("scancel", "--signal=USR2", first.id)
-    assert ended(Slurm(), [first.id]) == [JobState("interrupted", "exit code 75")]
+    ended(Slurm(), [first.id])
     monkeypatch.delenv("MMCTL_SLURM_SETUP")
     reconcile(runs, fresh=True)
     second = queue.read(folder)
     assert second
-    assert second.id != first.id
+    assert second.id not in ("", first.id)
     until(lambda: last_state(folder) == "completed")
     assert [event["n"] for event in events(folder, "attempt")] == [1, 2]
     queue.put(folder, Entry(second.group, 0, "99999_0"))  # as Slurm sees it some minutes later
