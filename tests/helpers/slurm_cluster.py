@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -24,21 +25,39 @@ SECONDS = 90.0
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Path]:
-    """Start a cluster, and stop it at the end; gives its folder. Skips the test where that is not possible."""
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def cluster(folder: Path, user: str) -> Iterator[Path]:
+    """A cluster that the users of this folder share, two of which on one machine would end each other's jobs.
+
+    The first user starts it, the last one stops it. Skips the test where it cannot be started.
+    """
     up = Path(os.environ.get("MMCTL_SLURM", REPO.parent / "shared")) / "slurm-up"
     if not up.is_file():
         pytest.skip(f"there is no {up}; MMCTL_SLURM names the folder of slurm-up and slurm-down")
-    env = {**os.environ, "MMCTL_SLURM_DIR": str(folder)}
-    started = subprocess.run(
-        [up, "--nodes", "2", "--cpus", "4", "--gpus", "0"], env=env, capture_output=True, text=True
-    )
+    users, lock = folder / "slurm-users", folder / "slurm.lock"
+    env = {**os.environ, "MMCTL_SLURM_DIR": str(folder / "slurm")}
+    with alone(lock):
+        users.mkdir(exist_ok=True)
+        (users / user).touch()
+        started = subprocess.run(
+            [up, "--nodes", "2", "--cpus", "4", "--gpus", "0"], env=env, capture_output=True, text=True
+        )
     try:
         if started.returncode:
             pytest.skip(started.stderr.strip())
-        yield folder
+        yield folder / "slurm"
     finally:
-        subprocess.run([up.with_name("slurm-down"), "--purge"], env=env, capture_output=True, check=False)
+        with alone(lock):
+            (users / user).unlink()
+            if not any(users.iterdir()):
+                subprocess.run([up.with_name("slurm-down"), "--purge"], env=env, capture_output=True, check=False)
 
 
 def lose_node(folder: Path, node: str) -> None:

@@ -27,7 +27,12 @@ from mmctl.runs.execute import execute
 from mmctl.store.store import Store
 from mmctl.training import checkpoint
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm_environment")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("slurm_environment"),
+    pytest.mark.timeout(500),
+]
 LONG = ("train.steps=1000000", "train.save_every=100000", "eval.every=1000000")
 
 

@@ -20,7 +20,7 @@ from mmctl.run_folder.record import last_state
 from mmctl.store.store import Store
 from mmctl.sweep.engines import reconcile, submit_lasting
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm_environment")]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm_environment"), pytest.mark.timeout(500)]
 TABLE = {"name": "slurm", "minutes": 10}
 CUT_OFF = """
 import os, signal
@@ -96,7 +96,6 @@ def test_a_job_that_could_not_queue_itself_and_one_that_is_forgotten(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(600)
 def test_1500_runs_in_two_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stub = tmp_path / "python"
     stub.write_text("#!/bin/sh\necho trained\n")
