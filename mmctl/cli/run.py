@@ -217,14 +217,14 @@ def resume(
     from mmctl import project
     from mmctl.errors import UserError
     from mmctl.runs.progress import tell
-    from mmctl.runs.resume import choose
+    from mmctl.runs.resume import choose, is_local
 
     folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)
-    if len(folders) > 1:
-        if accept_changes or from_start:
-            option = "--accept-changes" if accept_changes else "--from-start"
+    option = "--accept-changes" if accept_changes else "--from-start" if from_start else ""
+    if len(folders) > 1 or (folders and not option and not is_local(folders[0])):
+        if option:
             raise UserError(f"{option}: give one run at a time.")
         from mmctl.sweep.launch import launch
 

@@ -77,7 +77,7 @@ def launch(
         if stop():
             raise not_started(folders, labels.tags)
         if (group := submit(runs, folders, chosen)) is None:
-            tell(f"{len(folders)} runs are in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
+            tell(f"{runs_are(len(folders))} in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
             return
         view = BatchView(chosen.launcher.limits().slots, quiet)
         Watch(runs, group, view, labels.tags).until_they_end(stop)
@@ -140,6 +140,11 @@ def submit(runs: Path, folders: Sequence[Path], chosen: Chosen, sweep: str = "")
     group = queue.new_group(runs, chosen.table, folders, name, sweep=sweep, lasting=False)
     ensure_supervisor(runs)
     return group
+
+
+def runs_are(n: int) -> str:
+    """The beginning of a sentence about so many runs."""
+    return "1 run is" if n == 1 else f"{n} runs are"
 
 
 def not_started(folders: Sequence[Path], tags: Sequence[str]) -> Stopped:
