@@ -25,6 +25,7 @@ from mmctl.run_folder.record import last_state
 from mmctl.run_folder.restart import WAITS, to_resubmit
 from mmctl.runs.execute import execute
 from mmctl.store.store import Store
+from mmctl.testing import LauncherContract
 from mmctl.training import checkpoint
 
 pytestmark = [
@@ -40,6 +41,7 @@ def reasons(folder: Path) -> list[str]:
     return [event["reason"] for event in events(folder, "state") if event["reason"]]
 
 
+@pytest.mark.slow
 def test_preempted_runs_go_on_elsewhere_to_the_same_result(tmp_path: Path) -> None:
     sets = ("train.steps=1600", "train.save_every=700")
     whole = launched_run(tmp_path / "whole", *sets)
@@ -63,6 +65,7 @@ def test_preempted_runs_go_on_elsewhere_to_the_same_result(tmp_path: Path) -> No
     assert launcher.find("mmctl-preempted") == ids
 
 
+@pytest.mark.slow
 def test_how_a_job_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled, killed, hidden = (launched_run(tmp_path, *LONG) for _ in range(3))
     fails = launched_run(tmp_path, "optimizer.lr=1e30", "optimizer.nesterov=false")
@@ -86,6 +89,7 @@ def test_how_a_job_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(f" {part} " in slurm("squeue", "-h", "-r", "-o", " %i ") for part in ids), "none comes back"
 
 
+@pytest.mark.slow
 def test_a_ghost_on_a_lost_node_ends(slurm_folder: Path, tmp_path: Path) -> None:
     folder, launcher = launched_run(tmp_path, *LONG), Slurm(minutes=10, extra={"nodelist": "n2"})
     ids = launcher.start([folder], "mmctl-ghost")
@@ -103,3 +107,18 @@ def test_a_ghost_on_a_lost_node_ends(slurm_folder: Path, tmp_path: Path) -> None
         assert [event["s"] for event in events(folder, "state")] == ["running", "running", "interrupted"]
     finally:
         bring_back(slurm_folder, "n2")
+
+
+class Promises(LauncherContract):
+    """The contract of launchers for this one."""
+
+    component = "slurm"
+    params = ({"minutes": 10},)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [name for name in dir(Promises) if name.startswith("test_")])
+def test_promise(name: str, tmp_path: Path) -> None:
+    made = Promises()
+    made.where = tmp_path
+    getattr(made, name)()

@@ -19,6 +19,7 @@ QUICK = {"small", "digits", "mixmatch", "fixmatch"}
 PUBLISHED = ("pictures", "cifar10", "cifar100", "eurosat", "fer2013", "ferplus", "rafdb", "stl10", "svhn")
 ELSEWHERE = {
     **dict.fromkeys(PUBLISHED, "needs files: tests/datasets"), "ctaugment_probe": "needs a policy: tests/augments",
+    "slurm": "needs a cluster: tests/launchers/test_slurm_cluster.py",
 }  # fmt: skip
 PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
     "fuzzy": (
