@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers.command import Result
 from helpers.run_helpers import assert_same, events, never
 from helpers.slurm_cluster import (
     bring_back,
@@ -24,7 +27,6 @@ from mmctl.run_folder import lease
 from mmctl.run_folder.record import last_state
 from mmctl.run_folder.restart import WAITS, to_resubmit
 from mmctl.runs.execute import execute
-from mmctl.store.store import Store
 from mmctl.testing import LauncherContract
 from mmctl.training import checkpoint
 
@@ -42,27 +44,32 @@ def reasons(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_preempted_runs_go_on_elsewhere_to_the_same_result(tmp_path: Path) -> None:
+def test_preempted_runs_go_on_elsewhere_to_the_same_result(
+    mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sets = ("train.steps=1600", "train.save_every=700")
-    whole = launched_run(tmp_path / "whole", *sets)
-    folders = [launched_run(tmp_path, *sets), launched_run(tmp_path, *sets, "seed=1")]
+    wholes = [launched_run(tmp_path / "whole", *sets, f"seed={seed}") for seed in (0, 1)]
+    folders = [launched_run(tmp_path, *sets, f"seed={seed}") for seed in (0, 1)]
     launcher = Slurm(partition="scavenge", minutes=10)
     ids = launcher.start(folders, "mmctl-preempted")
     until(lambda: all(step(folder) > 100 for folder in folders))
     slurm("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     until(lambda: all(WAITS in reasons(folder) for folder in folders))
-    assert execute(whole, never).state == "completed"
+    assert [execute(whole, never).state for whole in wholes] == ["completed", "completed"]
     assert [state.word for state in ended(launcher, ids)] == ["completed", "completed"]
-    assert_same(folders[0], whole)
-    for folder in folders:
+    for folder, whole in zip(folders, wholes, strict=True):
+        assert_same(folder, whole)
         attempts = events(folder, "attempt")
         assert [event["n"] for event in attempts] == [1, 2]
         assert 100 < attempts[1]["from"] < 1600
     assert not (tmp_path / "runs" / "mmctl.db").exists(), "nodes write files alone"
-    with Store(tmp_path / "runs") as store:
-        store.sync()
-        assert [(run["state"], run["step"]) for run in store.runs()] == [("completed", 1600)] * 2
     assert launcher.find("mmctl-preempted") == ids
+    figures = []
+    for place in (tmp_path, tmp_path / "whole"):
+        monkeypatch.setenv("MMCTL_RUNS", str(place / "runs"))
+        figures.append(re.sub(r'"uid": "[^"]*"', "", mm("compare", "--json").out))
+    assert '"mean"' in figures[0]
+    assert figures[0] == figures[1]
 
 
 @pytest.mark.slow
