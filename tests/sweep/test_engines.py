@@ -132,7 +132,7 @@ def test_a_held_job_is_shown_with_its_reason(engine: Engine, mm: Mm, tmp_path: P
     reconcile(tmp_path / "runs", fresh=True)
     shown = "is held by pretended: scontrol release 7"
     assert shown in mm("ls").out
-    assert f"queued: {shown} (job {ids(folders)[0]})" in mm("show", "1").out
+    assert f"step 0 of 20: {shown}" in mm("show", "1").out
 
 
 def test_stop_cancels_jobs_and_what_no_engine_has_yet(engine: Engine, mm: Mm, tmp_path: Path) -> None:
