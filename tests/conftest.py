@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.command import Result
+from helpers.paths import REPO
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER", "gw")[2:]) and hasattr(os, "sched_setaffinity"):
     # A core for each worker, so a thread too: threads that wait for one another on shared cores burn most of the time.
@@ -94,3 +95,26 @@ def mm(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(code, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def slurm_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a Slurm cluster on this machine, which the tests with the mark `slurm` share."""
+    from helpers.slurm_cluster import cluster
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    temporary = tmp_path_factory.getbasetemp()
+    with cluster(temporary.parent if worker else temporary, worker or "main") as folder:
+        yield folder
+
+
+@pytest.fixture
+def slurm_environment(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What programs and jobs of that cluster need; one test at a time has it, since some take a node away."""
+    from helpers.slurm_cluster import alone
+
+    monkeypatch.setenv("SLURM_CONF", str(slurm_folder / "slurm.conf"))
+    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with alone(slurm_folder.with_name("slurm-test.lock")):
+        yield

@@ -32,6 +32,7 @@ from mmctl.cli import (
     report,
     run,
     runs,
+    stop,
     sweep,
     table,
     trash,
@@ -52,8 +53,8 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, sweep, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, trash, checkpoints, table, recipe,
-    plugins, query, data, db, doctor, export, import_,
+    run, sweep, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, stop, trash, checkpoints, table,
+    recipe, plugins, query, data, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmctl.cli.options import Archived, Filter, Json, whole
+from mmctl.cli.options import Archived, Filter, InSweep, Json, whole, with_sweep
 from mmctl.cli.runs import open_store
 from mmctl.report.json_output import print_json
 
@@ -38,6 +38,7 @@ def ls(
     form: str = typer.Option(
         "text", "--format", "-f", metavar="FORMAT", help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
     ),
+    sweep: InSweep = None,
     archived: Archived = False,
     as_json: Json = False,
 ) -> None:
@@ -49,6 +50,7 @@ def ls(
     Examples:
       mmctl ls
       mmctl ls state:failed
+      mmctl ls --sweep digits
       mmctl ls mixmatch labels:320 'test/accuracy>0.8'
       mmctl ls --sort test/accuracy -c +cfg.optimizer.lr
       mmctl ls --all --format csv
@@ -61,10 +63,11 @@ def ls(
         raise UserError(f'--format "{form}": no such format.{suggest(form, FORMATS)} Known: {", ".join(FORMATS)}')
     as_json = as_json or form == "json"
     limit = 0 if everything else limit
+    terms = with_sweep(terms, sweep)
     newest = limit if limit and not terms and sort is None else None
     with open_store(newest) as store:
         runs = store.runs(newest=newest)
-        found = select.select_runs(store, runs, terms or [], archived)
+        found = select.select_runs(store, runs, terms, archived)
         if sort is not None:
             from mmctl.report.listing_order import sort_runs
 
@@ -88,7 +91,7 @@ def ls(
         )  # fmt: skip
         folder = store.runs_dir
     if text and not rows:
-        none = f"no run matches{select.why_none(runs, terms or [])}"
+        none = f"no run matches{select.why_none(runs, terms)}"
         typer.echo(none if runs else f"no runs in {folder} yet. Start one: mmctl run digits", err=True)
     elif text:
         from mmctl.report import print_runs

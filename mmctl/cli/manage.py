@@ -1,4 +1,4 @@
-"""What a person does with runs: tag, note, rename, star, archive, stop, rm, restore, gc."""
+"""What a person does with runs: tag, note, rename, star, archive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from mmctl.cli.options import Json, Run, Runs, checked_name, whole
+from mmctl.cli.options import Json, Run, Runs, checked_name
 from mmctl.cli.runs import find, open_store
 from mmctl.report.json_output import print_json
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add(app: typer.Typer) -> None:
     """Add this file's commands to the app."""
-    for command in (tag, note, rename, star, archive, stop):
+    for command in (tag, note, rename, star, archive):
         app.command()(command)
 
 
@@ -191,51 +191,3 @@ def _mark(
     else:
         for one in found:
             typer.echo(f"{one['uid']}: {word}")
-
-
-def stop(
-    runs: Runs,
-    now: bool = typer.Option(False, "--now", help="End the process at once (SIGKILL), without a checkpoint."),
-    timeout: int = typer.Option(
-        60, "--timeout", parser=whole, metavar="SECONDS", help="Wait so long for the runs to end."
-    ),
-    as_json: Json = False,
-) -> None:
-    """Stop running runs.
-
-    A run finishes its step, saves a checkpoint and ends; `mmctl resume` continues it. Only runs of this machine can be
-    stopped. Exits with code 6 if a run has not ended in time.
-
-    \b
-    Examples:
-      mmctl stop @last
-      mmctl stop state:running
-      mmctl stop 3 --now
-    """
-    from mmctl.errors import PartFailed, RunNotFound
-    from mmctl.runs.stop import processes
-    from mmctl.runs.stop import stop as stop_processes
-    from mmctl.store.select import TERM, find_runs
-
-    with open_store() as store:
-        every, folder = store.runs(), store.runs_dir
-        chosen = find_runs(store, runs)
-        if any(map(TERM.fullmatch, runs)):
-            chosen = [run for run in chosen if run["state"] == "running"]
-            if not chosen:
-                raise RunNotFound("no run of these is running. See: mmctl ls state:running")
-    found = processes(folder, chosen, every)
-    left = stop_processes(found, now, timeout)
-    with open_store() as store:
-        ended = [find(store, run["uid"]) for run in chosen if folder / run["uid"] not in left]
-    if as_json:
-        print_json({"stopped": [one["uid"] for one in ended], "running": [one.name for one in left]})
-    else:
-        for one in ended:
-            again = f"  mmctl resume {one['uid']}" if one["state"] == "interrupted" else ""
-            typer.echo(f"{one['uid']}: {one['state']} at step {one['step']}/{one['total_steps']}.{again}")
-    if left:
-        raise PartFailed(
-            f"{', '.join(one.name for one in left)}: has not ended after {timeout} s; it ends after its step "
-            "and checkpoint. `mmctl stop --now` ends it without."
-        )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmctl.completion.values import complete_filter, complete_metric, complete_run, complete_set
+from mmctl.completion.values import complete_filter, complete_metric, complete_run, complete_set, complete_sweep
 from mmctl.recipe.find import complete_recipe
 
 MAX_SEEDS = 10_000
@@ -120,10 +120,19 @@ Checkpoint = Annotated[
         help="Step, last, last-good (the newest that is not damaged), or best (of train.keep_best).",
     ),
 ]
+InSweep = Annotated[
+    str | None,
+    typer.Option("--sweep", metavar="NAME", help="Only runs of this sweep.", autocompletion=complete_sweep),
+]
 Archived = Annotated[bool, typer.Option("--archived", help="Archived runs too, which are hidden otherwise.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def with_sweep(terms: Sequence[str] | None, sweep: str | None) -> list[str]:
+    """A filter, and the condition of --sweep."""
+    return [*(terms or []), *([f"sweep:{sweep}"] if sweep else [])]
 
 
 def share(text: object) -> float | None:

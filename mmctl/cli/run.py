@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmctl.cli.options import Filter, Jobs, Name, Quiet, RecipesOrNone, Seeds, Sets, parse_seeds, whole
+from mmctl.cli.options import (
+    Filter,
+    InSweep,
+    Jobs,
+    Name,
+    Quiet,
+    RecipesOrNone,
+    Seeds,
+    Sets,
+    parse_seeds,
+    whole,
+    with_sweep,
+)
 from mmctl.cli.ranks import Gpus, check_gpus, check_recipe, stored_recipe, train_as_rank, train_shared
 from mmctl.cli.train import train_job, train_pack, train_run
 
@@ -188,6 +200,7 @@ def _extend(
 
 def resume(
     terms: Filter = None,
+    sweep: InSweep = None,
     jobs: Jobs = 0,
     accept_changes: bool = typer.Option(
         False,
@@ -214,23 +227,24 @@ def resume(
       mmctl resume 3 5 --quiet
       mmctl resume tag:demo --jobs 2
       mmctl resume 3 --gpus 2
+      mmctl resume --sweep digits
     """
     from mmctl import project
     from mmctl.errors import UserError
     from mmctl.runs.progress import tell
-    from mmctl.runs.resume import choose
+    from mmctl.runs.resume import choose, is_local
 
-    folders, lines = choose(terms or [])
+    folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)
     check_gpus(gpus, {"several runs": len(folders) > 1, "--jobs": jobs})
+    option = "--accept-changes" if accept_changes else "--from-start" if from_start else ""
     if gpus > 1 and folders:
         check_recipe(stored_recipe(folders[0]), gpus)
         options = {"--quiet": quiet, "--accept-changes": accept_changes, "--from-start": from_start}
         train_shared(folders[0], gpus, options)
-    elif len(folders) > 1:
-        if accept_changes or from_start:
-            option = "--accept-changes" if accept_changes else "--from-start"
+    elif len(folders) > 1 or (folders and not option and not is_local(folders[0])):
+        if option:
             raise UserError(f"{option}: give one run at a time.")
         from mmctl.sweep.launch import launch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -35,6 +36,7 @@ def open_store(newest: int | None = None) -> Iterator[Store]:
     from mmctl import project
     from mmctl.store.reading import open_for_reading, tell
 
+    ask_engines(project.runs_dir())
     with _few_collections(), open_for_reading(project.runs_dir(), newest=newest) as store:
         problems = list(store.unreadable.values())
         for problem in problems[:UNREADABLE]:
@@ -42,6 +44,21 @@ def open_store(newest: int | None = None) -> Iterator[Store]:
         if len(problems) > UNREADABLE:
             tell(f"warning: ... and {len(problems) - UNREADABLE} more runs cannot be read: mmctl db check")
         yield store
+
+
+def ask_engines(runs: Path, fresh: bool = False) -> None:
+    """Let the engines of lasting launchers say how their runs are, and give them what waits; a warning if they fail."""
+    from mmctl.run_folder.queue import groups
+
+    if any(group.lasting for group in groups(runs)):
+        from mmctl.errors import MmctlError
+        from mmctl.store.reading import tell
+        from mmctl.sweep.engines import reconcile
+
+        try:
+            reconcile(runs, fresh=fresh)
+        except (MmctlError, OSError) as error:
+            tell(f"warning: {error}")
 
 
 @contextmanager

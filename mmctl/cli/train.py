@@ -68,14 +68,14 @@ def train_job(folder: Path) -> None:
     hint = "a second signal ends it at once"
     with StopSignal("saving a checkpoint after this step", at_once=SIGNALS, hint=hint) as stop:
         # Imports torch for seconds or minutes: a signal meanwhile must put the job back into the queue too.
-        from mmctl.runs.requeue import end_ghost, queue_again
+        from mmctl.runs.requeue import end_ghost, leads, queue_again
 
         try:
             end_ghost(folder)
             train_run(folder, stop, quiet=False)
         except (Stopped, SystemExit) as end:
             stop.over = True  # putting it back makes the cluster send more signals
-            if stop.signal != signal.SIGUSR2 or isinstance(end, Superseded):
+            if stop.signal != signal.SIGUSR2 or isinstance(end, Superseded) or not leads():
                 raise
             raise Stopped(queue_again(folder)) from None
 

@@ -54,6 +54,11 @@ def complete_filter(incomplete: str) -> Found:
         return []
 
 
+def complete_sweep(incomplete: str) -> Found:
+    """The names of the sweeps."""
+    return [(text.removeprefix("sweep:"), about) for text, about in complete_filter(f"sweep:{incomplete}")]
+
+
 def complete_metric(incomplete: str) -> Found:
     """Metrics of the newest runs, by their short names."""
     try:

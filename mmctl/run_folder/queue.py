@@ -209,9 +209,10 @@ def waits_for(folder: Path) -> str | None:
     group, entry = found
     if group.lasting:
         name = str(group.launcher["name"]).rpartition(":")[2]
+        if not entry.id:
+            return f"waits to be handed to {name}"
         word, reason = read_said(folder.parent).states.get(entry.id, ("", ""))
-        more = ", ".join(part for part in (word, reason) if part)
-        return f"is job {entry.id} of {name}{more and f' ({more})'}" if entry.id else f"waits to be handed to {name}"
+        return f"is {word} by {name}: {reason} (job {entry.id})" if reason else f"is job {entry.id} of {name}"
     if group.host != lease.host():
         return f"waits in the queue of {group.host}"
     return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None

@@ -22,12 +22,17 @@ PATIENCE = 120.0
 """Seconds that a job waits for the end of a process that its cluster believes dead."""
 
 
+def leads() -> bool:
+    """Whether this process acts for the job; of the several processes of a run, the first one does."""
+    return os.environ.get("SLURM_PROCID", "0") == "0"
+
+
 def end_ghost(folder: Path) -> None:
     """If this job was started before and a process of that time still trains the run, make that one end; wait for it.
 
     It ends when it sees a newer attempt; for one on another machine, whose lock is not seen here, nobody has to wait.
     """
-    if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" or lease.holder(folder) is None:
+    if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" or not leads() or lease.holder(folder) is None:
         return
     journal.claim(folder)
     end = time.monotonic() + PATIENCE

@@ -19,6 +19,7 @@ STOPPED = ("interrupted", "crashed", "queued")
 """States of runs that can be continued."""
 ALL = "state:" + ",".join(STOPPED)
 SHOWN = 10
+LOCAL = "mmctl:local"
 
 
 class Choice(NamedTuple):
@@ -65,6 +66,12 @@ def choose(terms: Sequence[str]) -> Choice:
     if not go_on and not folders:
         messages.append("nothing to continue: " + ("no run matches" if not found else "no run of these is stopped"))
     return Choice([*folders, *(runs / run["uid"] for run in go_on)], messages)
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a run was started by the launcher for this machine, and not for example in the queue of a cluster."""
+    launcher = read_record(folder)["config"].get("launcher")
+    return not isinstance(launcher, dict) or launcher.get("name", LOCAL) == LOCAL
 
 
 def split_up(

@@ -133,14 +133,10 @@ class Store:
 
     def runs(self, only: Sequence[str] | None = None, newest: int | None = None) -> list[RunRow]:
         """All runs, or those with these uids, or the newest; oldest first, as seen from this machine."""
-        if newest is not None:
+        if only is None:
             sql = f"SELECT {COLUMNS} FROM runs r ORDER BY r.created DESC, r.uid DESC LIMIT ?"
-            rows = self._rows(sql, [newest])[::-1]
+            rows = self._rows(sql, [-1 if newest is None else newest])[::-1]
             for number, row in enumerate(rows, self.count_runs() - len(rows) + 1):
-                row["number"] = number
-        elif only is None:
-            rows = self._rows(f"SELECT {COLUMNS} FROM runs r ORDER BY r.created, r.uid")
-            for number, row in enumerate(rows, 1):
                 row["number"] = number
         else:
             sql = f"SELECT * FROM (SELECT {COLUMNS}, {NUMBER} FROM runs r) WHERE uid IN"
@@ -157,7 +153,6 @@ class Store:
         return found
 
     def _words(self, table: str, column: str, runs: Sequence[RunRow]) -> dict[int, list[str]]:
-        """The words that a table holds for each of these runs, by id, sorted."""
         found: dict[int, list[str]] = {}
         for row in self._rows(f"SELECT run, {column} AS word FROM {table} WHERE {within('run', runs)} ORDER BY 2"):
             found.setdefault(row["run"], []).append(row["word"])

@@ -11,17 +11,18 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mmctl.errors import MmctlError, PluginError
 from mmctl.plugin import JobState, Launcher
 from mmctl.run_folder import queue
-from mmctl.run_folder.queue import Entry, Group
+from mmctl.run_folder.queue import Ended, Entry, Group
 from mmctl.run_folder.supervisor import FOLDER
 from mmctl.runs.launcher import launcher_of, wrong_state
 from mmctl.sweep import job_states
+from mmctl.sweep.ending import NOT_BEGUN, note_ending
 from mmctl.sweep.reconcile import settle
 
 LOCK = "engines.lock"
@@ -62,6 +63,22 @@ def _enqueue(runs: Path, folders: Sequence[Path], table: Mapping[str, Any], swee
     queue.new_group(runs, table, folders, name, sweep=sweep, lasting=True)
 
 
+def cancel_jobs(runs: Path, folders: Sequence[Path]) -> None:
+    """Stop the jobs of these runs, and take those out of the queue that no engine has."""
+    jobs: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    with _alone(runs, wait=True) if folders else nullcontext():
+        for folder in folders:
+            if found := queue.group_of(folder):
+                group, entry = found
+                queue.put(folder, entry._replace(stop=True))  # first, so that nobody hands it over
+                if entry.id:
+                    jobs.setdefault(repr(group.launcher), (group.launcher, []))[1].append(entry.id)
+        for table, ids in jobs.values():
+            launcher_of(table).cancel(ids)
+    if folders:
+        reconcile(runs, wait=True, fresh=True)
+
+
 @contextmanager
 def _alone(runs: Path, wait: bool) -> Iterator[bool]:
     """Whether no other command hands over runs at this moment."""
@@ -80,11 +97,15 @@ def _bring_together(runs: Path, groups: Sequence[Group], table: Mapping[str, Any
     launcher = launcher_of(table)
     said = f"launcher {table['name']}"
     _settle_all(runs, groups, launcher, said, fresh)
-    for group in groups:
-        waiting = [folder for folder, entry in queue.members(runs, group).items() if not entry.id]
-        if waiting:
+    for group in [one for one in queue.groups(runs) if one.lasting and one.launcher == table]:  # also new ones
+        members = queue.members(runs, group)
+        for folder in [folder for folder, entry in members.items() if entry.stop and not entry.id and not group.handed]:
+            note_ending(folder, Ended("interrupted", NOT_BEGUN))
+            queue.leave(folder)
+            del members[folder]
+        if any(not entry.id for entry in members.values()):
             _hand_over(runs, group, launcher, said)
-        elif not queue.members(runs, group):
+        elif not members:
             queue.remove_group(runs, group.name)
 
 

@@ -31,6 +31,7 @@ from mmctl.sweep.ending import NOT_BEGUN, note_ending
 from mmctl.sweep.engines import submit_lasting
 from mmctl.sweep.watch import Watch
 
+LEAVING = "leaving the runs in the queue"
 STOPPING = "stopping all runs, each after its current step"
 
 
@@ -76,10 +77,40 @@ def launch(
         if stop():
             raise not_started(folders, labels.tags)
         if (group := submit(runs, folders, chosen)) is None:
-            tell(f"{len(folders)} runs are in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
+            tell(f"{runs_are(len(folders))} in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
             return
         view = BatchView(chosen.launcher.limits().slots, quiet)
         Watch(runs, group, view, labels.tags).until_they_end(stop)
+
+
+def put_back(folders: Sequence[Path], runs: Path, *, jobs: int = 0, detach: bool = False, quiet: bool = False) -> None:
+    """Put runs in the queue that are there, and show their progress; Ctrl-C leaves them in the queue."""
+    chosen = choose_launcher(_stored_recipes(folders), jobs)
+    with StopSignal(LEAVING, at_once=SIGNALS) as stop:
+        hand_over(folders, chosen, runs, stop, detach=detach, quiet=quiet)
+
+
+def hand_over(
+    folders: Sequence[Path],
+    chosen: Chosen,
+    runs: Path,
+    stop: StopSignal,
+    *,
+    sweep: str = "",
+    detach: bool = False,
+    quiet: bool = False,
+    tags: Sequence[str] = (),
+) -> None:
+    """Put runs in the queue; then show them, unless their engine keeps them or nobody wants to wait."""
+    group = submit(runs, folders, chosen, sweep)
+    which, several = f" --sweep {sweep}" if sweep else "", f"{len(folders)} run{'s' * (len(folders) > 1)}"
+    hint = f"`mmctl ls{which}` lists them, `mmctl stop{which or ' --queued'}` stops them."
+    if group is None:
+        tell(f"{several} in the hands of {chosen.name}. {hint}", out=True)
+    elif detach:
+        tell(f"{several} in the queue of this machine, which goes on in the background. {hint}", out=True)
+    elif not Watch(runs, group, BatchView(chosen.launcher.limits().slots, quiet), tags).until_stopped(stop):
+        tell(f"the runs stay in the queue, which goes on in the background. {hint}", out=True)
 
 
 def create_all(
@@ -109,6 +140,11 @@ def submit(runs: Path, folders: Sequence[Path], chosen: Chosen, sweep: str = "")
     group = queue.new_group(runs, chosen.table, folders, name, sweep=sweep, lasting=False)
     ensure_supervisor(runs)
     return group
+
+
+def runs_are(n: int) -> str:
+    """The beginning of a sentence about so many runs."""
+    return "1 run is" if n == 1 else f"{n} runs are"
 
 
 def not_started(folders: Sequence[Path], tags: Sequence[str]) -> Stopped:

@@ -99,4 +99,4 @@ def _all(plan: Plan, slots: int) -> str:
         return "time of the new runs: unknown, since no similar run has completed"
     more = f" for {len(known)} of {len(times)}, the others unknown" if len(known) < len(times) else ""
     whole = max(sum(known) / slots, max(known))
-    return f"time of the new runs: {sum(known) / 3600:.1f} h{more}; {duration(whole)} with {slots} in parallel"
+    return f"time of the new runs: {duration(sum(known))}{more}; {duration(whole)} with {slots} in parallel"

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder import journal
 from mmctl.run_folder.events import Sweep
-from mmctl.runs.batch_view import BatchView
 from mmctl.runs.create import create_run
 from mmctl.runs.other_seeds import compare
 from mmctl.runs.progress import tell
@@ -17,11 +16,8 @@ from mmctl.runs.provenance import Provenance
 from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.store.reading import open_for_reading
 from mmctl.sweep.grid import Grid
-from mmctl.sweep.launch import Chosen, choose_launcher, not_started, submit, with_threads
+from mmctl.sweep.launch import LEAVING, choose_launcher, hand_over, not_started, with_threads
 from mmctl.sweep.plan import make_plan, plan_lines, summary
-from mmctl.sweep.watch import Watch
-
-LEAVING = "leaving the runs in the queue"
 
 
 class Wish(NamedTuple):
@@ -62,7 +58,9 @@ def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
         if stop():
             raise not_started(folders, wish.tags)
         if folders:
-            _hand_over(folders, chosen, wish, runs, stop)
+            hand_over(
+                folders, chosen, runs, stop, sweep=wish.name, detach=wish.detach, quiet=wish.quiet, tags=wish.tags
+            )
         else:
             tell(
                 f"nothing is missing. `mmctl ls --sweep {wish.name}` lists the runs, `mmctl compare` compares them.",
@@ -87,15 +85,3 @@ def _join(name: str, folders: Sequence[Path], runs: Path) -> None:
         for folder in folders:
             if folder.name not in members:
                 journal.append(folder, Sweep(name=name))
-
-
-def _hand_over(folders: Sequence[Path], chosen: Chosen, wish: Wish, runs: Path, stop: StopSignal) -> None:
-    """Put runs in the queue; then show them, unless their engine keeps them or nobody wants to wait."""
-    group = submit(runs, folders, chosen, wish.name)
-    hint = f"`mmctl ls --sweep {wish.name}` shows them, `mmctl stop --sweep {wish.name}` stops them."
-    if group is None:
-        tell(f"{len(folders)} runs are in the hands of {chosen.name}. {hint}", out=True)
-    elif wish.detach:
-        tell(f"{len(folders)} runs are in the queue of this machine and go on in the background. {hint}", out=True)
-    elif not Watch(runs, group, BatchView(chosen.launcher.limits().slots, wish.quiet), wish.tags).until_stopped(stop):
-        tell(f"the runs stay in the queue and go on in the background. {hint}", out=True)

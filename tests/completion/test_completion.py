@@ -72,7 +72,7 @@ def test_the_fields_of_a_condition_are_the_real_ones(runs: Path) -> None:
     for field in values.FIELDS:
         found = values.complete_filter(f"{field}:")
         assert "None" not in str(found)
-        assert found or field in ("tag", "labeler", "host", "device", "precision", "threads"), field
+        assert found or field in ("tag", "sweep", "labeler", "host", "device", "precision", "threads"), field
 
 
 def lines() -> Iterator[list[str]]:

@@ -3,87 +3,80 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from helpers import tiny_project
-from helpers.paths import REPO
-from helpers.run_helpers import assert_same, events, never, points
-from helpers.slurm_cluster import bring_back, cluster, ended, lose_node, slurm, until
+from helpers.command import Result
+from helpers.run_helpers import assert_same, events, never
+from helpers.slurm_cluster import (
+    bring_back,
+    ended,
+    hide_scontrol,
+    launched_run,
+    lose_node,
+    slurm,
+    step,
+    until,
+)
 from mmctl.launchers.slurm import Slurm
 from mmctl.run_folder import lease
 from mmctl.run_folder.record import last_state
 from mmctl.run_folder.restart import WAITS, to_resubmit
-from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
-from mmctl.store.store import Store
+from mmctl.testing import LauncherContract
 from mmctl.training import checkpoint
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("slurm_environment"),
+    pytest.mark.timeout(500),
+]
 LONG = ("train.steps=1000000", "train.save_every=100000", "eval.every=1000000")
-
-
-@pytest.fixture(scope="module")
-def folder_of_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with cluster(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def _environment(folder_of_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CONF", str(folder_of_cluster / "slurm.conf"))
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def made(tmp_path: Path, *sets: str) -> Path:
-    recipe = tiny_project.recipe("supervised", "train.threads=1", "train.log_every=50", "eval.every=1000", *sets)
-    return create_run(recipe, tmp_path / "runs")
-
-
-def step(folder: Path) -> int:
-    """The last step that the journals name."""
-    return max((at for _, at in points(folder)), default=0)
 
 
 def reasons(folder: Path) -> list[str]:
     return [event["reason"] for event in events(folder, "state") if event["reason"]]
 
 
-def test_preempted_runs_go_on_elsewhere_to_the_same_result(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_preempted_runs_go_on_elsewhere_to_the_same_result(
+    mm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sets = ("train.steps=1600", "train.save_every=700")
-    whole = made(tmp_path / "whole", *sets)
-    folders = [made(tmp_path, *sets), made(tmp_path, *sets, "seed=1")]
+    wholes = [launched_run(tmp_path / "whole", *sets, f"seed={seed}") for seed in (0, 1)]
+    folders = [launched_run(tmp_path, *sets, f"seed={seed}") for seed in (0, 1)]
     launcher = Slurm(partition="scavenge", minutes=10)
     ids = launcher.start(folders, "mmctl-preempted")
     until(lambda: all(step(folder) > 100 for folder in folders))
     slurm("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     until(lambda: all(WAITS in reasons(folder) for folder in folders))
-    assert execute(whole, never).state == "completed"
+    assert [execute(whole, never).state for whole in wholes] == ["completed", "completed"]
     assert [state.word for state in ended(launcher, ids)] == ["completed", "completed"]
-    assert_same(folders[0], whole)
-    for folder in folders:
+    for folder, whole in zip(folders, wholes, strict=True):
+        assert_same(folder, whole)
         attempts = events(folder, "attempt")
         assert [event["n"] for event in attempts] == [1, 2]
         assert 100 < attempts[1]["from"] < 1600
     assert not (tmp_path / "runs" / "mmctl.db").exists(), "nodes write files alone"
-    with Store(tmp_path / "runs") as store:
-        store.sync()
-        assert [(run["state"], run["step"]) for run in store.runs()] == [("completed", 1600)] * 2
     assert launcher.find("mmctl-preempted") == ids
+    figures = []
+    for place in (tmp_path, tmp_path / "whole"):
+        monkeypatch.setenv("MMCTL_RUNS", str(place / "runs"))
+        figures.append(re.sub(r'"uid": "[^"]*"', "", mm("compare", "--json").out))
+    assert '"mean"' in figures[0]
+    assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_how_a_job_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cancelled, killed, hidden = (made(tmp_path, *LONG) for _ in range(3))
-    fails = made(tmp_path, "optimizer.lr=1e30", "optimizer.nesterov=false")
-    setup = tmp_path / "setup.sh"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "srun").symlink_to(slurm("which", "srun").strip())
-    setup.write_text(f'[ "$run" = {hidden} ] && PATH={tmp_path}/bin; true\n')
-    monkeypatch.setenv("MMCTL_SLURM_SETUP", str(setup))
+    cancelled, killed, hidden = (launched_run(tmp_path, *LONG) for _ in range(3))
+    fails = launched_run(tmp_path, "optimizer.lr=1e30", "optimizer.nesterov=false")
+    monkeypatch.setenv("MMCTL_SLURM_SETUP", str(hide_scontrol(tmp_path, hidden)))
     launcher = Slurm(minutes=10)
     ids = launcher.start([cancelled, killed, hidden, fails], "mmctl-ends")
     until(lambda: all(step(folder) > 100 for folder in (cancelled, killed, hidden)))
@@ -101,21 +94,16 @@ def test_how_a_job_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert last_state(fails) == "failed"
     assert "became NaN or infinite" in (fails / "log.txt").read_text()
     assert not any(f" {part} " in slurm("squeue", "-h", "-r", "-o", " %i ") for part in ids), "none comes back"
-    monkeypatch.delenv("MMCTL_SLURM_SETUP")
-    again = launcher.start([hidden], "mmctl-again")
-    until(lambda: len(events(hidden, "attempt")) == 2)
-    launcher.cancel(again)
-    ended(launcher, again)
-    assert events(hidden, "attempt")[1]["from"] == checkpoint.steps(hidden)[0] > 200
 
 
-def test_a_ghost_on_a_lost_node_ends(folder_of_cluster: Path, tmp_path: Path) -> None:
-    folder, launcher = made(tmp_path, *LONG), Slurm(minutes=10, extra={"nodelist": "n2"})
+@pytest.mark.slow
+def test_a_ghost_on_a_lost_node_ends(slurm_folder: Path, tmp_path: Path) -> None:
+    folder, launcher = launched_run(tmp_path, *LONG), Slurm(minutes=10, extra={"nodelist": "n2"})
     ids = launcher.start([folder], "mmctl-ghost")
     until(lambda: step(folder) > 200)
     ghost = lease.process(folder)
     assert ghost is not None
-    lose_node(folder_of_cluster, "n2")
+    lose_node(slurm_folder, "n2")
     try:
         assert Path(f"/proc/{ghost}").exists(), "it trains on"
         slurm("scontrol", "update", f"JobId={ids[0]}", "ReqNodeList=n1")
@@ -125,4 +113,19 @@ def test_a_ghost_on_a_lost_node_ends(folder_of_cluster: Path, tmp_path: Path) ->
         assert [state.word for state in ended(launcher, ids)] == ["interrupted"]
         assert [event["s"] for event in events(folder, "state")] == ["running", "running", "interrupted"]
     finally:
-        bring_back(folder_of_cluster, "n2")
+        bring_back(slurm_folder, "n2")
+
+
+class Promises(LauncherContract):
+    """The contract of launchers for this one."""
+
+    component = "slurm"
+    params = ({"minutes": 10},)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [name for name in dir(Promises) if name.startswith("test_")])
+def test_promise(name: str, tmp_path: Path) -> None:
+    made = Promises()
+    made.where = tmp_path
+    getattr(made, name)()

@@ -88,6 +88,12 @@ def test_term_saves_and_never_queues_again(mm: Mm, tmp_path: Path) -> None:
     assert reasons(folder) == []
 
 
+def test_of_several_processes_the_first_one_acts(mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert interrupted(mm, started(tmp_path), 7, signal.SIGUSR2).code == 75
+    assert asked(tmp_path) == []
+
+
 @pytest.mark.parametrize("second", [signal.SIGUSR2, signal.SIGTERM])
 def test_a_second_signal_does_not_wait_for_the_step(second: int, mm: Mm, tmp_path: Path) -> None:
     folder = started(tmp_path)

@@ -20,6 +20,7 @@ PUBLISHED = ("pictures", "cifar10", "cifar100", "eurosat", "fer2013", "ferplus",
 ELSEWHERE = {
     **dict.fromkeys(PUBLISHED, "needs files: tests/datasets"), "ctaugment_probe": "needs a policy: tests/augments",
     "manual": "starts nothing: tests/launchers",
+    "slurm": "needs a cluster: tests/launchers/test_slurm_cluster.py",
 }  # fmt: skip
 PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
     "fuzzy": (
