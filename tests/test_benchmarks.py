@@ -26,6 +26,7 @@ KEYS = {
         "small_pillow", "small_imagefolder", "large_pillow", "large_imagefolder", "map_step", "map_memory"
     },
     "checkpoint": {"blocking_ms", "saving_ms"},
+    "ranks": {"alone_ms", "shared_ms", "ratio"},
 }  # fmt: skip
 LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "floor_bf16", "rss_bf16"}
 """Null where this mmctl has no FixMatch, or this machine no use for bf16."""
