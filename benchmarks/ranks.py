@@ -1,7 +1,7 @@
 """Two processes that share a run against one: what the exchange between them costs on a CPU (gloo).
 
-Both train the same global batch with one torch thread for each process, so that at best the ratio is 1/2. Pairs are timed
-one after the other, in wall time, since the processes wait for each other. Last line: {alone_ms, shared_ms, ratio}.
+Both train the same global batch with one torch thread for each process, so that at best the ratio is 1/2. They are
+timed in turn, in wall time, since the processes wait for each other. Last line: {alone_ms, shared_ms, ratio}.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from mmctl.cli.options import whole
 if TYPE_CHECKING:
     from mmctl.recipe.recipe import Recipe
     from mmctl.runs.ranks import Place
+    from mmctl.runs.signals import StopSignal
 
 Gpus = Annotated[
     int,
@@ -51,11 +52,11 @@ def check_recipe(recipe: Recipe, gpus: int) -> None:
         )
 
 
-def train_shared(folder: Path, gpus: int, options: Mapping[str, bool]) -> None:
+def train_shared(folder: Path, gpus: int, options: Mapping[str, bool], stop: StopSignal) -> None:
     """Train the run in this folder in so many processes; options: those of `mmctl exec`, and whether they are set."""
     from mmctl.runs.start_ranks import train_on_ranks
 
-    code = train_on_ranks(folder.resolve(), gpus, [name for name, given in options.items() if given])
+    code = train_on_ranks(folder.resolve(), gpus, [name for name, given in options.items() if given], stop)
     if code:
         raise SystemExit(code)
 

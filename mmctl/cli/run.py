@@ -133,11 +133,11 @@ def run(
                         recipe, project.runs_dir(), name=name, tags=tags, note=note or None, provenance=provenance
                     )
                 ]
-            if gpus <= 1:
+            if gpus > 1:
+                del hashes, shared  # frees the images; each process reads its own
+                train_shared(stopped[0], gpus, {"--quiet": quiet}, stop)
+            else:
                 train_run(stopped[0], stop, quiet, shared=shared)
-        if gpus > 1:
-            del hashes, shared  # frees the images; each process reads its own
-            train_shared(stopped[0], gpus, {"--quiet": quiet})
     else:
         from mmctl.runs.launch import launch
 
@@ -225,9 +225,12 @@ def resume(
         tell(line)
     check_gpus(gpus, {"several runs": len(folders) > 1, "--jobs": jobs})
     if gpus > 1 and folders:
+        from mmctl.runs.signals import StopSignal
+
         check_recipe(stored_recipe(folders[0]), gpus)
         options = {"--quiet": quiet, "--accept-changes": accept_changes, "--from-start": from_start}
-        train_shared(folders[0], gpus, options)
+        with StopSignal() as stop:
+            train_shared(folders[0], gpus, options, stop)
     elif len(folders) > 1:
         if accept_changes or from_start:
             option = "--accept-changes" if accept_changes else "--from-start"
