@@ -46,6 +46,7 @@ def train_on_ranks(folder: Path, count: int, options: Sequence[str], stop: StopS
     options: those of `mmctl exec`. Rank 0 has told how the run ended, unless it was killed: then TrainingFailed is
     raised here, or Stopped if the run was to stop before it had begun.
     """
+    stop.doing = ""  # rank 0 says it
     with ExitStack() as files:
         outputs = [None, *(files.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1))]
         environment = _environment(count)
@@ -53,8 +54,7 @@ def train_on_ranks(folder: Path, count: int, options: Sequence[str], stop: StopS
         try:
             first = _wait(ranks, stop)
         except KeyboardInterrupt:
-            _signal(ranks, signal.SIGINT)
-            _signal(ranks, signal.SIGINT)
+            _signal(ranks[:1], signal.SIGINT)  # when it ends, so do the others
             first = _wait(ranks, stop, hurry=True)
         finally:
             _signal(ranks, signal.SIGKILL)
