@@ -74,7 +74,7 @@ def train_as_rank(folders: Sequence[Path], place: Place, quiet: bool, accept_cha
     from mmctl.cli.train import train_run
     from mmctl.errors import MmctlError, Stopped, UserError
     from mmctl.runs.progress import tell
-    from mmctl.runs.ranks import check_shared, follow, joined
+    from mmctl.runs.ranks import check_shared, follow, joined, lost
     from mmctl.runs.signals import StopSignal
 
     if len(folders) > 1:
@@ -91,9 +91,12 @@ def train_as_rank(folders: Sequence[Path], place: Place, quiet: bool, accept_cha
         if place.rank == 0:
             raise
         raise SystemExit(Stopped.exit_code) from None
-    except MmctlError as error:
-        tell(f"mmctl: {error}")
-        leave(error.exit_code)
+    except Exception as error:
+        known = error if isinstance(error, MmctlError) else lost(error, folder)
+        if known is None:
+            raise
+        tell(f"mmctl: {known}")
+        leave(known.exit_code)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 1)
 
