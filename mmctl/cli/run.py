@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,16 @@ from mmctl.cli.train import train_pack, train_run
 if TYPE_CHECKING:
     from mmctl.recipe.layers import Layers
     from mmctl.runs.build import Shared
+
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Resume although a plugin or a file of the run changed (marks the run as not exact)."
+    ),
+]
+FromStart = Annotated[
+    bool, typer.Option("--from-start", help="Train again from step 0; checkpoints that are there are renamed.")
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -189,14 +199,8 @@ def _extend(
 def resume(
     terms: Filter = None,
     jobs: Jobs = 0,
-    accept_changes: bool = typer.Option(
-        False,
-        "--accept-changes",
-        help="Resume although a plugin or a file of the run changed (marks the run as not exact).",
-    ),
-    from_start: bool = typer.Option(
-        False, "--from-start", help="Train again from step 0; checkpoints that are there are renamed."
-    ),
+    accept_changes: AcceptChanges = False,
+    from_start: FromStart = False,
     gpus: Gpus = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -248,8 +252,8 @@ def resume(
 
 def exec_(
     folders: list[Path] = typer.Argument(metavar="FOLDER", help="Run folders."),
-    accept_changes: bool = typer.Option(False, "--accept-changes", hidden=True),
-    from_start: bool = typer.Option(False, "--from-start", hidden=True),
+    accept_changes: AcceptChanges = False,
+    from_start: FromStart = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the runs in these folders.
