@@ -31,6 +31,7 @@ KEYS = {
         "first_s", "first_mib", "ls_s", "compare_s", "changed_s", "rebuild_s", "database_mib", "sweep_s", "sweep_mib",
         "again_s", "queue_loop", "queue_s",
     },
+    "ranks": {"alone_ms", "shared_ms", "ratio"},
 }  # fmt: skip
 LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "floor_bf16", "rss_bf16"}
 """Null where this mmctl has no FixMatch, or this machine no use for bf16."""

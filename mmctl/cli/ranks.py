@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from mmctl.cli.options import whole
 if TYPE_CHECKING:
     from mmctl.recipe.recipe import Recipe
     from mmctl.runs.ranks import Place
+    from mmctl.runs.signals import StopSignal
 
 Gpus = Annotated[
     int,
@@ -51,11 +52,11 @@ def check_recipe(recipe: Recipe, gpus: int) -> None:
         )
 
 
-def train_shared(folder: Path, gpus: int, options: Mapping[str, bool]) -> None:
+def train_shared(folder: Path, gpus: int, options: Mapping[str, bool], stop: StopSignal) -> None:
     """Train the run in this folder in so many processes; options: those of `mmctl exec`, and whether they are set."""
     from mmctl.runs.start_ranks import train_on_ranks
 
-    code = train_on_ranks(folder.resolve(), gpus, [name for name, given in options.items() if given])
+    code = train_on_ranks(folder.resolve(), gpus, [name for name, given in options.items() if given], stop)
     if code:
         raise SystemExit(code)
 
@@ -68,31 +69,38 @@ def stored_recipe(folder: Path) -> Recipe:
     return load_stored(folder / "recipe.toml", upgrade_recipe)
 
 
-def train_as_rank(folders: Sequence[Path], place: Place, quiet: bool, accept_changes: bool, from_start: bool) -> None:
-    """Train the run in this folder as one of several processes; all but rank 0 are silent."""
-    from mmctl.cli.train import train_run
-    from mmctl.errors import MmctlError, Stopped, UserError
-    from mmctl.runs.progress import tell
-    from mmctl.runs.ranks import check_shared, follow, joined
-    from mmctl.runs.signals import StopSignal
+def train_as_rank(
+    folder: Path, place: Place, stop: StopSignal, quiet: bool, accept_changes: bool, from_start: bool
+) -> None:
+    """Train the run in this folder as one of several processes; all but rank 0 are silent.
 
-    if len(folders) > 1:
-        raise UserError(f"{place.world} processes share one run, and {len(folders)} run folders were given: give one.")
-    folder = folders[0].resolve()
+    What happened to the run is the exit code of rank 0. The others end with 0 when it stops: engines end all processes
+    of a run at once if one has another code, and rank 0 may still have to put the run back into their queue.
+    """
+    from mmctl.cli.train import train_run
+    from mmctl.errors import MmctlError, Stopped, Superseded
+    from mmctl.runs.progress import tell
+    from mmctl.runs.ranks import check_shared, follow, joined, lost
+
     check_shared(stored_recipe(folder), place.world)
     try:
-        with StopSignal() as stop, joined(place):
+        with joined(place):
             if place.rank == 0:
                 train_run(folder, stop, quiet, accept_changes, from_start)
             elif follow(folder, stop, accept_changes):
                 raise Stopped("stopped by a signal")
+    except Superseded as end:  # known to this process alone: the others wait for it in vain
+        tell(f"mmctl: {end}")
+        leave(end.exit_code)
     except Stopped:
         if place.rank == 0:
             raise
-        raise SystemExit(Stopped.exit_code) from None
-    except MmctlError as error:
-        tell(f"mmctl: {error}")
-        leave(error.exit_code)
+    except Exception as error:
+        known = error if isinstance(error, MmctlError) else lost(error, folder)
+        if known is None:
+            raise
+        tell(f"mmctl: {known}")
+        leave(known.exit_code)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 1)
 

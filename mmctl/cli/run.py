@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,17 @@ from mmctl.cli.train import train_job, train_pack, train_run
 if TYPE_CHECKING:
     from mmctl.recipe.layers import Layers
     from mmctl.runs.build import Shared
+    from mmctl.runs.signals import StopSignal
+
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Resume although a plugin or a file of the run changed (marks the run as not exact)."
+    ),
+]
+FromStart = Annotated[
+    bool, typer.Option("--from-start", help="Train again from step 0; checkpoints that are there are renamed.")
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -145,11 +156,11 @@ def run(
                         recipe, project.runs_dir(), name=name, tags=tags, note=note or None, provenance=provenance
                     )
                 ]
-            if gpus <= 1:
+            if gpus > 1:
+                del hashes, shared  # frees the images; each process reads its own
+                train_shared(stopped[0], gpus, {"--quiet": quiet}, stop)
+            else:
                 train_run(stopped[0], stop, quiet, shared=shared)
-        if gpus > 1:
-            del hashes, shared  # frees the images; each process reads its own
-            train_shared(stopped[0], gpus, {"--quiet": quiet})
     else:
         from mmctl.sweep.launch import Labels, launch
 
@@ -202,14 +213,8 @@ def resume(
     terms: Filter = None,
     sweep: InSweep = None,
     jobs: Jobs = 0,
-    accept_changes: bool = typer.Option(
-        False,
-        "--accept-changes",
-        help="Resume although a plugin or a file of the run changed (marks the run as not exact).",
-    ),
-    from_start: bool = typer.Option(
-        False, "--from-start", help="Train again from step 0; checkpoints that are there are renamed."
-    ),
+    accept_changes: AcceptChanges = False,
+    from_start: FromStart = False,
     gpus: Gpus = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -240,9 +245,12 @@ def resume(
     check_gpus(gpus, {"several runs": len(folders) > 1, "--jobs": jobs})
     option = "--accept-changes" if accept_changes else "--from-start" if from_start else ""
     if gpus > 1 and folders:
+        from mmctl.runs.signals import StopSignal
+
         check_recipe(stored_recipe(folders[0]), gpus)
         options = {"--quiet": quiet, "--accept-changes": accept_changes, "--from-start": from_start}
-        train_shared(folders[0], gpus, options)
+        with StopSignal() as stop:
+            train_shared(folders[0], gpus, options, stop)
     elif len(folders) > 1 or (folders and not option and not is_local(folders[0])):
         if option:
             raise UserError(f"{option}: give one run at a time.")
@@ -259,8 +267,8 @@ def resume(
 
 def exec_(
     folders: list[Path] = typer.Argument(metavar="FOLDER", help="Run folders."),
-    accept_changes: bool = typer.Option(False, "--accept-changes", hidden=True),
-    from_start: bool = typer.Option(False, "--from-start", hidden=True),
+    accept_changes: AcceptChanges = False,
+    from_start: FromStart = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the runs in these folders.
@@ -270,17 +278,41 @@ def exec_(
     """
     from mmctl.environment import on_cluster
 
-    if len(folders) == 1 and on_cluster():
-        train_job(folders[0].resolve())
+    if not (folders := _unfinished(folders)):
         return
-    import mmctl.runs.execute  # noqa: F401 - takes seconds; until then a signal ends the process at once
-    from mmctl.runs.ranks import place_of
-    from mmctl.runs.signals import StopSignal
 
-    if place := place_of(os.environ):
-        train_as_rank(folders, place, quiet, accept_changes, from_start)
-    elif len(folders) == 1:
-        with StopSignal() as stop:
-            train_run(folders[0].resolve(), stop, quiet, accept_changes, from_start)
+    def train(stop: StopSignal) -> None:
+        from mmctl.runs.ranks import place_of
+
+        if place := place_of(os.environ):
+            train_as_rank(folders[0], place, stop, quiet, accept_changes, from_start)
+        else:
+            train_run(folders[0], stop, quiet, accept_changes, from_start)
+
+    if len(folders) > 1:
+        train_pack(folders)
+    elif on_cluster():
+        train_job(folders[0], train)
     else:
-        train_pack([folder.resolve() for folder in folders])
+        import mmctl.runs.execute  # noqa: F401 - takes seconds; until then a signal ends the process at once
+        from mmctl.runs.signals import StopSignal
+
+        with StopSignal() as stop:
+            train(stop)
+
+
+def _unfinished(folders: list[Path]) -> list[Path]:
+    """The folders of the runs that are not over. An engine may start one again that is: that is no mistake of it."""
+    from mmctl.run_folder.record import last_state
+    from mmctl.runs.progress import tell
+
+    left = []
+    for folder in folders:
+        if (state := last_state(folder.resolve()) if folder.is_dir() else None) in ("completed", "nc"):
+            tell(
+                f"{folder.name}: is over already ({'not converged' if state == 'nc' else state}); nothing to do",
+                out=True,
+            )
+        else:
+            left.append(folder.resolve())
+    return left

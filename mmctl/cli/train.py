@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +59,11 @@ def train_run(
         raise Stopped(f"{where}. Continue with:  mmctl resume {folder.name}")
 
 
-def train_job(folder: Path) -> None:
-    """Train a run as the job of a cluster: if the cluster is about to end it, save and put it back into the queue."""
+def train_job(folder: Path, train: Callable[[StopSignal], None]) -> None:
+    """Train a run as the job of a cluster: if the cluster is about to end it, save and put it back into the queue.
+
+    train: trains it until its end, or raises Stopped when the signal that it gets says so.
+    """
     import signal
 
     from mmctl.errors import Stopped, Superseded
@@ -72,7 +76,7 @@ def train_job(folder: Path) -> None:
 
         try:
             end_ghost(folder)
-            train_run(folder, stop, quiet=False)
+            train(stop)
         except (Stopped, SystemExit) as end:
             stop.over = True  # putting it back makes the cluster send more signals
             if stop.signal != signal.SIGUSR2 or isinstance(end, Superseded) or not leads():

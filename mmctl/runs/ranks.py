@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from mmctl import ops
-from mmctl.errors import Stopped, TrainingFailed, UserError
+from mmctl.errors import Stopped, Superseded, TrainingFailed, UserError
 from mmctl.recipe.recipe import Recipe
 from mmctl.run_folder.record import read_record
 from mmctl.runs.open import open_run
@@ -88,6 +88,8 @@ def joined(place: Place) -> Iterator[None]:
         raise TrainingFailed(f"the {place.world} processes of the run did not find each other: {error}") from None
     try:
         yield
+    except Superseded:
+        raise
     except Stopped:
         leave_together()
         raise
@@ -140,13 +142,13 @@ def from_rank_0(number: int) -> int:
     return int(ops.all_reduce_sum(torch.tensor(number if ops.rank() == 0 else 0)))
 
 
-def lost(error: BaseException, folder: Path, step: int) -> TrainingFailed | None:
+def lost(error: BaseException, folder: Path) -> TrainingFailed | None:
     """TrainingFailed if the error means that another rank has ended or cannot be reached, else None."""
     if ops.world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
         return None
     return TrainingFailed(
-        f"{folder.name}: another process of this run ended or cannot be reached, so training stopped after step "
-        f"{step}. `mmctl resume {folder.name}` continues from the newest checkpoint."
+        f"{folder.name}: another process of this run ended or cannot be reached. `mmctl resume {folder.name}` "
+        "continues from the newest checkpoint."
     )
 
 

@@ -209,7 +209,7 @@ class RunRecorder:
             return error
         if full := out_of_memory(error, f"in step {self.o.training.step + 1}"):
             return full
-        if ended := ranks.lost(error, self.o.folder, self.o.training.step):
+        if ended := ranks.lost(error, self.o.folder):
             return ended
         place = plugin_line(error, self.o.about["components"])
         if place:

@@ -33,6 +33,7 @@ def say(text: str) -> None:
 class StopSignal:
     """Handles stop signals in a `with` block; an instance is called after each step and returns whether to stop.
 
+    doing: what the user is told at the first signal, with `hint`; empty = nothing.
     Raises KeyboardInterrupt at a second signal if it is one of `at_once`, by default Ctrl-C.
     """
 
@@ -71,4 +72,5 @@ class StopSignal:
         if self.signal is not None and number in self.at_once:
             raise KeyboardInterrupt
         self.signal = number
-        say(f"\n{self.doing} ({self.hint}) ...\n")
+        if self.doing:
+            say(f"\n{self.doing} ({self.hint}) ...\n")

@@ -40,21 +40,21 @@ class Rank(NamedTuple):
     output: IO[bytes] | None
 
 
-def train_on_ranks(folder: Path, count: int, options: Sequence[str]) -> int:
+def train_on_ranks(folder: Path, count: int, options: Sequence[str], stop: StopSignal) -> int:
     """Train the run in this folder in so many processes of this machine; returns the exit code of rank 0.
 
     options: those of `mmctl exec`. Rank 0 has told how the run ended, unless it was killed: then TrainingFailed is
     raised here, or Stopped if the run was to stop before it had begun.
     """
-    with ExitStack() as files, StopSignal("stopping all processes after this step") as stop:
+    stop.doing = ""  # rank 0 says it
+    with ExitStack() as files:
         outputs = [None, *(files.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1))]
         environment = _environment(count)
         ranks = [_start(folder, n, output, environment, options) for n, output in enumerate(outputs)]
         try:
             first = _wait(ranks, stop)
         except KeyboardInterrupt:
-            _signal(ranks, signal.SIGINT)
-            _signal(ranks, signal.SIGINT)
+            _signal(ranks[:1], signal.SIGINT)  # when it ends, so do the others
             first = _wait(ranks, stop, hurry=True)
         finally:
             _signal(ranks, signal.SIGKILL)

@@ -93,9 +93,13 @@ def shared(world: int, method: str, sets: tuple[str, ...] = (), spoil: Spoil = l
 def distance(a: Trained, b: Trained) -> float:
     """The largest difference of a tensor or a point of the curves."""
     assert a.tensors.keys() == b.tensors.keys()
-    worst = max(float((t.double() - b.tensors[name].double()).abs().max()) for name, t in a.tensors.items() if t.numel())
+    worst = max(
+        float((t.double() - b.tensors[name].double()).abs().max()) for name, t in a.tensors.items() if t.numel()
+    )
     assert [(step, values.keys()) for step, values in a.points] == [(step, values.keys()) for step, values in b.points]
-    curves = (abs(v - other[k]) for (_, own), (_, other) in zip(a.points, b.points, strict=True) for k, v in own.items())
+    curves = (
+        abs(v - other[k]) for (_, own), (_, other) in zip(a.points, b.points, strict=True) for k, v in own.items()
+    )
     return max(worst, *curves)
 
 
