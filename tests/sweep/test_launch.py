@@ -14,13 +14,14 @@ from helpers import tiny_project
 from helpers.command import Result
 from helpers.scripted import LAUNCHER
 from mmctl.plugin import JobState, available_cores
-from mmctl.run_folder import journal
+from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.queue import Ended
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS
+from mmctl.sweep.background import log_file
 from mmctl.sweep.ending import ending, how_it_ended
 from mmctl.sweep.launch import choose_launcher
 
@@ -166,6 +167,21 @@ def test_a_run_whose_process_lives_has_not_ended(tmp_path: Path) -> None:
     with Lease(tmp_path):
         assert how_it_ended(tmp_path, 0, JobState("failed"), "launcher") is None
     assert how_it_ended(tmp_path, 0, JobState("completed"), "launcher") == Ended("crashed")
+
+
+def test_a_supervisor_that_always_ends_is_not_started_for_ever(
+    mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(runs: Path) -> bool:
+        log_file(runs).write_text("Traceback\nOSError: the disk is full\n")
+        return True
+
+    monkeypatch.setattr("mmctl.sweep.watch.ensure_supervisor", ends)
+    monkeypatch.setattr("mmctl.sweep.launch.ensure_supervisor", ends)
+    done = mm(*words("completed"), "--seeds", "0-1")
+    assert done.code == 4
+    assert "has ended 6 times: OSError: the disk is full" in done.err
+    assert all(map(queue.group_of, folders(tmp_path)))
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:
