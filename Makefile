@@ -31,7 +31,7 @@ test-exhaustive: install
 
 # Ours against the published programs, in pairs; the last line of each is JSON. BENCH=--quick for a minute each.
 bench: install
-	for part in step augment memory data startup checkpoint ranks; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
+	for part in step augment memory data startup checkpoint ranks scale; do $(BIN)/python benchmarks/$$part.py $(BENCH) || exit 1; done
 
 # The pages that are made from the code: docs/recipes.md, docs/plugins/, and the outputs in docs/plugins.md.
 docs: install

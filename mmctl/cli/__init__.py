@@ -20,6 +20,7 @@ from mmctl.cli import (
     db,
     doctor,
     evaluate,
+    execute,
     export,
     import_,
     logs,
@@ -53,8 +54,8 @@ app = typer.Typer(
 # Without this, a short command spends a sixth of its time in the last garbage collection, over all imported modules.
 atexit.register(gc.freeze)
 for module in (
-    run, sweep, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, stop, trash, checkpoints, table,
-    recipe, plugins, query, data, db, doctor, export, import_,
+    run, execute, sweep, evaluate, ls, runs, compare, plot, report, watch, ui, logs, manage, stop, trash, checkpoints,
+    table, recipe, plugins, query, data, db, doctor, export, import_,
 ):  # fmt: skip
     module.add(app)
 

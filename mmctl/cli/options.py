@@ -127,6 +127,15 @@ InSweep = Annotated[
 Archived = Annotated[bool, typer.Option("--archived", help="Archived runs too, which are hidden otherwise.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Resume although a plugin or a file of the run changed (marks the run as not exact)."
+    ),
+]
+FromStart = Annotated[
+    bool, typer.Option("--from-start", help="Train again from step 0; checkpoints that are there are renamed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
