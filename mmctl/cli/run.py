@@ -20,6 +20,7 @@ from mmctl.cli.options import (
     whole,
     with_sweep,
 )
+from mmctl.cli.runs import ask_engines
 from mmctl.cli.train import train_job, train_pack, train_run
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ def resume(
     from mmctl.runs.progress import tell
     from mmctl.runs.resume import choose, is_local
 
+    ask_engines(project.runs_dir())
     folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)

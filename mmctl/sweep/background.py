@@ -19,13 +19,13 @@ def log_file(runs: Path) -> Path:
     return runs / supervisor.FOLDER / f"{lease.host()}.log"
 
 
-def ensure_supervisor(runs: Path) -> None:
-    """Start the supervisor unless there is one; EnvironmentFault if it cannot be started.
+def ensure_supervisor(runs: Path) -> bool:
+    """Start the supervisor unless there is one, and say whether; EnvironmentFault if it cannot be started.
 
     To be called after the runs are in the queue: a supervisor looks at the queue again after it let go of its lock.
     """
     if supervisor.pid(runs) is not None:
-        return
+        return False
     path = log_file(runs)
     try:
         with path.open("ab") as log:
@@ -43,6 +43,7 @@ def ensure_supervisor(runs: Path) -> None:
         raise EnvironmentFault(f"{path}: the process that starts runs cannot be started ({error.strerror}).") from None
     if ended.returncode:
         raise EnvironmentFault(f"the process that starts runs cannot be started. It said in {path}: {last_line(path)}")
+    return True
 
 
 def detached() -> Callable[[], None]:

@@ -7,18 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmctl.errors import PartFailed, PluginError, Stopped
+from mmctl.errors import EnvironmentFault, PartFailed, PluginError, Stopped
 from mmctl.run_folder import lease, queue
 from mmctl.run_folder.queue import Ended, Group
 from mmctl.runs.batch_view import BatchView
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import StopSignal
-from mmctl.sweep.background import ensure_supervisor
+from mmctl.sweep.background import ensure_supervisor, log_file
 from mmctl.sweep.cancel import ask_to_stop
-from mmctl.sweep.ending import NOT_BEGUN, ending, note_ending
+from mmctl.sweep.ending import NOT_BEGUN, ending, last_line, note_ending
 
 PAUSE = 0.2
 """Seconds between two looks at the run folders."""
+RESTARTS = 5
+"""A command does not start more supervisors than this, one after the other."""
 
 
 class Watch:
@@ -29,6 +31,7 @@ class Watch:
         self.runs, self.name, self.view, self.tags = runs, group.name, view, tags
         self.folders = [runs / uid for uid in group.runs]
         self.ended: dict[Path, str] = {}
+        self.restarts = 0
         self.leaves = False
         """Whether Ctrl-C leaves the runs in the queue."""
 
@@ -67,9 +70,19 @@ class Watch:
                     return
                 asked = True
                 ask_to_stop(self.runs, self._open())
-            ensure_supervisor(self.runs)  # if it was killed, its runs go on, and those that wait start all the same
+            self._restart()
             self.view.update([folder for folder in self._open() if lease.holder(folder) is not None])
             time.sleep(PAUSE)
+
+    def _restart(self) -> None:
+        """Start another supervisor if it was killed, so that the runs that wait start all the same."""
+        self.restarts += ensure_supervisor(self.runs)
+        if self.restarts > RESTARTS:
+            log = log_file(self.runs)
+            raise EnvironmentFault(
+                f"the process that starts runs has ended {self.restarts} times: {last_line(log) or 'it was killed'} "
+                f"({log}). The runs stay in the queue: mmctl ls"
+            )
 
     def _show_ended(self) -> bool:
         """Print the runs that have ended since; whether others are left."""

@@ -12,81 +12,20 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
+from helpers.scripted import LAUNCHER
 from mmctl.plugin import JobState, available_cores
-from mmctl.run_folder import journal
+from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.queue import Ended
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.resume import resume_command
 from mmctl.runs.signals import SIGNALS
+from mmctl.sweep.background import log_file
 from mmctl.sweep.ending import ending, how_it_ended
 from mmctl.sweep.launch import choose_launcher
 
 Mm = Callable[..., Result]
-
-LAUNCHER = '''
-import os
-import signal
-
-from mmctl.plugin import JobState, Limits, launcher
-from mmctl.run_folder import journal
-from mmctl.run_folder.events import State
-
-
-@launcher("scripted")
-class Scripted:
-    """Pretends that runs end as told, or go on until they are cancelled.
-
-    Args:
-        ends: One end for each run, in order; running = until it is cancelled.
-        slots: Runs at a time.
-        says: What states() answers for the runs in place of their ends; raise = it raises, none = nothing.
-        deaf: Whether runs go on although they were cancelled.
-        terms: So many SIGTERMs reach the command while it waits.
-        empty: Whether the runs leave nothing in their folders.
-    """
-
-    def __init__(
-        self, *, ends: list[str], slots: int = 2, says: list[str] = (), deaf: bool = False, terms: int = 0,
-        empty: bool = False,
-    ):
-        self.ends, self.slots, self.says, self.deaf, self.terms = ends, slots, says, deaf, terms
-        self.asked, self.empty, self.command = 0, empty, int(os.environ["COMMAND"])
-
-    def start(self, run_dirs, name):
-        ids = [f"job-{n}" for n, _ in enumerate(run_dirs)]
-        self.folders = dict(zip(ids, run_dirs))
-        self.states_ = dict(zip(ids, self.ends, strict=True))
-        for folder, end in zip(run_dirs, self.ends):
-            if end == "failed":
-                (folder / "log.txt").write_text("run\\nmmctl: the loss is not finite since step 3.\\n\\n")
-            if end != "running" and not self.empty:
-                journal.append(folder, State(state=end, step=1))
-        return ids
-
-    def states(self, ids):
-        self.asked += 1
-        if self.asked == 1:
-            return dict.fromkeys(ids, JobState("queued"))
-        if self.terms:
-            self.terms -= 1
-            os.kill(self.command, signal.SIGTERM)
-        if "raise" in self.says:
-            raise OSError("the queue does not answer")
-        said = dict(zip(self.states_, self.says))
-        return {i: JobState(said.get(i, self.states_[i])) for i in ids if said.get(i) != "none"}
-
-    def cancel(self, ids):
-        (next(iter(self.folders.values())) / "cancelled").write_text(" ".join(ids))
-        for i in () if self.deaf else ids:
-            if self.states_[i] == "running":
-                journal.append(self.folders[i], State(state="interrupted", step=1))
-            self.states_[i] = "interrupted"
-
-    def limits(self):
-        return Limits(self.slots)
-'''
 
 
 @pytest.fixture(autouse=True)
@@ -228,6 +167,21 @@ def test_a_run_whose_process_lives_has_not_ended(tmp_path: Path) -> None:
     with Lease(tmp_path):
         assert how_it_ended(tmp_path, 0, JobState("failed"), "launcher") is None
     assert how_it_ended(tmp_path, 0, JobState("completed"), "launcher") == Ended("crashed")
+
+
+def test_a_supervisor_that_always_ends_is_not_started_for_ever(
+    mm: Mm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(runs: Path) -> bool:
+        log_file(runs).write_text("Traceback\nOSError: the disk is full\n")
+        return True
+
+    monkeypatch.setattr("mmctl.sweep.watch.ensure_supervisor", ends)
+    monkeypatch.setattr("mmctl.sweep.launch.ensure_supervisor", ends)
+    done = mm(*words("completed"), "--seeds", "0-1")
+    assert done.code == 4
+    assert "has ended 6 times: OSError: the disk is full" in done.err
+    assert all(map(queue.group_of, folders(tmp_path)))
 
 
 def test_nothing_is_made_where_one_recipe_is_wrong(mm: Mm, tmp_path: Path) -> None:
