@@ -225,7 +225,7 @@ def resume(
     for line in lines:
         tell(line)
     option = "--accept-changes" if accept_changes else "--from-start" if from_start else ""
-    if len(folders) > 1 or (folders and not option and not is_local(folders[0])):
+    if len(folders) > 1 or (folders and not is_local(folders[0]) and not option):
         if option:
             raise UserError(f"{option}: give one run at a time.")
         from mmctl.sweep.launch import launch

@@ -111,7 +111,11 @@ def test_one_run_of_a_cluster_goes_to_its_queue_again(mm: Mm, tmp_path: Path) ->
     assert "1 run is in the hands of pretended" in resumed.out
     assert engine.uids() == [folder.name]
     assert last_state(folder) == "interrupted"
-    assert mm("resume", folder.name, "--from-start").code == 2, "it is in the queue"
+    for option in ((), ("--from-start",)):
+        refused = mm("resume", folder.name, *option)
+        assert refused.code == 2
+        assert f"To take it out of that queue: mmctl stop {folder.name}" in refused.err
+    assert engine.uids() == [folder.name]
 
 
 def test_one_run_of_a_cluster_can_be_tried_here(mm: Mm, tmp_path: Path) -> None:
