@@ -23,7 +23,7 @@ def is_network(path: Path) -> bool:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
         return False
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     best, kind = -1, ""
     for line in mounts:
         left, _, right = line.partition(" - ")

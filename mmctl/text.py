@@ -109,7 +109,7 @@ def hardware_line(facts: Mapping[str, Any]) -> str:
     device, isa, threads = (facts.get(key) for key in ("device", "isa", "threads"))
     where = f"{device} ({isa})" if device == "cpu" and isa else device
     count = f"{threads} {'' if device == 'cpu' else 'CPU '}thread{'s' * (threads != 1)}" if threads else None
-    shared = f"{facts['processes']} processes" if "processes" in facts else None
+    shared = f"{facts['processes']} processes" if facts.get("processes") else None
     return ", ".join(printable(part) for part in (where, facts.get("precision"), count, shared) if part)
 
 

@@ -23,6 +23,7 @@ from mmctl.cli.options import (
     with_sweep,
 )
 from mmctl.cli.ranks import Gpus, check_gpus, check_recipe, stored_recipe, train_shared
+from mmctl.cli.runs import ask_engines
 from mmctl.cli.train import train_run
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def resume(
     from mmctl.runs.progress import tell
     from mmctl.runs.resume import choose, is_local
 
+    ask_engines(project.runs_dir())
     folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)

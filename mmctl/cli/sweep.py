@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from mmctl.cli.options import DryRun, Jobs, Quiet, Recipes, Seeds, checked_name, parse_seeds
+from mmctl.cli.runs import ask_engines
 from mmctl.completion.values import complete_set
 
 
@@ -71,6 +72,7 @@ def sweep(
     from mmctl.sweep.sweep import Wish, preview, start_sweep
 
     wish = Wish(name or (stem if is_name(stem) else "sweep"), numbers, jobs, tags, note or None, force, detach, quiet)
+    ask_engines(project.runs_dir())
     if dry_run:
         typer.echo("\n".join(preview(made, wish, project.runs_dir())))
     else:

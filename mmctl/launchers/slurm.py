@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mmctl.launchers._slurm_job import OWN, Job, submit
 from mmctl.launchers._slurm_states import meaning
@@ -22,8 +22,22 @@ CHUNK = 1000
 START_UP = 120
 """Seconds that a run needs at least before it is asked to save, of which a cold disk takes most."""
 
-Word = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\s'\"`$\\]+$")]
+
+def _like(pattern: str, words: str) -> AfterValidator:
+    """Texts of this pattern; pydantic's own message would show the pattern."""
+
+    def checked(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {words}")
+        return text
+
+    return AfterValidator(checked)
+
+
+Word = Annotated[str, _like(r"[^\s'\"`$\\]{1,1000}", "one word without quotes, $ and \\")]
 """An option of a script: without anything that a shell could take for more."""
+Memory = Annotated[str, _like(r"[1-9][0-9]*[KMGT]?", "a number of MB, or one with K, M, G or T, such as 16G")]
+Option = Annotated[str, _like(r"[a-z][a-z-]*", "the long name of an option of sbatch, such as licenses")]
 
 
 @launcher("slurm")
@@ -65,11 +79,11 @@ class Slurm:
         minutes: Annotated[int, Field(ge=4, le=10**6)] = 240,
         gpus: Annotated[int, Field(ge=0, le=64)] = 0,
         cpus: Annotated[int, Field(ge=1, le=1024)] | None = None,
-        mem: Annotated[str, Field(pattern=r"^[1-9][0-9]*[KMGT]?$")] | None = None,
+        mem: Memory | None = None,
         parallel: Annotated[int, Field(ge=1, le=10**6)] | None = None,
         most_queued: Annotated[int, Field(ge=1, le=10**6)] | None = None,
         signal_seconds: Annotated[int, Field(ge=30, le=60000)] = 120,
-        extra: dict[Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")], Word | int | bool] = {},  # noqa: B006  unchanged
+        extra: dict[Option, Word | int | bool] = {},  # noqa: B006  unchanged
     ) -> None:
         for name in extra:
             if name in OWN:

@@ -96,7 +96,8 @@ def event_text(event: Event, attempt: int, everything: bool = False) -> str:
     """An event in words; "" for one that says nothing new to people."""
     match event:
         case Attempt(number=n, start=start):
-            facts = hardware_line({key: getattr(event, key) for key in ("device", "isa", "threads", "precision")})
+            known = ("device", "isa", "threads", "processes", "precision")
+            facts = hardware_line({key: getattr(event, key) for key in known})
             resumed = f" from step {start}" if start else ""
             return f"attempt {n}{resumed} on {printable(event.host)}, process {event.pid}: {facts}"
         case State(state=state):

@@ -150,7 +150,8 @@ def _environment(attempts: Sequence[AttemptRow]) -> dict[str, Setting]:
     """What the attempts of a run were computed with, as settings; attempts that differ give a list of their values."""
     found: dict[str, list[Setting]] = {}
     for one in attempts:
-        facts = {key: one["body"].get(key) for key in ("host", "device", "isa", "precision", "threads", "versions")}
+        known = ("host", "device", "isa", "precision", "threads", "processes", "versions")
+        facts = {key: one["body"].get(key) for key in known}
         for key, value in flatten(facts, "environment").items():
             values = found.setdefault(key, [])
             if value is not None and value not in values:

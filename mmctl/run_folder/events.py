@@ -57,6 +57,7 @@ class Attempt(Event):
     device: str | None = None
     isa: str | None = None  # the CPU's instruction set
     threads: int | None = None
+    processes: int | None = None  # that share the run; None = one
     precision: str | None = None
     versions: Mapping[str, Json] = field(default_factory=dict)
     exact: bool = True  # continues bit for bit what came before

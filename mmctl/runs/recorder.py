@@ -109,7 +109,8 @@ class RunRecorder:
         self.log.write(Attempt(
             number=self.attempt, start=o.training.step, host=host(), boot=boot(), pid=os.getpid(),
             device=o.facts["device"], isa=o.facts["isa"], threads=o.facts["threads"],
-            precision=o.facts["precision"], versions=o.facts["versions"], exact=exact, identity=identity_hash(o.about),
+            processes=o.facts.get("processes"), precision=o.facts["precision"], versions=o.facts["versions"],
+            exact=exact, identity=identity_hash(o.about),
         ))  # fmt: skip
         self.log.write(State(state="running", step=o.training.step))
         images = o.data.images

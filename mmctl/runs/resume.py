@@ -69,9 +69,13 @@ def choose(terms: Sequence[str]) -> Choice:
 
 
 def is_local(folder: Path) -> bool:
-    """Whether a run was started by the launcher for this machine, and not for example in the queue of a cluster."""
+    """Whether a run belongs to the launcher of this machine; UserError if it waits in the queue of a cluster."""
     launcher = read_record(folder)["config"].get("launcher")
-    return not isinstance(launcher, dict) or launcher.get("name", LOCAL) == LOCAL
+    if not isinstance(launcher, dict) or launcher.get("name", LOCAL) == LOCAL:
+        return True
+    if waits := queue.waits_for(folder):
+        raise UserError(f"{folder.name}: {waits}. To take it out of that queue: mmctl stop {folder.name}")
+    return False
 
 
 def split_up(

@@ -62,13 +62,9 @@ def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
                 folders, chosen, runs, stop, sweep=wish.name, detach=wish.detach, quiet=wish.quiet, tags=wish.tags
             )
         else:
-            failed = "failed" in plan.held.values()
-            hint = (
-                f"`mmctl retry --failed --sweep {wish.name}` tries failed ones again"
-                if failed
-                else "see `mmctl compare`"
-            )
-            tell(f"nothing is missing. `mmctl ls --sweep {wish.name}` lists the runs, {hint}.", out=True)
+            again = f", `mmctl retry --failed --sweep {wish.name}` tries failed ones again"
+            hint = again if "failed" in plan.held.values() else ""
+            tell(f"nothing is missing. `mmctl ls --sweep {wish.name}` lists the runs{hint}.", out=True)
 
 
 def _create(recipe: Recipe, wish: Wish, runs: Path, provenance: Provenance) -> Path:

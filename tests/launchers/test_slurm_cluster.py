@@ -30,12 +30,7 @@ from mmctl.runs.execute import execute
 from mmctl.testing import LauncherContract
 from mmctl.training import checkpoint
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("slurm_environment"),
-    pytest.mark.timeout(500),
-]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm_environment"), pytest.mark.timeout(500)]
 LONG = ("train.steps=1000000", "train.save_every=100000", "eval.every=1000000")
 
 

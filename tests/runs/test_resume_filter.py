@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.command import Result
+from helpers.engine import Engine
 from helpers.queued import enqueue
 from helpers.run_helpers import After, assert_same, events, never, started
 from mmctl.run_folder import journal
@@ -99,3 +100,27 @@ def test_several_runs_are_not_accepted_with_changes_at_once(mm: Mm, tmp_path: Pa
     done = mm("resume", "tiny", "--accept-changes")
     assert done.code == 2
     assert "one run at a time" in done.err
+
+
+def test_one_run_of_a_cluster_goes_to_its_queue_again(mm: Mm, tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    folder = started(tmp_path, "launcher.name=pretended")
+    assert execute(folder, After(5)).state == "interrupted"
+    resumed = mm("resume", folder.name)
+    assert resumed.code == 0, resumed.err
+    assert "1 run is in the hands of pretended" in resumed.out
+    assert engine.uids() == [folder.name]
+    assert last_state(folder) == "interrupted"
+    for option in ((), ("--from-start",)):
+        refused = mm("resume", folder.name, *option)
+        assert refused.code == 2
+        assert f"To take it out of that queue: mmctl stop {folder.name}" in refused.err
+    assert engine.uids() == [folder.name]
+
+
+def test_one_run_of_a_cluster_can_be_tried_here(mm: Mm, tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    folder = started(tmp_path, "launcher.name=pretended")
+    assert execute(folder, After(5)).state == "interrupted"
+    assert mm("resume", folder.name, "--from-start").code == 0
+    assert engine.uids() == []

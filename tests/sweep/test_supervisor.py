@@ -89,7 +89,7 @@ def test_each_run_is_trained_once_whoever_is_killed(killed: str, number: int, pr
     until(lambda: supervisor.pid(runs) is None)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
 def test_the_next_command_continues_what_a_killed_command_left(project: Path) -> None:
     runs = project / "runs"
