@@ -34,7 +34,7 @@ def stop(
     ),
     as_json: Json = False,
 ) -> None:
-    """Stop runs: those that train, and those that wait in the queue.
+    """Stop runs that train or wait.
 
     A run finishes its step, saves a checkpoint and ends; one that waits never starts. `mmctl resume` continues both.
     Only runs of this machine, and of an engine such as Slurm, can be stopped. Exits with code 6 if a run has not ended

@@ -18,13 +18,13 @@ def add(app: typer.Typer) -> None:
 
 
 def sweep(
-    recipes: Recipes,
+    given: Recipes,
     sets: list[str] = typer.Option(
         [],
         "--set",
         "-s",
-        metavar="KEY=VALUE[,VALUE]",
-        help="Change a setting of the recipes; with several values, one run for each. Can be given several times.",
+        metavar="KEY=VALUES",
+        help="Change a setting; several values, with commas, are several runs. Can be given several times.",
         autocompletion=complete_set,
     ),
     seeds: Seeds = None,
@@ -45,16 +45,16 @@ def sweep(
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the runs of a grid: all combinations of recipes, settings and seeds.
+    """Train a grid of runs.
 
-    A recipe may also be a table of `mmctl table`: then the sweep has the recipe of each of its cells. Every run is
-    checked before any is stored. The same command again adds only the runs that are missing. The runs go on in the
-    background when you press Ctrl-C; `mmctl stop --sweep NAME` stops them.
+    The grid has all combinations of recipes, settings and seeds. A recipe may also be a table of `mmctl table`, which
+    stands for the recipes of its cells. Every run is checked before any is stored. The same command again adds only the
+    runs that are missing. The runs go on in the background when you press Ctrl-C; `mmctl stop --sweep NAME` stops them.
 
     \b
     Examples:
-      mmctl sweep digits --seeds 0-4 --set split.labels=40,100 --dry-run
-      mmctl sweep digits digits-mixmatch --seeds 0-4 --name first
+      mmctl sweep digits -s split.labels=40,100 --dry-run
+      mmctl sweep digits digits-mixmatch --seeds 0-4
       mmctl sweep table3 --seeds 0-2 --detach
     """
     from mmctl.store.select import checked_tags
@@ -67,8 +67,8 @@ def sweep(
     from mmctl.text import is_name
 
     chosen = [f"launcher.name={launcher}"] if launcher else []
-    made = grid(recipes, [*sets, *chosen, *(f"launcher.{one}" for one in launch)], numbers)
-    stem = Path(recipes[0]).stem
+    made = grid(given, [*sets, *chosen, *(f"launcher.{one}" for one in launch)], numbers)
+    stem = Path(given[0]).stem
     from mmctl.sweep.sweep import Wish, preview, start_sweep
 
     wish = Wish(name or (stem if is_name(stem) else "sweep"), numbers, jobs, tags, note or None, force, detach, quiet)

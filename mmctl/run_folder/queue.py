@@ -14,11 +14,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmctl.filesystem import read_file, share, write_atomic
 from mmctl.run_folder import lease, supervisor
 from mmctl.run_folder.supervisor import FOLDER
+from mmctl.run_folder.upgrade import Config, Setting
 from mmctl.text import to_json
 
 FILE = "queue.json"
@@ -53,7 +54,7 @@ class Group(NamedTuple):
     """The runs of one submission."""
 
     name: str
-    launcher: Mapping[str, Any]  # the table [launcher] of their recipes
+    launcher: Config  # the table [launcher] of their recipes
     runs: Sequence[str]  # names of their folders, in the order of their start
     sweep: str = ""
     lasting: bool = False  # whether the launcher's engine keeps them without mmctl
@@ -91,7 +92,7 @@ def write_group(runs: Path, group: Group) -> None:
 
 
 def new_group(
-    runs: Path, launcher: Mapping[str, Any], folders: Sequence[Path], name: str, *, sweep: str = "", lasting: bool
+    runs: Path, launcher: Mapping[str, Setting], folders: Sequence[Path], name: str, *, sweep: str = "", lasting: bool
 ) -> Group:
     """Put runs that have an entry with this group's name in the queue, in this order."""
     uids, variables = [folder.name for folder in folders], {k: os.environ[k] for k in VARIABLES if k in os.environ}

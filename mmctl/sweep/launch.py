@@ -6,7 +6,7 @@ submit(folders, launcher)  put runs in the queue and see that somebody starts th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,9 +73,7 @@ def launch(
     chosen = choose_launcher([*recipes, *_stored_recipes(stopped)], jobs)
     recipes = with_threads(recipes, chosen)
     with StopSignal(STOPPING, at_once=SIGNALS) as stop:
-        folders = [*stopped, *create_all(recipes, runs, labels, provenance)]
-        if stop():
-            raise not_started(folders, labels.tags)
+        folders = all_made(stopped, create_all(recipes, runs, labels, provenance), stop, labels.tags)
         if (group := submit(runs, folders, chosen)) is None:
             tell(f"{runs_are(len(folders))} in the hands of {chosen.name}. `mmctl ls` shows them.", out=True)
             return
@@ -115,15 +113,26 @@ def hand_over(
 
 def create_all(
     recipes: Iterable[Recipe], runs: Path, labels: Labels, provenance: Provenance | None = None
-) -> list[Path]:
+) -> Iterator[Path]:
     """A new run folder for each recipe."""
     provenance = provenance or Provenance()  # one look for all
-    return [
-        create_run(
-            recipe, runs, name=labels.name, tags=labels.tags, note=labels.note, provenance=provenance
-        )
-        for recipe in recipes
-    ]  # fmt: skip
+    for recipe in recipes:
+        yield create_run(recipe, runs, name=labels.name, tags=labels.tags, note=labels.note, provenance=provenance)
+
+
+def all_made(stopped: Sequence[Path], new: Iterable[Path], stop: StopSignal, tags: Sequence[str]) -> list[Path]:
+    """The folders of stopped runs and of those that are being made; Stopped, and none is queued, after a signal."""
+    folders = list(stopped)
+    try:
+        for folder in new:
+            folders.append(folder)
+    except KeyboardInterrupt:
+        end = not_started(folders, tags)
+        end.exit_code = 130
+        raise end from None
+    if stop():
+        raise not_started(folders, tags)
+    return folders
 
 
 def submit(runs: Path, folders: Sequence[Path], chosen: Chosen, sweep: str = "") -> Group | None:

@@ -16,7 +16,7 @@ from mmctl.runs.provenance import Provenance
 from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.store.reading import open_for_reading
 from mmctl.sweep.grid import Grid
-from mmctl.sweep.launch import LEAVING, choose_launcher, hand_over, not_started, with_threads
+from mmctl.sweep.launch import LEAVING, all_made, choose_launcher, hand_over, with_threads
 from mmctl.sweep.plan import make_plan, plan_lines, summary
 
 
@@ -53,10 +53,9 @@ def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
     compare(list(plan.new), plan.hashes, runs, provenance)
     new = with_threads(plan.new, chosen)
     with StopSignal(LEAVING, at_once=SIGNALS) as stop:
-        folders = [*plan.stopped, *(_create(recipe, wish, runs, provenance) for recipe in new)]
         _join(wish.name, [*plan.stopped, *plan.held], runs)
-        if stop():
-            raise not_started(folders, wish.tags)
+        made = (_create(recipe, wish, runs, provenance) for recipe in new)
+        folders = all_made(plan.stopped, made, stop, wish.tags)
         if folders:
             hand_over(
                 folders, chosen, runs, stop, sweep=wish.name, detach=wish.detach, quiet=wish.quiet, tags=wish.tags
