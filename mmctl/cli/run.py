@@ -229,7 +229,7 @@ def resume(
     from mmctl.runs.progress import tell
     from mmctl.runs.resume import choose, is_local
 
-    ask_engines(project.runs_dir())
+    ask_engines(project.runs_dir(), fresh=True)
     folders, lines = choose(with_sweep(terms, sweep))
     for line in lines:
         tell(line)

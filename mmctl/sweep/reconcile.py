@@ -9,7 +9,7 @@ from mmctl.plugin import JobState
 from mmctl.run_folder import journal, queue
 from mmctl.run_folder.events import State
 from mmctl.run_folder.queue import Ended
-from mmctl.run_folder.restart import to_resubmit
+from mmctl.run_folder.restart import WAITS, to_resubmit
 from mmctl.sweep.ending import NOT_BEGUN, last_line, note_ending
 
 Folder = Literal["new", "begun", "stopped", "asks", "over"]
@@ -52,13 +52,21 @@ def settle(folder: Path, said: JobState, who: str, since: int) -> Action:
         note_ending(folder, Ended("failed", f"{who}: its job {ended}{why}{f'; log: {log}' if log else ''}"))
     elif action == "interrupt":
         note_ending(folder, Ended("interrupted", said.reason or NOT_BEGUN))
+    elif action == "leave" and (last := last_event(folder)) and last.reason == WAITS:
+        reason = f"its job did not start again: {said.reason or said.word}"
+        journal.append(folder, State(state="interrupted", reason=reason, code=last.code, step=last.step))
     return action
+
+
+def last_event(folder: Path) -> State | None:
+    """The last state in the journals, by their clocks: those of the jobs and of commands stand in several files."""
+    events = sorted(journal.read_events(folder, State), key=lambda event: event.t or 0)
+    return events[-1] if events else None
 
 
 def folder_state(folder: Path, since: int) -> Folder:
     """What the folder says of the time since the run was submitted; "over" counts whenever it was."""
-    events = sorted(journal.read_events(folder, State), key=lambda event: event.t or 0)
-    last = events[-1] if events else None
+    last = last_event(folder)
     if last is None:
         return "new"
     if last.state in ("completed", "nc"):
