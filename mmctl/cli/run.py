@@ -235,6 +235,7 @@ def resume(
         tell(line)
     check_gpus(gpus, {"several runs": len(folders) > 1, "--jobs": jobs})
     option = "--accept-changes" if accept_changes else "--from-start" if from_start else ""
+    away = len(folders) == 1 and not is_local(folders[0])
     if gpus > 1 and folders:
         from mmctl.runs.signals import StopSignal
 
@@ -242,7 +243,7 @@ def resume(
         options = {"--quiet": quiet, "--accept-changes": accept_changes, "--from-start": from_start}
         with StopSignal() as stop:
             train_shared(folders[0], gpus, options, stop)
-    elif len(folders) > 1 or (folders and not option and not is_local(folders[0])):
+    elif len(folders) > 1 or (away and not option):
         if option:
             raise UserError(f"{option}: give one run at a time.")
         from mmctl.sweep.launch import launch

@@ -52,7 +52,8 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "parent": parents.get(run["id"]),
         }  # fmt: skip
         if run["state"] in WAITING:
-            row["reason"] = queue.waits_for(store.runs_dir / run["uid"]) or row["reason"]
+            folder = store.runs_dir / run["uid"]
+            row["reason"] = queue.waits_for(folder) or queue.left_alone(folder) or row["reason"]
         elif run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
         rows.append(row)

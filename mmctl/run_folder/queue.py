@@ -217,3 +217,10 @@ def waits_for(folder: Path) -> str | None:
     if group.host != lease.host():
         return f"waits in the queue of {group.host}"
     return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None
+
+
+def left_alone(folder: Path) -> str | None:
+    """Of a run in the queue of this machine on which no process works: what to do, for people; else None."""
+    if waits_for(folder) or group_of(folder) is None:
+        return None
+    return f"nobody starts it any more: mmctl resume {folder.name}"
