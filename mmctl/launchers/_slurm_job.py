@@ -13,13 +13,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmctl.launchers._slurm_tools import ask, comment
 from mmctl.plugin import PluginError
-
-if TYPE_CHECKING:
-    from submitit import SlurmExecutor
 
 OWN = {
     "array": "launcher.parallel limits the runs at a time",
@@ -54,9 +51,13 @@ class Job(NamedTuple):
 def submit(job: Job, folders: Sequence[Path], name: str) -> str:
     """Submit runs as one array; returns its id. PluginError if Slurm or submitit is not there, or refuses it."""
     ask("sbatch", "--version")
+    try:
+        from submitit import SlurmExecutor
+    except ImportError:
+        raise PluginError("launcher slurm: needs submitit. Install it with: pip install 'mmctl[slurm]'") from None
     setup, command = _setup(folders), _command()
     with tempfile.TemporaryDirectory() as scratch:
-        executor = _executor(Path(scratch))
+        executor = SlurmExecutor(scratch)
         executor.update_parameters(
             job_name=name, comment=comment(len(folders)), array_parallelism=job.parallel, setup=setup, use_srun=False,
             wckey=None, **{key: value for key, value in job.options.items() if value is not None},
@@ -87,14 +88,6 @@ def _command() -> str:
     # With srun, the signals of Slurm reach the run; when one process of several ends badly, the others end too.
     srun = "exec srun --unbuffered --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}"
     return f'{srun} {shlex.quote(sys.executable)} -m mmctl exec "$run"'
-
-
-def _executor(folder: Path) -> SlurmExecutor:
-    try:
-        from submitit import SlurmExecutor
-    except ImportError:
-        raise PluginError("launcher slurm: needs submitit. Install it with: pip install 'mmctl[slurm]'") from None
-    return SlurmExecutor(folder)
 
 
 @contextmanager

@@ -27,6 +27,9 @@ SETS = (
     "train.threads=1", "train.device=cpu", "train.steps=40", "train.log_every=4", "train.save_every=10", "eval.every=20"
 )  # fmt: skip
 
+ALL_CORES = "import os; os.sched_setaffinity(0, range(os.cpu_count()))"
+"""Workers of the test suite have one core each, on which two processes are refused."""
+
 
 def words(*sets: str) -> list[str]:
     return [word for one in (*SETS, *sets) for word in ("--set", one)]
@@ -34,7 +37,8 @@ def words(*sets: str) -> list[str]:
 
 def killed_at(runs: Path, step: int, number: int) -> subprocess.Popen[str]:
     """A run on two processes, of which one is ended by kill -9 after this step."""
-    process = spawn(runs, "run", "tiny.toml", "--gpus", 2, *words("train.steps=4000"), cwd=Path.cwd())
+    command = ("run", "tiny.toml", "--gpus", 2, *words("train.steps=4000"))
+    process = spawn(runs, *command, cwd=Path.cwd(), code=ALL_CORES)
     folder = wait_for(lambda: only(runs), process)
     wait_for(lambda: any(e["step"] >= step for e in events(folder, "checkpoint")), process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -67,16 +71,16 @@ def test_a_killed_process_ends_the_run_which_goes_on_alone(tmp_path: Path, mm: C
 def test_stopped_and_resumed_it_is_the_unbroken_run(tmp_path: Path) -> None:
     tiny_project.written("fixmatch")
     start = ("run", "tiny.toml", "--gpus", 2, *words("train.steps=400", "eval.every=400"))
-    whole = spawn(tmp_path / "whole", *start, cwd=Path.cwd())
+    whole = spawn(tmp_path / "whole", *start, cwd=Path.cwd(), code=ALL_CORES)
     assert whole.communicate(timeout=120)[1]
     assert whole.returncode == 0
-    process = spawn(tmp_path / "runs", *start, cwd=Path.cwd())
+    process = spawn(tmp_path / "runs", *start, cwd=Path.cwd(), code=ALL_CORES)
     folder = wait_for(lambda: only(tmp_path / "runs"), process)
     wait_for(lambda: events(folder, "points"), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    again = spawn(tmp_path / "runs", "resume", folder.name, "--gpus", 2, cwd=Path.cwd())
+    again = spawn(tmp_path / "runs", "resume", folder.name, "--gpus", 2, cwd=Path.cwd(), code=ALL_CORES)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert "completed, 400 steps" in out
