@@ -28,7 +28,7 @@ SEEDS = 5
 LIVE = 800
 """Runs that write a line between two looks at the index."""
 ROUNDS, QUICK = 7, 2
-SUBMITTED, QUICK_SUBMITTED = 10_000, 20
+SUBMITTED, QUICK_SUBMITTED = 1000, 20
 """Runs of the sweep that nobody starts."""
 QUEUED, QUICK_QUEUED = 10, 2
 """Runs of the queue and of the loop, a round."""

@@ -71,19 +71,26 @@ def share(path: Path) -> None:
             path.chmod(stat.S_IMODE(info.st_mode) | (0o2070 if stat.S_ISDIR(info.st_mode) else 0o060))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file atomically: after a crash or power cut it has the old or the new content, never a part."""
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file atomically: after a crash or power cut it has the old or the new content, never a part.
+
+    sync: wait for the disk, twice. Without it, a power cut (but no crash) may leave the file empty.
+    """
     # Process ids repeat, in containers from one start to the next: what a killed process left must not be in the way.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        write_synced(temporary, data)
+        if sync:
+            write_synced(temporary, data)
+        else:
+            temporary.write_bytes(data)
         share(temporary)
         temporary.replace(path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,8 +108,19 @@ def read_group(runs: Path, name: str) -> Group | None:
     """A group by its name; None if there is no readable one."""
     if not name.isalnum():
         return None
+    path = group_file(runs, name)
     try:
-        said = json.loads(read_file(group_file(runs, name), GROUP_SIZE))
+        now = path.stat()
+    except OSError:
+        return None
+    return _read_group(path, name, (now.st_ino, now.st_mtime_ns, now.st_size))
+
+
+@lru_cache(maxsize=8)
+def _read_group(path: Path, name: str, stamp: tuple[int, ...]) -> Group | None:
+    """The group in a file of this stamp: each of its runs asks for it, of which there may be thousands."""
+    try:
+        said = json.loads(read_file(path, GROUP_SIZE))
         group = Group(**(said | {"name": name}))
         texts = [
             group.sweep,
@@ -146,7 +158,8 @@ def remove_group(runs: Path, name: str) -> None:
 
 def put(folder: Path, entry: Entry) -> None:
     """Write the entry of a run, or change it."""
-    write_atomic(folder / FILE, to_json(entry._asdict()).encode())
+    # Not synced, since many runs are put in the queue at once: one whose entry is lost in a power cut can be resumed.
+    write_atomic(folder / FILE, to_json(entry._asdict()).encode(), sync=False)
 
 
 def read(folder: Path) -> Entry | None:

@@ -26,4 +26,4 @@ def keep(runs: Path, states: Mapping[str, JobState]) -> None:
     known = {job: list(said) for job, said in queue.read_said(runs).states.items()}
     known |= {job: [said.word, said.reason] for job, said in states.items()}
     with suppress(OSError):
-        write_atomic(queue.said_file(runs), to_json({"t": lease.now(), "states": known}).encode())
+        write_atomic(queue.said_file(runs), to_json({"t": lease.now(), "states": known}).encode(), sync=False)
