@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -74,8 +75,8 @@ class Group(NamedTuple):
 
 
 def new_name() -> str:
-    """A name for a new group."""
-    return os.urandom(4).hex()
+    """A name for a new group; names sort in the order in which this machine makes them."""
+    return f"{time.time_ns():x}{os.urandom(2).hex()}"
 
 
 def group_file(runs: Path, name: str) -> Path:
