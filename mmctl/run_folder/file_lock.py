@@ -6,13 +6,31 @@ import fcntl
 import os
 import struct
 import sys
+from pathlib import Path
 
 FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
 
 
-def lock_holder(fd: int) -> int | None:
-    """The process that holds the lock of an open file, 0 where the system does not tell; None if nobody holds it."""
+def holder_of(path: Path) -> int | None:
+    """The process that holds the lock of a file that this process has not locked; None if nobody does.
+
+    0 or less: one of another container or machine, or the system does not tell.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+    try:
+        return _lock_holder(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock_holder(fd: int) -> int | None:
     if sys.platform == "linux":
         # Asks without taking, so that a process that wants the lock at this moment is not refused.
         asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from mmctl.errors import EnvironmentFault, ResumeRefused
 from mmctl.filesystem import read_file, share
-from mmctl.run_folder.file_lock import lock_holder
+from mmctl.run_folder.file_lock import holder_of
 from mmctl.text import to_json
 
 FILE = "lease"
@@ -138,17 +138,7 @@ def holder_pid(folder: Path) -> int | None:
     """
     if _mine(_key(folder)):
         return os.getpid()
-    try:
-        fd = os.open(folder / FILE, os.O_RDWR | os.O_NONBLOCK)
-    except OSError:
-        try:
-            fd = os.open(folder / FILE, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
-            return None
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
+    return holder_of(folder / FILE)
 
 
 def process(folder: Path) -> int | None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from mmctl.errors import EnvironmentFault
 from mmctl.filesystem import share
 from mmctl.run_folder import lease
-from mmctl.run_folder.file_lock import lock_holder
+from mmctl.run_folder.file_lock import holder_of
 
 FOLDER = ".queue"
 
@@ -59,11 +59,4 @@ def pid(runs: Path) -> int | None:
     path = lock_file(runs)
     if _held.get(path) == os.getpid():  # to open and close the file would drop the lock
         return os.getpid()
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
+    return holder_of(path)
