@@ -112,7 +112,9 @@ def run(
         return
     planned = [r.with_seed(n) for n in numbers for r in wanted] if numbers else wanted
     # One run that is left of several is trained as one of several: its number of threads follows from the command.
-    alone = len(planned) == 1 and wanted[0].data["launcher"]["name"] == "mmctl:local"
+    from mmctl.runs.resume import LOCAL
+
+    alone = len(planned) == 1 and wanted[0].data["launcher"]["name"] == LOCAL
     from mmctl.runs.provenance import Provenance
 
     provenance = Provenance()  # before torch is imported and the data are read, which takes longer
@@ -127,8 +129,9 @@ def run(
     if not force:
         from mmctl.runs.skip_done import skip_done
 
-        planned, stopped, lines, _ = skip_done(planned, hashes, project.runs_dir(), tags)
-        for line in lines:
+        found = skip_done(planned, hashes, project.runs_dir(), tags)
+        planned, stopped = found.left, found.stopped
+        for line in found.messages():
             tell(line, out=True)
     if not planned and not stopped:
         return
@@ -186,10 +189,11 @@ def _extend(
     if not force and new.parent["exact"]:  # otherwise one of an exact twin of the parent would be taken for it
         from mmctl.runs.skip_done import skip_done
 
-        left, stopped, lines, _ = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
-        for line in lines:
+        found = skip_done([new.recipe], new.hashes, runs, tags, new.parent)
+        stopped = found.stopped
+        for line in found.messages():
             tell(line, out=True)
-        if not left and not stopped:
+        if not found.left and not stopped:
             return
     compare([] if stopped else [new.recipe], new.hashes, runs, provenance, new.parent)
     with StopSignal() as stop:

@@ -20,6 +20,7 @@ STOPPED = ("interrupted", "crashed", "queued")
 ALL = "state:" + ",".join(STOPPED)
 SHOWN = 10
 LOCAL = "mmctl:local"
+"""The launcher of this machine."""
 
 
 class Choice(NamedTuple):

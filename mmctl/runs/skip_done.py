@@ -22,13 +22,55 @@ ORDER = {"completed": 0, "nc": 0, "running": 1, **dict.fromkeys(STOPPED, 2)}
 """Which of several equal runs counts, by state; a state that is absent never does."""
 
 
+class Twin(NamedTuple):
+    """A run that has computed, computes or can compute a planned one."""
+
+    what: str  # the planned one, for people
+    folder: Path
+    state: str
+    at: str  # how far it got
+    waits: str | None  # who will start it
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it was stopped, and is to be continued by whoever planned it."""
+        return self.state in STOPPED and self.waits is None
+
+    def line(self) -> str:
+        """What is done with it, for people."""
+        name = self.folder.name
+        if self.goes_on:
+            return f"{self.what}: continues run {name}, which stopped at step {self.at}; --force starts a new run"
+        if self.waits:
+            return f"{self.what}: run {name} {self.waits}; --force starts another run"
+        if self.state == "running":
+            return f"{self.what}: run {name} is computing it; --force starts another run"
+        if self.state == "failed":
+            return f"{self.what}: run {name} has failed; `mmctl retry {name}` tries it again"
+        words = "not converged" if self.state == "nc" else f"completed{last_scores(self.folder)}"
+        return f"{self.what}: already done in run {name} ({words}); --force runs it again"
+
+
 class Remaining(NamedTuple):
-    """Recipes that must still be run, stopped runs to continue in their place, and messages about all others."""
+    """Recipes that must still be run, the runs of all others, and what is to be said of neither."""
 
     left: list[Recipe]
-    stopped: list[Path]
-    messages: list[str]
-    held: dict[Path, str]  # runs that have computed, compute or will compute a recipe -> their states
+    twins: list[Twin]
+    notes: list[str]
+
+    @property
+    def stopped(self) -> list[Path]:
+        """The stopped runs that go on in the place of recipes."""
+        return [twin.folder for twin in self.twins if twin.goes_on]
+
+    @property
+    def held(self) -> dict[Path, str]:
+        """The runs that have computed, compute or wait to compute a recipe -> their states."""
+        return {twin.folder: twin.state for twin in self.twins if not twin.goes_on}
+
+    def messages(self) -> list[str]:
+        """A line for each recipe that is not left, after the notes; reads the scores of runs."""
+        return [*self.notes, *(twin.line() for twin in self.twins)]
 
 
 def skip_done(
@@ -44,10 +86,7 @@ def skip_done(
     A run that was found gets the tags, so that the user finds it by them. parent: the run that they extend; failed:
     skip recipes whose run has failed, too. If the database cannot be read, everything is new.
     """
-    left: list[Recipe] = []
-    stopped: list[Path] = []
-    messages: list[str] = []
-    held: dict[Path, str] = {}
+    found = Remaining([], [], [])
     taken: set[tuple[str, int]] = set()
     code, order = environment.code(), ORDER | ({"failed": 3} if failed else {})
     try:
@@ -57,46 +96,33 @@ def skip_done(
                 what = f"{recipe.name}, seed {recipe.seed}"
                 key = config_id_of(recipe.data, recipe.components(), parent=parent), recipe.seed
                 if key in taken:
-                    messages.append(f"{what}: given twice, runs once")
+                    found.notes.append(f"{what}: given twice, runs once")
                     continue
                 taken.add(key)
-                found = store.twins(*key, (*hashes(recipe), code))
-                counts = [t for t in found if t["state"] in order and (t["exact"] or t["state"] == "running")]
+                twins = store.twins(*key, (*hashes(recipe), code))
+                counts = [t for t in twins if t["state"] in order and (t["exact"] or t["state"] == "running")]
                 # Of the stopped ones, the one that got furthest.
-                twin = min(counts, key=lambda t: (order[t["state"]], -t["step"]), default=None)
-                if twin is None:
-                    left.append(recipe)
+                best = min(counts, key=lambda t: (order[t["state"]], -t["step"]), default=None)
+                if best is None:
+                    found.left.append(recipe)
                     continue
-                folder, state = runs / twin["uid"], twin["state"]
+                folder, state = runs / best["uid"], best["state"]
                 waits = queue.waits_for(folder) if state in STOPPED else None
-                if state in STOPPED and not waits:
-                    if changed := _changed(folder):
-                        messages.append(
-                            f"{what}: note: {folder.name} stopped at step {twin['step']}; a new run starts, because "
-                            f"{changed} changed since then"
-                        )
-                        left.append(recipe)
-                        continue
-                    stopped.append(folder)
-                    at = f"which stopped at step {twin['step']} of {twin['total_steps']}"
-                    messages.append(f"{what}: continues run {folder.name}, {at}; --force starts a new run")
-                elif state in STOPPED:
-                    messages.append(f"{what}: run {folder.name} {waits}; --force starts another run")
-                elif state == "running":
-                    messages.append(f"{what}: run {folder.name} is computing it; --force starts another run")
-                elif state == "failed":
-                    messages.append(f"{what}: run {folder.name} has failed; `mmctl retry {folder.name}` tries it again")
-                else:
-                    words = "not converged" if state == "nc" else f"completed{last_scores(folder)}"
-                    messages.append(f"{what}: already done in run {folder.name} ({words}); --force runs it again")
-                if folder not in stopped:
-                    held[folder] = state
+                twin = Twin(what, folder, state, f"{best['step']} of {best['total_steps']}", waits)
+                if twin.goes_on and (changed := _changed(folder)):
+                    found.notes.append(
+                        f"{what}: note: {folder.name} stopped at step {best['step']}; a new run starts, because "
+                        f"{changed} changed since then"
+                    )
+                    found.left.append(recipe)
+                    continue
+                found.twins.append(twin)
                 if state != "running" and (new := [t for t in tags if t not in tagged.get(folder.name, ())]):
                     journal.append(folder, Tag(add=new))
     except MmctlError as error:
         # Training must be possible without the database.
-        return Remaining(list(planned), [], [f"warning: cannot check for finished runs: {error}"], {})
-    return Remaining(left, stopped, messages, held)
+        return Remaining(list(planned), [], [f"warning: cannot check for finished runs: {error}"])
+    return found
 
 
 def _changed(folder: Path) -> str:

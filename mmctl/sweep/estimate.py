@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from mmctl.errors import MmctlError
 from mmctl.recipe.recipe import Recipe
@@ -20,15 +19,11 @@ NEWEST = 2000
 """Runs that are looked at."""
 
 
-class Pace(NamedTuple):
-    """Seconds of a step, evaluations and checkpoints included."""
+def paces(recipes: Sequence[Recipe], runs: Path) -> dict[str, float | None]:
+    """Configuration -> seconds of a step, with its share of evaluations and checkpoints; None if they are not known.
 
-    seconds: float
-    runs: int  # from which it is known
-
-
-def paces(recipes: Sequence[Recipe], runs: Path) -> dict[str, Pace | None]:
-    """Configuration -> its pace, by the median of the similar runs of the past; None if there are none."""
+    By the median of the similar runs of the past.
+    """
     times: dict[str, list[float]] = {}
     try:
         with open_for_reading(runs) as store:
@@ -40,15 +35,15 @@ def paces(recipes: Sequence[Recipe], runs: Path) -> dict[str, Pace | None]:
     except MmctlError:
         pass  # an estimate is not worth an error
     found = {recipe.config_id: times.get(_kind(recipe.data)) for recipe in recipes}
-    return {config: Pace(median(known), len(known)) if known else None for config, known in found.items()}
+    return {config: median(known) if known else None for config, known in found.items()}
 
 
-def seconds_for(recipe: Recipe, pace: Pace | None) -> float | None:
+def seconds_for(recipe: Recipe, pace: float | None) -> float | None:
     """The time that a run will take; None if it is not known."""
-    return pace.seconds * recipe.settings.train.steps if pace else None
+    return None if pace is None else pace * recipe.settings.train.steps
 
 
-def longest_first(recipes: Sequence[Recipe], known: dict[str, Pace | None]) -> list[Recipe]:
+def longest_first(recipes: Sequence[Recipe], known: dict[str, float | None]) -> list[Recipe]:
     """The runs in the order of their start: the longest first, so that the last to end is a short one.
 
     Where the pace of a configuration is not known, its number of steps and images a step stand for its time.

@@ -60,17 +60,18 @@ def grid(given: Sequence[str], sets: Sequence[str], seeds: Sequence[int] = ()) -
         raise UserError(f"the sweep would have {number:,} runs or more; the most is {MOST:,}.")
     found, index, done = Grid(), Index(), dict[Path, Layers]()
     for name in given:
+        of_table = is_table(name)
         for values in product(*(axis.values for axis in axes)):
             chosen = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
             words = [*fixed, *chosen]
-            for cell in _of_table(name, words, chosen, index, found) if is_table(name) else ():
-                found.cells.append(cell)
-            if not is_table(name):
-                label = " ".join([Path(name).stem if name.endswith(".toml") else name, *chosen])
-                try:
-                    found.cells.append(Cell(label, load(name, words, index, done)))
-                except RecipeError as error:
-                    raise RecipeError([f"{label}: {line}" for line in error.problems]) from None
+            if of_table:
+                found.cells += _of_table(name, words, chosen, index, found)
+                continue
+            label = " ".join([Path(name).stem if name.endswith(".toml") else name, *chosen])
+            try:
+                found.cells.append(Cell(label, load(name, words, index, done)))
+            except RecipeError as error:
+                raise RecipeError([f"{label}: {line}" for line in error.problems]) from None
     if not found.cells:
         raise UserError("the sweep has no run.", *found.notes)
     return found

@@ -24,7 +24,7 @@ from mmctl.runs.hardware import device_of, threads_of
 from mmctl.runs.launcher import is_lasting, launcher_of
 from mmctl.runs.progress import tell
 from mmctl.runs.provenance import Provenance
-from mmctl.runs.resume import resume_command
+from mmctl.runs.resume import LOCAL, resume_command
 from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.sweep.background import ensure_supervisor
 from mmctl.sweep.ending import NOT_BEGUN, note_ending
@@ -173,7 +173,7 @@ def choose_launcher(recipes: Sequence[Recipe], jobs: int) -> Chosen:
     if jobs and not any(row.name == "slots" for row in parameters(shape.model)):
         raise UserError(f"--jobs: the {who} has no parameter slots: leave --jobs out.")
     sets = [f"launcher.slots={jobs}"] if jobs else []
-    if own["name"] == "mmctl:local" and not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
+    if own["name"] == LOCAL and not any(device_of(r.settings.train.device).type == "cuda" for r in recipes):
         # Several runs in one process only make better use of a GPU.
         sets += ["launcher.pack=1"] if "pack" not in own else []
         sets += [f"launcher.slots={available_cores()}"] if not jobs and "slots" not in own else []

@@ -11,8 +11,8 @@ from mmctl.errors import MmctlError, UserError
 from mmctl.recipe.recipe import Recipe
 from mmctl.runs.build import Shared
 from mmctl.runs.preflight import preflight
-from mmctl.runs.skip_done import Hashes, skip_done
-from mmctl.sweep.estimate import Pace, longest_first, paces, seconds_for
+from mmctl.runs.skip_done import Hashes, Remaining, skip_done
+from mmctl.sweep.estimate import longest_first, paces, seconds_for
 from mmctl.sweep.grid import Cell, Grid
 from mmctl.text import duration
 
@@ -28,8 +28,8 @@ class Plan(NamedTuple):
     new: Sequence[Recipe]  # in the order of their start
     stopped: Sequence[Path]  # those that go on
     held: dict[Path, str]  # those that are done, run or wait, or have failed -> their states
-    messages: Sequence[str]
-    paces: dict[str, Pace | None]
+    notes: Sequence[str]  # of the grid, and of runs that are there
+    paces: dict[str, float | None]
     hashes: Hashes
 
 
@@ -56,11 +56,10 @@ def make_plan(grid: Grid, seeds: Sequence[int], runs: Path, tags: Sequence[str],
     tags: for runs that are there.
     """
     hashes, planned = check_cells(grid.cells, quiet), grid.runs(seeds)
-    left, stopped, messages, held = planned, list[Path](), list[str](), dict[Path, str]()
-    if not again:
-        left, stopped, messages, held = skip_done(planned, hashes, runs, tags, failed=True)
-    known = paces(left, runs)
-    return Plan(grid.cells, seeds, longest_first(left, known), stopped, held, messages, known, hashes)
+    found = Remaining(planned, [], []) if again else skip_done(planned, hashes, runs, tags, failed=True)
+    known = paces(found.left, runs)
+    new, notes = longest_first(found.left, known), [*grid.notes, *found.notes]
+    return Plan(grid.cells, seeds, new, found.stopped, found.held, notes, known, hashes)
 
 
 def summary(plan: Plan) -> str:

@@ -37,7 +37,7 @@ def preview(grid: Grid, wish: Wish, runs: Path) -> list[str]:
     """What a sweep would do, line by line; changes nothing."""
     plan = make_plan(grid, wish.seeds, runs, (), wish.quiet, wish.again)
     slots = choose_launcher([cell.recipe for cell in grid.cells], wish.jobs).launcher.limits().slots
-    return [*grid.notes, f"sweep {wish.name}: {summary(plan)}", *plan_lines(plan, slots)]
+    return [*plan.notes, f"sweep {wish.name}: {summary(plan)}", *plan_lines(plan, slots)]
 
 
 def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
@@ -48,7 +48,7 @@ def start_sweep(grid: Grid, wish: Wish, runs: Path) -> None:
     provenance = Provenance()  # looks at the code while the data are read
     plan = make_plan(grid, wish.seeds, runs, wish.tags, wish.quiet, wish.again)
     chosen = choose_launcher([cell.recipe for cell in grid.cells], wish.jobs)
-    for line in [*grid.notes, f"sweep {wish.name}: {summary(plan)}"]:
+    for line in [*plan.notes, f"sweep {wish.name}: {summary(plan)}"]:
         tell(line, out=True)
     compare(list(plan.new), plan.hashes, runs, provenance)
     new = with_threads(plan.new, chosen)
