@@ -52,8 +52,7 @@ def listing(store: Store, runs: Sequence[RunRow]) -> list[ListingRow]:
             "parent": parents.get(run["id"]),
         }  # fmt: skip
         if run["state"] in WAITING:
-            folder = store.runs_dir / run["uid"]
-            row["reason"] = queue.waits_for(folder) or queue.left_alone(folder) or row["reason"]
+            row["reason"] = queue.place_of(store.runs_dir / run["uid"]) or row["reason"]
         elif run["state"] == "running":
             _add_speed(store.runs_dir / run["uid"], row)
         rows.append(row)

@@ -219,22 +219,24 @@ def waits_for(folder: Path) -> str | None:
 
     Without a living process that works on the queue of this machine, nobody will.
     """
+    found = group_of(folder)
+    return _starter(folder.parent, *found) if found else None
+
+
+def place_of(folder: Path) -> str | None:
+    """What a run of the queue waits for, for people, also if nobody starts it; None of one that is not in the queue."""
     if (found := group_of(folder)) is None:
         return None
-    group, entry = found
+    return _starter(folder.parent, *found) or f"nobody starts it any more: mmctl resume {folder.name}"
+
+
+def _starter(runs: Path, group: Group, entry: Entry) -> str | None:
     if group.lasting:
         name = str(group.launcher["name"]).rpartition(":")[2]
         if not entry.id:
             return f"waits to be handed to {name}"
-        word, reason = read_said(folder.parent).states.get(entry.id, ("", ""))
+        word, reason = read_said(runs).states.get(entry.id, ("", ""))
         return f"is {word} by {name}: {reason} (job {entry.id})" if reason else f"is job {entry.id} of {name}"
     if group.host != lease.host():
         return f"waits in the queue of {group.host}"
-    return "waits in the queue of this machine" if supervisor.pid(folder.parent) is not None else None
-
-
-def left_alone(folder: Path) -> str | None:
-    """Of a run in the queue of this machine on which no process works: what to do, for people; else None."""
-    if waits_for(folder) or group_of(folder) is None:
-        return None
-    return f"nobody starts it any more: mmctl resume {folder.name}"
+    return "waits in the queue of this machine" if supervisor.pid(runs) is not None else None

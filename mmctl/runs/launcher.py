@@ -12,6 +12,8 @@ from mmctl.registry.index import Index, failure
 from mmctl.registry.parameters import check_table, values
 from mmctl.text import dotted
 
+GOING = ("queued", "running", "held")
+"""What a launcher says of a run that is not over."""
 NEEDED = ("start", "states", "cancel", "limits")
 """Methods that each launcher has; a lasting one also has `find`."""
 

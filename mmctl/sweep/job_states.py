@@ -9,6 +9,7 @@ from pathlib import Path
 from mmctl.filesystem import write_atomic
 from mmctl.plugin import JobState
 from mmctl.run_folder import lease, queue
+from mmctl.runs.launcher import GOING
 from mmctl.text import to_json
 
 FRESH = 15_000
@@ -22,8 +23,8 @@ def recent(runs: Path, ids: Sequence[str]) -> bool:
 
 
 def keep(runs: Path, states: Mapping[str, JobState]) -> None:
-    """Keep an answer beside those of other engines."""
-    known = {job: list(said) for job, said in queue.read_said(runs).states.items()}
-    known |= {job: [said.word, said.reason] for job, said in states.items()}
+    """Keep an answer beside those of other engines; nobody asks again for a job that is over."""
+    known = {**queue.read_said(runs).states, **states}
+    going = {job: list(said) for job, said in known.items() if said[0] in GOING}
     with suppress(OSError):
-        write_atomic(queue.said_file(runs), to_json({"t": lease.now(), "states": known}).encode(), sync=False)
+        write_atomic(queue.said_file(runs), to_json({"t": lease.now(), "states": going}).encode(), sync=False)

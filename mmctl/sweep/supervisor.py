@@ -18,21 +18,20 @@ from mmctl.errors import MmctlError
 from mmctl.plugin import JobState, Launcher
 from mmctl.run_folder import journal, lease, queue
 from mmctl.run_folder.events import State
-from mmctl.run_folder.queue import Ended, Group
+from mmctl.run_folder.queue import Ended, Entry, Group
 from mmctl.run_folder.record import states
 from mmctl.run_folder.supervisor import Supervising
-from mmctl.runs.launcher import launcher_of, wrong_state
+from mmctl.runs.launcher import GOING, launcher_of, wrong_state
 from mmctl.sweep.ending import NOT_BEGUN, how_it_ended, note_ending
 
 PAUSE = 0.2
 """Seconds between two questions to the launcher."""
-LOOK = 1.0
-"""Seconds between two looks at the files of the queue."""
+LOOK, SHARE = 1.0, 20
+"""Seconds between two looks at the files of the queue, and so many times as long as a look takes, if that is more."""
 KEPT = 60.0
 """Seconds for which a group without runs is kept, for the command that waits for it."""
 TRIES = 1
 """How often a run is started again after its process was killed."""
-GOING = ("queued", "running", "held")
 
 
 @dataclass
@@ -73,11 +72,11 @@ def supervise(runs: Path, ready: Callable[[], None] = lambda: None) -> None:
         more = bool(_mine(runs))  # what came since the last look, from a command that saw the lock held
 
 
-def _mine(runs: Path) -> list[Group]:
-    """The groups of this machine in which a run is left."""
+def _mine(runs: Path) -> list[tuple[Group, dict[Path, Entry]]]:
+    """The groups of this machine in which a run is left, and those runs."""
     host = lease.host()
     groups = [group for group in queue.groups(runs) if not group.lasting and group.host == host]
-    return [group for group in groups if queue.members(runs, group)]
+    return [(group, members) for group in groups if (members := queue.members(runs, group))]
 
 
 def _forget_old(runs: Path) -> None:
@@ -97,26 +96,27 @@ class Supervisor:
         self.said = ""  # the launcher, for messages
         self.setting: tuple[object, ...] = ()  # what all runs share that are given to one launcher
         self.jobs: dict[str, Job] = {}
-        self.looked = float("-inf")
+        self.look_at = float("-inf")  # the time of the next look
 
     def work(self) -> None:
         """Start runs and wait for their ends until there are none."""
         while True:
-            if time.monotonic() - self.looked >= LOOK or not self.jobs:
+            if (begin := time.monotonic()) >= self.look_at or not self.jobs:
                 found = self._look()
+                pause = max(LOOK, SHARE * (time.monotonic() - begin))
                 self._stop(found)
                 self._start(found)
                 if not (self.jobs or found.waiting or found.adopted):
                     return
-                self.looked = time.monotonic()
+                self.look_at = time.monotonic() + pause
             self._ask()
             time.sleep(PAUSE)
 
     def _look(self) -> Found:
         """Read the queue; takes out what is over."""
         found, mine = Found(), {job.folder for job in self.jobs.values()}
-        for group in _mine(self.runs):
-            for folder, entry in queue.members(self.runs, group).items():
+        for group, members in _mine(self.runs):
+            for folder, entry in members.items():
                 found.known.add(folder)
                 if entry.stop:
                     found.stopped.add(folder)
@@ -217,7 +217,7 @@ class Supervisor:
             return  # somebody put it in the queue again
         if ended.state == "crashed" and entry and not entry.stop and not job.cancelled and entry.tries < TRIES:
             queue.put(job.folder, entry._replace(tries=entry.tries + 1))
-            self.looked = float("-inf")
+            self.look_at = float("-inf")
         else:
             self._over(job.folder, job.group, ended)
 

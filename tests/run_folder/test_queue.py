@@ -51,13 +51,13 @@ def test_the_oldest_group_is_the_first(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_waits_for_the_supervisor_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder,) = waiting(tmp_path, "run")
     assert queue.waits_for(folder) is None, "nobody works on the queue"
-    assert queue.left_alone(folder) == "nobody starts it any more: mmctl resume run"
-    assert queue.left_alone(tmp_path) is None, "is in no queue"
+    assert queue.place_of(folder) == "nobody starts it any more: mmctl resume run"
+    assert queue.place_of(tmp_path) is None, "is in no queue"
     with Supervising(tmp_path) as first:
         assert first.held
         assert supervisor.pid(tmp_path) == os.getpid()
         assert queue.waits_for(folder) == MINE
-        assert queue.left_alone(folder) is None
+        assert queue.place_of(folder) == MINE
         assert supervisor.pid(tmp_path) == os.getpid(), "to ask does not drop the lock"
         if (child := os.fork()) == 0:
             with Supervising(tmp_path) as second:
