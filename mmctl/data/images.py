@@ -273,8 +273,11 @@ class Pictures:
         return self._select(np.linspace(0, len(self) - 1, most).round().astype(int))
 
     def dealt(self) -> Pictures:
-        """The images of this process: every W-th, in as many batches as all others have; the last may be empty."""
-        if ops.world_size() == 1:
+        """The images of this process: every W-th, in as many batches as all others have; the last may be empty.
+
+        Of fewer images than there are processes, each has all.
+        """
+        if ops.world_size() == 1 or len(self) < ops.world_size():
             return self
         mine = self._select(np.arange(ops.rank(), len(self), ops.world_size()))
         mine.longest = -(-len(self) // ops.world_size())

@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmctl import ops
 from mmctl.data.images import Pictures
-from mmctl.errors import UserError
 from mmctl.training.centroids import Centroids
 from mmctl.training.model import Average, Model
 
@@ -102,9 +101,9 @@ def _watched(pictures: Pictures, stop: Callable[[], bool]):  # type: ignore[no-u
 
 def _of_all(parts: list[Tensor], n: int) -> Tensor:
     """The rows of all n images in order, from what each process computed for its own."""
-    if n < ops.world_size():
-        raise UserError(f"a split of {n} images cannot be evaluated on {ops.world_size()} processes: use fewer.")
     own = torch.cat(parts)
+    if len(own) == n:
+        return own
     missing = -(-n // ops.world_size()) - len(own)  # at most one row
     return ops.gather(torch.cat([own, own[:missing]]) if missing else own)[:n]
 
