@@ -16,6 +16,7 @@ import pytest
 
 from helpers.command import Result
 from helpers.paths import REPO
+from mmctl.runs.signals import SIGNALS
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER", "gw")[2:]) and hasattr(os, "sched_setaffinity"):
     # A core for each worker, so a thread too: threads that wait for one another on shared cores burn most of the time.
@@ -118,3 +119,12 @@ def slurm_environment(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with alone(slurm_folder.with_name("slurm-test.lock")):
         yield
+
+
+@pytest.fixture
+def handlers_kept() -> Iterator[None]:
+    """Signal handlers that a command sets in this process are gone after the test."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -18,8 +18,8 @@ from mmctl.run_folder.restart import WAITS, to_resubmit
 from mmctl.runs import requeue
 from mmctl.runs.create import create_run
 from mmctl.runs.execute import execute
-from mmctl.runs.signals import SIGNALS
 
+pytestmark = pytest.mark.usefixtures("handlers_kept")
 Mm = Callable[..., Result]
 NO_CHECKPOINT = "train.save_every=100"
 
@@ -34,15 +34,6 @@ def _job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(scontrol.parent), prepend=os.pathsep)
     monkeypatch.setenv("MMCTL_ENGINE", "slurm")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> object:
-    """The handlers of pytest, again."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def interrupted(mm: Mm, folder: Path, step: int, *numbers: int) -> Result:

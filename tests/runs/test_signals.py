@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,17 +23,9 @@ from mmctl.runs.execute import execute
 from mmctl.runs.signals import SIGNALS, StopSignal
 from mmctl.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("handlers_kept")
 Mm = Callable[..., Result]
 SETS = ("train.threads=1", "train.steps=12", "train.save_every=5", "train.log_every=4", "eval.every=6", "eval.batch=9")
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """The handlers of pytest, again."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from mmctl.run_folder.lease import Lease
 from mmctl.run_folder.queue import Ended
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.resume import resume_command
-from mmctl.runs.signals import SIGNALS
 from mmctl.sweep.background import log_file
 from mmctl.sweep.ending import ending, how_it_ended
 from mmctl.sweep.launch import choose_launcher
@@ -29,15 +27,11 @@ Mm = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handlers_kept: None) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "scripted.py").write_text(LAUNCHER)
     tiny_project.recipe("supervised")
     monkeypatch.setenv("COMMAND", str(os.getpid()))
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def words(*ends: str, slots: int = 2, more: str = "") -> list[str]:

@@ -18,22 +18,18 @@ from mmctl.run_folder import journal, queue, supervisor
 from mmctl.run_folder.events import State
 from mmctl.run_folder.record import last_state, read_record
 from mmctl.runs.create import create_run
-from mmctl.runs.signals import SIGNALS
 
 Mm = Callable[..., Result]
 GRID = ("sweep", "tiny.toml", "--set", "split.labels=15,30", "--set", "train.device=cpu", "--seeds")
 
 
 @pytest.fixture(autouse=True)
-def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handlers_kept: None) -> Iterator[None]:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "scripted.py").write_text(LAUNCHER)
     tiny_project.written("supervised")
     monkeypatch.setenv("COMMAND", str(os.getpid()))
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
     if pid := supervisor.pid(tmp_path / "runs"):
         os.kill(pid, signal.SIGKILL)
 
