@@ -1,8 +1,9 @@
-"""Many runs: the index of 10,000, their submission, and the queue of this machine beside a shell loop.
+"""Many runs: the index of 10,000, their submission, the queue of this machine beside a shell loop, and Slurm's arrays.
 
 Index: fake run folders, read by the commands as new processes. Submission: `mmctl sweep` with a launcher that starts
 nothing. Queue: `mmctl sweep` of runs of one step, one at a time, beside a loop over `mmctl run`; both start Python
-and torch for each run. Last line: one JSON object: seconds, MiB, and the queue's time over the loop's.
+and torch for each run. Slurm: runs that are over already, on the cluster that SLURM_CONF names; without one it is left
+out. Last line: one JSON object: seconds, MiB, and the queue's time over the loop's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -28,10 +30,12 @@ SEEDS = 5
 LIVE = 800
 """Runs that write a line between two looks at the index."""
 ROUNDS, QUICK = 7, 2
-SUBMITTED, QUICK_SUBMITTED = 1000, 20
+SUBMITTED, QUICK_SUBMITTED = 10_000, 20
 """Runs of the sweep that nobody starts."""
 QUEUED, QUICK_QUEUED = 10, 2
 """Runs of the queue and of the loop, a round."""
+JOBS, QUICK_JOBS = 1500, 4
+"""Runs that are handed to Slurm."""
 RECIPE = """
 [dataset]
 name = "digits"
@@ -64,7 +68,7 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """The parts that are asked for, one after the other."""
-    parts = {"index": index, "submission": submission, "queue": queue}
+    parts = {"index": index, "submission": submission, "queue": queue, "slurm": slurm}
     args = arguments(__doc__ or "", part={"choices": tuple(parts), "help": "only this part"})
     count = args.rounds or (QUICK if args.quick else ROUNDS)
     print(f"{machine()}; {count} rounds")
@@ -169,6 +173,47 @@ def queue(project: Path, count: int, quick: bool) -> dict[str, float | None]:
         "queue_loop": ratio(times, "mmctl sweep --jobs 1", "a loop over mmctl run"),
         "queue_s": median(times["mmctl sweep --jobs 1"]) / number,
     }
+
+
+def slurm(project: Path, count: int, quick: bool) -> dict[str, float | None]:
+    """Runs that end at once, as job arrays: to hand them over, to ask for all states, and until the last has ended."""
+    if "SLURM_CONF" not in os.environ:
+        tell("no SLURM_CONF: the part for Slurm is left out")
+        return dict.fromkeys(("slurm_submit_s", "slurm_ask_s", "slurm_all_s"))
+    from mmctl.launchers.slurm import Slurm
+    from mmctl.run_folder import queue as files
+    from mmctl.sweep.engines import submit_lasting
+
+    number, runs, launcher = QUICK_JOBS if quick else JOBS, project / "runs", Slurm(minutes=10)
+    folders = list(fake(runs, number, 1))
+    began = time.monotonic()
+    submit_lasting(runs, folders, {"name": "mmctl:slurm", "minutes": 10}, launcher, "")
+    submitted = time.monotonic() - began
+    ids = [entry.id for entry in map(files.read, folders) if entry]
+    asked = []
+    while True:
+        begin = time.monotonic()
+        states = launcher.states(ids).values()
+        asked.append(time.monotonic() - begin)
+        if not any(state.word in ("queued", "running", "held") for state in states):
+            break
+        time.sleep(1)
+    whole = time.monotonic() - began
+    ends = Counter((folder / "log.txt").read_text().count("is over already") for folder in folders)
+    if ends != {1: number}:
+        raise SystemExit(f"runs were not executed once each: {ends}")
+    rows = [
+        (
+            f"{number:,}",
+            len({one.split("_")[0] for one in ids}),
+            f"{submitted:.2f}",
+            f"{median(asked):.3f}",
+            f"{whole:.0f}",
+        )
+    ]
+    columns = ("runs", "arrays", "to hand them over, s", "to ask for all states, s", "until the last has ended, s")
+    table("Slurm, runs that are over already", columns, rows)
+    return {"slurm_submit_s": submitted, "slurm_ask_s": median(asked), "slurm_all_s": whole}
 
 
 def written(project: Path) -> str:

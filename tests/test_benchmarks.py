@@ -29,12 +29,15 @@ KEYS = {
     "checkpoint": {"blocking_ms", "saving_ms"},
     "scale": {
         "first_s", "first_mib", "ls_s", "compare_s", "changed_s", "rebuild_s", "database_mib", "sweep_s", "sweep_mib",
-        "again_s", "queue_loop", "queue_s",
+        "again_s", "queue_loop", "queue_s", "slurm_submit_s", "slurm_ask_s", "slurm_all_s",
     },
     "ranks": {"alone_ms", "shared_ms", "ratio"},
 }  # fmt: skip
-LACKING = {"fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "floor_bf16", "rss_bf16"}
-"""Null where this mmctl has no FixMatch, or this machine no use for bf16."""
+LACKING = {
+    "fixmatch_fp32", "fixmatch_bf16", "strong_pil", "mixmatch_bf16", "floor_bf16", "rss_bf16",
+    "slurm_submit_s", "slurm_ask_s", "slurm_all_s",
+}  # fmt: skip
+"""Null where this mmctl has no FixMatch, or this machine no use for bf16, or no Slurm cluster."""
 
 
 @pytest.mark.timeout(900)

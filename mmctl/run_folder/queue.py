@@ -107,19 +107,29 @@ def new_group(
 
 def read_group(runs: Path, name: str) -> Group | None:
     """A group by its name; None if there is no readable one."""
-    if not name.isalnum():
-        return None
     path = group_file(runs, name)
+    return _read_group(path, name, _stamp(path)) if name.isalnum() else None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file: thousands of runs ask for the same one, which is read again only if this differs."""
     try:
         now = path.stat()
     except OSError:
         return None
-    return _read_group(path, name, (now.st_ino, now.st_mtime_ns, now.st_size))
+    return now.st_ino, now.st_mtime_ns, now.st_size
 
 
 @lru_cache(maxsize=8)
-def _read_group(path: Path, name: str, stamp: tuple[int, ...]) -> Group | None:
-    """The group in a file of this stamp: each of its runs asks for it, of which there may be thousands."""
+def _members_of(path: Path, name: str, stamp: tuple[int, int, int] | None) -> frozenset[str]:
+    group = _read_group(path, name, stamp)
+    return frozenset(group.runs if group else ())
+
+
+@lru_cache(maxsize=8)
+def _read_group(path: Path, name: str, stamp: tuple[int, int, int] | None) -> Group | None:
+    if stamp is None:
+        return None
     try:
         said = json.loads(read_file(path, GROUP_SIZE))
         group = Group(**(said | {"name": name}))
@@ -187,9 +197,10 @@ def members(runs: Path, group: Group) -> dict[Path, Entry]:
 
 def group_of(folder: Path) -> tuple[Group, Entry] | None:
     """The group and the entry of a run; None if it is not in the queue."""
-    entry = read(folder)
-    group = read_group(folder.parent, entry.group) if entry else None
-    return (group, entry) if entry and group and folder.name in group.runs else None
+    if (entry := read(folder)) is None or (group := read_group(folder.parent, entry.group)) is None:
+        return None
+    path = group_file(folder.parent, group.name)
+    return (group, entry) if folder.name in _members_of(path, group.name, _stamp(path)) else None
 
 
 class Said(NamedTuple):
@@ -206,8 +217,14 @@ def said_file(runs: Path) -> Path:
 
 def read_said(runs: Path) -> Said:
     """What the engines said last; nothing if there is no readable file."""
+    path = said_file(runs)
+    return _read_said(path, _stamp(path))
+
+
+@lru_cache(maxsize=1)
+def _read_said(path: Path, stamp: tuple[int, int, int] | None) -> Said:
     try:
-        found = json.loads(read_file(said_file(runs), GROUP_SIZE))
+        found = json.loads(read_file(path, GROUP_SIZE))
         states = {str(job): (str(word), str(reason)) for job, (word, reason) in found["states"].items()}
         return Said(int(found["t"]), states)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
