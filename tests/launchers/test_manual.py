@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers import tiny_project
+from helpers.command import Result
 from mmctl.launchers.manual import Manual
+from mmctl.run_folder import queue
+from mmctl.run_folder.record import last_state
 from mmctl.runs.launcher import check_launcher, wrong_state
 from mmctl.testing import LauncherContract
 
@@ -31,5 +36,23 @@ def test_a_run_waits_as_long_as_its_folder_is_there(tmp_path: Path) -> None:
     assert [state.word for state in found.values()] == ["queued", "gone"]
     assert "mmctl exec" in found[job].reason
     assert manual.find("mmctl-1") == []
-    manual.cancel([job])
-    assert folder.is_dir()
+    manual.cancel([job, str(tmp_path / "b")])
+    assert manual.states([job])[job].word == "interrupted"
+    assert manual.start([folder], "mmctl-2") == [job]
+    assert manual.states([job])[job].word == "queued"
+
+
+def test_a_sweep_that_somebody_executes_in_part_and_stops(mm: Callable[..., Result], tmp_path: Path) -> None:
+    tiny_project.written("supervised")
+    sweep = ("sweep", "tiny.toml", "--seeds", "0-2", "--set", "train.device=cpu", "--launcher", "manual")
+    assert "3 runs are in the hands of manual. To list: mmctl ls --sweep tiny." in mm(*sweep).out
+    first, *others = sorted((tmp_path / "runs").glob("2*"))
+    assert mm("exec", first).code == 0
+    assert "is over already (completed)" in mm("exec", first).out
+    assert mm("ls", "--sweep", "tiny").out.count("until `mmctl exec`") == 2
+    stopped = mm("stop", "--sweep", "tiny")
+    assert stopped.code == 0, stopped.err
+    assert [last_state(folder) for folder in (first, *others)] == ["completed", "interrupted", "interrupted"]
+    assert all(queue.read(folder) is None for folder in (first, *others))
+    assert "2 runs are in the hands of manual" in mm("resume", "--sweep", "tiny").out
+    assert all(queue.read(folder) for folder in others)
