@@ -101,12 +101,13 @@ def hand_over(
 ) -> None:
     """Put runs in the queue; then show them, unless their engine keeps them or nobody wants to wait."""
     group = submit(runs, folders, chosen, sweep)
-    which, several = f" --sweep {sweep}" if sweep else "", f"{len(folders)} run{'s' * (len(folders) > 1)}"
-    hint = f"`mmctl ls{which}` lists them, `mmctl stop{which or ' --queued'}` stops them."
+    which = f" --sweep {sweep}" if sweep else ""
+    hint = f"To list: mmctl ls{which}. To stop: mmctl stop{which or ' --queued'}."
     if group is None:
-        tell(f"{several} in the hands of {chosen.name}. {hint}", out=True)
+        tell(f"{runs_are(len(folders))} in the hands of {chosen.name}. {hint}", out=True)
     elif detach:
-        tell(f"{several} in the queue of this machine, which goes on in the background. {hint}", out=True)
+        where = "in the queue of this machine, which goes on in the background"
+        tell(f"{runs_are(len(folders))} {where}. {hint}", out=True)
     elif not Watch(runs, group, BatchView(chosen.launcher.limits().slots, quiet), tags).until_stopped(stop):
         tell(f"the runs stay in the queue, which goes on in the background. {hint}", out=True)
 

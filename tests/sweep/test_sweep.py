@@ -43,6 +43,15 @@ def folders(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "runs").glob("2*"), key=lambda folder: read_record(folder)["seed"])
 
 
+def test_a_database_that_cannot_be_read_is_told(mm: Mm, tmp_path: Path) -> None:
+    """Everything is new then: that must not happen without a word."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mmctl.db").write_bytes(b"not a database at all" * 100)
+    done = mm(*GRID, "0", *ends("completed", "completed"))
+    assert "warning: cannot check for finished runs" in done.out
+    assert "warning: cannot check for finished runs" in mm(*GRID, "0", *ends(), "--dry-run").out
+
+
 def test_the_same_command_again_adds_what_is_missing(mm: Mm, tmp_path: Path) -> None:
     first = mm(*GRID, "0", *ends("completed", "completed"), "--name", "few")
     assert first.code == 0, first.err
@@ -90,7 +99,10 @@ def test_a_wrong_cell_is_named_before_anything_is_stored(key: str, says: str, mm
 def test_ctrl_c_leaves_the_runs_in_the_queue(mm: Mm, tmp_path: Path) -> None:
     done = mm(*GRID, "0", *ends("running", "running", more="--launch terms=1"))
     assert done.code == 0, done.err
-    assert "the runs stay in the queue, which goes on in the background. `mmctl ls --sweep tiny` lists them" in done.out
+    assert (
+        "the runs stay in the queue, which goes on in the background. To list: mmctl ls --sweep tiny. To stop:"
+        in done.out
+    )
     assert all(map(queue.group_of, folders(tmp_path)))
     assert mm("rm", folders(tmp_path)[0].name).err.count("Take it out of the queue first: mmctl stop ") == 1
     stopped = mm("stop", "--sweep", "tiny")
