@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from helpers import tiny_project
 from helpers.command import Result
+from helpers.paths import REPO
 from mmctl.launchers.manual import Manual
 from mmctl.run_folder import queue
 from mmctl.run_folder.record import last_state
@@ -50,6 +52,9 @@ def test_a_sweep_that_somebody_executes_in_part_and_stops(mm: Callable[..., Resu
     assert mm("exec", first).code == 0
     assert "is over already (completed)" in mm("exec", first).out
     assert mm("ls", "--sweep", "tiny").out.count("until `mmctl exec`") == 2
+    (listing,) = re.findall(r"mmctl (ls .*) \| tail -n \+2 > runs\.txt", (REPO / "docs" / "scale.md").read_text())
+    listed = mm(*listing.replace("study", "tiny").split()).out.splitlines()[1:]
+    assert listed == [folder.name for folder in (first, *others)]
     stopped = mm("stop", "--sweep", "tiny")
     assert stopped.code == 0, stopped.err
     assert [last_state(folder) for folder in (first, *others)] == ["completed", "interrupted", "interrupted"]
