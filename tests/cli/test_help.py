@@ -87,7 +87,7 @@ def shell_lines(path: Path) -> list[str]:
     blocks = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
     whole = [block.replace("\\\n", " ") for name, block in blocks if name in SHELLS]
     lines = [line.strip().removeprefix("$ ") for block in whole for line in block.splitlines()]
-    return [line for line in lines if line.startswith("mmctl ")]
+    return [re.split(r"\s[|>]\s", line)[0] for line in lines if line.startswith("mmctl ")]  # the rest is the shell's
 
 
 SHELLS = ("", "sh", "bash", "shell", "console")
